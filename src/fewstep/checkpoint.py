@@ -1,0 +1,86 @@
+"""Checkpoints: safetensors files, written atomically and verified when read. Nothing is ever unpickled.
+
+The state of a run that must be exact (counts, fingerprints, settings) rides in the file's header as JSON,
+so that one rename publishes tensors and state together: there is no moment at which they disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+# The header has one entry: safetensors orders several at random, and equal states must give equal bytes.
+_ENTRY = "fewstep"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged or not what it should be; the message names the file and the cure."""
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """A checksum of names, shapes and bytes: the format itself would not notice a flipped bit."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` under a temporary name, flush it to the disk, and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write named tensors and JSON-able `info` to `path`, atomically."""
+    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = json.dumps({"info": info, "sha256": _digest(flat)}, sort_keys=True)
+    write_atomically(path, save(flat, metadata={_ENTRY: header}))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and info of `path`; raises CheckpointError when it is absent, damaged or foreign."""
+    if not path.is_file():
+        raise CheckpointError(f"the checkpoint {path} is not there: run the stage that writes it (`dvc repro`)")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = (file.metadata() or {}).get(_ENTRY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"the checkpoint {path} is damaged ({error}): delete it and run `dvc repro` again") from None
+    if header is None:
+        raise CheckpointError(f"{path} was not written by fewstep: its header has no '{_ENTRY}' entry")
+    content = json.loads(header)
+    if _digest(tensors) != content["sha256"]:
+        raise CheckpointError(f"the checkpoint {path} is damaged (its checksum differs): delete it and run `dvc repro` again")
+    return tensors, content["info"]
+
+
+def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy `tensors` into `module`; raises CheckpointError naming the first tensor that does not fit."""
+    own = module.state_dict()
+    for name in [*own, *tensors]:
+        if name not in own or name not in tensors:
+            where, owner = ("network", "the checkpoint") if name not in own else (f"checkpoint {path}", "the network")
+            raise CheckpointError(f"{path} holds weights of another network: '{name}' of {owner} is not in the {where}")
+        if own[name].shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{path} holds weights of another shape: '{name}' is {tuple(tensors[name].shape)} there and {tuple(own[name].shape)} "
+                "in the network: check `network` in params.yaml"
+            )
+    module.load_state_dict(dict(tensors))

@@ -1,0 +1,235 @@
+"""params.yaml -> validated, typed, frozen settings.
+
+A tier is a section of params.yaml; a tier holds `compute` and its experiments. Every key, type and value is
+checked before anything runs, and what is wrong is said in one sentence that names the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from . import data, objectives
+from .interpolants import INTERPOLANTS
+from .times import Times
+
+TIERS = ("smoke", "laptop", "paper")
+
+
+class SettingsError(ValueError):
+    """params.yaml does not say what it should; the message names the key and how to mend it."""
+
+
+class Settings(BaseModel):
+    """The base of all settings: frozen, strict about types, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Compute(Settings):
+    """Where the work runs: `workers` processes of one thread each on the CPU, or one process on the GPU."""
+
+    device: Literal["cpu", "cuda"]
+    workers: int = Field(ge=1, le=64)
+
+
+class Network(Settings):
+    """A network by name and size."""
+
+    kind: Literal["mlp"]
+    width: int = Field(ge=1)
+    depth: int = Field(ge=1)
+    frequencies: list[int | float]
+    time_frequencies: list[int | float]
+
+
+class Optimiser(Settings):
+    """Adam's step size and schedule, the gradient clip and the average of the weights that is kept."""
+
+    rate: float = Field(gt=0)
+    warmup: float = Field(ge=0, lt=1)
+    clip: float = Field(gt=0)
+    average: float = Field(ge=0, lt=1)
+
+
+class TimesSettings(Settings):
+    """How (s, t) is drawn; see fewstep.times.Times."""
+
+    region: Literal["diagonal", "forward", "square"]
+    strip: float = Field(default=1.0, gt=0, le=1)
+    anneal: float = Field(default=0.0, ge=0, le=1)
+    doublings: int = Field(default=0, ge=0)
+
+    def build(self) -> Times:
+        return Times(self.region, self.strip, self.anneal, self.doublings)
+
+
+class Term(Settings):
+    """One objective on its share of every batch."""
+
+    objective: str
+    share: float = Field(default=1.0, gt=0, le=1)
+    times: TimesSettings
+    options: dict[str, int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "Term":
+        objectives.check_options(self.objective, self.options)
+        self.times.build()
+        return self
+
+
+class Method(Settings):
+    """A row of a table: what is minimised, for how many steps, from where, with which teacher.
+
+    teacher     the method of the same experiment whose network is distilled
+    teacher_as  "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at each
+                doubling of the strip
+    start       "scratch", or "teacher": begin from the teacher's weights
+    """
+
+    label: str
+    terms: list[Term] = Field(min_length=1)
+    steps: int = Field(ge=1)
+    teacher: str | None = None
+    teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
+    start: Literal["scratch", "teacher"] = "scratch"
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Method":
+        if abs(sum(t.share for t in self.terms) - 1) > 1e-9:
+            raise ValueError(f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}")
+        needing = [t.objective for t in self.terms if objectives.needs_teacher(t.objective)]
+        if needing and self.teacher is None:
+            raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
+        if self.teacher is None and self.start == "teacher":
+            raise ValueError("`start: teacher` needs a `teacher`")
+        return self
+
+
+class Training(Settings):
+    """What all methods of an experiment share."""
+
+    data: str
+    interpolant: str
+    network: Network
+    optimiser: Optimiser
+    batch: int = Field(ge=2)
+    seeds: list[int] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> "Training":
+        if self.interpolant not in INTERPOLANTS:
+            raise ValueError(f"there is no interpolant '{self.interpolant}'; there are {', '.join(INTERPOLANTS)}")
+        if self.data not in data.NAMES:
+            raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.NAMES)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("the training seeds must differ from each other")
+        return self
+
+
+class Sampling(Settings):
+    """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler."""
+
+    count: int = Field(ge=1)
+    seeds: list[int] = Field(min_length=1)
+    steps: dict[str, list[int]]
+    samplers: dict[str, Literal["jumps", "euler", "heun"]]
+
+
+class Metrics(Settings):
+    """The evaluation protocol: the histogram's bins, and the samples that an exact W2 is computed on."""
+
+    bins: int = Field(ge=1)
+    w2_samples: int = Field(ge=2)
+
+
+class Experiment(Settings):
+    """One table: its training, its methods, its sampling and its metrics."""
+
+    training: Training
+    methods: dict[str, Method]
+    sampling: Sampling
+    metrics: Metrics
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        for name, method in self.methods.items():
+            if method.teacher is not None and method.teacher not in self.methods:
+                raise ValueError(f"the method '{name}' names the teacher '{method.teacher}', which is not a method here")
+            if name not in self.sampling.steps or name not in self.sampling.samplers:
+                raise ValueError(f"`sampling` must give the steps and the sampler of the method '{name}'")
+        for name in [*self.sampling.steps, *self.sampling.samplers]:
+            if name not in self.methods and name != "exact":
+                raise ValueError(f"`sampling` names '{name}', which is not a method here; there are {', '.join(self.methods)}")
+        if self.metrics.w2_samples > self.sampling.count:
+            raise ValueError(f"w2_samples ({self.metrics.w2_samples}) exceeds the samples drawn ({self.sampling.count})")
+        return self
+
+    def method(self, name: str) -> Method:
+        """The method called `name`; raises SettingsError, naming those there are, when there is none."""
+        if name not in self.methods:
+            raise SettingsError(f"there is no method '{name}' in this experiment; there are {', '.join(self.methods)}")
+        return self.methods[name]
+
+
+class Tier(Settings):
+    """One tier of params.yaml: the machine, and the experiments by name."""
+
+    compute: Compute
+    tour: Experiment
+    experiments: dict[str, Experiment]
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment called `name`; raises SettingsError, naming those there are, when there is none."""
+        if name not in self.experiments:
+            raise SettingsError(f"there is no experiment '{name}'; there are {', '.join(self.experiments)}")
+        return self.experiments[name]
+
+
+def _sentence(path: Path, tier: str, error: ValidationError) -> str:
+    """pydantic's first complaint as one sentence that names the key, what stands there and what should."""
+    first = error.errors()[0]
+    key = ".".join([tier, *(str(k) for k in first["loc"])])
+    more = f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{path}: unknown key '{key}': remove it or correct its spelling{more}"
+    if first["type"] == "missing":
+        return f"{path}: the key '{key}' is missing: add it{more}"
+    reason = first["msg"].removeprefix("Value error, ")
+    shown = f", not {first['input']!r}" if first["type"] != "value_error" else ""
+    return f"{path}: {key}: {reason}{shown}{more}"
+
+
+def read(path: Path) -> dict:
+    """params.yaml as it stands; raises SettingsError when it is absent, no YAML, or names no known tier."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"{path} is not there: restore it, for example with `git checkout params.yaml`") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path} must hold keys: `tier` and one section for each tier")
+    for key in raw:
+        if key not in ("tier", *TIERS):
+            raise SettingsError(f"{path}: unknown key '{key}': it may hold `tier` and the sections {', '.join(TIERS)}")
+    if raw.get("tier") not in TIERS:
+        raise SettingsError(f"{path}: `tier` must be one of {', '.join(TIERS)}, not {raw.get('tier')!r}")
+    return raw
+
+
+def load(path: Path, tier: str) -> Tier:
+    """The settings of `tier`; raises SettingsError, in one sentence, for anything that is wrong in them."""
+    raw = read(path)
+    if tier not in TIERS:
+        raise SettingsError(f"there is no tier '{tier}'; there are {', '.join(TIERS)}")
+    if tier not in raw:
+        raise SettingsError(f"{path}: the section '{tier}' is missing")
+    try:
+        return Tier.model_validate(raw[tier])
+    except ValidationError as error:
+        raise SettingsError(_sentence(path, tier, error)) from None

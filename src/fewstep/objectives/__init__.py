@@ -1,0 +1,62 @@
+"""The objectives, one file each.
+
+An objective named `lmd` is the function `lmd` of the module `fewstep.objectives.lmd`. It is pure, reads
+like its equation, and returns one squared residual a sample, shape (batch,):
+
+    lmd(student, batch, teacher, gradient="full") -> Tensor
+
+`student` and `batch` come first; an argument called `teacher` is filled in by training; the others are
+the objective's own settings, which params.yaml may set by name. A new objective is one new file here and
+one line of params.yaml that names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Callable, Mapping
+
+from torch import Tensor
+
+from ..flow_map import FlowMap
+from ..interpolants import Batch
+
+Residual = Callable[[FlowMap, Batch], Tensor]
+
+
+def names() -> list[str]:
+    """The objectives there are, by file."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "common"))
+
+
+def load(name: str) -> Callable[..., Tensor]:
+    """The objective called `name`; raises ValueError, naming those there are, when there is none."""
+    if name not in names():
+        raise ValueError(f"there is no objective '{name}'; there are {', '.join(names())}")
+    return getattr(import_module(f"{__name__}.{name}"), name)
+
+
+def needs_teacher(name: str) -> bool:
+    """Whether the objective takes a teacher."""
+    return "teacher" in inspect.signature(load(name)).parameters
+
+
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Raise ValueError when `options` holds a setting that the objective does not have."""
+    own = set(inspect.signature(load(name)).parameters) - {"student", "batch", "teacher"}
+    for key in options:
+        if key not in own:
+            there = f"it has {', '.join(sorted(own))}" if own else "it has none"
+            raise ValueError(f"the objective '{name}' has no setting '{key}'; {there}")
+
+
+def bind(name: str, options: Mapping[str, object], teacher: FlowMap | None) -> Residual:
+    """The objective as a function of (student, batch) alone; raises ValueError when its teacher is missing."""
+    check_options(name, options)
+    objective = load(name)
+    if not needs_teacher(name):
+        return lambda student, batch: objective(student, batch, **options)
+    if teacher is None:
+        raise ValueError(f"the objective '{name}' distils a teacher, and none was given")
+    return lambda student, batch: objective(student, batch, teacher, **options)

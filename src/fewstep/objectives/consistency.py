@@ -1,0 +1,34 @@
+"""Consistency distillation in continuous time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..flow_map import FlowMap, Velocity
+from ..interpolants import Batch, per_sample
+from .common import squared_norm
+
+
+def consistency_residual(student: FlowMap, batch: Batch, start: Tensor, drift: Tensor) -> Tensor:
+    """|v_{s,t}(x) - sg[drift + (t - s) (d/ds + drift . grad) v_{s,t}(x)]|^2 at x = `start`, shape (batch,).
+
+    `start` and `drift` are (batch, ...). The residual is minus the Eulerian derivative d/ds X + grad X drift,
+    with every term but the leading v_{s,t} held fixed.
+    """
+    one, zero = torch.ones_like(batch.s), torch.zeros_like(batch.t)
+    v, dv = student.average_velocity_pushforward(batch.s, batch.t, start, one, zero, drift)
+    return squared_norm(v - (drift + per_sample(batch.t - batch.s, start) * dv).detach())
+
+
+def consistency(student: FlowMap, batch: Batch, teacher: Velocity) -> Tensor:
+    """The residual above with the teacher's velocity, drift = b_s(I_s), shape (batch,).
+
+    Its gradient is that of |X_{s,t}(x_s) - sg X_{s+h,t}(x_s + h b_s)|^2 / (h (t - s)) as h -> 0: consistency
+    distillation on the two-time map, and Eulerian map distillation with all but v_{s,t} stopped (arXiv
+    2406.07507, section on special cases). With t = 1 throughout it trains a consistency model.
+    """
+    start = batch.at(batch.s).point
+    with torch.no_grad():
+        drift = teacher.velocity(batch.s, start)
+    return consistency_residual(student, batch, start, drift)

@@ -1,0 +1,23 @@
+"""Flow map matching: a flow map learned from data alone, without a teacher."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..flow_map import FlowMap
+from ..interpolants import Batch
+from .common import squared_norm
+
+
+def fmm(student: FlowMap, batch: Batch, invertibility: float = 1.0) -> Tensor:
+    """|d/dt X_{s,t}(X_{t,s}(I_t)) - dI_t/dt|^2 + |X_{s,t}(X_{t,s}(I_t)) - I_t|^2, shape (batch,).
+
+    Flow Map Matching, arXiv 2406.07507, Prop. 3.11. Jump from t back to s, and from there to t again: the end
+    must be where one began (the second term, times `invertibility`), and must move as the interpolant does
+    (the first, in which d/dt acts on the end time of the outer jump alone). s and t range over the whole
+    square, so both directions of the map are learned.
+    """
+    path = batch.at(batch.t)
+    back = student.jump(batch.t, batch.s, path.point)
+    there = student.jump_dt(batch.s, batch.t, back)
+    return squared_norm(there.tangent - path.velocity) + invertibility * squared_norm(there.point - path.point)

@@ -1,0 +1,22 @@
+"""Lagrangian map distillation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..flow_map import FlowMap, Velocity
+from ..interpolants import Batch
+from .common import one_of, squared_norm
+
+
+def lmd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: str = "full") -> Tensor:
+    """|d/dt X_{s,t}(I_s) - b_t(X_{s,t}(I_s))|^2, shape (batch,)  (arXiv 2406.07507, Cor. 3.7).
+
+    The end of each jump must move as the teacher says a particle at that place moves. `gradient` is "full"
+    (through the teacher's input as well) or "semi" (the teacher's input detached, which spares one backward
+    pass through the teacher). Zero, sample by sample, at the teacher's flow map.
+    """
+    one_of("gradient", gradient, ("full", "semi"))
+    jump = student.jump_dt(batch.s, batch.t, batch.at(batch.s).point)
+    where = jump.point if gradient == "full" else jump.point.detach()
+    return squared_norm(jump.tangent - teacher.velocity(batch.t, where))

@@ -1,0 +1,52 @@
+"""Progress of long work, in sight wherever it runs and never in an executed notebook.
+
+Under the pipeline, the notebook's kernel writes its progress to the file named by FEWSTEP_PROGRESS, and
+the process that runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar, as a widget in JupyterLab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from .checkpoint import write_atomically
+
+CHANNEL = "FEWSTEP_PROGRESS"
+
+
+class Progress:
+    """A bar of `total` units called `label`; use it as a context and call `update(done)`."""
+
+    def __init__(self, total: int, label: str):
+        self.total, self.label, self.started = total, label, time.monotonic()
+        self.channel = os.environ.get(CHANNEL)
+        self.bar = None if self.channel else tqdm(total=total, desc=label, leave=False)
+
+    def __enter__(self) -> "Progress":
+        self.update(0)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self, done: int) -> None:
+        """Say that `done` of `total` units are finished."""
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+            return
+        elapsed = time.monotonic() - self.started
+        message = {"label": self.label, "done": done, "total": self.total, "elapsed": elapsed}
+        write_atomically(Path(self.channel), json.dumps(message).encode())
+
+
+def read(channel: Path) -> dict | None:
+    """The latest message in `channel`, or None before the first."""
+    try:
+        return json.loads(channel.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

@@ -1,0 +1,100 @@
+"""Samplers: from noise at time 0 to data at time 1, with every network call counted.
+
+Each sampler returns the points and `nfe`, the number of times that the network was called for each sample,
+as counted and not as intended; a table's column is checked against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from .flow_map import FlowMap
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Points of shape (count, ...) and the network calls that each of them took."""
+
+    points: Tensor
+    nfe: int
+
+
+class CountedCalls(FlowMap):
+    """A flow map that counts how often it is evaluated."""
+
+    def __init__(self, inner: FlowMap):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner.average_velocity(s, t, x)
+
+    def velocity(self, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner.velocity(t, x)
+
+    def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner.jump(s, t, x)
+
+
+def _grid(steps: int) -> list[float]:
+    if steps < 1:
+        raise ValueError(f"a sampler needs at least one step, not {steps}")
+    return [k / steps for k in range(steps + 1)]
+
+
+def _full(x: Tensor, time: float) -> Tensor:
+    return torch.full((len(x),), time, dtype=x.dtype, device=x.device)
+
+
+@torch.no_grad()
+def jumps(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+    """`steps` jumps of the flow map over equal intervals: X_{(N-1)/N,1} o ... o X_{0,1/N}. One call a jump."""
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        x = counted.jump(_full(x, s), _full(x, t), x)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def euler(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+    """Explicit Euler on dx/dt = b_t(x), `steps` equal steps. One call a step."""
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        x = x + (t - s) * counted.velocity(_full(x, s), x)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def heun(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+    """Heun's second-order method, `steps` equal steps. Two calls a step."""
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        first = counted.velocity(_full(x, s), x)
+        second = counted.velocity(_full(x, t), x + (t - s) * first)
+        x = x + (t - s) / 2 * (first + second)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
+    """Dormand-Prince 5(4) with step control (torchdiffeq), relative and absolute tolerance `tolerance`."""
+    counted = CountedCalls(flow_map)
+    ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
+    path = torchdiffeq.odeint(
+        lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x), x0, ends, rtol=tolerance, atol=tolerance, method="dopri5"
+    )
+    return Samples(path[-1], counted.calls)
+
+
+SAMPLERS: dict[str, Callable[[FlowMap, Tensor, int], Samples]] = {"jumps": jumps, "euler": euler, "heun": heun}

@@ -1,0 +1,1 @@
+"""Worlds whose velocity is known in closed form: what every formula here is tested against."""
