@@ -12,7 +12,7 @@ __all__ = ["load_flow_map", "jumps"]
 def __getattr__(name: str):
     # Imported when asked for: `python -m fewstep check` must not wait for torch.
     if name == "load_flow_map":
-        from .training import load_flow_map
+        from .trained import load_flow_map
 
         return load_flow_map
     if name == "jumps":

@@ -42,14 +42,26 @@ class Network(Settings):
     kind: Literal["mlp"]
     width: int = Field(ge=1)
     depth: int = Field(ge=1)
+    activation: Literal["silu", "gelu"]
     frequencies: list[int | float]
     time_frequencies: list[int | float]
 
 
 class Optimiser(Settings):
-    """Adam's step size and schedule, the gradient clip and the average of the weights that is kept."""
+    """The optimiser and what surrounds it.
 
+    rate     the highest step size
+    warmup   the fraction of training over which it is reached
+    schedule "linear": from there a straight line down to zero; "inverse_sqrt": rate / sqrt(step / hold) after
+             `hold` steps
+    clip     the largest norm of a gradient
+    average  the horizon of the averaged weights that are kept, as a fraction of training
+    """
+
+    kind: Literal["adam", "radam", "soap"]
     rate: float = Field(gt=0)
+    schedule: Literal["linear", "inverse_sqrt"]
+    hold: int = Field(default=1, ge=1)
     warmup: float = Field(ge=0, lt=1)
     clip: float = Field(gt=0)
     average: float = Field(ge=0, lt=1)
@@ -58,7 +70,7 @@ class Optimiser(Settings):
 class TimesSettings(Settings):
     """How (s, t) is drawn; see fewstep.times.Times."""
 
-    region: Literal["diagonal", "forward", "square"]
+    region: Literal["diagonal", "noise", "data", "forward", "square"]
     strip: float = Field(default=1.0, gt=0, le=1)
     anneal: float = Field(default=0.0, ge=0, le=1)
     doublings: int = Field(default=0, ge=0)
@@ -68,10 +80,11 @@ class TimesSettings(Settings):
 
 
 class Term(Settings):
-    """One objective on its share of every batch."""
+    """One objective on its share of every batch, its residuals multiplied by `weight`."""
 
     objective: str
     share: float = Field(default=1.0, gt=0, le=1)
+    weight: float = Field(default=1.0, gt=0)
     times: TimesSettings
     options: dict[str, int | float | str] = {}
 
@@ -89,6 +102,8 @@ class Method(Settings):
     teacher_as  "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at each
                 doubling of the strip
     start       "scratch", or "teacher": begin from the teacher's weights
+    network, optimiser  in place of those that the methods share
+    stopped     what self-distillation reads under its stop-gradient: the "student", or the "average" of its weights
     """
 
     label: str
@@ -97,6 +112,9 @@ class Method(Settings):
     teacher: str | None = None
     teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
     start: Literal["scratch", "teacher"] = "scratch"
+    stopped: Literal["student", "average"] = "student"
+    network: Network | None = None
+    optimiser: Optimiser | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "Method":
@@ -105,6 +123,8 @@ class Method(Settings):
         needing = [t.objective for t in self.terms if objectives.needs_teacher(t.objective)]
         if needing and self.teacher is None:
             raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
+        if self.teacher and self.network:
+            raise ValueError("a distilled method keeps the teacher's network: remove `network`")
         if self.teacher is None and self.start == "teacher":
             raise ValueError("`start: teacher` needs a `teacher`")
         return self
@@ -140,11 +160,26 @@ class Sampling(Settings):
     samplers: dict[str, Literal["jumps", "euler", "heun"]]
 
 
-class Metrics(Settings):
-    """The evaluation protocol: the histogram's bins, and the samples that an exact W2 is computed on."""
+class Reference(Settings):
+    """The samples that stand for the teacher: a method of the experiment and its number of steps."""
 
+    method: str
+    steps: int = Field(ge=1)
+
+
+class Metrics(Settings):
+    """The evaluation protocol.
+
+    measures    which distances are taken (see fewstep.evaluation)
+    bins        the histogram's cells along one axis, for KL
+    w2_samples  the samples that an exact W2 is computed on
+    reference   what stands for the teacher, for the measures that need one
+    """
+
+    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher"]] = Field(min_length=1)
     bins: int = Field(ge=1)
-    w2_samples: int = Field(ge=2)
+    w2_samples: int = Field(default=2, ge=2)
+    reference: Reference | None = None
 
 
 class Experiment(Settings):
@@ -165,6 +200,14 @@ class Experiment(Settings):
         for name in [*self.sampling.steps, *self.sampling.samplers]:
             if name not in self.methods and name != "exact":
                 raise ValueError(f"`sampling` names '{name}', which is not a method here; there are {', '.join(self.methods)}")
+        needing = [m for m in self.metrics.measures if m.endswith("_teacher")]
+        reference = self.metrics.reference
+        if needing and reference is None:
+            raise ValueError(f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps")
+        if reference and reference.steps not in self.sampling.steps.get(reference.method, []):
+            raise ValueError(f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw")
+        if needing and len(self.sampling.seeds) < 2 and "w2_teacher" in needing:
+            raise ValueError("the measure 'w2_teacher' compares independent noises: give at least two sampling seeds")
         if self.metrics.w2_samples > self.sampling.count:
             raise ValueError(f"w2_samples ({self.metrics.w2_samples}) exceeds the samples drawn ({self.sampling.count})")
         return self
@@ -192,7 +235,8 @@ class Tier(Settings):
 
 def _sentence(path: Path, tier: str, error: ValidationError) -> str:
     """pydantic's first complaint as one sentence that names the key, what stands there and what should."""
-    first = error.errors()[0]
+    # a misspelt key is also a missing one: the spelling is the better news
+    first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
     key = ".".join([tier, *(str(k) for k in first["loc"])])
     more = f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":

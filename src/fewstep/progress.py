@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .checkpoint import write_atomically
+from .files import write_atomically
 
 CHANNEL = "FEWSTEP_PROGRESS"
 

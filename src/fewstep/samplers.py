@@ -91,8 +91,10 @@ def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
     """Dormand-Prince 5(4) with step control (torchdiffeq), relative and absolute tolerance `tolerance`."""
     counted = CountedCalls(flow_map)
     ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
+    # Without step_t the last step runs past t = 1, where no velocity is defined, and is interpolated back.
     path = torchdiffeq.odeint(
-        lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x), x0, ends, rtol=tolerance, atol=tolerance, method="dopri5"
+        lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x),
+        x0, ends, rtol=tolerance, atol=tolerance, method="dopri5", options={"step_t": ends[1:]},
     )
     return Samples(path[-1], counted.calls)
 

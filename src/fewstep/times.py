@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-REGIONS = ("diagonal", "forward", "square")
+REGIONS = ("diagonal", "noise", "data", "forward", "square")
 
 
 @dataclass(frozen=True)
 class Times:
     """Uniform pairs (s, t).
 
-    region  "diagonal": s = t; "forward": 0 <= s <= t <= 1; "square": both directions, [0, 1]^2
+    region  "diagonal": s = t; "noise": s = 0, the jumps that start from pure noise; "data": t = 1,
+            those that end in data; "forward": 0 <= s <= t <= 1; "square": both directions, [0, 1]^2
     strip   tau, the largest |t - s|, in (0, 1]
     anneal  the fraction of training over which the strip widens linearly from `strip` to 1; 0 keeps it
     doublings  how many times a staged run doubles the strip, at equal intervals, until it is 1; 0 for none
@@ -52,6 +53,10 @@ class Times:
         if self.region == "diagonal":
             return uniform[0], uniform[0]
         tau = self.width(progress)
+        if self.region == "noise":
+            return torch.zeros_like(uniform[0]), tau * uniform[0]
+        if self.region == "data":
+            return 1 - tau * uniform[0], torch.ones_like(uniform[0])
         gap = 1 - torch.sqrt(1 - uniform[0] * (2 * tau - tau**2))
         s = uniform[1] * (1 - gap)
         t = s + gap

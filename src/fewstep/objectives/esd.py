@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..flow_map import FlowMap
 from ..interpolants import Batch
-from .emd import emd
+from .common import one_of, squared_norm
 
 
-def esd(student: FlowMap, batch: Batch) -> Tensor:
+def esd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, gradient: str = "semi") -> Tensor:
     """|d/ds X_{s,t}(I_s) + sg(grad X_{s,t}(I_s) v_{s,s}(I_s))|^2, shape (batch,)  (arXiv 2505.18825, ESD).
 
-    EMD's semigradient with the student's own diagonal as its teacher. Used off the diagonal, beside the
-    velocity loss `si` on it.
+    EMD with the student's own diagonal as its teacher, stopped (sg). Used off the diagonal, beside the velocity
+    loss `si` on it. `stopped` is the map read under sg; the student itself when None. `gradient` "semi" is the
+    equation above; "full" stops v_{s,s} alone and learns through grad X as well.
     """
-    return emd(student, batch, student, gradient="semi")
+    one_of("gradient", gradient, ("full", "semi"))
+    start, frozen = batch.at(batch.s).point, student if stopped is None else stopped
+    with torch.no_grad():
+        b = frozen.velocity(batch.s, start)
+    if gradient == "full":
+        return squared_norm(student.jump_following(batch.s, batch.t, start, b).tangent)
+    with torch.no_grad():
+        transport = frozen.jump_along(batch.s, batch.t, start, b).tangent
+    return squared_norm(student.jump_ds(batch.s, batch.t, start).tangent + transport)

@@ -64,3 +64,24 @@ class CheckerboardFlow(FlowMap):
         weight = (mass[:, 0, columns] + mass[:, 1, rows]).softmax(1)
         noise = torch.stack([(weight * mean[:, 0, columns]).sum(1), (weight * mean[:, 1, rows]).sum(1)], 1)
         return ((x.double() - self.scale * noise) / time[:, :, 0]).to(x.dtype)
+
+
+class CheckerboardMap(CheckerboardFlow):
+    """The exact flow map of the checkerboard: a jump integrates the exact velocity.
+
+    `substeps` midpoint steps for each unit of time; at 100 the jump 0 -> 1 of a typical point is off by less
+    than 1e-3, and no step touches t = 1, where the velocity is a limit.
+    """
+
+    def __init__(self, scale: float = DATA_SCALE, substeps: int = 100):
+        super().__init__(scale)
+        self.substeps = substeps
+
+    def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        count = max(1, int(torch.ceil((t - s).abs().max() * self.substeps)))
+        step = (t - s) / count
+        for k in range(count):
+            now = s + k * step
+            half = x + (step / 2)[:, None] * self.velocity(now, x)
+            x = x + step[:, None] * self.velocity(now + step / 2, half)
+        return x

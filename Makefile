@@ -1,0 +1,41 @@
+# make repro   rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one)
+# make test    run all tests
+# make bench   time the training steps, and a jitted JAX step beside them
+# Each makes its own environment in .venv first, on a machine that has Python 3.11 and make.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Two cores are kept busy by two processes of one thread each; threads on top of that only get in the way.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: env repro test bench lab mutants
+
+env: $(BIN)/.fewstep
+
+$(BIN)/.fewstep: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fewstep needs Python 3.11 or newer; set PYTHON=/path/to/it")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+repro: env
+ifdef TIER
+	$(BIN)/python -m fewstep tier $(TIER)
+endif
+	$(BIN)/python -m fewstep data
+	$(BIN)/dvc repro
+
+test: env
+	$(BIN)/python -m pytest
+
+bench: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python tests/bench.py
+
+mutants: env
+	$(BIN)/python tests/mutants.py
+
+lab: env
+	$(BIN)/jupyter lab notebooks

@@ -1,0 +1,109 @@
+"""The command line: python -m fewstep data | check | tier | stages | run | publish."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from .workspace import Workspace, find_root
+
+
+def _data(root: Path, _: argparse.Namespace) -> None:
+    from .data.export import export
+
+    written = export(root)
+    print(f"data/ agrees with data.dvc ({len(written)} files written)")
+
+
+def _check(root: Path, arguments: argparse.Namespace) -> None:
+    from . import experiments
+    from .files import write_atomically
+
+    settings = experiments.load(root / "params.yaml", arguments.tier or experiments.read(root / "params.yaml")["tier"])
+    if settings.compute.device == "cuda":
+        from .devices import require_cuda
+
+        require_cuda()
+    print(f"params.yaml is valid: {', '.join(settings.experiments)}")
+    if arguments.mark:
+        # constant content: passing the check again makes nothing that depends on it stale
+        write_atomically(arguments.mark, b"params.yaml is valid for this tier\n")
+
+
+def _tier(root: Path, arguments: argparse.Namespace) -> None:
+    from . import experiments
+    from .files import write_atomically
+
+    experiments.load(root / "params.yaml", arguments.tier)
+    path = root / "params.yaml"
+    write_atomically(path, re.sub(r"(?m)^tier:.*$", f"tier: {arguments.tier}", path.read_text(), count=1).encode())
+    print(f"the tier is now {arguments.tier}")
+
+
+def _stages(root: Path, arguments: argparse.Namespace) -> None:
+    from .files import write_atomically
+    from .pipeline import render
+
+    write_atomically(root / "dvc.yaml", render(root).encode())
+    print("dvc.yaml is written")
+
+
+def _run(root: Path, arguments: argparse.Namespace) -> None:
+    from .notebooks import run
+
+    run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.method)
+
+
+def _publish(root: Path, arguments: argparse.Namespace) -> None:
+    workspace = Workspace(root, arguments.tier)
+    target = root / "results" / arguments.tier / "notebooks"
+    fresh = target.with_name("notebooks.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for path in sorted((workspace.pipeline / "notebooks").glob("*.ipynb")):
+        if not path.name.endswith(".failed.ipynb"):
+            shutil.copy(path, fresh / path.name)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fewstep", description="Few-step generative models, from formula to table.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, action, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(action=action)
+        return command
+
+    add("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
+    check = add("check", _check, "validate params.yaml before anything runs")
+    check.add_argument("--tier", help="the tier to check (default: the one that params.yaml selects)")
+    check.add_argument("--mark", type=Path, help="a file to write when all is well")
+    add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
+    add("stages", _stages, "write dvc.yaml from params.yaml and the import graph")
+    run = add("run", _run, "execute a notebook as a stage of the pipeline")
+    run.add_argument("notebook")
+    run.add_argument("--tier", required=True)
+    run.add_argument("--experiment")
+    run.add_argument("--method")
+    add("publish", _publish, "copy the executed notebooks to results/").add_argument("--tier", required=True)
+    return parser
+
+
+def main() -> int:
+    """Run one command; what went wrong is one sentence on stderr and exit status 1."""
+    arguments = _parser().parse_args()
+    try:
+        arguments.action(find_root(), arguments)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"fewstep: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""A figure that carries the numbers drawn in it, so that a test can compare pictures as numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from ..files import write_atomically
+
+INK = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#c7d7ea", "#4a7fb5", "#163a5f"])
+COLOURS = sns.color_palette("colorblind")
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and the numbers drawn in it (JSON-able); Jupyter shows the first and keeps the second."""
+
+    figure: Figure
+    numbers: Mapping[str, Any]
+    title: str
+
+    def png(self) -> bytes:
+        file = io.BytesIO()
+        # no Software entry: the file must not change with matplotlib's version alone
+        self.figure.savefig(file, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+        return file.getvalue()
+
+    def save(self, path: Path) -> None:
+        write_atomically(path, self.png())
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        text = f"Picture: {self.title}"
+        return {"image/png": self.png(), "text/plain": text, "application/json": json.loads(json.dumps(self.numbers))}

@@ -1,0 +1,37 @@
+"""Pictures of training: loss and gradient norm."""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from .picture import COLOURS, STYLE, Picture
+
+
+def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `points` means of equal stretches, and the middle of each as a fraction of the whole."""
+    parts = np.array_split(values, min(points, len(values)))
+    return (np.arange(len(parts)) + 0.5) / len(parts), np.array([p.mean() for p in parts])
+
+
+def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
+    """Loss and gradient norm against the fraction of training, one line a run, coloured by method."""
+    with sns.axes_style("white", STYLE):
+        figure = Figure(figsize=(9, 3.2))
+        axes = figure.subplots(1, 2)
+    numbers = {}
+    for colour, (method, runs) in zip(COLOURS, logs.items()):
+        for axis, quantity in zip(axes, ("loss", "gradient_norm")):
+            for k, run in enumerate(runs):
+                x, y = _smooth(run[quantity], 150)
+                axis.plot(x, y, color=colour, lw=1, alpha=0.8, label=method if k == 0 else None)
+            _, coarse = _smooth(runs[0][quantity], 5)
+            numbers[f"{method}, {quantity}"] = [float(f"{v:.3g}") for v in coarse]
+    for axis, name in zip(axes, ("loss", "norm of the gradient")):
+        axis.set(yscale="log", xlabel="fraction of training", ylabel=name)
+    axes[1].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return Picture(figure, numbers, title)

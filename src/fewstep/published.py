@@ -1,0 +1,70 @@
+"""The papers' own numbers, each with its status and source.
+
+Status is "confirmed" (read in the paper or in its authors' outputs), "second-hand" (quoted by somebody else)
+or "not on file" (found nowhere: the cell stays empty).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+NOT_ON_FILE = "not on file"
+STATUSES = ("confirmed", "second-hand", NOT_ON_FILE)
+FILE = Path(__file__).with_name("published.csv")
+
+OTHER_PROTOCOL = "other protocol"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which published numbers belong to a table: our metric's name -> theirs, and the protocol they were taken by."""
+
+    paper: str
+    dataset: str
+    metrics: dict[str, str]
+    protocol: str
+
+
+TABLES = {
+    "selfdistill-checkerboard": Source(
+        "selfdistill", "checker", {"KL to target": "KL"}, "KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature"
+    ),
+}
+
+
+def load() -> pd.DataFrame:
+    """All published numbers: paper, table, dataset, method, metric, nfe, value, status, source.
+
+    Raises ValueError when a row has an unknown status.
+    """
+    numbers = pd.read_csv(FILE)
+    unknown = set(numbers.status) - set(STATUSES)
+    if unknown:
+        raise ValueError(f"{FILE}: unknown status {sorted(unknown)}; a status is one of {', '.join(STATUSES)}")
+    return numbers
+
+
+def lookup(numbers: pd.DataFrame, table: str, method: str, metric: str, nfe: int, protocol: str) -> tuple[float | None, str, str]:
+    """(value, status, source) of one cell; (None, "not on file", "") when nobody is known to have published it.
+
+    A number measured by another protocol than the published one is not set beside it: its status says so.
+    """
+    source = TABLES.get(table)
+    if source is None or metric not in source.metrics:
+        return None, NOT_ON_FILE, ""
+    match = numbers[
+        (numbers.paper == source.paper)
+        & (numbers.dataset == source.dataset)
+        & (numbers.method == method)
+        & (numbers.metric == source.metrics[metric])
+        & (numbers.nfe == nfe)
+    ]
+    if match.empty:
+        return None, NOT_ON_FILE, ""
+    if protocol != source.protocol:
+        return None, OTHER_PROTOCOL, str(match.iloc[0].source)
+    row = match.iloc[0]
+    return float(row["value"]), str(row.status), str(row.source)

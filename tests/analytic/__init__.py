@@ -1,0 +1,1 @@
+"""Mathematical tests: every formula of the library against something exact."""

@@ -1,0 +1,22 @@
+"""Shared by all tests: the repository's root, and the smallest settings that every part accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewstep import experiments
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def smoke() -> experiments.Tier:
+    """The smoke tier of the repository's own params.yaml."""
+    return experiments.load(ROOT / "params.yaml", "smoke")

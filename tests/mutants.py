@@ -1,0 +1,276 @@
+"""Plant faults in the mathematics, one at a time, and see whether the analytic tests notice.
+
+    python tests/mutants.py [part of a fault's name or file]
+
+Each fault is an exact replacement in a temporary copy of src/. The exit status is 0 only if every replacement
+was found exactly once and every fault was killed by a failing test (an error on import does not count).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+# One thread: before torch is imported, and because threads do not survive a fork.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+import pytest  # noqa: E402
+import scipy.optimize  # noqa: E402, F401
+import torch.testing  # noqa: E402
+import torchdiffeq  # noqa: E402, F401
+
+# The first forward-mode pass loads a second's worth of torch: once here, and not in every child.
+torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Fault(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+def _in(file: str, tests: str, *faults: tuple[str, str, str]) -> list[Fault]:
+    return [Fault(name, file, old, new, tests) for name, old, new in faults]
+
+
+STOPPED, LEARNED = "with torch.no_grad():\n        ", "with torch.enable_grad():\n        "
+
+FAULTS = [
+    *_in(
+        "interpolants.py",
+        "interpolants",
+        ("noise and data exchanged", "Coefficients(1 - t, t, zero, -one, one, zero)", "Coefficients(t, 1 - t, zero, one, -one, zero)"),
+        ("sign of the cosine's derivative", "-sin * (pi / 2)", "sin * (pi / 2)"),
+        ("gamma' twice too large", "torch.sin(2 * pi * t) * (pi / 2)", "torch.sin(2 * pi * t) * pi"),
+        ("gamma not zero at 1", "torch.sin(pi * t) ** 2 / 2,", "torch.sin(pi * t / 2) ** 2 / 2,"),
+        ("gamma' z left out", "velocity = velocity + per_sample(c.d_gamma, z) * z", "pass"),
+        ("x0 and x1 exchanged in a batch", "at(time, self.x0, self.x1, self.z)", "at(time, self.x1, self.x0, self.z)"),
+        ("a part keeps all of g", "self.g[cut], self.interpolant", "self.g, self.interpolant"),
+    ),
+    *_in(
+        "flow_map.py",
+        "flow_maps",
+        ("jump backwards", "return x + per_sample(t - s, x) * self.average", "return x + per_sample(s - t, x) * self.average"),
+        ("sign of (dt - ds) v", "per_sample(dt - ds, x) * v", "per_sample(ds - dt, x) * v"),
+        ("(t - s) dv left out", " * v + span * dv)", " * v)"),
+        ("dx left out", "Jump(x + span * v, dx + per_sample", "Jump(x + span * v, per_sample"),
+        ("d/ds and d/dt exchanged", "x, one, zero, torch.zeros_like(x))", "x, zero, one, torch.zeros_like(x))"),
+        ("Eulerian derivative without transport", "x, one, zero, dx)", "x, one, zero, 0 * dx)"),
+        ("velocity off the diagonal", "return self.average_velocity(t, t, x)", "return self.average_velocity(0 * t, t, x)"),
+        ("Euler step with the velocity of its end", "self.base.velocity(s, x)", "self.base.velocity(t, x)"),
+    ),
+    *_in(
+        "objectives/common.py", "equivalences", ("mean for sum in the squared norm", ".flatten(1).sum(1)", ".flatten(1).mean(1)")
+    ),
+    *_in("objectives/si.py", "equivalences residuals_at_truth", ("velocity at s", "student.velocity(batch.t,", "student.velocity(batch.s,")),
+    *_in(
+        "objectives/lmd.py",
+        "equivalences residuals_at_truth",
+        ("teacher asked at s", "teacher.velocity(batch.t, where)", "teacher.velocity(batch.s, where)"),
+        ("teacher asked at the start", "teacher.velocity(batch.t, where)", "teacher.velocity(batch.t, batch.at(batch.s).point)"),
+        ("sign of the teacher", "jump.tangent - teacher", "jump.tangent + teacher"),
+        ("semigradient not detached", "else jump.point.detach()", "else jump.point"),
+        ("full gradient detached", "where = jump.point if", "where = jump.point.detach() if"),
+    ),
+    *_in(
+        "objectives/emd.py",
+        "equivalences residuals_at_truth",
+        ("sign of the transport", ".tangent + transport", ".tangent - transport"),
+        ("transport not stopped", STOPPED + "transport", LEARNED + "transport"),
+        ("teacher not stopped", STOPPED + "b = teacher", LEARNED + "b = teacher"),
+        ("teacher asked at t", "teacher.velocity(batch.s, start)", "teacher.velocity(batch.t, start)"),
+    ),
+    *_in(
+        "objectives/esd.py",
+        "equivalences",
+        ("transport not stopped", STOPPED + "transport", LEARNED + "transport"),
+        ("own diagonal not stopped", STOPPED + "b = frozen", LEARNED + "b = frozen"),
+        ("own diagonal at t", "frozen.velocity(batch.s, start)", "frozen.velocity(batch.t, start)"),
+        ("transport of the student", "frozen.jump_along", "student.jump_along"),
+    ),
+    *_in(
+        "objectives/lsd.py",
+        "equivalences residuals_at_truth",
+        ("own diagonal not stopped", STOPPED + "b = (", LEARNED + "b = ("),
+        ("diagonal at s", ".velocity(batch.t, jump.point)", ".velocity(batch.s, jump.point)"),
+    ),
+    *_in(
+        "objectives/fmm.py",
+        "equivalences residuals_at_truth",
+        ("both jumps forwards", "student.jump(batch.t, batch.s,", "student.jump(batch.s, batch.t,"),
+        ("interpolant at s", "path = batch.at(batch.t)", "path = batch.at(batch.s)"),
+        ("derivative in s", "student.jump_dt(", "student.jump_ds("),
+        ("inner jump stopped", "batch.t, back)", "batch.t, back.detach())"),
+        ("invertibility left out", " + invertibility * squared_norm(there.point - path.point)", ""),
+    ),
+    *_in(
+        "objectives/eulerian.py",
+        "equivalences residuals_at_truth",
+        ("derivative in the end time", "student.jump_ds(", "student.jump_dt("),
+        ("sign of dI", "there.tangent + path.velocity", "there.tangent - path.velocity"),
+        ("weight of invertibility", "residual + invertibility *", "residual +"),
+    ),
+    *_in(
+        "objectives/consistency.py",
+        "equivalences residuals_at_truth",
+        ("target not stopped", " * dv).detach())", " * dv))"),
+        ("all stopped but dv", "squared_norm(v - (drift + ", "squared_norm(v.detach() - (drift + "),
+        ("sign of (t - s)", "per_sample(batch.t - batch.s, start)", "per_sample(batch.s - batch.t, start)"),
+        ("derivative in t", "start, one, zero, drift)", "start, zero, one, drift)"),
+    ),
+    *_in("objectives/meanflow.py", "equivalences residuals_at_truth", ("interpolant at t", "batch.at(batch.s)", "batch.at(batch.t)")),
+    *_in(
+        "objectives/pfmm.py",
+        "equivalences residuals_at_truth",
+        ("one jump too few", "in range(jumps)", "in range(jumps - 1)"),
+        ("every jump from s", "batch.s + k * span,", "batch.s,"),
+        ("teacher not stopped", "with torch.no_grad()", "with torch.enable_grad()"),
+    ),
+    *_in(
+        "objectives/psd.py",
+        "equivalences residuals_at_truth",
+        ("g and 1 - g exchanged in u", "u = g * s + (1 - g) * t", "u = (1 - g) * s + g * t"),
+        ("target not stopped", "with torch.no_grad()", "with torch.enable_grad()"),
+        ("second jump from the start", "start + per_sample(u - s, start) * first", "start"),
+        ("second jump from s", "average_velocity(u, t, start", "average_velocity(s, t, start"),
+    ),
+    *_in(
+        "worlds/gaussian.py",
+        "worlds",
+        ("stretch without its root", "self._spectrum(start)).sqrt()", "self._spectrum(start))"),
+        ("beta for beta^2", "b**2 * self.ratio", "b * self.ratio"),
+        ("gamma left out of the velocity", " + g * c.d_gamma[:, None] * self.noise", ""),
+        ("latent noise in the wrong basis", "self.noise = scale.square()", "self.noise = scale"),
+        ("basis of C0 alone", "eigh(c0 + 0.7320508 * c1)", "eigh(c0)"),
+        ("root transposed", "self.w = root.T @", "self.w = root @"),
+        ("samples with the other factor", "torch.linalg.cholesky(self.c1).T", "torch.linalg.cholesky(self.c1)"),
+    ),
+    *_in(
+        "worlds/mixture.py",
+        "worlds",
+        ("posterior without the weights", "log = self.weights.log() - centred", "log = -centred"),
+        ("posterior of one dimension", "x.shape[1] / 2 * variance.log()", "variance.log() / 2"),
+        ("sign of the means' drift", "c.d_beta[:, None, None] * self.mu +", "-c.d_beta[:, None, None] * self.mu +"),
+    ),
+    *_in(
+        "worlds/checkerboard.py",
+        "checkerboard",
+        ("the other eight squares", "if (i + j) % 2 == 0", "if (i + j) % 2 == 1"),
+        ("upper tail not reflected", "torch.where(flip, -mean, mean)", "mean"),
+        ("one axis in the posterior", "(mass[:, 0, columns] + mass[:, 1, rows]).softmax", "(mass[:, 0, columns]).softmax"),
+        ("noise not scaled", "x.double() - self.scale * noise", "x.double() - noise"),
+        ("Euler for the midpoint", "self.velocity(now + step / 2, half)", "self.velocity(now, x)"),
+    ),
+    *_in(
+        "samplers.py",
+        "samplers",
+        ("one step too many", "[k / steps for k in range(steps + 1)]", "[k / (steps + 1) for k in range(steps + 2)]"),
+        ("Heun without its second slope", "(first + second)", "(first + first)"),
+        ("Heun's second slope at s", "counted.velocity(_full(x, t),", "counted.velocity(_full(x, s),"),
+        ("Euler with the slope of its end", "(t - s) * counted.velocity(_full(x, s), x)", "(t - s) * counted.velocity(_full(x, t), x)"),
+        ("jumps not counted", "self.calls += 1\n        return self.inner.jump", "return self.inner.jump"),
+        ("past the end of time", 'options={"step_t": ends[1:]}', "options=None"),
+    ),
+    *_in(
+        "metrics/kl.py",
+        "metrics",
+        ("area of a bin", "(2 / bins) ** 2", "(1 / bins) ** 2"),
+        ("an empty bin given one sample", "np.where(empty, 0.5, counts)", "np.where(empty, 1.0, counts)"),
+        ("mass outside forgiven", "/ (len(samples) *", "/ (counts.sum() *"),
+        ("the other KL", "area[mass] * DENSITY * (log(DENSITY)", "estimate[mass] * (2 / bins) ** 2 * (log(DENSITY)"),
+    ),
+    *_in(
+        "metrics/wasserstein.py",
+        "metrics",
+        ("W1 for W2", '"sqeuclidean"', '"euclidean"'),
+        ("no assignment", "cost[linear_sum_assignment(cost)].mean()", "cost.diagonal().mean()"),
+        ("mean over coordinates", ".sum(1).mean()", ".mean()"),
+    ),
+    *_in(
+        "times.py",
+        "times",
+        ("uniform gap", "1 - torch.sqrt(1 - uniform[0] * (2 * tau - tau**2))", "tau * uniform[0]"),
+        ("start not scaled to the gap", "s = uniform[1] * (1 - gap)", "s = uniform[1] * (1 - tau)"),
+        ("forwards only", "torch.where(swap, t, s), torch.where(swap, s, t)", "s, t"),
+        ("a stage lost", "int(progress * (self.doublings + 1))", "int(progress * self.doublings)"),
+        ("annealed too slowly", "* progress / self.anneal", "* progress * self.anneal"),
+        ("noise strip forgotten", "(uniform[0]), tau * uniform[0]", "(uniform[0]), uniform[0]"),
+    ),
+    *_in(
+        "networks/mlp.py",
+        "mlp",
+        ("silu''", ".add_(2).mul_(s)", ".add_(1).mul_(s)"),
+        ("gelu''", "mul_(2 - h.square())", "mul_(1 - h.square())"),
+        ("the bias has a tangent", "pre[0] += bias", "pre += bias"),
+        ("tangent's gradient from the value's", "backward(grad[1], h, grad_input=back[1])", "backward(grad[0], h, grad_input=back[1])"),
+        ("bend left out", "back[0].addcmul_(ctx.activation.bend(h).mul_(dh), grad[1])", "pass"),
+        ("no gradient for the layer below", "(flat @ weight).view_as(x) if ctx.needs_input_grad[0] else None", "None"),
+        ("cosine's derivative", "-sin * turn", "sin * turn"),
+        ("tangent not scaled", "du * self.scale", "du"),
+    ),
+]
+
+
+def planted(fault: Fault, copy: Path) -> str:
+    """Run the tests on `copy` with the fault in it, and say what became of it."""
+    path = copy / "src" / "fewstep" / fault.file
+    sound = path.read_text()
+    if sound.count(fault.old) != 1:
+        return f"FOUND {sound.count(fault.old)} TIMES"
+    path.write_text(sound.replace(fault.old, fault.new))
+    try:
+        status = tests(copy, [f"tests/analytic/test_{name}.py" for name in fault.tests.split()])
+    finally:
+        path.write_text(sound)
+    return {0: "SURVIVED", 1: "killed"}.get(status, f"PYTEST FAILED ({status})")
+
+
+def tests(copy: Path, files: list[str]) -> int:
+    """The exit status of pytest on `files`, in a child that has torch in memory but not yet the library."""
+    child = os.fork()
+    if child == 0:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy / "src"))
+        # No bytecode: a fault of the same length within the same second would run the code before it.
+        sys.dont_write_bytecode = True
+        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *files])))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main() -> int:
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    faults = [f for f in FAULTS if wanted in f.name or wanted in f.file]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "src", copy / "src", ignore=ignore)
+        shutil.copytree(ROOT / "tests" / "analytic", copy / "tests" / "analytic", ignore=ignore)
+        for name in ("pyproject.toml", "tests/conftest.py"):
+            if (ROOT / name).is_file():
+                shutil.copy(ROOT / name, copy / name)
+        if tests(copy, ["tests/analytic"]) != 0:
+            print("the tests fail without any fault")
+            return 1
+        start, bad = time.monotonic(), 0
+        for fault in faults:
+            found = planted(fault, copy)
+            bad += found != "killed"
+            print(f"{found:<10}  {fault.file:<28}  {fault.name}", flush=True)
+    print(f"{len(faults) - bad} of {len(faults)} faults killed in {time.monotonic() - start:.0f} s")
+    return 1 if bad or not faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

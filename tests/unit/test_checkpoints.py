@@ -1,0 +1,72 @@
+"""Checkpoints: exact, atomic, verified."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fewstep import networks
+from fewstep.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from fewstep.trained import load_flow_map
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(7), "bytes": torch.tensor([1, 255], dtype=torch.uint8)}
+MLP = {"kind": "mlp", "width": 8, "depth": 2, "activation": "silu", "frequencies": [1], "time_frequencies": [1]}
+
+
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
+    save_checkpoint(tmp_path / "x.safetensors", TENSORS, {"step": 3, "name": "é"})
+    tensors, info = load_checkpoint(tmp_path / "x.safetensors")
+    assert info == {"step": 3, "name": "é"}
+    for name, value in TENSORS.items():
+        assert torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype
+
+
+def test_equal_states_give_equal_bytes(tmp_path):
+    for name in "ab":
+        save_checkpoint(tmp_path / name, TENSORS, {"step": 3, "z": 1, "a": 2})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_flipped_bit_a_cut_and_a_foreign_file_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, TENSORS, {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="is damaged .*checksum differs.*delete it"):
+        load_checkpoint(path)
+    path.write_bytes(whole[:-20])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(path)
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(path)
+    save_file({"a": torch.zeros(2)}, str(path))
+    with pytest.raises(CheckpointError, match="was not written by fewstep"):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="is not there: run the stage"):
+        load_checkpoint(tmp_path / "absent")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, TENSORS, {"step": 1})
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError):
+        save_checkpoint(path, TENSORS, {"step": 2})
+    assert load_checkpoint(path)[1] == {"step": 1}
+
+
+def test_weights_of_another_shape_or_network_are_named(tmp_path):
+    small, wide = networks.build(MLP, (2,)), networks.build(MLP | {"width": 9}, (2,))
+    with pytest.raises(CheckpointError, match=r"another shape: 'network\.layers\.0\.weight' is \(9, .*\) there and \(8, "):
+        load_weights(small, wide.state_dict(), tmp_path)
+    deep = networks.build(MLP | {"depth": 3}, (2,))
+    with pytest.raises(CheckpointError, match="weights of another network: 'network.layers.2.weight'"):
+        load_weights(small, deep.state_dict(), tmp_path)
+
+
+def test_a_state_is_no_flow_map(tmp_path):
+    save_checkpoint(tmp_path / "state", TENSORS, {"step": 1})
+    with pytest.raises(CheckpointError, match="is no trained flow map"):
+        load_flow_map(tmp_path / "state")

@@ -1,0 +1,101 @@
+"""Every mistake in params.yaml is one sentence that names the key, and comes before anything runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from fewstep import experiments
+from fewstep.experiments import SettingsError
+
+LMD = "      lmd:\n        label: LMD\n        steps: 120\n"
+
+
+@pytest.fixture
+def params(root, tmp_path):
+    """A copy of params.yaml to spoil."""
+    shutil.copy(root / "params.yaml", tmp_path / "params.yaml")
+    return tmp_path / "params.yaml"
+
+
+def spoil(path, old: str, new: str) -> None:
+    text = path.read_text()
+    start = text.index("\nsmoke:")
+    assert old in text[start:], f"params.yaml no longer holds {old!r}"
+    path.write_text(text[:start] + text[start:].replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "old, new, sentence",
+    [
+        ("steps: 120", "stepz: 120", r"unknown key 'smoke\.tour\.methods\.si\.stepz'"),
+        ("        steps: 120\n", "", r"the key 'smoke\.tour\.methods\.si\.steps' is missing"),
+        ("steps: 120", "steps: ten", r"smoke\.tour\.methods\.si\.steps: .*valid integer, not 'ten'"),
+        ("steps: 120", "steps: 0", r"smoke\.tour\.methods\.si\.steps: .*greater than or equal to 1, not 0"),
+        ("device: cpu", "device: tpu", r"smoke\.compute\.device: .*'cpu' or 'cuda', not 'tpu'"),
+        ("batch: 128", "batch: 128.5", r"smoke\.tour\.training\.batch: .*integer"),
+        ("data: checkerboard", "data: chessboard", r"there is no data set 'chessboard'; there are checkerboard"),
+        ("interpolant: linear", "interpolant: cubic", r"there is no interpolant 'cubic'; there are linear"),
+        ("terms: *lmd", "terms: [{objective: lmdd, times: {region: forward}}]", r"there is no objective 'lmdd'; there are .*lmd"),
+        (
+            "terms: *lmd",
+            "terms: [{objective: lmd, times: {region: forward}, options: {gradiant: semi}}]",
+            r"the objective 'lmd' has no setting 'gradiant'; it has gradient",
+        ),
+        ("terms: *lmd", "terms: [{objective: lmd, share: 0.5, times: {region: forward}}]", r"shares of the terms must add up to 1, not 0\.5"),
+        ("terms: *lmd", "terms: [{objective: lmd, times: {region: forward, strip: 0.0}}]", r"strip: .*greater than 0"),
+        ("teacher: si", "teacher: se", r"names the teacher 'se', which is not a method here"),
+        ("        teacher: si\n", "", r"the objective 'lmd' distils a teacher; name one under `teacher`"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", r"training seeds must differ"),
+        ("lmd: jumps}", "lmd: hops}", r"samplers\.lmd: .*'jumps', 'euler' or 'heun', not 'hops'"),
+        ("si: [1, 4, 16], lmd", "sy: [1, 4, 16], lmd", r"`sampling` must give the steps and the sampler of the method 'si'"),
+        ("w2_samples: 256", "w2_samples: 5000", r"w2_samples \(5000\) exceeds the samples drawn \(4000\)"),
+        ("reference: {method: si, steps: 16}", "reference: {method: si, steps: 17}", r"si at 17 steps, which `sampling` does not draw"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_key(params, old, new, sentence):
+    spoil(params, old, new)
+    with pytest.raises(SettingsError) as caught:
+        experiments.load(params, "smoke")
+    message = str(caught.value)
+    assert re.search(sentence, message), message
+    assert "\n" not in message and str(params) in message
+
+
+def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
+    with pytest.raises(SettingsError, match="there is no tier 'huge'; there are smoke, laptop, paper"):
+        experiments.load(params, "huge")
+    with pytest.raises(SettingsError, match="there is no experiment 'mnist'; there are fmm-checkerboard"):
+        smoke.experiment("mnist")
+    with pytest.raises(SettingsError, match="there is no method 'ldm' in this experiment; there are si, lmd"):
+        smoke.experiment("fmm-checkerboard").method("ldm")
+
+
+def test_a_broken_or_missing_file_is_one_sentence(params, tmp_path):
+    params.write_text("tier: laptop\n  smoke: [")
+    with pytest.raises(SettingsError, match="is not valid YAML"):
+        experiments.load(params, "smoke")
+    params.write_text("tier: lapptop\n")
+    with pytest.raises(SettingsError, match="`tier` must be one of smoke, laptop, paper, not 'lapptop'"):
+        experiments.load(params, "smoke")
+    with pytest.raises(SettingsError, match="is not there: restore it"):
+        experiments.load(tmp_path / "absent.yaml", "smoke")
+
+
+def test_settings_are_frozen(smoke):
+    with pytest.raises(Exception, match="frozen"):
+        smoke.compute.workers = 3
+
+
+def test_the_paper_tier_without_a_gpu_is_refused_in_one_sentence(root):
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    done = subprocess.run([sys.executable, "-m", "fewstep", "check", "--tier", "paper"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "no CUDA device is visible" in done.stderr
