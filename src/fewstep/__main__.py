@@ -1,4 +1,4 @@
-"""The command line: python -m fewstep data | check | tier | stages | run | publish."""
+"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ def _stages(root: Path, arguments: argparse.Namespace) -> None:
     print("dvc.yaml is written")
 
 
+def _readme(root: Path, arguments: argparse.Namespace) -> None:
+    from .files import write_atomically
+    from .report import refresh_readme
+
+    path = root / "README.md"
+    write_atomically(path, refresh_readme(root, path.read_text()).encode())
+    print("the results in README.md are those of results/laptop")
+
+
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from .notebooks import run
 
@@ -85,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--mark", type=Path, help="a file to write when all is well")
     add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
     add("stages", _stages, "write dvc.yaml from params.yaml and the import graph")
+    add("readme", _readme, "bring the results in README.md up to date with results/laptop")
     run = add("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook")
     run.add_argument("--tier", required=True)

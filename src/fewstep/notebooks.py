@@ -80,9 +80,9 @@ class _Watch(threading.Thread):
             share, label = message["done"] / max(message["total"], 1), message["label"]
         stage_left, all_left = self.plan.left(self.stage, elapsed, share)
         text = f"{self.stage}: {label} {share:4.0%}, {_clock(elapsed)} gone"
-        if all_left is None:
-            return text
-        return f"{text}, about {_clock(stage_left)} left here and {_clock(all_left)} for the whole pipeline"
+        if stage_left is not None:
+            text += f", about {_clock(stage_left)} left here"
+        return text if all_left is None else f"{text} and {_clock(all_left)} for the whole pipeline"
 
     def run(self) -> None:
         live = sys.stderr.isatty()

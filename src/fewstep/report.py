@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Mapping
 
 import pandas as pd
@@ -13,6 +14,10 @@ from .files import write_atomically
 from .plots.picture import Picture
 from .tables import readable
 from .workspace import Workspace
+
+KL = "KL to target"
+README_TABLES = ("fmm-checkerboard", "selfdistill-checkerboard")
+README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 
 @dataclass(frozen=True)
@@ -92,3 +97,26 @@ def write(workspace: Workspace, results: Results) -> None:
         picture.save(folder / "figures" / f"{name}.png")
     write_atomically(folder / "metrics.json", (json.dumps(headline(results.tables), indent=1, sort_keys=True) + "\n").encode())
     write_atomically(folder / "report.md", page(results, workspace.tier).encode())
+
+
+def readme_block(root: Path, tier: str = "laptop") -> str:
+    """The part of the README that shows results, made from the published files of a tier."""
+    parts = []
+    for name in README_TABLES:
+        table = pd.read_csv(root / "results" / tier / "tables" / f"{name}.csv")
+        kl = table[table.metric == KL]
+        first = kl.iloc[0]
+        parts.append(f"**{name}**, {KL} ({first.seeds} seeds, {first.samples} samples; {first.hardware})")
+        parts.append(_markdown(readable(table, KL)))
+    claims = pd.read_csv(root / "results" / tier / "claims.csv")
+    shown = ledger_for_people(claims).drop(columns="statistic").set_index("statement")
+    return "\n\n".join([*parts, "**Claims**", _markdown(shown)]) + "\n"
+
+
+def refresh_readme(root: Path, text: str) -> str:
+    """`text` with what stands between its marks replaced by the results; ValueError without the marks."""
+    begin, end = README_MARKS
+    if begin not in text or end not in text:
+        raise ValueError(f"README.md has lost its marks {begin.strip()} and {end.strip()}: restore them")
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{readme_block(root)}\n{end}{rest.partition(end)[2]}"

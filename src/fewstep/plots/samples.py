@@ -20,26 +20,23 @@ def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
 
 
 def densities(panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Picture:
-    """A grid of density plots: one row for each key, one column for each inner key; samples (count, 2)."""
-    columns = list(dict.fromkeys(name for row in panels.values() for name in row))
+    """A grid of density plots: one row for each key, one column for each inner key "N = ..."; samples (count, 2)."""
+    columns = sorted({name for row in panels.values() for name in row}, key=lambda name: int(name.split()[-1]))
     figure = Figure(figsize=(1.75 * len(columns) + 0.9, 1.75 * len(panels) + 0.4))
     axes = figure.subplots(len(panels), len(columns), squeeze=False)
     numbers: dict[str, list] = {}
     for i, (label, row) in enumerate(panels.items()):
         for j, column in enumerate(columns):
             axis = axes[i, j]
-            axis.set_xticks([]), axis.set_yticks([])
+            axis.set(xticks=[], yticks=[])
+            if i == 0:
+                axis.set_title(column, fontsize=9)
             if column not in row:
-                axis.axis("off")
+                axis.set_frame_on(False)
                 continue
             axis.imshow(_histogram(row[column], 110), origin="lower", cmap=INK, vmin=0, vmax=1.8 * (2.2 / 110) ** 2 / 2)
-            if i == 0 or column not in list(panels.values())[i - 1]:
-                axis.set_title(column, fontsize=9)
             numbers[f"{label}, {column}"] = _histogram(row[column], 6).round(3).ravel().tolist()
-        axes[i, 0].axis("on")
         axes[i, 0].set_ylabel(label, fontsize=10)
-        if columns[0] not in row:
-            axes[i, 0].set_frame_on(False)
     figure.tight_layout(pad=0.4)
     return Picture(figure, numbers, title)
 

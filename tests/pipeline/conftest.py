@@ -1,0 +1,80 @@
+"""A clean clone with the pipeline run in it once, at tier smoke, for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone of the repository and the commands to run in it."""
+
+    path: Path
+
+    def environment(self) -> dict[str, str]:
+        # The clone's own source before an installed one, and the test's interpreter as `python`.
+        bin_folder = Path(sys.executable).parent
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")}
+        return clean | {
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.path / "src"),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+        done = subprocess.run(words, cwd=self.path, env=self.environment(), capture_output=True, text=True)
+        assert not check or done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def repro(self, check: bool = True) -> set[str]:
+        """`dvc repro`; returns the names of the stages that ran, without their tier."""
+        done = self.run("dvc", "repro", check=check)
+        return {line.split("'")[1].partition("@")[0] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def clone_of(source: Path, target: Path) -> Clone:
+    """A clone of `source` as its working tree stands, committed, so that uncommitted work is tested too."""
+    subprocess.run(["git", "clone", "--quiet", str(source), str(target)], check=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "-m", "-o", "--exclude-standard"], cwd=source, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (source / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / name, target / name)
+        else:
+            (target / name).unlink(missing_ok=True)
+    clone = Clone(target)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    clone.run("git", "add", "-A")
+    clone.run("git", *identity, "commit", "--quiet", "--allow-empty", "-m", "the working tree")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def fresh(root, tmp_path_factory) -> Clone:
+    """A clean clone with its data exported and the tier set to smoke, and nothing run."""
+    clone = clone_of(root, tmp_path_factory.mktemp("clone") / "fewstep")
+    shutil.rmtree(clone.file("results/smoke"), ignore_errors=True)
+    clone.file("dvc.lock").unlink(missing_ok=True)
+    clone.run("python", "-m", "fewstep", "data")
+    clone.run("python", "-m", "fewstep", "tier", "smoke")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def built(fresh) -> Clone:
+    """The clone after one `dvc repro`."""
+    stages = fresh.repro()
+    assert {"check", "tour", "figures", "publish"} <= stages
+    return fresh

@@ -1,0 +1,64 @@
+"""nbval over the executed smoke notebooks that are committed: a changed result fails, another machine passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Clone
+
+
+def nbval(clone: Clone, root: Path, folder: Path, scratch: Path) -> subprocess.CompletedProcess:
+    """Run nbval over `folder` inside the clone; what the notebooks write goes to `scratch`."""
+    environment = clone.environment() | {
+        "FEWSTEP_SCRATCH": str(scratch),
+        "FEWSTEP_PROGRESS": str(scratch / "progress.json"),
+        "PYTHONPATH": f"{clone.path / 'src'}{os.pathsep}{root}",
+    }
+    scratch.mkdir(exist_ok=True)
+    words = ["-m", "pytest", "--nbval", "-p", "tests.nbval_tolerance", "-p", "no:cacheprovider", "-q", "--nbval-cell-timeout=120"]
+    # a folder of its own as rootdir: the project's pytest settings are not meant for notebooks
+    return subprocess.run([sys.executable, *words, f"--rootdir={folder}", "-c", os.devnull, str(folder)], cwd=clone.path, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def committed(built, root):
+    """The committed executed notebooks, placed inside the clone beside its own."""
+    folder = built.file("results/smoke/committed")
+    shutil.copytree(root / "results" / "smoke" / "notebooks", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_committed_results_come_out_again(built, root, committed, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")}
+    done = nbval(built, root, committed, tmp_path / "scratch")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")} == before, "a re-executed notebook wrote into the pipeline"
+
+
+@pytest.mark.parametrize("kind", ["printed", "plotted"])
+def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
+    name = "1-teacher-fmm-checkerboard-si.ipynb"
+    for path in committed.iterdir():
+        if path.name != name:
+            path.unlink()
+    notebook = json.loads((committed / name).read_text())
+    outputs = [o for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
+    if kind == "plotted":
+        numbers = next(o["data"]["application/json"] for o in outputs if "application/json" in o["data"])
+        numbers["SI, loss"][-1] *= 1.2
+    else:
+        table = next(o["data"] for o in outputs if "loss, last tenth" in "".join(o["data"].get("text/html", "")))
+        value = "".join(table["text/html"]).split("loss, last tenth")[1]
+        old = next(x for x in value.replace("<", ">").split(">") if x.count(".") == 1 and x.replace(".", "").isdigit())
+        table["text/html"] = "".join(table["text/html"]).replace(old, str(round(float(old) * 1.2, 4)))
+    (committed / name).write_text(json.dumps(notebook))
+    done = nbval(built, root, committed, tmp_path / "scratch")
+    assert done.returncode == 1 and "numbers moved beyond" in done.stdout

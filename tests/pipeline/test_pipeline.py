@@ -1,0 +1,188 @@
+"""The pipeline at tier smoke in a clean clone: what runs, what does not run again, and what survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pandas as pd
+import pytest
+
+from .conftest import Clone
+
+FMM, SELF = "fmm-checkerboard", "selfdistill-checkerboard"
+
+
+def contents(clone: Clone, *folders: str) -> dict[str, bytes]:
+    """Every file below the folders, by path."""
+    found = {}
+    for folder in folders:
+        for path in sorted(clone.file(folder).rglob("*")):
+            if path.is_file() and path.name != "timings.csv":
+                found[str(path.relative_to(clone.path))] = path.read_bytes()
+    return found
+
+
+def test_every_table_claim_figure_and_notebook_is_there(built):
+    for name, methods in ((FMM, {"SI", "LMD", "EMD", "FMM", "PFMM", "exact"}), (SELF, {"LSD", "ESD", "PSD-M", "PSD-U", "exact"})):
+        table = pd.read_csv(built.file(f"results/smoke/tables/{name}.csv"))
+        assert set(table.method) == methods
+        assert set(table.tier) == {"smoke"} and table.value.notna().all()
+        for column in ("notebook", "revision", "parameters", "hardware", "software", "protocol"):
+            assert table[column].notna().all(), column
+        assert (table.groupby(["metric"]).protocol.nunique() == 1).all()
+    claims = pd.read_csv(built.file("results/smoke/claims.csv"))
+    assert len(claims) >= 10 and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
+    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8
+    notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
+    assert len(notebooks) == 15
+    for path in notebooks:
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        assert any(c["outputs"] for c in cells), path
+        assert not [o for c in cells for o in c["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"], path
+        assert str(built.path) not in path.read_text(), f"{path.name} names a folder of this machine"
+
+
+def test_a_second_run_does_nothing(built):
+    before = contents(built, "results/smoke")
+    done = built.run("dvc", "repro")
+    assert "Data and pipelines are up to date." in done.stdout and "Running" not in done.stdout
+    assert contents(built, "results/smoke") == before
+
+
+def test_what_is_committed_is_known_to_be_up_to_date(built, tmp_path):
+    other = tmp_path / "elsewhere"
+    shutil.copytree(built.path, other, ignore=shutil.ignore_patterns("artifacts", "data", "cache", "tmp"))
+    done = Clone(other).run("dvc", "repro", "--dry", "--allow-missing")
+    assert "up to date" in done.stdout
+
+
+def test_metrics_and_dag_are_shown(built):
+    shown = built.run("dvc", "metrics", "show", "--json").stdout
+    assert "LMD" in shown and "KL to target N=1" in shown
+    assert "fmm-checkerboard-lmd@smoke" in built.run("dvc", "dag", "--dot").stdout
+
+
+def test_a_wrong_setting_stops_before_anything_is_deleted(built):
+    params = built.file("params.yaml")
+    good, before = params.read_text(), contents(built, "artifacts/smoke", "results/smoke")
+    start = good.index("\nsmoke:")
+    params.write_text(good[:start] + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: -1", 1))
+    try:
+        done = built.run("dvc", "repro", check=False)
+        assert done.returncode != 0
+        assert "experiments.fmm-checkerboard.methods.emd.steps" in done.stderr + done.stdout
+        after = contents(built, "artifacts/smoke", "results/smoke")
+        assert {k: v for k, v in before.items() if "params-checked" not in k}.items() <= after.items()
+    finally:
+        params.write_text(good)
+        built.repro()
+
+
+def test_one_methods_parameters_rerun_that_method_and_what_follows(built):
+    params = built.file("params.yaml")
+    good = params.read_text()
+    start = good.index("\nsmoke:")
+    params.write_text(good[:start] + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1))
+    before = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
+    try:
+        stages = built.repro()
+        assert stages - {"check"} == {f"{FMM}-emd", f"{FMM}-sample", f"{FMM}-metrics", "figures", "publish"}
+        after = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
+        assert {name for name in before if before[name] != after[name]} == {f"artifacts/smoke/{FMM}/emd/seed-{k}.safetensors" for k in (0, 1)}
+    finally:
+        params.write_text(good)
+    # and back: DVC has every old result in its cache
+    assert f"{FMM}-emd" not in built.repro()
+    assert contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}") == before
+
+
+def test_text_and_plots_retrain_nothing(built):
+    notebook, plots = built.file("notebooks/5-figures.ipynb"), built.file("src/fewstep/plots/samples.py")
+    text, code = notebook.read_text(), plots.read_text()
+    states = built.file("artifacts/smoke/states")
+    stamps = {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")}
+    assert stamps
+    try:
+        notebook.write_text(text.replace("## The ledger of claims", "## Ledger of claims"))
+        assert built.repro() == {"figures", "publish"}
+        plots.write_text(code + "\n\nUNUSED = 1\n")
+        stages = built.repro()
+        assert "figures" in stages
+        # the tour and the samples show pictures, so their notebooks are redone; no network is
+        assert stages <= {"tour", f"{FMM}-sample", f"{SELF}-sample", "figures", "publish"}
+        assert {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")} == stamps
+    finally:
+        notebook.write_text(text)
+        plots.write_text(code)
+        built.repro()
+
+
+def test_a_changed_data_file_is_named(built):
+    path = built.file("data/digits.npy")
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    try:
+        done = built.run("python", "-m", "fewstep", "data", check=False)
+        assert done.returncode == 1 and done.stderr.startswith("fewstep: data/digits.npy differs from data.dvc")
+        assert done.stderr.count("\n") == 1
+    finally:
+        path.write_bytes(good)
+    path.unlink()
+    built.run("python", "-m", "fewstep", "data")
+    assert path.read_bytes() == good
+
+
+def test_an_unknown_notebook_parameter_is_an_error(built):
+    done = built.run("python", "-m", "fewstep", "run", "3-sample", "--tier", "smoke", "--experiment", FMM, "--method", "lmd", check=False)
+    assert done.returncode == 1 and "notebooks/3-sample.ipynb declares no parameter 'method'" in done.stderr
+
+
+def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
+    """`dvc repro` and everything under it is killed at several moments; what comes out is what came out undisturbed."""
+    subprocess.run(["git", "clone", "--quiet", str(built.path), str(tmp_path / "killed")], check=True)
+    victim = Clone(tmp_path / "killed")
+    shutil.rmtree(victim.file("results/smoke"), ignore_errors=True)
+    victim.file("dvc.lock").unlink(missing_ok=True)
+    victim.run("python", "-m", "fewstep", "data")
+    victim.run("python", "-m", "fewstep", "tier", "smoke")
+    kills = 0
+    for seconds in (9, 14, 23):
+        process = subprocess.Popen(
+            ["dvc", "repro"], cwd=victim.path, env=victim.environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        time.sleep(2)
+    assert kills == 3, "the pipeline was done before it was killed three times"
+    victim.repro()
+    ours, theirs = contents(built, "results/smoke"), contents(victim, "results/smoke")
+    assert sorted(ours) == sorted(theirs)
+    different = [name for name in ours if ours[name] != theirs[name]]
+    assert not different
+
+
+def test_nothing_of_this_machine_is_in_the_results(built):
+    pattern = re.compile(rb"https?://[^\s\"')]+")
+    for name, content in contents(built, "results/smoke").items():
+        if name.endswith(".png"):
+            continue
+        hosts = {url.split(b"/")[2] for url in pattern.findall(content)}
+        assert hosts <= {b"arxiv.org", b"www.w3.org"}, (name, hosts)
+
+
+@pytest.mark.parametrize("tier", ["smoke", "laptop"])
+def test_committed_notebooks_carry_outputs(root, tier):
+    paths = sorted((root / "results" / tier / "notebooks").glob("*.ipynb"))
+    assert len(paths) == 15
+    for path in paths:
+        outputs = [o for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
+        assert outputs and not [o for o in outputs if o["output_type"] == "error"], path

@@ -1,0 +1,57 @@
+"""SOAP against what it is made of: Adam where there is no matrix, and covariance under rotations where there is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fewstep import optimisers
+
+
+def test_vectors_get_plain_adam():
+    torch.manual_seed(0)
+    start, gradients = torch.randn(5, dtype=torch.double), torch.randn(6, 5, dtype=torch.double)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    soap, adam = optimisers.SOAP([ours], lr=0.1), torch.optim.Adam([theirs], lr=0.1, betas=(0.95, 0.95), eps=1e-8)
+    ours.grad = torch.ones(5, dtype=torch.double)
+    soap.step()
+    assert torch.equal(ours, start), "the first step only sets the basis"
+    for g in gradients:
+        ours.grad, theirs.grad = g.clone(), g.clone()
+        soap.step(), adam.step()
+    assert torch.allclose(ours, theirs, atol=1e-7)
+
+
+def test_a_rotation_of_the_problem_rotates_the_path():
+    """Adam depends on the coordinates; SOAP finds its own."""
+    torch.manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, n, dtype=torch.double)).Q for n in (4, 3))
+    target, curve = torch.randn(4, 3, dtype=torch.double), torch.rand(4, 3, dtype=torch.double) + 0.5
+    start = torch.randn(4, 3, dtype=torch.double)
+
+    def path(turned: bool, make) -> torch.Tensor:
+        w = torch.nn.Parameter(left @ start @ right.T if turned else start.clone())
+        update = make([w])
+        for _ in range(25):
+            plain = left.T @ w @ right if turned else w
+            update.zero_grad()
+            (curve * (plain - target) ** 2).sum().backward()
+            update.step()
+        return (left.T @ w @ right if turned else w).detach()
+
+    soap = lambda p: optimisers.SOAP(p, lr=0.05)  # noqa: E731
+    adam = lambda p: torch.optim.Adam(p, lr=0.05)  # noqa: E731
+    assert torch.allclose(path(False, soap), path(True, soap), atol=1e-8)
+    assert not torch.allclose(path(False, adam), path(True, adam), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["adam", "radam", "soap"])
+def test_every_kind_goes_downhill(kind):
+    torch.manual_seed(0)
+    w = torch.nn.Parameter(torch.randn(6, 6))
+    update, before = optimisers.build(kind, [w], 0.05), w.square().sum().item()
+    for _ in range(200):
+        update.zero_grad()
+        w.square().sum().backward()
+        update.step()
+    assert w.square().sum() < 0.01 * before

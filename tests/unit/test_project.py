@@ -1,0 +1,151 @@
+"""The project's own promises: one story about versions, a dvc.yaml that matches the code, clean notebooks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fewstep import fingerprint, pipeline, report
+from fewstep.data import export
+from fewstep.workspace import find_root
+
+
+def pins(text_or_list) -> dict[str, str]:
+    lines = text_or_list if isinstance(text_or_list, list) else text_or_list.splitlines()
+    return dict(line.strip().lower().split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def test_environment_yml_tells_the_story_of_pyproject(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = pins(project["dependencies"] + project["optional-dependencies"]["test"])
+    conda = yaml.safe_load((root / "environment.yml").read_text())
+    by_pip = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
+    assert pins(by_pip) == wanted
+    assert len(wanted) == len(project["dependencies"] + project["optional-dependencies"]["test"]), "every dependency is pinned"
+    python = next(entry for entry in conda["dependencies"] if isinstance(entry, str) and entry.startswith("python="))
+    assert project["requires-python"] == f">={python.removeprefix('python=')}"
+    constraints = pins((root / "constraints.txt").read_text())
+    assert wanted.items() <= constraints.items()
+
+
+def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(root):
+    names = [p for p in root.rglob("*") if p.is_file() and p.suffix in (".py", ".md", ".yml", ".yaml", ".toml", ".txt", ".cff", ".dvc", ".lock")]
+    # outside the repository's own environment, caches and artifacts
+    kept = [p for p in names if not {".venv", "artifacts", ".git", "tmp", "cache"} & set(p.relative_to(root).parts)]
+    assert len(kept) > 60
+    for path in kept:
+        text = path.read_text()
+        assert not re.search(r"py" + r"pi\.org|files\.python" + r"hosted|/ro" + r"ot/|/wo" + r"rk/", text), path
+
+
+def test_dvc_yaml_is_what_params_and_imports_make_it(root):
+    assert (root / "dvc.yaml").read_text() == pipeline.render(root), "run `python -m fewstep stages`"
+
+
+def test_a_training_depends_on_its_own_objective_and_on_no_other(root):
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    objectives = lambda name: {Path(d).stem for d in stages[name]["deps"] if "/objectives/" in d} - {"__init__", "common"}  # noqa: E731
+    assert objectives("fmm-checkerboard-lmd") == {"lmd"}
+    assert objectives("selfdistill-checkerboard-lsd") == {"si", "lsd"}
+    for name, stage in stages.items():
+        modules = {Path(d).stem for d in stage["deps"] if d.startswith("src/")} if "deps" in stage else set()
+        if re.search(r"checkerboard-(si|lmd|emd|fmm|pfmm|lsd|esd|psd-.)$", name):
+            assert "training" in modules and not modules & {"claims", "tables", "report", "evaluation", "samples", "sampling"}, name
+    assert stages["fmm-checkerboard-lmd"]["params"] == [
+        "${item.tier}.experiments.fmm-checkerboard.training",
+        "${item.tier}.experiments.fmm-checkerboard.methods.lmd",
+    ]
+
+
+def test_source_notebooks_are_clean_and_byte_stable(root):
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        for k, cell in enumerate(json.loads(path.read_text())["cells"]):
+            assert cell["id"] == f"cell-{k}", path
+            assert not cell.get("outputs") and cell.get("execution_count") is None, f"{path}: clear the outputs"
+
+
+def test_notebooks_call_and_do_not_compute(root):
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                source = "".join(cell["source"])
+                assert not re.search(r"^\s*(import torch|import numpy|class |for .* in range|%)", source, re.M), f"{path}: {source}"
+
+
+def test_dvc_reaches_no_network(root):
+    config = (root / ".dvc" / "config").read_text()
+    assert "analytics = false" in config and "check_update = false" in config and "remote" not in config
+
+
+def test_data_is_exported_byte_for_byte(root, tmp_path):
+    (tmp_path / "data.dvc").write_text((root / "data.dvc").read_text())
+    assert set(export.export(tmp_path)) == set(export.EXPORTS)
+    for name, checksum in export.checksums(root).items():
+        assert hashlib.md5((tmp_path / name).read_bytes()).hexdigest() == checksum
+    assert export.export(tmp_path) == []
+    assert np.load(tmp_path / "data/digits.npy").shape == (1797, 8, 8)
+    points = np.load(tmp_path / "data/checkerboard.npy")
+    cell = np.floor((points + 1) / 0.5).astype(int)
+    assert points.shape == (64_000, 2) and ((cell.sum(1) % 2) == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(export.EXPORTS))
+def test_one_changed_byte_is_named_and_never_overwritten(root, tmp_path, name):
+    (tmp_path / "data.dvc").write_text((root / "data.dvc").read_text())
+    export.export(tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(export.DataError, match=f"{name} differs from data.dvc .* delete it and run"):
+        export.export(tmp_path)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_broken_data_dvc_is_one_sentence(tmp_path):
+    with pytest.raises(export.DataError, match="data.dvc cannot be read"):
+        export.export(tmp_path)
+
+
+def test_the_root_is_found_or_missed_in_one_sentence(root, tmp_path):
+    assert find_root(root / "tests" / "unit") == root
+    with pytest.raises(FileNotFoundError, match="run this inside a clone"):
+        find_root(tmp_path)
+
+
+def test_a_fingerprint_ignores_words_and_sees_code():
+    base = 'def f(x):\n    """Doc."""\n    return x + 1  # why\n'
+    same = 'def f(x):\n    """Another text,\n    longer."""\n\n    return (x + 1)\n'
+    assert fingerprint.code(base) == fingerprint.code(same)
+    assert fingerprint.code(base) != fingerprint.code(base.replace("+", "-"))
+    assert fingerprint.fingerprint({"a": 1}, ["fewstep.times"]) != fingerprint.fingerprint({"a": 2}, ["fewstep.times"])
+
+
+def test_the_import_graph_follows_relative_imports():
+    files = fingerprint.closure(["fewstep.objectives.esd"])
+    assert {"fewstep.objectives.esd", "fewstep.objectives.common", "fewstep.flow_map", "fewstep.interpolants", "fewstep"} <= set(files)
+    assert "fewstep.objectives.lmd" not in files and "fewstep.training" not in files
+
+
+def test_the_readme_names_what_ci_calls(root):
+    assert (root / ".ci" / "run").read_text().strip().splitlines()[-1] == "make test"
+    readme = (root / "README.md").read_text()
+    for command in ("make repro", "make test", "make bench", "conda env create -f environment.yml", "dvc metrics show", "dvc metrics diff", "dvc dag", "dvc exp show", "dvc exp run -S"):
+        assert command in readme, command
+
+
+def test_the_results_in_the_readme_are_the_results_on_disk(root):
+    text = (root / "README.md").read_text()
+    assert report.refresh_readme(root, text) == text, "run `python -m fewstep readme`"
+
+
+def test_the_readme_links_to_what_there_is(root):
+    for target in re.findall(r"\]\(([^)#]+)\)", (root / "README.md").read_text()):
+        if not target.startswith("https://"):
+            assert (root / target).exists(), target
