@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
+import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from .picture import COLOURS, STYLE, Picture
@@ -19,7 +19,7 @@ def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
     """Loss and gradient norm against the fraction of training, one line a run, coloured by method."""
-    with sns.axes_style("white", STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.2))
         axes = figure.subplots(1, 2)
     numbers = {}
