@@ -115,7 +115,7 @@ def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
     """Samples of every method by number of steps, labelled for a grid of pictures."""
     settings = study.experiment
     label = {name: method.label for name, method in settings.methods.items()} | {EXACT: "exact"}
-    return {label[m]: {f"N = {n}": points(study, m, n) for n in steps} for m, steps in settings.sampling.steps.items()}
+    return {label[m]: {f"N = {n}": points(study, m, n) for n in steps} for m, steps in settings.sampling.steps.items() if steps}
 
 
 def counted(index: pd.DataFrame) -> pd.DataFrame:

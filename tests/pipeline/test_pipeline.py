@@ -40,7 +40,7 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
     assert len(claims) >= 10 and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
     assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
-    assert len(notebooks) == 15
+    assert len(notebooks) == 16
     for path in notebooks:
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         assert any(c["outputs"] for c in cells), path
@@ -182,7 +182,7 @@ def test_nothing_of_this_machine_is_in_the_results(built):
 @pytest.mark.parametrize("tier", ["smoke", "laptop"])
 def test_committed_notebooks_carry_outputs(root, tier):
     paths = sorted((root / "results" / tier / "notebooks").glob("*.ipynb"))
-    assert len(paths) == 15
+    assert len(paths) == 16
     for path in paths:
         outputs = [o for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
         assert outputs and not [o for o in outputs if o["output_type"] == "error"], path
