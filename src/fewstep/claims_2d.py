@@ -80,7 +80,7 @@ def self_claims(rows: pd.DataFrame, logs: Mapping[str, Sequence[Mapping[str, np.
     ratio = np.log(np.array(spread[EQUAL]) / np.array(spread["LSD"]))
     claims.append(
         Claim(
-            "esd-gradient-less-stable", PAPER_SELF, "ESD's gradient norm is less stable than LSD's, at equal settings",
+            "esd-gradient-less-stable", PAPER_SELF, "ESD's gradient norm is less stable than LSD's (same network, batch and optimiser)",
             "log of the ratio of (99th percentile / median) of the gradient norm, ESD over LSD", tuple(ratio), SELF,
         )
     )  # fmt: skip
