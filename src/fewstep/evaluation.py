@@ -84,7 +84,7 @@ def _cells(settings: Experiment, index: pd.DataFrame, folder: Path) -> list[Cell
 
 
 def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference: Path, compute: Compute) -> pd.DataFrame:
-    """One row a number: method, metric, nfe, train_seed, sample_seed, value, samples, protocol, empty bins.
+    """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol, empty bins.
 
     `index` and `folder` come from `sample_all`; `reference` is the array of target samples. Raises ValueError when
     a count of network calls differs from the steps that were asked for.
@@ -105,6 +105,7 @@ def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference:
         rows.append(
             {
                 "method": source.method,
+                "label": settings.methods[source.method].label if source.method in settings.methods else source.method,
                 "metric": NAMES[m["measure"]],
                 "nfe": int(source.nfe),
                 "train_seed": int(m.get("train_seed", source.train_seed)),

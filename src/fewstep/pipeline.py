@@ -51,7 +51,7 @@ def _stage(notebook: str, experiment: str | None, method: str | None, deps: list
         "matrix": {"tier": ["${tier}"]},
         "cmd": " ".join(words),
         "deps": [CHECKED, f"notebooks/{notebook}.ipynb", *deps],
-        "params": params,
+        **({"params": params} if params else {}),
         "outs": [*outs, f"{ARTIFACTS}/notebooks/{executed}"],
     }
 
@@ -87,7 +87,7 @@ def stages(root: Path, tier: Tier) -> dict[str, dict]:
         "check": {
             "matrix": {"tier": ["${tier}"]},
             "cmd": f"python -m fewstep check --tier ${{item.tier}} --mark {CHECKED}",
-            "params": ["${item.tier}"],
+            "deps": ["params.yaml"],
             "outs": [CHECKED],
         }
     }
@@ -98,8 +98,9 @@ def stages(root: Path, tier: Tier) -> dict[str, dict]:
         found |= _experiment(root, name, settings)
         inputs += [f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/samples/{name}"]
         inputs += [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]
+    # no parameters of its own: whatever a setting changes reaches it through the files that it reads
     figures = _stage(
-        "5-figures", None, None, [*_modules(root, "5-figures", []), "src/fewstep/published.csv", *inputs], ["${item.tier}.experiments"], []
+        "5-figures", None, None, [*_modules(root, "5-figures", []), "src/fewstep/published.csv", *inputs], [], []
     )
     uncached = [f"{RESULTS}/{name}" for name in ("tables", "figures", "claims.csv", "report.md")]
     figures["outs"] += [{path: {"cache": False}} for path in uncached]

@@ -28,8 +28,8 @@ SLICES = 12
 
 
 def _slices(steps: int) -> list[int]:
-    """The steps after which a run stores its state: every twelfth of it, and at least every 5,000."""
-    size = min(-(-steps // SLICES), 5000)
+    """The steps after which a run stores its state: every twelfth of it, between 50 and 5,000 steps apart."""
+    size = max(min(-(-steps // SLICES), 5000), 50)
     return [*range(size, steps, size), steps]
 
 
@@ -41,12 +41,11 @@ def _reached(job: Job) -> int:
         return 0
 
 
-def train_all(jobs: Sequence[Job], compute: Compute, label: str) -> None:
-    """Train every job to its end, at most `compute.workers` at a time, going on from the states on disk.
+def train_all(jobs: Sequence[Job], marks: Sequence[str], compute: Compute, label: str) -> None:
+    """Train every job to its end (`marks` are their fingerprints), at most `compute.workers` at a time, going on from the states on disk.
 
     The seeds advance in turn, a slice at a time, so that three of them keep two cores busy to the end.
     """
-    marks = [job.fingerprint() for job in jobs]
     total = sum(job.method.steps for job in jobs)
     with Progress(total, label) as bar:
         if compute.workers == 1 or len(jobs) == 1 or compute.device == "cuda":
@@ -101,13 +100,14 @@ def train(study: Study, method: str) -> dict[int, Path]:
     afresh, and going back to the old ones finds it where it was.
     """
     settings, teacher = study.experiment, study.experiment.method(method).teacher
-    jobs = {}
+    jobs, marks = {}, []
     for seed in settings.training.seeds:
         taught_by = study.workspace.read(weights_file(study.name, teacher, seed)) if teacher else None
         draft = Job(settings.training, settings.method(method), seed, Path(), taught_by, study.compute.device)
-        state = study.workspace.write(f"states/{study.name}/{method}/seed-{seed}-{draft.fingerprint()}.safetensors")
+        marks.append(draft.fingerprint())
+        state = study.workspace.write(f"states/{study.name}/{method}/seed-{seed}-{marks[-1]}.safetensors")
         jobs[seed] = replace(draft, state=state)
-    train_all(list(jobs.values()), study.compute, f"training {study.name} {method}")
+    train_all(list(jobs.values()), marks, study.compute, f"training {study.name} {method}")
     files = {seed: study.workspace.write(weights_file(study.name, method, seed)) for seed in jobs}
     for seed, job in jobs.items():
         publish(job, files[seed])
