@@ -100,7 +100,7 @@ FAULTS = [
     *_in(
         "objectives/lsd.py",
         "equivalences residuals_at_truth",
-        ("own diagonal not stopped", STOPPED + "b = (", LEARNED + "b = ("),
+        ("own diagonal not stopped", STOPPED + "b = frozen", LEARNED + "b = frozen"),
         ("diagonal at s", ".velocity(batch.t, jump.point)", ".velocity(batch.s, jump.point)"),
     ),
     *_in(

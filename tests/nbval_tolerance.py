@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 
+import nbformat
 from nbval.plugin import IPyNbCell
 
 from tests.tolerances import close
@@ -40,7 +41,7 @@ def mask(outputs: list[dict]) -> tuple[list[dict], list[float]]:
                 text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
                 fresh["data"][kind], found = split(text)
                 numbers += found
-        masked.append(fresh)
+        masked.append(nbformat.from_dict(fresh))
     return masked, numbers
 
 

@@ -33,6 +33,12 @@ def _slices(steps: int) -> list[int]:
     return [*range(size, steps, size), steps]
 
 
+def _to_come(job: Job) -> list[int]:
+    """The slices that the state on disk has not reached; none for a finished run, which is left untouched."""
+    done = load_checkpoint(job.state)[1]["step"] if job.state.exists() else 0
+    return [until for until in _slices(job.method.steps) if until > done]
+
+
 def _reached(job: Job) -> int:
     """The step at which the run on disk stands, by its latest state or its progress marker."""
     try:
@@ -51,13 +57,13 @@ def train_all(jobs: Sequence[Job], marks: Sequence[str], compute: Compute, label
         if compute.workers == 1 or len(jobs) == 1 or compute.device == "cuda":
             before = 0
             for job, mark in zip(jobs, marks):
-                for until in _slices(job.method.steps):
+                for until in _to_come(job):
                     advance(job, mark, until, lambda step, base=before: bar.update(base + step))
                     bar.update(before + until)
                 before += job.method.steps
             return
         with pool(min(compute.workers, len(jobs))) as executor:
-            todo = {k: _slices(job.method.steps) for k, job in enumerate(jobs)}
+            todo = {k: slices for k, job in enumerate(jobs) if (slices := _to_come(job))}
             running: dict = {}
             while todo or running:
                 # the seeds that have most left go first
