@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
 
 from fewstep import experiments
 from fewstep.experiments import SettingsError
@@ -84,6 +86,16 @@ def test_a_broken_or_missing_file_is_one_sentence(params, tmp_path):
         experiments.load(params, "smoke")
     with pytest.raises(SettingsError, match="is not there: restore it"):
         experiments.load(tmp_path / "absent.yaml", "smoke")
+
+
+def test_dvc_can_override_a_setting_in_the_file(params):
+    """`dvc exp run -S` rewrites params.yaml; a comment in the wrong place would come out as broken YAML."""
+    before = yaml.safe_load(params.read_text())
+    apply_overrides(params, ["tier=smoke", "smoke.experiments.fmm-checkerboard.methods.lmd.steps=100"])
+    before["tier"] = "smoke"
+    before["smoke"]["experiments"]["fmm-checkerboard"]["methods"]["lmd"]["steps"] = 100
+    assert yaml.safe_load(params.read_text()) == before
+    assert experiments.load(params, "smoke").experiment("fmm-checkerboard").method("lmd").steps == 100
 
 
 def test_settings_are_frozen(smoke):
