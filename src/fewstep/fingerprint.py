@@ -8,9 +8,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Collection, Iterable
 
 PACKAGE = __package__
 
@@ -31,13 +30,11 @@ def code(source: str) -> str:
 
 def module_file(name: str) -> Path | None:
     """The file of the module `name` of this package, or None for any other."""
-    if name.split(".")[0] != PACKAGE:
+    package, *rest = name.split(".")
+    if package != PACKAGE:
         return None
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
+    path = Path(__file__).parent.joinpath(*rest)
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists() and path.name), None)
 
 
 def imports(source: str, package: str) -> set[str]:
@@ -54,14 +51,17 @@ def imports(source: str, package: str) -> set[str]:
     return {name for name in found if module_file(name)}
 
 
-def closure(modules: Iterable[str]) -> dict[str, Path]:
-    """`modules` and all that they import of this package, by name, with the packages that hold them."""
+def closure(modules: Iterable[str], without: Collection[str] = ()) -> dict[str, Path]:
+    """`modules` and all that they import of this package, by name, with the packages that hold them.
+
+    The modules in `without`, and what only they import, are left out.
+    """
     files: dict[str, Path] = {}
     todo = list(modules)
     while todo:
         name = todo.pop()
         path = module_file(name)
-        if name in files or path is None:
+        if name in files or name in without or path is None:
             continue
         files[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -69,7 +69,7 @@ def closure(modules: Iterable[str]) -> dict[str, Path]:
     return files
 
 
-def fingerprint(settings: Any, modules: Iterable[str]) -> str:
-    """Sixteen hex digits of JSON-able `settings` and of the code of `modules` and all that they import."""
-    codes = {name: code(path.read_text()) for name, path in closure(modules).items()}
+def fingerprint(settings: Any, modules: Iterable[str], without: Collection[str] = ()) -> str:
+    """Sixteen hex digits of JSON-able `settings` and of the code of `modules` and all that they import, less `without`."""
+    codes = {name: code(path.read_text()) for name, path in closure(modules, without).items()}
     return hashlib.sha256(json.dumps([settings, codes], sort_keys=True).encode()).hexdigest()[:16]

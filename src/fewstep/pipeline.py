@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from . import data, experiments, objectives
+from . import data, experiments, networks, objectives
 from .experiments import Experiment, Method, SettingsError, Tier
 from .fingerprint import closure, imports
 from .notebooks import executed_name
@@ -37,8 +37,10 @@ def _modules(root: Path, notebook: str, extra: list[str]) -> list[str]:
 
 
 def _dynamic(experiment: Experiment, methods: list[Method]) -> list[str]:
-    """The modules that settings name: objectives and the data set."""
+    """The modules that settings name: objectives, networks and the data set."""
     named = {f"{objectives.__name__}.{term.objective}" for method in methods for term in method.terms}
+    built = [experiment.training.network, *(method.network for method in experiment.methods.values())]
+    named |= {f"{networks.__name__}.{network.kind}" for network in built if network}
     return sorted(named | {f"{data.__name__}.{experiment.training.data}"})
 
 

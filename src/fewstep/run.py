@@ -22,7 +22,11 @@ from .fingerprint import fingerprint
 from .flow_map import EulerMap, FlowMap
 from .interpolants import INTERPOLANTS, Batch
 from .parallel import one_thread
+from .times import Times
 from .trained import load_flow_map
+
+# Modules that read settings and name files: they decide no number but through the settings, which count by value
+SETTINGS = tuple(f"{__package__}.{name}" for name in ("experiments", "study", "workspace"))
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,19 @@ class Job:
             torch.manual_seed(self.seed)
             return networks.build(self.network.model_dump(), data.load(self.training.data).shape).to(self.device)
 
+    @property
+    def modules(self) -> list[str]:
+        """The modules that train it: this one, and those that the settings name."""
+        named = [f"{objectives.__name__}.{term.objective}" for term in self.method.terms]
+        return [__name__, *named, f"{data.__name__}.{self.training.data}", f"{networks.__name__}.{self.network.kind}"]
+
     def fingerprint(self) -> str:
         """What the result depends on; a state on disk with another fingerprint is of another run."""
         teacher = load_checkpoint(self.teacher)[1]["fingerprint"] if self.teacher else None
-        shared = self.training.model_dump(exclude={"seeds"})
-        named = [f"{objectives.__name__}.{term.objective}" for term in self.method.terms]
-        named.append(f"{data.__name__}.{self.training.data}")
-        return fingerprint([shared, self.method.model_dump(exclude={"label"}), self.seed, teacher], [__name__, *named])
+        # without what is not said: a setting that is added later, and not used, changes nothing
+        shared = self.training.model_dump(exclude={"seeds"}, exclude_none=True)
+        own = self.method.model_dump(exclude={"label"}, exclude_none=True)
+        return fingerprint([shared, own, self.seed, teacher], self.modules, SETTINGS)
 
 
 @dataclass
@@ -103,7 +113,7 @@ class State:
         self.step = step
 
 
-def draw_batch(training: Training, term_times: Sequence, sizes: Sequence[int], progress: float, generator: torch.Generator) -> Batch:
+def draw_batch(training: Training, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator) -> Batch:
     """One batch: noise, data, and for each term its share of the time pairs."""
     source, interpolant = data.load(training.data), INTERPOLANTS[training.interpolant]
     device, count = generator.device, sum(sizes)

@@ -9,7 +9,9 @@ import torch
 
 from fewstep.flow_map import FlowMap
 from fewstep.networks import build
-from fewstep.networks.mlp import ACTIVATIONS, MLP, _PairLayer
+from fewstep.networks import perceptron
+from fewstep.networks.mlp import MLP
+from fewstep.networks.perceptron import ACTIVATIONS, pair, value
 
 from .exact import F64, central, close, gradient, randn, random_network, uniform
 
@@ -45,10 +47,15 @@ def test_forward_is_a_perceptron_on_waves(activation):
 
 
 @EACH
-def test_the_second_derivative_of_the_activation(activation):
-    h = torch.linspace(-6, 6, 101, dtype=F64)
+def test_the_derivatives_of_the_activation(activation):
+    h, own = torch.linspace(-6, 6, 101, dtype=F64), ACTIVATIONS[activation]
     slope = torch.func.vmap(torch.func.grad(EXACT[activation]))
-    close(ACTIVATIONS[activation].bend(h), central(slope, h), 1e-8)
+    y, first, again = own.with_slope(h)
+    close(y, EXACT[activation](h), 1e-14)
+    close(first, slope(h), 1e-14)
+    close(own.bend(h, y, first, again), central(slope, h), 1e-8)
+    g = randn(101, seed=1)
+    close(own.backward(g, h, grad_input=torch.empty_like(g)), slope(h) * g, 1e-14)
 
 
 @EACH
@@ -86,11 +93,62 @@ def test_gradcheck_of_the_whole_pushforward(activation):
     assert torch.autograd.gradcheck(lambda *at: network.pushforward(*at), inputs)
 
 
+def perceptron_of(*sizes: int, dtype=F64) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Random layers, all of different widths: a transposed product cannot pass."""
+    parts = zip(sizes, sizes[1:])
+    return [(randn(b, a, seed=a).to(dtype).requires_grad_(), randn(b, seed=b).to(dtype).requires_grad_()) for a, b in parts]
+
+
+def plain(x, layers, activation):
+    """The perceptron as its formula."""
+    for weight, bias in layers[:-1]:
+        x = EXACT[activation](x @ weight.T + bias)
+    return x @ layers[-1][0].T + layers[-1][1]
+
+
 @EACH
-def test_gradcheck_of_one_layer(activation):
-    pair, weight, bias = randn(2, 5, 4, seed=1), randn(3, 4, seed=2), randn(3, seed=3)
-    inputs = [k.requires_grad_() for k in (pair, weight, bias)]
-    assert torch.autograd.gradcheck(lambda *at: _PairLayer.apply(*at, ACTIVATIONS[activation]), inputs)
+def test_gradcheck_of_the_layers(activation):
+    layers, x, dx = perceptron_of(4, 3, 5, 2), randn(6, 4, seed=1).requires_grad_(), randn(6, 4, seed=2).requires_grad_()
+    flat = [k for layer in layers for k in layer]
+    group = lambda ws: list(zip(ws[::2], ws[1::2]))  # noqa: E731
+    assert torch.autograd.gradcheck(lambda x, *ws: value(x, group(ws), ACTIVATIONS[activation]), (x, *flat))
+    assert torch.autograd.gradcheck(lambda x, dx, *ws: pair(x, dx, group(ws), ACTIVATIONS[activation]), (x, dx, *flat))
+
+
+@EACH
+@pytest.mark.parametrize("wide", [False, True])
+def test_single_precision_products_agree_with_the_formula(activation, wide, monkeypatch):
+    """In float32 the products take another road, and a third one on some processors; both are gone here."""
+    monkeypatch.setattr(perceptron, "WIDE_AMD", wide)
+    layers, x, dx = perceptron_of(7, 33, 20, 2, dtype=torch.float32), randn(50, 7, seed=1).float(), randn(50, 7, seed=2).float()
+    v, dv = pair(x, dx, layers, ACTIVATIONS[activation])
+    close(value(x, layers, ACTIVATIONS[activation]), v, 1e-5)
+    exact = [(w.double(), b.double()) for w, b in layers]
+    truth, along = torch.func.jvp(lambda x: plain(x, exact, activation), (x.double(),), (dx.double(),))
+    flat = [k for layer in layers for k in layer]
+    # in float32 sums of hundreds of terms of either sign agree relative to their largest
+    for ours, theirs in ((v, truth), (dv, along)):
+        found = torch.autograd.grad((ours * ours.detach()).sum(), flat, retain_graph=True, allow_unused=True, materialize_grads=True)
+        known = torch.autograd.grad((theirs * theirs.detach()).sum(), flat, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for one, other in zip([ours, *found], [theirs, *known]):
+            assert (one - other).abs().max() <= 2e-5 * other.abs().max() + 1e-30
+
+
+def test_values_without_gradients_are_the_same_numbers():
+    layers, x = perceptron_of(4, 8, 2, dtype=torch.float32), randn(6, 4, seed=1).float()
+    with torch.no_grad():
+        found = value(x, layers, ACTIVATIONS["silu"])
+    assert not found.requires_grad and torch.equal(found, value(x, layers, ACTIVATIONS["silu"]))
+
+
+def test_a_second_derivative_is_refused_not_wrong():
+    layers, x = perceptron_of(4, 8, 2), randn(6, 4, seed=1).requires_grad_()
+    first = torch.autograd.grad(value(x, layers, ACTIVATIONS["silu"]).sum(), x, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="differentiate twice|does not require grad"):
+        first.sum().backward()
+    # torch.func goes another way, and may differentiate as often as it likes
+    twice = torch.func.hessian(lambda x: value(x[None], layers, ACTIVATIONS["silu"]).sum())(x[0].detach())
+    assert twice.shape == (4, 4) and twice.abs().max() > 0
 
 
 def test_an_untrained_network_is_the_identity_map_and_learns():

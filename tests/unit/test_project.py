@@ -14,6 +14,7 @@ import yaml
 
 from fewstep import fingerprint, pipeline, report
 from fewstep.data import export
+from fewstep.plots import picture
 from fewstep.workspace import find_root
 
 
@@ -131,6 +132,14 @@ def test_the_import_graph_follows_relative_imports():
     files = fingerprint.closure(["fewstep.objectives.esd"])
     assert {"fewstep.objectives.esd", "fewstep.objectives.common", "fewstep.flow_map", "fewstep.interpolants", "fewstep"} <= set(files)
     assert "fewstep.objectives.lmd" not in files and "fewstep.training" not in files
+    assert "fewstep.flow_map" not in fingerprint.closure(["fewstep.objectives.esd"], without=["fewstep.flow_map"])
+
+
+def test_lines_of_a_picture_are_told_apart_or_refused():
+    drawn = picture.strokes(21)
+    assert len({(line["color"], line["ls"]) for line in drawn}) == 21 and picture.strokes(3) == drawn[:3]
+    with pytest.raises(ValueError, match="can tell 21 lines apart, not 22"):
+        picture.strokes(22)
 
 
 def test_the_readme_names_what_ci_calls(root):

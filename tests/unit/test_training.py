@@ -14,6 +14,7 @@ import torch
 
 from fewstep import run, training
 from fewstep.checkpoint import CheckpointError, load_checkpoint
+from fewstep.fingerprint import closure
 from fewstep.experiments import Compute
 from fewstep.study import Study
 from fewstep.workspace import Workspace
@@ -91,6 +92,11 @@ def test_the_fingerprint_knows_settings_seed_and_teacher(jobs, smoke):
     seen.add(replace(job, training=job.training.model_copy(update={"batch": 130})).fingerprint())
     seen.add(replace(job, teacher=None, method=smoke.experiment(FMM).method("si")).fingerprint())
     assert len(seen) == 5
+    counted = closure(job.modules, run.SETTINGS)
+    named = {"objectives.lmd", "networks.mlp", "networks.perceptron", "data.checkerboard", "optimisers", "times", "flow_map", "run"}
+    assert {f"fewstep.{name}" for name in named} <= set(counted)
+    # settings count by value: a new key in the schema must not throw a training away
+    assert not {"fewstep.experiments", "fewstep.study", "fewstep.objectives.emd"} & set(counted)
     # neither the label nor the list of seeds changes what one seed computes
     assert replace(job, method=job.method.model_copy(update={"label": "x"})).fingerprint() in seen
     assert replace(job, training=job.training.model_copy(update={"seeds": [0, 1, 2]})).fingerprint() in seen

@@ -1,11 +1,16 @@
-"""Networks that compute v_{s,t}(x), called as network(s, t, x)."""
+"""Networks that compute v_{s,t}(x), called as network(s, t, x), one file each.
+
+A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Mapping
 
 from ..flow_map import FlowMap, NetworkFlowMap
-from .mlp import MLP
+
+KINDS = ("mlp",)
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
@@ -14,8 +19,6 @@ def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
     Raises ValueError for an unknown kind or points of a shape that the network cannot take.
     """
     sizes = {key: value for key, value in settings.items() if key != "kind"}
-    if settings["kind"] != "mlp":
-        raise ValueError(f"there is no network '{settings['kind']}'; there is mlp")
-    if len(shape) != 1:
-        raise ValueError(f"an mlp takes points of shape (dim,), not {tuple(shape)}")
-    return NetworkFlowMap(MLP(shape[0], **sizes))
+    if settings["kind"] not in KINDS:
+        raise ValueError(f"there is no network '{settings['kind']}'; there are {', '.join(KINDS)}")
+    return NetworkFlowMap(import_module(f"{__name__}.{settings['kind']}").build(shape, **sizes))

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..flow_map import FlowMap
-from .picture import COLOURS, INK, STYLE, Picture
+from .picture import INK, STYLE, Picture, strokes
 
 
 def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
@@ -48,8 +48,9 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
         figure = Figure(figsize=(6.4, 3.8))
         axis = figure.subplots()
     numbers = {}
-    for colour, (method, line) in zip(COLOURS, part.groupby("method", sort=False)):
-        axis.errorbar(line.nfe, line.value, yerr=line.sd.fillna(0), label=method, color=colour, marker="o", ms=4, lw=1.5, capsize=2)
+    lines = part.groupby("method", sort=False)
+    for stroke, (method, line) in zip(strokes(len(lines)), lines):
+        axis.errorbar(line.nfe, line.value, yerr=line.sd.fillna(0), label=method, **stroke, marker="o", ms=4, lw=1.5, capsize=2)
         numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
     if floor is not None:
         axis.axhline(floor, color="#888888", lw=1, ls="--", label="exact sampler")

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from .picture import COLOURS, STYLE, Picture
+from .picture import STYLE, Picture, strokes
 
 
 def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,11 +23,11 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
         figure = Figure(figsize=(9, 3.2))
         axes = figure.subplots(1, 2)
     numbers = {}
-    for colour, (method, runs) in zip(COLOURS, logs.items()):
+    for stroke, (method, runs) in zip(strokes(len(logs)), logs.items()):
         for axis, quantity in zip(axes, ("loss", "gradient_norm")):
             for k, run in enumerate(runs):
                 x, y = _smooth(run[quantity], 150)
-                axis.plot(x, y, color=colour, lw=1, alpha=0.8, label=method if k == 0 else None)
+                axis.plot(x, y, **stroke, lw=1, alpha=0.8, label=method if k == 0 else None)
             _, coarse = _smooth(runs[0][quantity], 5)
             numbers[f"{method}, {quantity}"] = [float(f"{v:.3g}") for v in coarse]
     for axis, name in zip(axes, ("loss", "norm of the gradient")):
