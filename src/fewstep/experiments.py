@@ -144,8 +144,8 @@ class Training(Settings):
     def _known(self) -> "Training":
         if self.interpolant not in INTERPOLANTS:
             raise ValueError(f"there is no interpolant '{self.interpolant}'; there are {', '.join(INTERPOLANTS)}")
-        if self.data not in data.NAMES:
-            raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.NAMES)}")
+        if self.data not in data.names():
+            raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("the training seeds must differ from each other")
         return self

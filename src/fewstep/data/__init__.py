@@ -1,14 +1,16 @@
-"""Data sets, one file each; `load(name)` gives the one that params.yaml names."""
+"""Data sets, one file each; `load(name)` gives the one that params.yaml names.
+
+A data set named `checkerboard` is the SOURCE of the module `fewstep.data.checkerboard`.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
-
-NAMES = ("checkerboard",)
 
 
 class DataSource(Protocol):
@@ -22,8 +24,13 @@ class DataSource(Protocol):
         ...
 
 
+def names() -> list[str]:
+    """The data sets there are: the files here that hold a SOURCE."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\nSOURCE = " in path.read_text())
+
+
 def load(name: str) -> DataSource:
     """The data set called `name`; raises ValueError, naming those there are, when there is none."""
-    if name not in NAMES:
-        raise ValueError(f"there is no data set '{name}'; there are {', '.join(NAMES)}")
+    if not Path(__file__).with_name(f"{name}.py").exists():
+        raise ValueError(f"there is no data set '{name}'; there are {', '.join(names())}")
     return import_module(f"{__name__}.{name}").SOURCE

@@ -6,11 +6,15 @@ A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` ret
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Mapping
 
 from ..flow_map import FlowMap, NetworkFlowMap
 
-KINDS = ("mlp",)
+
+def kinds() -> list[str]:
+    """The networks there are: the files here that can build one."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef build(" in path.read_text() and path.stem != "__init__")
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
@@ -19,6 +23,6 @@ def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
     Raises ValueError for an unknown kind or points of a shape that the network cannot take.
     """
     sizes = {key: value for key, value in settings.items() if key != "kind"}
-    if settings["kind"] not in KINDS:
-        raise ValueError(f"there is no network '{settings['kind']}'; there are {', '.join(KINDS)}")
+    if settings["kind"] not in kinds():
+        raise ValueError(f"there is no network '{settings['kind']}'; there are {', '.join(kinds())}")
     return NetworkFlowMap(import_module(f"{__name__}.{settings['kind']}").build(shape, **sizes))
