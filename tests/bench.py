@@ -4,7 +4,8 @@
 
 The same network (4 x 256, SiLU, the tables' features), batch (1,024) and optimiser (Adam) everywhere; torch and JAX take
 turns in one process pinned to one core, then to two, and medians are printed. The tables' own network (4 x 128, batch 512)
-follows, with the optimiser it uses. JAX comes from the optional extra `bench`; without it only torch is timed.
+follows, with the optimiser it uses, and a two-level UNet on 8 x 8 images (batch 128), once with its dual numbers and once
+with torch.func.jvp in their place. JAX comes from the optional extra `bench`; without it only torch is timed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Callable
 import torch
 
 from fewstep import networks, objectives, optimisers
-from fewstep.flow_map import FlowMap
+from fewstep.flow_map import FlowMap, NetworkFlowMap
 from fewstep.interpolants import Batch
 
 FEATURES = {"frequencies": [1, 2, 4], "time_frequencies": [1]}
@@ -35,10 +36,30 @@ def network(width: int) -> FlowMap:
     return flow_map
 
 
+class General(NetworkFlowMap):
+    """The same flow map without the network's own forward-mode pass."""
+
+    def average_velocity_pushforward(self, *at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return FlowMap.average_velocity_pushforward(self, *at)
+
+
+def unet() -> FlowMap:
+    torch.manual_seed(0)
+    settings = {"channels": [16, 32], "layers": 1, "attention": [False, False], "groups": 8, "time_scale": 10.0}
+    flow_map = networks.build({"kind": "unet", **settings}, (1, 8, 8))
+    torch.nn.init.normal_(flow_map.network.model.conv_out.weight, std=0.05)
+    return flow_map
+
+
 def torch_step(method: str, width: int, batch: int, optimiser: str) -> Callable[[], None]:
-    """One optimisation step on a fixed batch."""
-    student, teacher = network(width), network(width).requires_grad_(False)
-    draws = Batch(torch.randn(batch, 2), torch.rand(batch, 2), *torch.rand(3, batch))
+    """One optimisation step of the perceptron on a fixed batch."""
+    return step_of(method, network(width), network(width), batch, (2,), optimiser)
+
+
+def step_of(method: str, student: FlowMap, teacher: FlowMap, batch: int, shape: tuple[int, ...], optimiser: str) -> Callable[[], None]:
+    """One optimisation step of `student` on a fixed batch of points of `shape`."""
+    teacher.requires_grad_(False)
+    draws = Batch(torch.randn(batch, *shape), torch.rand(batch, *shape), *torch.rand(3, batch))
     residual = objectives.bind(method.partition(",")[0], METHODS[method], teacher)
     update = optimisers.build(optimiser, student.parameters(), 1e-3)
 
@@ -124,6 +145,8 @@ def bench(cores: int) -> None:
             steps[f"{backend} {method}"] = torch_step(method, 256, 1024, "adam") if backend == "torch" else jax_step(method, 256, 1024)
     for method in METHODS:
         steps[f"tables {method}"] = torch_step(method, 128, 512, "soap")
+        steps[f"unet {method}"] = step_of(method, unet(), unet(), 128, (1, 8, 8), "adam")
+        steps[f"unet by jvp {method}"] = step_of(method, General(unet().network), unet(), 128, (1, 8, 8), "adam")
     ms = medians(steps)
     print(f"\n{cores} core(s), median of {ROUNDS} rounds of {STEPS} steps")
     print(f"{'4 x 256, batch 1,024, Adam':34}" + "".join(f"{b:>10}" for b in backends) + ("   torch / jax" if len(backends) == 2 else ""))
@@ -132,8 +155,10 @@ def bench(cores: int) -> None:
         print(f"{method:34}" + "".join(f"{x:8.2f}ms" for x in row) + (f"{row[0] / row[1]:14.2f}" if len(row) == 2 else ""))
     for b in backends:
         print(f"  {b}: LMD costs {ms[f'{b} lmd'] / ms[f'{b} si']:.2f} flow-matching steps, its semigradient {ms[f'{b} lmd, semigradient'] / ms[f'{b} si']:.2f}")
-    print(f"4 x 128, batch 512, SOAP (the tables): " + ", ".join(f"{m} {ms[f'tables {m}']:.2f} ms" for m in METHODS))
-    print(f"  LMD costs {ms['tables lmd'] / ms['tables si']:.2f} flow-matching steps, its semigradient {ms['tables lmd, semigradient'] / ms['tables si']:.2f}")
+    titles = {"tables": "4 x 128, batch 512, SOAP (the tables)", "unet": "UNet (16, 32), 8 x 8, batch 128, Adam", "unet by jvp": "the same by torch.func.jvp"}
+    for kind, title in titles.items():
+        print(f"{title}: " + ", ".join(f"{m} {ms[f'{kind} {m}']:.2f} ms" for m in METHODS))
+        print(f"  LMD costs {ms[f'{kind} lmd'] / ms[f'{kind} si']:.2f} flow-matching steps, its semigradient {ms[f'{kind} lmd, semigradient'] / ms[f'{kind} si']:.2f}")
 
 
 def main() -> None:

@@ -227,6 +227,33 @@ FAULTS = [
         ("transposed on wide processors", "product(g.t(), x.t()) if WIDE_AMD", "product(x.t(), g.t()) if WIDE_AMD"),
         ("slope forgotten", "ctx.activation.backward(g, before[k], grad_input=g)", "pass"),
     ),
+    *_in(
+        "networks/group_norm.py",
+        "dual",
+        ("tangent not centred", "torch.addcmul(-r * mean,", "torch.addcmul(0 * mean,"),
+        ("tangent keeps its part along z", "over[0], -r * a)", "over[0], 0 * a)"),
+        ("the spread has no gradient", "- 2 * r * a * e + turned", "- 2 * r * a * e"),
+        ("once, not twice", "2 * r * a * e", "r * a * e"),
+        ("dx's part of x's gradient lost", ".addcmul_(dx, channels(-r * r * e))", ""),
+        ("the tangent teaches the scale nothing", "to_weight = sums[\"gz\"] + (", "to_weight = sums[\"gz\"] + 0 * ("),
+    ),
+    *_in(
+        "networks/dual.py",
+        "dual",
+        ("the bias has a tangent", "func(input.tangent, weight, None,", "func(input.tangent, weight, bias,"),
+        ("half a product rule", "torch.addcmul(x * b.tangent, a.tangent, y)", "x * b.tangent"),
+        ("minus becomes plus", "a.tangent + b.tangent if sign > 0 else a.tangent - b.tangent", "a.tangent + b.tangent"),
+        ("a constant keeps its place", "-b.tangent).expand_as", "b.tangent).expand_as"),
+        ("softmax is not normalised", "(ds - a * ds.sum(-1, keepdim=True))", "ds"),
+        ("values do not move", " + a @ dv", ""),
+        ("sine's derivative", "value_of(input).cos() * input.tangent", "value_of(input).sin() * input.tangent"),
+    ),
+    *_in(
+        "networks/unet.py",
+        "dual",
+        ("the gap does not move with s", "Dual(t - s, dt - ds)", "Dual(t - s, dt)"),
+        ("the end in place of the gap", "self._run(s, t - s, x)", "self._run(s, t, x)"),
+    ),
 ]
 
 

@@ -7,7 +7,7 @@ checked before anything runs, and what is wrong is said in one sentence that nam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,8 +36,8 @@ class Compute(Settings):
     workers: int = Field(ge=1, le=64)
 
 
-class Network(Settings):
-    """A network by name and size."""
+class MLPSettings(Settings):
+    """A perceptron for points; see fewstep.networks.mlp."""
 
     kind: Literal["mlp"]
     width: int = Field(ge=1)
@@ -45,6 +45,21 @@ class Network(Settings):
     activation: Literal["silu", "gelu"]
     frequencies: list[int | float]
     time_frequencies: list[int | float]
+
+
+class UNetSettings(Settings):
+    """A two-time UNet for images; see fewstep.networks.unet."""
+
+    kind: Literal["unet"]
+    channels: list[int] = Field(min_length=1)
+    layers: int = Field(ge=1)
+    attention: list[bool]
+    groups: int = Field(ge=1)
+    time_scale: float = Field(gt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+Network = Annotated[MLPSettings | UNetSettings, Field(discriminator="kind")]
 
 
 class Optimiser(Settings):
@@ -237,12 +252,16 @@ def _sentence(path: Path, tier: str, error: ValidationError) -> str:
     """pydantic's first complaint as one sentence that names the key, what stands there and what should."""
     # a misspelt key is also a missing one: the spelling is the better news
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
-    key = ".".join([tier, *(str(k) for k in first["loc"])])
+    # pydantic names the kind of network that it read as if it were a key
+    place = [str(k) for n, k in enumerate(first["loc"]) if n == 0 or first["loc"][n - 1] != "network"]
+    key = ".".join([tier, *place])
     more = f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{path}: unknown key '{key}': remove it or correct its spelling{more}"
     if first["type"] == "missing":
         return f"{path}: the key '{key}' is missing: add it{more}"
+    if first["type"] == "union_tag_invalid":
+        return f"{path}: {key}: there is no network '{first['ctx']['tag']}'; there are {first['ctx']['expected_tags']}{more}".replace("'mlp'", "mlp").replace("'unet'", "unet")
     reason = first["msg"].removeprefix("Value error, ")
     shown = f", not {first['input']!r}" if first["type"] != "value_error" else ""
     return f"{path}: {key}: {reason}{shown}{more}"

@@ -21,7 +21,7 @@ from .worlds.checkerboard import CheckerboardMap
 
 EXACT = "exact"
 # Points per network call: enough to keep the core busy, few enough to stay in its cache.
-CHUNK = 2000
+CHUNK = 500
 
 
 @dataclass(frozen=True)

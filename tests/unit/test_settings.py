@@ -40,8 +40,10 @@ def spoil(path, old: str, new: str) -> None:
         ("steps: 120", "steps: 0", r"smoke\.tour\.methods\.si\.steps: .*greater than or equal to 1, not 0"),
         ("device: cpu", "device: tpu", r"smoke\.compute\.device: .*'cpu' or 'cuda', not 'tpu'"),
         ("batch: 128", "batch: 128.5", r"smoke\.tour\.training\.batch: .*integer"),
-        ("data: checkerboard", "data: chessboard", r"there is no data set 'chessboard'; there are checkerboard"),
+        ("data: checkerboard", "data: chessboard", r"there is no data set 'chessboard'; there are .*checkerboard"),
         ("interpolant: linear", "interpolant: cubic", r"there is no interpolant 'cubic'; there are linear"),
+        ("kind: mlp", "kind: resnet", r"smoke\.tour\.training\.network: there is no network 'resnet'; there are mlp, unet"),
+        ("kind: mlp, width: 32", "kind: mlp, widht: 32", r"unknown key 'smoke\.tour\.training\.network\.widht'"),
         ("terms: *lmd", "terms: [{objective: lmdd, times: {region: forward}}]", r"there is no objective 'lmdd'; there are .*lmd"),
         (
             "terms: *lmd",

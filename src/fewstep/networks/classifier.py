@@ -1,0 +1,71 @@
+"""A small classifier of small images: what Fréchet distances are measured in where Inception's features mean nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEATURES = 64
+
+
+class Classifier(nn.Module):
+    """Three convolutions and two linear layers on images (batch, channels, height, width) in [-1, 1], halved once."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int):
+        super().__init__()
+        channels, height, width = shape
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU()
+        )
+        self.narrow = nn.Linear(64 * ((height + 1) // 2) * ((width + 1) // 2), FEATURES)
+        self.out = nn.Linear(FEATURES, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last layer but one, (batch, 64): linear in it, the classes can be told apart."""
+        return self.narrow(self.convolutions(x).flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes)."""
+        return self.out(F.silu(self.features(x)))
+
+
+def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Every image moved by up to one pixel each way, its edge repeated."""
+    count, _, height, width = x.shape
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    down, right = torch.randint(0, 3, (2, count, 1), generator=generator)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def train_classifier(images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3) -> Classifier:
+    """A classifier trained for `steps` on images (count, channels, height, width) in [-1, 1] with labels 0, 1, ... (count,).
+
+    Adam with a rate that falls to zero along a straight line, on images shifted by up to a pixel. Raises ValueError
+    for labels that do not fit the images.
+    """
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(f"a classifier needs one label an image: there are {len(labels)} labels and {len(images)} images")
+    x, y = torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = Classifier(tuple(x.shape[1:]), int(y.max()) + 1)
+    optimiser = torch.optim.Adam(classifier.parameters(), lr=rate, fused=True)
+    for step in range(steps):
+        which = torch.randint(len(x), (batch,), generator=generator)
+        loss = F.cross_entropy(classifier(_shifted(x[which], generator)), y[which], label_smoothing=0.05)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
+        optimiser.step()
+    return classifier.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    """The fraction of images (count, channels, height, width) in [-1, 1] that it classifies right."""
+    found = classifier(torch.as_tensor(images, dtype=torch.float32)).argmax(1).numpy()
+    return float((found == labels).mean())

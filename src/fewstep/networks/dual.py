@@ -1,0 +1,205 @@
+"""Dual numbers that pass through any module: a value and its derivative along one direction, side by side.
+
+    v, dv = run(network, Dual(x, dx), ...)
+
+General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a pass
+over memory, and differentiates them again on the way back. Here the operations that a convolutional network is made
+of have a rule of their own with a backward pass written out; linear operations act on value and tangent alike; and
+whatever has no rule is handed to torch.func.jvp.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .perceptron import ACTIVATIONS
+
+
+class Dual(Tensor):
+    """A tensor that carries its `tangent`, of the same shape, through every torch function; differentiable once."""
+
+    tangent: Tensor
+
+    @staticmethod
+    def __new__(cls, value: Tensor, tangent: Tensor) -> "Dual":
+        if value.shape != tangent.shape:
+            raise ValueError(f"a tangent has its value's shape: {tuple(value.shape)}, not {tuple(tangent.shape)}")
+        self = value.as_subclass(cls)
+        self.tangent = tangent
+        return self
+
+    @classmethod
+    def __torch_function__(cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            rule = RULES.get(func)
+            return rule(*args, **(kwargs or {})) if rule else _general(func, args, kwargs or {})
+
+
+def value_of(x: Any) -> Any:
+    """`x` without its tangent."""
+    return x.as_subclass(Tensor) if isinstance(x, Dual) else x
+
+
+def parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(value, tangent); the tangent of an ordinary tensor is zero."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return (value_of(x), x.tangent) if isinstance(x, Dual) else (x, torch.zeros_like(x))
+
+
+def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A function without a rule: what is no tensor comes from the value alone, the rest from torch.func.jvp."""
+    leaves, tree = tree_flatten((args, kwargs))
+    plain = tree_unflatten([value_of(leaf) for leaf in leaves], tree)
+    if func.__name__.endswith("_") and not func.__name__.endswith("__"):
+        raise NotImplementedError(f"a dual number cannot be changed in place by {func.__name__}: use the function that returns a new tensor")
+    result = func(*plain[0], **plain[1])
+    if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(result)[0]):
+        return result
+    where = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
+
+    def of(*values: Tensor) -> Any:
+        filled = list(leaves)
+        for k, v in zip(where, values):
+            filled[k] = v
+        inner_args, inner_kwargs = tree_unflatten(filled, tree)
+        return func(*inner_args, **inner_kwargs)
+
+    values, tangents = torch.func.jvp(of, tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where))
+    flat, shape = tree_flatten(values)
+    return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
+
+
+def _each(func: Callable) -> Callable:
+    """The rule of a function that is linear in its first argument, the only dual one: views, sums, resizing."""
+
+    def rule(x: Dual, *args: Any, **kwargs: Any) -> Any:
+        v, d = func(value_of(x), *args, **kwargs), func(x.tangent, *args, **kwargs)
+        return Dual(v, d) if isinstance(v, Tensor) else type(v)(Dual(a, b) for a, b in zip(v, d))
+
+    return rule
+
+
+def _sum(sign: float) -> Callable:
+    def rule(a: Any, b: Any) -> Dual:
+        v = value_of(a) + value_of(b) if sign > 0 else value_of(a) - value_of(b)
+        if not isinstance(b, Dual):
+            return Dual(v, a.tangent.expand_as(v))
+        if not isinstance(a, Dual):
+            return Dual(v, (b.tangent if sign > 0 else -b.tangent).expand_as(v))
+        return Dual(v, a.tangent + b.tangent if sign > 0 else a.tangent - b.tangent)
+
+    return rule
+
+
+def _product(a: Any, b: Any) -> Dual:
+    x, y = value_of(a), value_of(b)
+    v = x * y
+    if not isinstance(b, Dual):
+        return Dual(v, a.tangent * y)
+    return Dual(v, x * b.tangent) if not isinstance(a, Dual) else Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    if isinstance(b, Dual):
+        return _general(torch.div, (a, b), {})
+    # by one, which diffusers' blocks do without end
+    return a if isinstance(b, (int, float)) and b == 1 else Dual(value_of(a) / b, a.tangent / b)
+
+
+def _cat(tensors: Any, dim: int = 0) -> Dual:
+    pairs = [(value_of(x), x.tangent if isinstance(x, Dual) else torch.zeros_like(x)) for x in tensors]
+    return Dual(torch.cat([v for v, _ in pairs], dim), torch.cat([d for _, d in pairs], dim))
+
+
+def _affine(func: Callable) -> Callable:
+    """The rule of a layer W x + b: the bias has no tangent."""
+
+    def rule(input: Dual, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Dual:
+        return Dual(func(value_of(input), weight, bias, *args, **kwargs), func(input.tangent, weight, None, *args, **kwargs))
+
+    return rule
+
+
+def _dropout(input: Dual, p: float = 0.5, training: bool = True, inplace: bool = False) -> Dual:
+    if not training or p == 0:
+        return input
+    keep = torch.empty_like(value_of(input)).bernoulli_(1 - p) / (1 - p)
+    return Dual(value_of(input) * keep, input.tangent * keep)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0, is_causal: bool = False) -> Dual:
+    """softmax(q k' / sqrt(d)) v; with S = q k' / sqrt(d) and A = softmax(S), dA = A (dS - sum A dS)."""
+    if attn_mask is not None or dropout_p or is_causal:
+        raise NotImplementedError("attention of dual numbers has no mask, no dropout and no causal order")
+    (q, dq), (k, dk), (v, dv) = parts(query), parts(key), parts(value)
+    q, dq = q / q.shape[-1] ** 0.5, dq / q.shape[-1] ** 0.5
+    a = torch.softmax(q @ k.mT, -1)
+    ds = a * (dq @ k.mT + q @ dk.mT)
+    return Dual(a @ v, (ds - a * ds.sum(-1, keepdim=True)) @ v + a @ dv)
+
+
+class _Activation(torch.autograd.Function):
+    """(h, dh) -> (f(h), f'(h) dh); back: (f'(h) g + f''(h) dh dg, f'(h) dg)."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor, dh: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        ctx.activation = ACTIVATIONS[name]
+        y, slope, again = ctx.activation.with_slope(h)
+        ctx.save_for_backward(h, dh, y, slope, again)
+        return y, dh * slope
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor, dg: Tensor):
+        h, dh, y, slope, again = ctx.saved_tensors
+        bent = ctx.activation.bend(h, y, slope, again).mul_(dh).mul_(dg)
+        return bent.addcmul_(g, slope), dg * slope, None
+
+
+def _silu(input: Dual, inplace: bool = False) -> Dual:
+    return Dual(*_Activation.apply(value_of(input), input.tangent, "silu"))
+
+
+def _gelu(input: Dual, approximate: str = "none") -> Dual:
+    if approximate != "none":
+        return _general(F.gelu, (input,), {"approximate": approximate})
+    return Dual(*_Activation.apply(value_of(input), input.tangent, "gelu"))
+
+
+def _sin(input: Dual) -> Dual:
+    return Dual(value_of(input).sin(), value_of(input).cos() * input.tangent)
+
+
+def _cos(input: Dual) -> Dual:
+    return Dual(value_of(input).cos(), -value_of(input).sin() * input.tangent)
+
+
+def _group_norm(input: Dual, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Dual:
+    if weight is None or bias is None:
+        return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
+    from .group_norm import PairGroupNorm
+
+    return Dual(*PairGroupNorm.apply(value_of(input), input.tangent, num_groups, weight, bias, eps))
+
+
+_LINEAR = (
+    torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split, torch.flatten, torch.squeeze, torch.unsqueeze, torch.neg,
+    torch.mean, torch.sum, Tensor.view, Tensor.reshape, Tensor.transpose, Tensor.permute, Tensor.chunk, Tensor.split, Tensor.flatten,
+    Tensor.squeeze, Tensor.unsqueeze, Tensor.neg, Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous,
+    Tensor.expand, Tensor.float, Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
+)  # fmt: skip
+RULES: dict[Callable, Callable] = {func: _each(func) for func in _LINEAR}
+RULES |= {func: _sum(+1) for func in (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)}
+RULES |= {func: _sum(-1) for func in (torch.sub, Tensor.sub, Tensor.__sub__)}
+RULES |= {func: _product for func in (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)}
+RULES |= {func: _quotient for func in (torch.div, Tensor.div, Tensor.__truediv__)}
+RULES |= {func: _affine(func) for func in (F.linear, F.conv2d)}
+RULES |= {torch.cat: _cat, F.dropout: _dropout, F.silu: _silu, F.gelu: _gelu, F.group_norm: _group_norm}
+RULES |= {torch.sin: _sin, Tensor.sin: _sin, torch.cos: _cos, Tensor.cos: _cos}
+RULES |= {F.scaled_dot_product_attention: _attention}

@@ -1,0 +1,99 @@
+"""A two-time UNet for v_{s,t}(x) on images: diffusers' UNet2DModel, its times embedded as s and t - s."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .. import missing_operators  # noqa: F401  before diffusers
+from diffusers import UNet2DModel  # isort: skip
+from .dual import Dual, parts
+
+
+class Waves(nn.Module):
+    """sin and cos of w time for `dim` / 2 frequencies w spaced evenly in the logarithm from 1 to `highest` radians.
+
+    Half a turn at most over the whole of [0, 1] at the low end; the high end bounds the derivative in time, which
+    the objectives of flow maps differentiate through: the thousand of diffusion models would drown it.
+    """
+
+    def __init__(self, dim: int, highest: float):
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(0, 1, dim // 2, base=highest), persistent=False)
+
+    def forward(self, time: Tensor) -> Tensor:
+        """(batch,) -> (batch, dim)."""
+        angle = time[:, None] * self.frequencies
+        return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+class UNet(nn.Module):
+    """v_{s,t}(x) for images (batch, channels, height, width).
+
+    channels    the width of each level, from the finest to the coarsest; every level halves the image
+    layers      residual blocks a level
+    attention   whether each level attends
+    groups      the groups of every normalisation
+    time_scale  the highest frequency of the embedding of times, in radians
+    dropout     the dropped fraction in every residual block while training
+
+    The last layer starts at zero, so an untrained flow map is the identity.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int, time_scale: float, dropout: float
+    ):
+        super().__init__()
+        self.attends = any(attention)
+        down = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
+        up = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
+        self.model = UNet2DModel(
+            sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers,
+            down_block_types=tuple(down), up_block_types=tuple(up), norm_num_groups=groups, class_embed_type="timestep", freq_shift=0,
+            add_attention=self.attends, attention_head_dim=None if not self.attends else min(64, channels[-1]), dropout=dropout,
+            resnet_time_scale_shift="scale_shift",
+        )  # fmt: skip
+        self.model.time_proj = Waves(channels[0], time_scale)
+        for module in self.model.modules():
+            if isinstance(module, nn.GroupNorm):
+                # torch.func's group norm refuses what attention leaves behind
+                module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+        nn.init.zeros_(self.model.conv_out.weight)
+        nn.init.zeros_(self.model.conv_out.bias)
+
+    def _run(self, s: Tensor, gap: Tensor, x: Tensor) -> Tensor:
+        return self.model(x, s, class_labels=gap, return_dict=False)[0]
+
+    def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
+        # the fused attention kernels have no forward-mode derivative
+        plain = self.attends and torch._C._are_functorch_transforms_active()
+        with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+            return self._run(s, t - s, x)
+
+    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
+        return parts(self._run(Dual(s, ds), Dual(t - s, dt - ds), Dual(x, dx)))
+
+
+def build(
+    shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int, time_scale: float, dropout: float = 0.0
+) -> UNet:
+    """The UNet for images of `shape` (channels, height, width).
+
+    Raises ValueError when the levels do not halve the image evenly, or widths, groups and levels do not fit.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"a unet takes images of shape (channels, height, width), not {tuple(shape)}")
+    if len(attention) != len(channels):
+        raise ValueError(f"a unet needs one entry of `attention` for each of its {len(channels)} levels, not {len(attention)}")
+    halvings = 2 ** (len(channels) - 1)
+    if shape[1] % halvings or shape[2] % halvings:
+        raise ValueError(f"{len(channels)} levels halve the image {len(channels) - 1} times: {shape[1]} x {shape[2]} is not divisible by {halvings}")
+    if any(width % groups for width in channels):
+        raise ValueError(f"every width of {list(channels)} must be divisible by the {groups} groups")
+    return UNet(shape, channels, layers, attention, groups, time_scale, dropout)
