@@ -1,0 +1,74 @@
+"""16x16 crops of scikit-learn's two photographs: the laptop tier's stand-in for ImageNet-32.
+
+The photographs are first halved, so that a crop shows a piece of a roof or a petal and not a plain colour. The
+right fifth of each is a strip that training never sees: crops for training lie wholly left of it, crops for
+evaluation wholly inside it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..workspace import find_root
+from .images import Images, ImagesOnFirstUse
+
+SIDE = 16
+# what it reads, below the root, and the width and height of each
+FILES = ("data/china.jpg", "data/flower.jpg")
+PUBLISHED = (640, 427)
+# of the halved photographs: columns from here on are held out
+STRIP = 256
+
+
+def photographs() -> np.ndarray:
+    """Both photographs at half size, (2, 3, 213, 320), uint8; each pixel is the mean of a 2x2 square.
+
+    Raises FileNotFoundError when one is absent, ValueError when one is no RGB photograph of 640x427; both name the cure.
+    """
+    halves, cure = [], "run `python -m fewstep data`"
+    for name in FILES:
+        path = find_root() / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there: {cure}")
+        try:
+            with Image.open(path) as image:
+                if image.mode != "RGB" or image.size != PUBLISHED:
+                    found = f"{image.mode} of size {image.size}"
+                    raise ValueError(f"{path} is {found} instead of RGB of size {PUBLISHED}: delete it and {cure}")
+                # an odd last row would be averaged with nothing
+                even = image.crop((0, 0, PUBLISHED[0] // 2 * 2, PUBLISHED[1] // 2 * 2))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be decoded ({type(error).__name__}): delete it and {cure}") from None
+        halves.append(np.asarray(even.reduce(2)).transpose(2, 0, 1))
+    return np.stack(halves)
+
+
+def crops(pictures: np.ndarray) -> np.ndarray:
+    """Every 16x16 crop of `pictures` (count, 3, height, width): (crops, 3, 16, 16), by picture, row and column."""
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, (SIDE, SIDE), axis=(2, 3))
+    return np.ascontiguousarray(windows.transpose(0, 2, 3, 1, 4, 5)).reshape(-1, 3, SIDE, SIDE)
+
+
+def pixels() -> np.ndarray:
+    """All crops left of the held-out strip, (95436, 3, 16, 16), uint8, 73 MB; raises as `photographs`."""
+    return crops(photographs()[..., :STRIP])
+
+
+def reference(count: int, seed: int) -> Tensor:
+    """`count` crops to measure samples against, (count, 3, 16, 16), float32 in [-1, 1], on the CPU.
+
+    They come from the training region, mirrored as in training: it is this distribution that is modelled.
+    """
+    return SOURCE.sample(count, torch.Generator().manual_seed(seed))
+
+
+def held_out(count: int, seed: int) -> Tensor:
+    """`count` crops from inside the strip that training never sees, of the same form as `reference`."""
+    strip = Images(crops(photographs()[..., STRIP:]), "patches", True)
+    return strip.sample(count, torch.Generator().manual_seed(seed))
+
+
+SOURCE = ImagesOnFirstUse("patches", (3, SIDE, SIDE), True, pixels)

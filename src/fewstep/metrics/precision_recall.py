@@ -1,0 +1,62 @@
+"""Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .features import as_features, check_same_dim
+
+BLOCK = 1024  # rows of a distance matrix at a time
+ROUNDING = 1e-12  # of |x|^2: what a squared distance that is computed as |x|^2 - 2 x.y + |y|^2 may be off by
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """The share of generated samples within the data's manifold, and of data within the generated one's."""
+
+    precision: float
+    recall: float
+
+
+def _squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Blocks of rows of |x_i - y_j|^2, x (n, dim), y (m, dim), and which rows they are."""
+    size = np.square(y).sum(1)
+    for start in range(0, len(x), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(x)))
+        yield rows, np.square(x[rows]).sum(1)[:, None] + size - 2 * (x[rows] @ y.T)
+
+
+def _squared_radii(x: np.ndarray, k: int) -> np.ndarray:
+    """(n,): the squared distance of each of x (n, dim) to its k-th nearest neighbour, itself not counted."""
+    radii = np.empty(len(x))
+    for rows, squares in _squared_distances(x, x):
+        squares[np.arange(len(squares)), np.arange(rows.start, rows.stop)] = np.inf
+        radii[rows] = np.partition(squares, k - 1, axis=1)[:, k - 1]
+    return radii
+
+
+def _covered(points: np.ndarray, centres: np.ndarray, k: int, slack: float) -> float:
+    """The share of `points` in at least one closed ball about a centre that reaches to its k-th nearest neighbour."""
+    reach = _squared_radii(centres, k) + slack
+    return sum(int((squares <= reach).any(1).sum()) for _, squares in _squared_distances(points, centres)) / len(points)
+
+
+def precision_recall(data: np.ndarray, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
+    """Improved precision and recall of `generated` (m, dim) against `data` (n, dim): arXiv 1904.06991, eq. 1 and 2.
+
+    A set's manifold is the union of the balls about its samples that reach to their k-th nearest neighbours in the
+    set (k = 3 in the paper). Precision is the share of generated samples in the data's, recall the share of data in
+    the generated one's. All pairs are measured. Raises ValueError for NaN, different dimensions or less than k + 1 samples.
+    """
+    if k < 1:
+        raise ValueError(f"precision and recall need k >= 1 nearest neighbours, not {k}")
+    data, generated = as_features(data, "the data's features", k + 1), as_features(generated, "the generated features", k + 1)
+    check_same_dim(data, generated)
+    # a common shift changes no distance and keeps |x|^2, and with it the rounding, small
+    centre = data.mean(0)
+    data, generated = data - centre, generated - centre
+    slack = ROUNDING * max(np.square(data).sum(1).max(), np.square(generated).sum(1).max())
+    return PrecisionRecall(_covered(generated, data, k, slack), _covered(data, generated, k, slack))

@@ -1,0 +1,505 @@
+"""Image data sets: every reader on a tiny archive in the published format, written here, and on damaged ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewstep import data
+from fewstep.data import afhq64, archives, celeba64, cifar10, digits, export, imagenet32, patches
+from fewstep.data.archives import ArchiveError, read_cifar10, read_folder, read_imagenet32
+from fewstep.data.images import Images, ImagesOnFirstUse, split, to_signed
+
+PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64}
+LAPTOP = {"digits": digits, "patches": patches}
+PER_FILE = 3
+# of both photographs, decoded and halved
+DECODED = "61c231b6c877a943c0484e01ab4c933affd06aa4ebcf513f0e980cb0de0125ee"
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A root with the exported files of the laptop tier."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "data").mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        (root / name).touch()
+    for name in {*digits.FILES, *patches.FILES}:
+        (root / name).write_bytes(export.EXPORTS[name]())
+    return root
+
+
+@pytest.fixture
+def here(exported, monkeypatch):
+    monkeypatch.chdir(exported)
+    monkeypatch.delenv(archives.ENVIRONMENT, raising=False)
+    return exported
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """A root with no data."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(archives.ENVIRONMENT, raising=False)
+    return tmp_path
+
+
+# Images
+
+
+def test_draws_are_images_of_the_set_in_the_generators_order():
+    pixels = noise(50, 3, 4, 6)
+    images = Images(pixels, "tiny", flip=False)
+    drawn = images.sample(400, seeded(3))
+    assert drawn.dtype == torch.float32 and drawn.shape == (400, 3, 4, 6) and images.shape == (3, 4, 6)
+    which = torch.randint(50, (400,), generator=seeded(3)).numpy()
+    np.testing.assert_array_equal(images.to_uint8(drawn).numpy(), pixels[which])
+    np.testing.assert_allclose(drawn.numpy(), pixels[which] / 127.5 - 1, atol=1e-6)
+    assert len(set(which)) == 50, "every image is drawn"
+    assert torch.equal(drawn, images.sample(400, seeded(3))) and not torch.equal(drawn, images.sample(400, seeded(4)))
+
+
+def test_a_draw_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    Images(noise(5, 1, 2, 2), "tiny", flip=True).sample(10, seeded())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("top", [16, 255])
+def test_levels_map_to_both_ends_exactly_and_back(top):
+    levels = torch.arange(top + 1, dtype=torch.uint8)
+    signed = to_signed(levels, top)
+    assert signed[0] == -1 and signed[-1] == 1 and (signed.diff() > 0).all()
+    images = Images(np.zeros((1, 1, 1, 1), np.uint8), "tiny", False, top)
+    assert torch.equal(images.to_uint8(signed), levels)
+    assert images.to_uint8(torch.tensor([-7.0, 7.0, 0.8 / top - 1, 1.2 / top - 1])).tolist() == [0, top, 0, 1]
+    with pytest.raises(ValueError, match="images of 'tiny' hold NaN"):
+        images.to_uint8(torch.tensor([0.0, float("nan")]))
+    levels_as_floats = torch.arange(3.0)
+    to_signed(levels_as_floats)
+    assert levels_as_floats.tolist() == [0, 1, 2], "the argument is left as it was"
+
+
+@pytest.mark.parametrize("top", [16, 255])
+def test_the_scale_is_the_exact_standard_deviation_over_blocks(top, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, top + 1, (37, 3, 5, 4), dtype=np.uint8)
+    monkeypatch.setattr("fewstep.data.images.BLOCK_PIXELS", 400)
+    assert Images(pixels, "tiny", True, top).scale == pytest.approx((pixels / (top / 2) - 1).std(), rel=1e-13)
+    checker = np.array([0, top], np.uint8).reshape(2, 1, 1, 1)
+    assert Images(checker, "tiny", False, top).scale == 1.0
+
+
+def test_half_of_the_draws_are_mirrored_left_to_right():
+    pixel = np.arange(6, dtype=np.uint8).reshape(1, 1, 2, 3)
+    images = Images(pixel, "tiny", flip=True)
+    drawn = images.to_uint8(images.sample(2000, seeded())).numpy()
+    mirrored = (drawn == pixel[..., ::-1]).all((1, 2, 3))
+    assert (mirrored | (drawn == pixel).all((1, 2, 3))).all() and 900 < mirrored.sum() < 1100
+    assert torch.equal(images.sample(50, seeded(1)), images.sample(50, seeded(1)))
+
+
+def test_a_copy_on_a_device_is_the_set_and_is_made_once(monkeypatch):
+    pixels = noise(7, 1, 2, 3)
+    pixels.flags.writeable = False
+    monkeypatch.setattr("fewstep.data.images.BLOCK_PIXELS", 12)
+    images = Images(pixels, "tiny", False)
+    held = images._held(torch.device("cpu"))
+    assert np.array_equal(held.numpy(), pixels) and images._held(torch.device("cpu")) is held
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_draws_on_cuda_are_images_of_the_set():
+    pixels = noise(50, 3, 4, 6)
+    images = Images(pixels, "tiny", False)
+    drawn = images.sample(20, torch.Generator("cuda").manual_seed(0))
+    assert drawn.is_cuda and {p.tobytes() for p in images.to_uint8(drawn).cpu().numpy()} <= {p.tobytes() for p in pixels}
+    assert to_signed(torch.tensor([0, 255], dtype=torch.uint8, device="cuda")).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((2, 1, 2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 1, 2, 2), np.uint8)])
+def test_pixels_of_a_wrong_type_or_shape_are_refused(pixels):
+    with pytest.raises(ValueError, match=r"the pixels of 'tiny' are (uint8|float64) of shape .* give uint8 of shape \(images, channels"):
+        Images(pixels, "tiny", False)
+
+
+def test_images_are_read_at_the_first_draw_and_once():
+    calls = []
+    lazy = ImagesOnFirstUse("tiny", (1, 2, 2), False, lambda: calls.append(1) or noise(4, 1, 2, 2))
+    assert lazy.shape == (1, 2, 2) and not calls
+    first = lazy.sample(3, seeded())
+    assert torch.equal(first, lazy.sample(3, seeded())) and calls == [1]
+    assert lazy.scale == lazy.images.scale and torch.equal(lazy.to_uint8(first), lazy.images.to_uint8(first))
+    with pytest.raises(ValueError, match=r"images of 'tiny' are of shape \(1, 2, 2\) instead of \(1, 3, 3\): restore"):
+        replace(lazy, shape=(1, 3, 3)).sample(1, seeded())
+
+
+def test_a_split_holds_out_the_fraction_of_every_class():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 5], [30, 60, 91]))
+    kept, out = split(labels, 1 / 3, 7)
+    assert np.array_equal(np.sort(np.concatenate([kept, out])), np.arange(181)), "disjoint and complete"
+    assert (np.diff(out) > 0).all() and [(labels[out] == c).sum() for c in (0, 1, 5)] == [10, 20, 30]
+    assert all(np.array_equal(a, b) for a, b in zip((kept, out), split(labels, 1 / 3, 7)))
+    assert not np.array_equal(out, split(labels, 1 / 3, 8)[1])
+    for fraction in (0.0, 0.01, 1.0):
+        with pytest.raises(ValueError, match="images of class 0 leaves one side without that class: choose"):
+            split(labels, fraction, 7)
+
+
+# The laptop tier
+
+
+def test_digits_are_scikit_learns(here):
+    from sklearn.datasets import load_digits
+
+    source, published = replace(digits.SOURCE), load_digits()
+    np.testing.assert_array_equal(source.images.pixels[:, 0], published.images)
+    np.testing.assert_array_equal(digits.labels(), published.target)
+    drawn = source.sample(500, seeded())
+    assert drawn.shape == (500, 1, 8, 8) and drawn.min() == -1 and drawn.max() == 1
+    assert torch.equal((drawn + 1) * 8, source.to_uint8(drawn).float()), "seventeen levels, no rounding"
+    assert source.scale == pytest.approx((published.images / 8 - 1).std(), rel=1e-12)
+    assert {image.tobytes() for image in source.to_uint8(drawn).numpy()} <= {image.tobytes() for image in digits.pixels()}, "never mirrored"
+
+
+def test_a_third_of_every_digit_is_held_out(here):
+    train, train_labels, test, test_labels = digits.held_out()
+    assert train.shape == (len(train_labels), 1, 8, 8) and test.shape == (len(test_labels), 1, 8, 8)
+    assert train.dtype == test.dtype == np.float32 and train.min() == -1 and train.max() == 1 and train_labels.dtype == np.int64
+    every = np.bincount(digits.labels())
+    np.testing.assert_array_equal(np.bincount(test_labels), [round(n / 3) for n in every])
+    np.testing.assert_array_equal(np.bincount(train_labels) + np.bincount(test_labels), every)
+    by_image = {image.tobytes(): label for image, label in zip(to_signed(torch.from_numpy(digits.pixels()), 16).numpy(), digits.labels())}
+    assert all(by_image[image.tobytes()] == label for image, label in zip(test, test_labels))
+    assert all(np.array_equal(a, b) for a, b in zip(digits.held_out(), (train, train_labels, test, test_labels)))
+
+
+def test_the_photographs_decode_to_the_same_bytes_everywhere(here):
+    pictures = patches.photographs()
+    assert pictures.shape == (2, 3, 213, 320)
+    whole = np.asarray(Image.open("data/china.jpg")).astype(int)
+    square = whole[100:102, 40:42, 1].sum() / 4
+    assert abs(pictures[0, 1, 50, 20] - square) <= 0.5, "the mean of a square of 2x2"
+    assert hashlib.sha256(pictures.tobytes()).hexdigest() == DECODED
+
+
+def test_crops_are_every_square_of_the_pictures():
+    pictures = noise(2, 3, 18, 20)
+    crops = patches.crops(pictures)
+    assert crops.shape == (2 * 3 * 5, 3, 16, 16)
+    np.testing.assert_array_equal(crops[1 * 15 + 2 * 5 + 3], pictures[1, :, 2:18, 3:19])
+
+
+def test_training_crops_stay_out_of_the_strip_and_held_out_ones_inside(here, monkeypatch):
+    pictures = patches.photographs() // 2
+    pictures[..., patches.STRIP :] += 128
+    monkeypatch.setattr(patches, "photographs", lambda: pictures)
+    source = replace(patches.SOURCE)
+    assert len(source.images.pixels) == 2 * 198 * 241 and source.images.pixels.max() < 128
+    assert source.sample(2000, seeded()).max() < 0 < patches.held_out(2000, 1).min()
+
+
+def test_reference_crops_are_those_of_training(here):
+    reference = patches.reference(100, 5)
+    assert torch.equal(reference, patches.SOURCE.sample(100, seeded(5))) and reference.shape == (100, 3, 16, 16)
+    assert not torch.equal(reference, patches.reference(100, 6))
+    assert patches.SOURCE.scale == pytest.approx(float(patches.reference(20_000, 0).std()), rel=0.02)
+
+
+@pytest.mark.parametrize("name", [*digits.FILES, *patches.FILES])
+def test_exported_files_that_are_absent_or_damaged_are_named(exported, bare, name):
+    module = digits if "digits" in name else patches
+    read = {digits.FILES[1]: digits.labels}.get(name, module.pixels)
+    for other in module.FILES:
+        (bare / other).write_bytes((exported / other).read_bytes())
+    read()
+    (bare / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name} is not there: run `python -m fewstep data`"):
+        read()
+    (bare / name).write_bytes((exported / name).read_bytes()[:700])
+    with pytest.raises(ValueError, match=f"{name} cannot be (read|decoded) .*: delete it and run `python -m fewstep data`"):
+        read()
+
+
+@pytest.mark.parametrize("array", [np.zeros((5, 8, 8), np.uint8), np.zeros((1797, 8, 8)), np.full((1797, 8, 8), 17, np.uint8)])
+def test_digits_of_a_wrong_shape_type_or_level_are_refused(bare, array):
+    np.save(bare / digits.FILES[0], array)
+    with pytest.raises(ValueError, match=r"digits.npy is not \(1797, 8, 8\) uint8 from 0 to 16: delete it and run"):
+        digits.pixels()
+
+
+@pytest.mark.parametrize("form", [("L", (640, 427)), ("RGB", (64, 42))])
+def test_a_photograph_of_a_wrong_mode_or_size_is_refused(bare, form):
+    Image.new(*form).save(bare / patches.FILES[0])
+    with pytest.raises(ValueError, match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): delete"):
+        patches.photographs()
+
+
+# The paper tier
+
+
+def cifar_members(labels=None) -> dict[str, bytes]:
+    members = {"cifar-10-batches-bin/readme.html": b"<html>"}
+    for k, name in enumerate([*archives.CIFAR10_FILES["train"], *archives.CIFAR10_FILES["test"]]):
+        records = noise(PER_FILE, 3073, seed=k)
+        records[:, 0] = (records[:, 0] % 10) if labels is None else labels
+        members[f"cifar-10-batches-bin/{name}"] = records.tobytes()
+    return members
+
+
+def write_cifar(path, members) -> str:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_cifar_is_read_record_by_record_in_the_order_of_its_files(tmp_path):
+    path, members = tmp_path / "cifar-10-binary.tar.gz", cifar_members()
+    shuffled = dict(sorted(members.items(), reverse=True))
+    md5 = write_cifar(path, shuffled | {"../escaped.bin": b"x", "/tmp/escaped.bin": b"x"})
+    images = read_cifar10(path, per_file=PER_FILE, md5=md5)
+    assert isinstance(images, np.memmap) and not images.flags.writeable and images.shape == (5 * PER_FILE, 3, 32, 32)
+    record = np.frombuffer(members["cifar-10-batches-bin/data_batch_4.bin"], np.uint8).reshape(PER_FILE, 3073)[2]
+    np.testing.assert_array_equal(images[3 * PER_FILE + 2].ravel(), record[1:])
+    assert images[3 * PER_FILE + 2, 1, 0, 5] == record[1 + 1024 + 5], "planes of red, green and blue, row by row"
+    test = read_cifar10(path, "test", per_file=PER_FILE, md5=md5)
+    assert test.shape == (PER_FILE, 3, 32, 32) and test[0, 0, 0, 0] == members["cifar-10-batches-bin/test_batch.bin"][1]
+    kept = sorted(p.name.split(".")[0] for p in tmp_path.iterdir())
+    assert kept == ["cifar-10-binary", "fewstep-test", "fewstep-train"] and not (tmp_path.parent / "escaped.bin").exists()
+    source = Images(images, "cifar10", True)
+    assert source.sample(4, seeded()).shape == (4, 3, 32, 32) and source.scale == pytest.approx(images.std() / 127.5, rel=1e-9)
+
+
+def test_a_kept_array_is_used_again_until_its_archive_changes(tmp_path, monkeypatch):
+    path, members = tmp_path / "cifar-10-binary.tar.gz", cifar_members()
+    md5 = write_cifar(path, members)
+    first = np.array(read_cifar10(path, per_file=PER_FILE, md5=md5))
+    with monkeypatch.context() as patched:
+        patched.setattr(archives.gzip, "open", lambda *_: pytest.fail("the archive was opened again"))
+        np.testing.assert_array_equal(read_cifar10(path, per_file=PER_FILE, md5=md5), first)
+    (kept,) = tmp_path.glob("fewstep-train.*.npy")
+    kept.write_bytes(kept.read_bytes()[:-5])
+    np.testing.assert_array_equal(read_cifar10(path, per_file=PER_FILE, md5=md5), first)
+    times = path.stat()
+    members["cifar-10-batches-bin/data_batch_1.bin"] = bytes(PER_FILE * 3073)
+    md5 = write_cifar(path, members)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    assert read_cifar10(path, per_file=PER_FILE, md5=md5)[0].max() == 0
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 2))
+    with pytest.raises(ArchiveError, match=rf"\({size:,} bytes\) has md5"):
+        read_cifar10(path, per_file=PER_FILE, md5=md5)
+    assert len(list(tmp_path.glob("fewstep-train.*.npy"))) == 1 and not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_damaged_cifar_archive_is_one_sentence(tmp_path):
+    path = tmp_path / "cifar-10-binary.tar.gz"
+
+    def refused(sentence: str, md5: str | None = None) -> None:
+        with pytest.raises(ArchiveError, match=sentence):
+            read_cifar10(path, per_file=PER_FILE, md5=md5)
+        assert [p.name for p in tmp_path.iterdir()] == [path.name], "nothing is left behind"
+
+    md5 = write_cifar(path, cifar_members())
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    refused(rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: it is truncated or not the published file", md5)
+    refused("cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: get CIFAR-10 .* from https://www.cs.toronto.edu")
+    path.write_bytes(content[:400] + bytes(50) + content[450:])
+    refused("is truncated or no tar.gz archive")
+    path.write_bytes(b"not an archive")
+    refused("is truncated or no tar.gz archive")
+    write_cifar(path, cifar_members(labels=10))
+    refused("holds a cifar-10-batches-bin/data_batch_1.bin with a label above 9")
+    write_cifar(path, cifar_members() | {"cifar-10-batches-bin/data_batch_2.bin": bytes(PER_FILE * 3073 - 1)})
+    refused(r"holds a cifar-10-batches-bin/data_batch_2.bin that is no file of 3 records \(9,219 bytes\)")
+    write_cifar(path, {name: content for name, content in cifar_members().items() if "batch_5" not in name})
+    refused("lacks cifar-10-batches-bin/data_batch_5.bin: get CIFAR-10")
+    write_cifar(path, cifar_members())
+    with pytest.raises(ArchiveError, match="instead of c32a1d4ab5d03f1284b67883e8d87530"):
+        read_cifar10(path, per_file=PER_FILE)
+
+
+def write_imagenet(folder, sizes=(3, 2), **changed) -> np.ndarray:
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = [noise(size, 3072, seed=size) for size in sizes]
+    for k, images in enumerate(batches, 1):
+        arrays = {"data": images, "labels": np.arange(1, len(images) + 1), "mean": images.mean(0)} | (changed if k == 2 else {})
+        np.savez(folder / f"train_data_batch_{k}.npz", **arrays)
+    return np.concatenate(batches).reshape(-1, 3, 32, 32)
+
+
+def test_imagenet_is_read_batch_by_batch(tmp_path):
+    expected = write_imagenet(tmp_path / "Imagenet32_train_npz")
+    images = read_imagenet32(tmp_path, batches=2, count=5)
+    np.testing.assert_array_equal(images, expected)
+    assert isinstance(images, np.memmap) and not images.flags.writeable
+    np.savez(tmp_path / "val_data.npz", data=expected[:2].reshape(2, -1), labels=np.ones(2, int))
+    np.testing.assert_array_equal(read_imagenet32(tmp_path, "val", count=2), expected[:2])
+    write_imagenet(tmp_path / "Imagenet32_train_npz", sizes=(4, 1))
+    assert not np.array_equal(read_imagenet32(tmp_path, batches=2, count=5), expected), "changed files are read again"
+
+
+def test_damaged_imagenet_batches_are_one_sentence(tmp_path):
+    def refused(sentence: str, error=ArchiveError, count: int = 5) -> None:
+        with pytest.raises(error, match=sentence):
+            read_imagenet32(tmp_path, batches=2, count=count)
+        assert not list(tmp_path.glob("*fewstep*"))
+
+    write_imagenet(tmp_path)
+    second = tmp_path / "train_data_batch_2.npz"
+    whole = second.read_bytes()
+    for total in (4, 6):
+        refused(f"holds 5 images in its train batches instead of {total}: get ImageNet 32x32", count=total)
+    assert archives.IMAGENET32_COUNTS == {"train": 1_281_167, "val": 50_000}
+    for broken in (whole[:3000], b"", b"no archive", whole[:2000] + bytes(100) + whole[2100:]):
+        second.write_bytes(broken)
+        refused("train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: get ImageNet 32x32 .*image-net.org")
+    write_imagenet(tmp_path, data=noise(2, 100))
+    refused(r"train_data_batch_2.npz holds uint8 data \(2, 100\) instead of uint8 \(2, 3072\)")
+    write_imagenet(tmp_path, data=np.zeros((2, 3072)))
+    refused("train_data_batch_2.npz holds float64 data")
+    write_imagenet(tmp_path, labels=np.ones(7, int))
+    refused(r"holds uint8 data \(2, 3072\) instead of uint8 \(7, 3072\)")
+    write_imagenet(tmp_path, data=np.array([{"an": "object"}], dtype=object))
+    refused("train_data_batch_2.npz is truncated or no npz")
+    second.unlink()
+    refused("train_data_batch_2.npz is not in .*: get ImageNet 32x32", FileNotFoundError)
+
+
+def write_folder(folder, count=4, size=(30, 40), suffix="png", mode="RGB") -> None:
+    for k in range(count):
+        pixels = noise(size[1], size[0], 3, seed=k)
+        (folder / "train" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).convert(mode).save(folder / "train" / "ab"[k % 2] / f"{k:03}.{suffix}")
+
+
+def read_tiny(folder, count=4, size=8, crop=20):
+    return read_folder(folder, size, crop, count=count, published=(30, 40), source="tiny images from https://example.org")
+
+
+def test_a_folder_is_read_by_name_cut_and_shrunk(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "readme.txt").write_text("no image")
+    images = read_tiny(tmp_path)
+    assert isinstance(images, np.memmap) and images.shape == (4, 3, 8, 8)
+    paths = sorted(tmp_path.glob("train/*/*.png"))
+    assert [p.stem for p in paths] == ["000", "002", "001", "003"]
+    for image, path in zip(images, paths):
+        square = Image.open(path).crop((5, 10, 25, 30)).resize((8, 8), Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(square))
+    uncut = read_tiny(tmp_path, size=20)
+    np.testing.assert_array_equal(uncut[0].transpose(1, 2, 0), np.asarray(Image.open(paths[0]))[10:30, 5:25])
+    paths[1].write_bytes(paths[0].read_bytes())
+    os.utime(paths[1], ns=(0, 0))
+    again = read_tiny(tmp_path)
+    np.testing.assert_array_equal(again[1], again[0], err_msg="a changed file is read again")
+
+
+def test_an_image_of_a_wrong_mode_or_size_or_a_damaged_one_is_named(tmp_path):
+    def refused(sentence: str, **given) -> None:
+        with pytest.raises(ArchiveError, match=sentence):
+            read_tiny(tmp_path, **given)
+        assert not list(tmp_path.glob("*fewstep*"))
+
+    write_folder(tmp_path, suffix="jpg")
+    refused("holds 4 images instead of 5: get tiny images", count=5)
+    damaged = tmp_path / "train" / "b" / "001.jpg"
+    whole = damaged.read_bytes()
+    for broken in (whole[: len(whole) // 2], whole[:10], b""):
+        damaged.write_bytes(broken)
+        refused(r"b/001.jpg cannot be decoded \(\w+\): get tiny images from https://example.org again")
+    Image.new("L", (30, 40)).save(damaged)
+    refused(r"b/001.jpg is L of size \(30, 40\) instead of RGB of size \(30, 40\)")
+    Image.new("RGB", (40, 30)).save(damaged)
+    refused(r"b/001.jpg is RGB of size \(40, 30\) instead of RGB of size \(30, 40\)")
+
+
+def test_files_are_held_against_a_list_of_checksums_beside_them(tmp_path):
+    write_folder(tmp_path)
+    read_tiny(tmp_path)
+    paths = sorted(tmp_path.glob("train/*/*"))
+    lines = [f"{hashlib.md5(p.read_bytes()).hexdigest()}  ./{p.relative_to(tmp_path).as_posix()}" for p in paths]
+    listing = tmp_path / archives.CHECKSUMS
+    listing.write_text("\n".join(lines) + "\n")
+    read_tiny(tmp_path)
+    listing.write_text("\n".join(["0" * 32 + lines[0][32:], *lines[1:]]))
+    with pytest.raises(ArchiveError, match=rf"a/000.png .* has md5 {lines[0][:32]} instead of 0{{32}}: it is truncated or not"):
+        read_tiny(tmp_path)
+    listing.write_text("\n".join(lines[1:]))
+    with pytest.raises(ArchiveError, match="checksums.md5 gives no md5 for train/a/000.png: write it again with `md5sum`"):
+        read_tiny(tmp_path)
+    batches = tmp_path / "batches"
+    write_imagenet(batches)
+    (batches / archives.CHECKSUMS).write_text(f"{'0' * 32} *train_data_batch_1.npz\n")
+    with pytest.raises(ArchiveError, match="train_data_batch_1.npz .* has md5"):
+        read_imagenet32(batches, batches=2, count=5)
+
+
+@pytest.mark.parametrize("name, file, home", [
+    ("cifar10", "cifar-10-binary.tar.gz", "https://www.cs.toronto.edu/~kriz/cifar.html"),
+    ("imagenet32", "train_data_batch_1.npz", "https://image-net.org/download-images"),
+    ("celeba64", "a folder of images", "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"),
+    ("afhq64", "a folder of images", "https://github.com/clovaai/stargan-v2"),
+])  # fmt: skip
+def test_what_is_missing_is_one_sentence_with_its_home(bare, tmp_path_factory, monkeypatch, name, file, home):
+    source = replace(PAPER[name].SOURCE)
+    with pytest.raises(FileNotFoundError) as caught:
+        source.sample(1, seeded())
+    message = str(caught.value)
+    assert message.startswith(f"{file} is not in {bare / 'data' / 'paper' / name}: get ") and home in message and "\n" not in message
+    assert message.endswith(f"or set FEWSTEP_DATA to the folder that holds '{name}'")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))
+    with pytest.raises(FileNotFoundError, match=f"is not in {elsewhere / name}: get"):
+        replace(source).scale
+
+
+def test_the_image_folders_have_the_published_numbers(bare, monkeypatch):
+    seen = {}
+
+    def reader(folder, size, crop, **rest):
+        seen[folder.name] = (size, crop, rest["count"], rest["published"])
+        return np.zeros((1, 3, size, size), np.uint8)
+
+    for module in (celeba64, afhq64):
+        monkeypatch.setattr(module, "read_folder", reader)
+        assert replace(module.SOURCE).sample(2, seeded()).shape == (2, 3, 64, 64)
+    assert seen == {"celeba64": (64, 148, 202_599, (178, 218)), "afhq64": (64, 512, 15_803, (512, 512))}
+
+
+@pytest.mark.parametrize("name", [*PAPER, *LAPTOP])
+def test_a_data_set_is_found_by_its_file(name):
+    source = data.load(name)
+    assert name in data.names() and source is (PAPER | LAPTOP)[name].SOURCE and source.name == name and len(source.shape) == 3
+    assert not {"images", "archives"} & set(data.names())
+
+
+def test_naming_the_data_sets_opens_no_file(tmp_path):
+    script = f"from fewstep import data; print([data.load(name).shape for name in {[*PAPER, *LAPTOP]}])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.count("(") == 6, done.stderr
