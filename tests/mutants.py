@@ -254,6 +254,28 @@ FAULTS = [
         ("the gap does not move with s", "Dual(t - s, dt - ds)", "Dual(t - s, dt)"),
         ("the end in place of the gap", "self._run(s, t - s, x)", "self._run(s, t, x)"),
     ),
+    *_in(
+        "metrics/frechet.py",
+        "image_metrics",
+        ("means forgotten", "distance = apart + ", "distance = "),
+        ("the cross term once", "- 2 * _trace_of_root", "- _trace_of_root"),
+        ("divided by the count", "/ (count - 1)", "/ count"),
+        ("squares taken for roots", "total, doubt = np.sqrt(squares.clip(0)).sum()", "total, doubt = squares.clip(0).sum()"),
+    ),
+    *_in(
+        "metrics/kid.py",
+        "image_metrics",
+        ("biased", "(len(x) * (len(x) - 1))", "(len(x) * len(x))"),
+        ("quadratic kernel", "((block / x.shape[1] + 1) ** 3)", "((block / x.shape[1] + 1) ** 2)"),
+        ("the cross term once", "- 2 * _kernel_sum(a, b)", "- _kernel_sum(a, b)"),
+    ),
+    *_in(
+        "metrics/precision_recall.py",
+        "image_metrics",
+        ("a neighbour too many", "np.partition(squares, k - 1, axis=1)[:, k - 1]", "np.partition(squares, k, axis=1)[:, k]"),
+        ("precision and recall swapped", "_covered(generated, data, k, slack), _covered(data, generated, k, slack)", "_covered(data, generated, k, slack), _covered(generated, data, k, slack)"),
+        ("every ball is asked for", "(squares <= reach).any(1)", "(squares <= reach).all(1)"),
+    ),
 ]
 
 
