@@ -18,7 +18,11 @@ NUMBER = re.compile(r"[-+]?(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?(?
 
 
 def split(text: str) -> tuple[str, list[float]]:
-    """`text` with every number replaced by # and white space collapsed, and the numbers."""
+    """`text` with every number replaced by # and white space collapsed, and the numbers.
+
+    The checksum of trained weights is another wherever their rounding is: it is no result.
+    """
+    text = re.sub(r"\(sha256 [0-9a-f]{8}\)", "", text)
     numbers = [float(found.replace(",", "")) for found in NUMBER.findall(text)]
     return re.sub(r"[\s-]+", " ", NUMBER.sub("#", text)), numbers
 

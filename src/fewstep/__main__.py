@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -20,17 +19,16 @@ def _data(root: Path, _: argparse.Namespace) -> None:
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
     from . import experiments
-    from .files import write_atomically
+    from .pipeline import write_inputs
 
     settings = experiments.load(root / "params.yaml", arguments.tier or experiments.read(root / "params.yaml")["tier"])
     if settings.compute.device == "cuda":
         from .devices import require_cuda
 
-        require_cuda()
+        require_cuda(settings.compute.processes)
     print(f"params.yaml is valid: {', '.join(settings.experiments)}")
-    if arguments.mark:
-        # constant content: passing the check again makes nothing that depends on it stale
-        write_atomically(arguments.mark, b"params.yaml is valid for this tier\n")
+    if arguments.inputs:
+        write_inputs(root, settings, arguments.inputs)
 
 
 def _tier(root: Path, arguments: argparse.Namespace) -> None:
@@ -47,8 +45,9 @@ def _stages(root: Path, arguments: argparse.Namespace) -> None:
     from .files import write_atomically
     from .pipeline import render
 
-    write_atomically(root / "dvc.yaml", render(root).encode())
-    print("dvc.yaml is written")
+    for name, text in render(root).items():
+        write_atomically(root / name, text.encode())
+        print(f"{name} is written")
 
 
 def _readme(root: Path, arguments: argparse.Namespace) -> None:
@@ -67,16 +66,9 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
-    workspace = Workspace(root, arguments.tier)
-    target = root / "results" / arguments.tier / "notebooks"
-    fresh = target.with_name("notebooks.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for path in sorted((workspace.pipeline / "notebooks").glob("*.ipynb")):
-        if not path.name.endswith(".failed.ipynb"):
-            shutil.copy(path, fresh / path.name)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    from .report import publish
+
+    publish(Workspace(root, arguments.tier))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
     check = add("check", _check, "validate params.yaml before anything runs")
     check.add_argument("--tier", help="the tier to check (default: the one that params.yaml selects)")
-    check.add_argument("--mark", type=Path, help="a file to write when all is well")
+    check.add_argument("--inputs", type=Path, help="a folder for what each stage is made from, one file a stage")
     add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
     add("stages", _stages, "write dvc.yaml from params.yaml and the import graph")
     add("readme", _readme, "bring the results in README.md up to date with results/laptop")
@@ -100,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tier", required=True)
     run.add_argument("--experiment")
     run.add_argument("--method")
-    add("publish", _publish, "copy the executed notebooks to results/").add_argument("--tier", required=True)
+    add("publish", _publish, "put the results of a tier together under results/").add_argument("--tier", required=True)
     return parser
 
 

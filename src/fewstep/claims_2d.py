@@ -7,7 +7,7 @@ from typing import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .claims import Claim, per_seed
+from .claims import Claim, calls_to_match, per_seed
 
 FMM, SELF = "fmm-checkerboard", "selfdistill-checkerboard"
 PAPER_FMM, PAPER_SELF = "arXiv 2406.07507", "arXiv 2505.18825"
@@ -16,25 +16,12 @@ RIVALS = ("esd", "psd-m", "psd-u")
 CLOSE = 0.05
 
 
-def _calls_to_match(curve: pd.DataFrame, quality: pd.Series) -> tuple[float, ...]:
-    """For each training seed, the teacher's Euler calls that reach `quality`, by log-log interpolation of its KL.
-
-    Where the teacher is already better with its fewest calls, those; where it never gets there, its most.
-    """
-    values = []
-    for seed, target in quality.items():
-        own = curve[curve.train_seed == seed].groupby("nfe").value.mean().sort_index()
-        best = own.cummin()[::-1]
-        values.append(float(np.exp(np.interp(np.log(target), np.log(best.to_numpy()), np.log(best.index.to_numpy())))))
-    return tuple(values)
-
-
 def fmm_claims(rows: pd.DataFrame) -> list[Claim]:
     """What Flow Map Matching says, on the measured rows of its checkerboard experiment."""
     lmd, emd = per_seed(rows, "lmd", 1), per_seed(rows, "emd", 1)
     teacher = rows[(rows.method == "si") & (rows.metric == "KL to target")]
     many = per_seed(rows, "si", int(teacher.nfe.max()))
-    calls = _calls_to_match(teacher, lmd)
+    calls = calls_to_match(teacher, lmd)
     gap = (per_seed(rows, "pfmm", 1) - per_seed(rows, "fmm", 4)).abs()
     return [
         Claim("lmd-beats-emd", PAPER_FMM, "LMD beats EMD at one step", "KL(EMD, N=1) - KL(LMD, N=1)", tuple(emd - lmd), FMM),

@@ -15,7 +15,7 @@ from .metrics.wasserstein import map_distance, squared_w2
 from .parallel import run_all
 from .progress import Progress
 from .provenance import gather
-from .sampling import EXACT
+from .sampling import EXACT, labels
 from .study import Study
 
 # The metric's name in the tables, by its name in params.yaml
@@ -83,6 +83,15 @@ def _cells(settings: Experiment, index: pd.DataFrame, folder: Path) -> list[Cell
     return cells
 
 
+def check_calls(index: pd.DataFrame) -> None:
+    """Raise ValueError when the calls that were counted are not those that the steps of a sampler take."""
+    calls = index.steps * index.sampler.map({"jumps": 1, "euler": 1, "heun": 2, "adaptive": np.nan})
+    wrong = index[calls.notna() & (index.nfe != calls)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise ValueError(f"{first.method} took {first.nfe} network calls for {first.steps} steps: the samples and the table disagree")
+
+
 def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference: Path, compute: Compute) -> pd.DataFrame:
     """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol, empty bins.
 
@@ -91,21 +100,18 @@ def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference:
     """
     if "w2_target" in settings.metrics.measures and not reference.is_file():
         raise FileNotFoundError(f"{reference} is not there: run `python -m fewstep data` first")
-    wrong = index[(index.sampler != "heun") & (index.nfe != index.steps)]
-    if len(wrong):
-        first = wrong.iloc[0]
-        raise ValueError(f"{first.method} took {first.nfe} network calls for {first.steps} steps: the samples and the table disagree")
+    check_calls(index)
     cells = _cells(settings, index, folder)
     jobs = [(settings, cell, reference, int(index.sample_seed[cell.row])) for cell in cells]
     with Progress(len(jobs), "metrics") as bar:
         measured = [row for rows in run_all(_measure, jobs, compute.workers, bar.update) for row in rows]
-    rows = []
+    rows, names = [], labels(settings)
     for m in measured:
         source = index.iloc[m["row"]]
         rows.append(
             {
                 "method": source.method,
-                "label": settings.methods[source.method].label if source.method in settings.methods else source.method,
+                "label": names[source.method],
                 "metric": NAMES[m["measure"]],
                 "nfe": int(source.nfe),
                 "train_seed": int(m.get("train_seed", source.train_seed)),

@@ -10,30 +10,31 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from . import data, objectives
+from . import data, objectives, precision
 from .interpolants import INTERPOLANTS
+from .measuring import Features, Metrics, Sampling, Speed
 from .times import Times
+from .typed import Settings, SettingsError
 
 TIERS = ("smoke", "laptop", "paper")
 
 
-class SettingsError(ValueError):
-    """params.yaml does not say what it should; the message names the key and how to mend it."""
-
-
-class Settings(BaseModel):
-    """The base of all settings: frozen, strict about types, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+# A setting that may be left out, and then leaves no trace in what is written down of the settings.
+UNSAID = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Compute(Settings):
-    """Where the work runs: `workers` processes of one thread each on the CPU, or one process on the GPU."""
+    """Where the work runs: `workers` processes of one thread each on the CPU, or one process on the GPU.
+
+    With `processes` above 1, that many train each network together, each on its share of every batch and on the GPU
+    each on one of its own; seeds then follow one another. See fewstep.several.
+    """
 
     device: Literal["cpu", "cuda"]
     workers: int = Field(ge=1, le=64)
+    processes: int = Field(default=1, ge=1, le=64)
 
 
 class MLPSettings(Settings):
@@ -146,7 +147,7 @@ class Method(Settings):
 
 
 class Training(Settings):
-    """What all methods of an experiment share."""
+    """What all methods of an experiment share; for precision, channels_last, compile and cuda_graphs see fewstep.precision."""
 
     data: str
     interpolant: str
@@ -154,6 +155,10 @@ class Training(Settings):
     optimiser: Optimiser
     batch: int = Field(ge=2)
     seeds: list[int] = Field(min_length=1)
+    precision: Literal["fp32", "tf32", "bf16"] | None = UNSAID
+    channels_last: bool | None = UNSAID
+    compile: bool | None = UNSAID
+    cuda_graphs: bool | None = UNSAID
 
     @model_validator(mode="after")
     def _known(self) -> "Training":
@@ -166,44 +171,14 @@ class Training(Settings):
         return self
 
 
-class Sampling(Settings):
-    """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler."""
-
-    count: int = Field(ge=1)
-    seeds: list[int] = Field(min_length=1)
-    steps: dict[str, list[int]]
-    samplers: dict[str, Literal["jumps", "euler", "heun"]]
-
-
-class Reference(Settings):
-    """The samples that stand for the teacher: a method of the experiment and its number of steps."""
-
-    method: str
-    steps: int = Field(ge=1)
-
-
-class Metrics(Settings):
-    """The evaluation protocol.
-
-    measures    which distances are taken (see fewstep.evaluation)
-    bins        the histogram's cells along one axis, for KL
-    w2_samples  the samples that an exact W2 is computed on
-    reference   what stands for the teacher, for the measures that need one
-    """
-
-    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher"]] = Field(min_length=1)
-    bins: int = Field(ge=1)
-    w2_samples: int = Field(default=2, ge=2)
-    reference: Reference | None = None
-
-
 class Experiment(Settings):
-    """One table: its training, its methods, its sampling and its metrics."""
+    """One table: its training, its methods, its sampling and its metrics, and what is timed, if anything."""
 
     training: Training
     methods: dict[str, Method]
     sampling: Sampling
     metrics: Metrics
+    speed: Speed | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -213,16 +188,22 @@ class Experiment(Settings):
             if name not in self.sampling.steps or name not in self.sampling.samplers:
                 raise ValueError(f"`sampling` must give the steps and the sampler of the method '{name}'")
         for name in [*self.sampling.steps, *self.sampling.samplers]:
+            if name == "exact" and self.training.data != "checkerboard":
+                raise ValueError(f"the exact velocity of '{self.training.data}' is not known: remove 'exact' from `sampling`")
             if name not in self.methods and name != "exact":
                 raise ValueError(f"`sampling` names '{name}', which is not a method here; there are {', '.join(self.methods)}")
-        needing = [m for m in self.metrics.measures if m.endswith("_teacher")]
+        for name, solvers in self.sampling.solvers.items():
+            if name not in self.methods:
+                raise ValueError(f"`sampling.solvers` names '{name}', which is not a method here; there are {', '.join(self.methods)}")
+            for solver, steps in solvers.items():
+                if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
+                    raise ValueError(f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method may be called '{name}-{solver}'")
         reference = self.metrics.reference
-        if needing and reference is None:
-            raise ValueError(f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps")
         if reference and reference.steps not in self.sampling.steps.get(reference.method, []):
             raise ValueError(f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw")
-        if needing and len(self.sampling.seeds) < 2 and "w2_teacher" in needing:
-            raise ValueError("the measure 'w2_teacher' compares independent noises: give at least two sampling seeds")
+        between = [m for m in ("w2_teacher", "t_fid") if m in self.metrics.measures]
+        if between and len(self.sampling.seeds) < 2:
+            raise ValueError(f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds")
         if self.metrics.w2_samples > self.sampling.count:
             raise ValueError(f"w2_samples ({self.metrics.w2_samples}) exceeds the samples drawn ({self.sampling.count})")
         return self
@@ -235,11 +216,31 @@ class Experiment(Settings):
 
 
 class Tier(Settings):
-    """One tier of params.yaml: the machine, and the experiments by name."""
+    """One tier of params.yaml: the machine, what images are measured in, and the experiments by name."""
 
     compute: Compute
     tour: Experiment
+    features: dict[str, Features] = {}
     experiments: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Tier":
+        for experiment in (self.tour, *self.experiments.values()):
+            networks = [experiment.training.network, *(m.network for m in experiment.methods.values() if m.network)]
+            precision.check(experiment.training, {network.kind for network in networks}, self.compute.device)
+        return self
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Tier":
+        for name, experiment in self.experiments.items():
+            wanted = experiment.metrics.features
+            if wanted is None:
+                continue
+            if wanted not in self.features:
+                raise ValueError(f"the experiment '{name}' is measured in the features '{wanted}'; there are {', '.join(self.features) or 'none'}")
+            if self.features[wanted].data != experiment.training.data:
+                raise ValueError(f"the experiment '{name}' models '{experiment.training.data}' and its features are of '{self.features[wanted].data}'")
+        return self
 
     def experiment(self, name: str) -> Experiment:
         """The experiment called `name`; raises SettingsError, naming those there are, when there is none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Collection, Iterable
 
@@ -37,7 +38,8 @@ def module_file(name: str) -> Path | None:
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists() and path.name), None)
 
 
-def imports(source: str, package: str) -> set[str]:
+@lru_cache(maxsize=None)
+def imports(source: str, package: str) -> frozenset[str]:
     """The modules of this package that `source`, a module inside `package`, imports by name."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -48,7 +50,7 @@ def imports(source: str, package: str) -> set[str]:
             base = ".".join([*parts, *([node.module] if node.module else [])])
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
-    return {name for name in found if module_file(name)}
+    return frozenset(name for name in found if module_file(name))
 
 
 def closure(modules: Iterable[str], without: Collection[str] = ()) -> dict[str, Path]:

@@ -14,14 +14,17 @@ import threading
 import time
 from pathlib import Path
 
-import nbformat
-import papermill
-from jupyter_client.manager import AsyncKernelManager
-from traitlets import CaselessStrEnum
+# jsonschema would compile a grammar of web addresses at its import, a second that every stage pays, and check none here
+sys.modules.setdefault("rfc3987_syntax", None)
 
-from . import progress, timings
-from .files import write_atomically
-from .workspace import PIPELINE, Workspace
+import nbformat  # noqa: E402
+import papermill  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from traitlets import CaselessStrEnum  # noqa: E402
+
+from . import progress, timings  # noqa: E402
+from .files import write_atomically  # noqa: E402
+from .workspace import PIPELINE, Workspace  # noqa: E402
 
 
 class NotebookError(RuntimeError):

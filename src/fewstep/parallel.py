@@ -28,16 +28,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _prepare_worker(parent: int) -> None:
-    torch.set_num_threads(1)
+def leave_with(parent: int) -> None:
+    """End this process, at once, when the process `parent` that started it has ended."""
 
-    def leave_with_parent() -> None:
+    def watch() -> None:
         # A worker that outlives a killed notebook would go on competing for its cores and its files.
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _prepare_worker(parent: int) -> None:
+    torch.set_num_threads(1)
+    leave_with(parent)
 
 
 @contextmanager

@@ -1,130 +1,233 @@
-"""dvc.yaml, written from params.yaml and the import graph.
+"""dvc.yaml, written from params.yaml: which notebook runs when, and what it depends on.
 
-Every stage depends on the notebook that it runs, the modules that this really imports, the parameters that it
-reads and the files that it is handed; `python -m fewstep stages` writes them down, and a test holds dvc.yaml
-against it. Stages are named after their tier, so that dvc.lock keeps the states of several side by side.
+The stage `check` validates params.yaml and writes, for every other stage, one small file of what it is made from:
+its settings, the modules that it really imports, the data that ship with the project, each with a hash. A stage
+depends on its own such file, so a change re-runs what it touches and nothing else. Stages are named after their
+tier, so that dvc.lock keeps the states of several side by side. Experiments that only tier paper has stand in
+paper/dvc.yaml: what `dvc repro` at the other tiers does not know costs them nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 from . import data, experiments, networks, objectives
-from .experiments import Experiment, Method, SettingsError, Tier
+from .data.export import EXPORTS
+from .experiments import Experiment, Method, Tier
 from .fingerprint import closure, imports
 from .notebooks import executed_name
 from .study import TOUR
 from .trained import weights_file
+from .typed import SettingsError
 
-HEADER = """# Written by `python -m fewstep stages` from params.yaml and the import graph: do not edit by hand.
-# A stage depends on the modules that its notebook really imports, so a change retrains only what it touches.
-"""
+HEADER = "# Written by `python -m fewstep stages` from params.yaml: do not edit by hand.\n"
 ARTIFACTS, RESULTS = "artifacts/${item.tier}", "results/${item.tier}"
-CHECKED = f"{ARTIFACTS}/params-checked.txt"
+INPUTS = f"{ARTIFACTS}/inputs"
+PAPER_ONLY = "paper/dvc.yaml"
+# the report of the two-dimensional experiments, which one notebook draws
+CHECKERBOARD = "checkerboard"
+REFERENCE_POINTS = "data/checkerboard.npy"
 
 
-def _modules(root: Path, notebook: str, extra: list[str]) -> list[str]:
-    """The source files behind notebooks/<notebook>.ipynb, relative to the root."""
-    cells = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
-    source = "\n".join("\n".join(line for line in c.source.splitlines() if line[:1] not in "%!") for c in cells if c.cell_type == "code")
-    files = closure([*imports(source, ""), *extra]).values()
-    package = Path(__file__).parent
-    return sorted(f"src/{package.name}/{path.relative_to(package).as_posix()}" for path in files)
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    notebook, experiment, method  what is executed, and its parameters
+    settings  JSON-able: what it reads of params.yaml
+    modules   the modules that settings name; those that the notebook imports are found in it
+    data      files that ship with the project, below the root
+    after     the files that other stages hand to it
+    outs      the files that it hands on, besides the executed notebook
+    """
+
+    name: str
+    notebook: str
+    experiment: str | None = None
+    method: str | None = None
+    settings: Any = None
+    modules: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    outs: list[str] = field(default_factory=list)
 
 
-def _dynamic(experiment: Experiment, methods: list[Method]) -> list[str]:
-    """The modules that settings name: objectives, networks and the data set."""
-    named = {f"{objectives.__name__}.{term.objective}" for method in methods for term in method.terms}
-    built = [experiment.training.network, *(method.network for method in experiment.methods.values())]
-    named |= {f"{networks.__name__}.{network.kind}" for network in built if network}
-    return sorted(named | {f"{data.__name__}.{experiment.training.data}"})
+def _settings(*parts: Any) -> list:
+    return [part.model_dump(exclude_none=True) for part in parts]
 
 
-def _stage(notebook: str, experiment: str | None, method: str | None, deps: list[str], params: list[str], outs: list[Any]) -> dict:
-    words = [f"python -m fewstep run {notebook} --tier ${{item.tier}}"]
-    words += [f"--experiment {experiment}"] if experiment and experiment != TOUR else []
-    words += [f"--method {method}"] if method else []
-    executed = executed_name(notebook, None if experiment == TOUR else experiment, method)
-    return {
-        "matrix": {"tier": ["${tier}"]},
-        "cmd": " ".join(words),
-        "deps": [CHECKED, f"notebooks/{notebook}.ipynb", *deps],
-        **({"params": params} if params else {}),
-        "outs": [*outs, f"{ARTIFACTS}/notebooks/{executed}"],
-    }
+def _named(settings: Experiment, methods: list[Method]) -> list[str]:
+    """The modules that an experiment's settings name: objectives, networks and the data set."""
+    found = {f"{objectives.__name__}.{term.objective}" for method in methods for term in method.terms}
+    built = [settings.training.network, *(method.network for method in settings.methods.values())]
+    found |= {f"{networks.__name__}.{network.kind}" for network in built if network}
+    return sorted(found | {f"{data.__name__}.{settings.training.data}"})
 
 
-def _experiment(root: Path, name: str, settings: Experiment) -> dict[str, dict]:
-    """The stages of one experiment: a training for each method, then sampling, then metrics."""
-    key, stages = f"${{item.tier}}.experiments.{name}", {}
-    seeds = settings.training.seeds
-    teachers = {m.teacher for m in settings.methods.values()}
-    for method, own in settings.methods.items():
-        notebook = "1-teacher" if method in teachers else "2-distill"
-        deps = _modules(root, notebook, _dynamic(settings, [own]))
-        if own.teacher:
-            deps += [f"{ARTIFACTS}/{name}/{own.teacher}"]
-        params = [f"{key}.training", f"{key}.methods.{method}"]
-        stages[f"{name}-{method}"] = _stage(notebook, name, method, deps, params, [f"{ARTIFACTS}/{Path(weights_file(name, method, seeds[0])).parent}"])
+def _points(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
+    files = [REFERENCE_POINTS] if "w2_target" in settings.metrics.measures else []
+    out = f"{ARTIFACTS}/metrics/{name}.csv"
+    return [Stage(f"{name}-metrics", "4-metrics", name, None, _settings(settings), _named(settings, []), files, after, [out])]
+
+
+def _images(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
+    metrics, features = f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/features/{settings.metrics.features}"
     trained = [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]
-    source = _dynamic(settings, [])
-    stages[f"{name}-sample"] = _stage(
-        "3-sample", name, None, _modules(root, "3-sample", source) + trained,
-        [f"{key}.training", f"{key}.sampling"], [f"{ARTIFACTS}/samples/{name}"],
-    )  # fmt: skip
-    stages[f"{name}-metrics"] = _stage(
-        "4-metrics", name, None, _modules(root, "4-metrics", source) + ["data/checkerboard.npy", f"{ARTIFACTS}/samples/{name}"],
-        [key], [f"{ARTIFACTS}/metrics/{name}.csv"],
-    )  # fmt: skip
-    return stages
-
-
-def stages(root: Path, tier: Tier) -> dict[str, dict]:
-    """All stages, by name."""
-    found: dict[str, dict] = {
-        "check": {
-            "matrix": {"tier": ["${tier}"]},
-            "cmd": f"python -m fewstep check --tier ${{item.tier}} --mark {CHECKED}",
-            "deps": ["params.yaml"],
-            "outs": [CHECKED],
-        }
-    }
-    tour = _dynamic(tier.tour, list(tier.tour.methods.values()))
-    found["tour"] = _stage("0-tour", TOUR, None, _modules(root, "0-tour", tour), ["${item.tier}.tour"], [])
-    inputs: list[str] = []
-    for name, settings in tier.experiments.items():
-        found |= _experiment(root, name, settings)
-        inputs += [f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/samples/{name}"]
-        inputs += [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]
-    # no parameters of its own: whatever a setting changes reaches it through the files that it reads
-    figures = _stage(
-        "5-figures", None, None, [*_modules(root, "5-figures", []), "src/fewstep/published.csv", *inputs], [], []
-    )
-    uncached = [f"{RESULTS}/{name}" for name in ("tables", "figures", "claims.csv", "report.md")]
-    figures["outs"] += [{path: {"cache": False}} for path in uncached]
-    figures["metrics"] = [{f"{RESULTS}/metrics.json": {"cache": False}}]
-    found["figures"] = figures
-    found["publish"] = {
-        "matrix": {"tier": ["${tier}"]},
-        "cmd": "python -m fewstep publish --tier ${item.tier}",
-        "deps": [f"{ARTIFACTS}/notebooks"],
-        "outs": [{f"{RESULTS}/notebooks": {"cache": False}}],
-    }
+    files, modules = data.files(settings.training.data), _named(settings, [])
+    found = [
+        Stage(f"{name}-metrics", "4-metrics-images", name, None, _settings(settings), modules, files, [features, *after], [metrics]),
+        Stage(
+            f"{name}-figures", "5-figures-images", name, None, _settings(settings), modules, files,
+            [metrics, features, *after, *trained], [f"{ARTIFACTS}/report/{name}"],
+        ),
+    ]  # fmt: skip
+    if settings.speed:
+        speed = f"{name.partition('-')[0]}-speed"
+        out = f"{ARTIFACTS}/report/{speed}"
+        found.append(Stage(speed, "4-speed", name, None, _settings(settings), modules, files, [metrics, *after, *trained], [out]))
     return found
 
 
-def render(root: Path) -> str:
-    """The text of dvc.yaml; raises SettingsError when two tiers do not hold the same experiments and methods."""
+def _experiment(name: str, settings: Experiment) -> list[Stage]:
+    """A training for each method, then sampling, then metrics; with images, the figures too."""
+    stages, seeds = [], settings.training.seeds
+    teachers = {method.teacher for method in settings.methods.values()}
+    files = data.files(settings.training.data)
+    for method, own in settings.methods.items():
+        after = [f"{ARTIFACTS}/{name}/{own.teacher}"] if own.teacher else []
+        out = f"{ARTIFACTS}/{Path(weights_file(name, method, seeds[0])).parent}"
+        stages.append(
+            Stage(
+                f"{name}-{method}", "1-teacher" if method in teachers else "2-distill", name, method,
+                _settings(settings.training, own), _named(settings, [own]), files, after, [out],
+            )
+        )  # fmt: skip
+    trained, samples = [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods], f"{ARTIFACTS}/samples/{name}"
+    drawn = _settings(settings.training, settings.sampling)
+    stages.append(Stage(f"{name}-sample", "3-sample", name, None, drawn, _named(settings, []), files, trained, [samples]))
+    return stages + (_images if settings.metrics.of_images else _points)(name, settings, [samples])
+
+
+def plan(tier: Tier) -> list[Stage]:
+    """All stages that execute a notebook, in order."""
+    tour = tier.tour
+    stages = [Stage("tour", "0-tour", TOUR, None, _settings(tour), _named(tour, list(tour.methods.values())))]
+    for name, own in tier.features.items():
+        modules, files = [f"{data.__name__}.{own.data}"], data.files(own.data)
+        stages.append(Stage(f"features-{name}", "0-features", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/features/{name}"]))
+    points: list[str] = []
+    for name, settings in tier.experiments.items():
+        stages += _experiment(name, settings)
+        if not settings.metrics.of_images:
+            points += [f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/samples/{name}"]
+            points += [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]
+    # no settings of its own: whatever a setting changes reaches it through the files that it reads
+    stages.append(Stage("figures", "5-figures", after=points, outs=[f"{ARTIFACTS}/report/{CHECKERBOARD}"]))
+    return stages
+
+
+def _code(root: Path, stage: Stage) -> dict[str, Path]:
+    """The source files behind a stage by their path below the root: those that its notebook imports, and those that settings name."""
+    cells = json.loads((root / "notebooks" / f"{stage.notebook}.ipynb").read_text())["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    source = "\n".join(line for line in lines if line[:1] not in "%!")
+    package = Path(__file__).parent
+    files = list(closure([*imports(source, ""), *stage.modules]).values())
+    files += [package / "published.csv"] if "figures" in stage.name else []
+    return {f"src/{package.name}/{path.relative_to(package).as_posix()}": path for path in sorted(files)}
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: run `python -m fewstep data`")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def inputs(root: Path, tier: Tier) -> dict[str, dict]:
+    """What each stage is made from, by its name: its settings, and the hashes of its modules and of its data."""
+    found = {}
+    for stage in plan(tier):
+        code = {name: _digest(path) for name, path in _code(root, stage).items()}
+        found[stage.name] = {"settings": stage.settings, "code": code, "data": {name: _digest(root / name) for name in stage.data}}
+    files = closure([f"{__package__}.report"]).values()
+    found["publish"] = {"code": {path.relative_to(Path(__file__).parent).as_posix(): _digest(path) for path in sorted(files)}}
+    return found
+
+
+def write_inputs(root: Path, tier: Tier, folder: Path) -> None:
+    """Write `inputs` into `folder`, one file a stage, and remove what belongs to no stage."""
+    from .files import write_atomically
+
+    found = inputs(root, tier)
+    for name, content in found.items():
+        write_atomically(folder / f"{name}.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    for path in folder.glob("*.json"):
+        if path.stem not in found:
+            path.unlink()
+
+
+def _entry(stage: Stage) -> dict:
+    """A stage as dvc.yaml says it."""
+    words = [f"python -m fewstep run {stage.notebook} --tier ${{item.tier}}"]
+    words += [f"--experiment {stage.experiment}"] if stage.experiment and stage.experiment != TOUR else []
+    words += [f"--method {stage.method}"] if stage.method else []
+    executed = executed_name(stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method)
+    return {
+        "matrix": {"tier": ["${tier}"]},
+        "cmd": " ".join(words),
+        "deps": [f"{INPUTS}/{stage.name}.json", f"notebooks/{stage.notebook}.ipynb", *stage.after],
+        "outs": [*stage.outs, f"{ARTIFACTS}/notebooks/{executed}"],
+    }
+
+
+def _frame() -> tuple[dict, dict]:
+    """The first stage and the last."""
+    check = {
+        "matrix": {"tier": ["${tier}"]},
+        "cmd": f"python -m fewstep check --tier ${{item.tier}} --inputs {INPUTS}",
+        "deps": ["params.yaml", "notebooks", "src/fewstep", *sorted(EXPORTS)],
+        "outs": [INPUTS],
+    }
+    kept = [f"{RESULTS}/{name}" for name in ("tables", "figures", "claims.csv", "report.md", "notebooks")]
+    publish = {
+        "matrix": {"tier": ["${tier}"]},
+        "cmd": "python -m fewstep publish --tier ${item.tier}",
+        "deps": [f"{INPUTS}/publish.json", f"{ARTIFACTS}/notebooks", f"{ARTIFACTS}/report"],
+        "outs": [{path: {"cache": False}} for path in kept],
+        "metrics": [{f"{RESULTS}/metrics.json": {"cache": False}}],
+    }
+    return check, publish
+
+
+def _paper_only(stage: Stage) -> dict:
+    """A stage of paper/dvc.yaml: it names its tier, whatever tier is selected."""
+    text = json.dumps({key: value for key, value in _entry(stage).items() if key != "matrix"})
+    return json.loads(text.replace("${item.tier}", "paper")) | {"wdir": ".."}
+
+
+def render(root: Path) -> dict[str, str]:
+    """The texts of dvc.yaml and paper/dvc.yaml, by path.
+
+    Raises SettingsError when smoke and laptop do not hold the same experiments and methods, or paper lacks one.
+    """
     raw = experiments.read(root / "params.yaml")
     tiers = {name: experiments.load(root / "params.yaml", name) for name in experiments.TIERS if name in raw}
-    shapes = {name: {e: list(x.methods) for e, x in t.experiments.items()} for name, t in tiers.items()}
-    first = next(iter(shapes))
-    for name, shape in shapes.items():
-        if shape != shapes[first]:
-            raise SettingsError(f"params.yaml: the tiers '{first}' and '{name}' must hold the same experiments and methods")
-    text = yaml.safe_dump({"stages": stages(root, tiers[first])}, sort_keys=False, width=140, default_flow_style=False)
-    return HEADER + text
+    first = next(iter(tiers))
+    stages = {name: {stage.name: _entry(stage) for stage in plan(tier)} for name, tier in tiers.items()}
+    for name, own in stages.items():
+        common = own if name != "paper" else {key: own[key] for key in own if key in stages[first]}
+        if common != stages[first]:
+            lacking = sorted(set(common) ^ set(stages[first])) or sorted(k for k in common if common[k] != stages[first][k])
+            raise SettingsError(f"params.yaml: the tiers '{first}' and '{name}' must hold the same experiments, methods and features: see {lacking[0]}")
+    check, publish = _frame()
+    texts = {"dvc.yaml": {"params": ["params.yaml"], "stages": {"check": check, **stages[first], "publish": publish}}}
+    if "paper" in tiers:
+        only = {stage.name: _paper_only(stage) for stage in plan(tiers["paper"]) if stage.name not in stages[first]}
+        texts[PAPER_ONLY] = {"stages": only}
+    return {name: HEADER + yaml.safe_dump(text, sort_keys=False, width=140, default_flow_style=False) for name, text in texts.items()}

@@ -20,19 +20,32 @@ OTHER_PROTOCOL = "other protocol"
 
 @dataclass(frozen=True)
 class Source:
-    """Which published numbers belong to a table: our metric's name -> theirs, and the protocol they were taken by."""
+    """Which published numbers belong to a table: our metric's name -> theirs, and the protocol they were taken by.
+
+    protocol  what our protocol must say for the two to be set side by side: these pieces of text
+    chosen    whether each published number is the best of several checkpoints, chosen by the number itself
+    """
 
     paper: str
     dataset: str
     metrics: dict[str, str]
-    protocol: str
+    protocol: tuple[str, ...]
+    chosen: bool = False
+
+
+def _images(dataset: str, data: str, samples: int) -> Source:
+    return Source("selfdistill", dataset, {"FID": "FID"}, (f"samples={samples}; ", "extractor=inception", f"training images of {data};"), True)
 
 
 TABLES = {
     "selfdistill-checkerboard": Source(
-        "selfdistill", "checker", {"KL to target": "KL"}, "KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature"
+        "selfdistill", "checker", {"KL to target": "KL"}, ("KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature",)
     ),
+    "selfdistill-cifar10": _images("CIFAR-10", "cifar10", 50_000),
+    "selfdistill-celeba64": _images("CelebA-64", "celeba64", 50_000),
+    "selfdistill-afhq64": _images("AFHQ-64", "afhq64", 10_000),
 }
+BEST_CHECKPOINT = ", best of several checkpoints"
 
 
 def load() -> pd.DataFrame:
@@ -64,7 +77,18 @@ def lookup(numbers: pd.DataFrame, table: str, method: str, metric: str, nfe: int
     ]
     if match.empty:
         return None, NOT_ON_FILE, ""
-    if protocol != source.protocol:
-        return None, OTHER_PROTOCOL, str(match.iloc[0].source)
     row = match.iloc[0]
-    return float(row["value"]), str(row.status), str(row.source)
+    if not all(piece in protocol for piece in source.protocol):
+        return None, OTHER_PROTOCOL, str(row.source)
+    return float(row["value"]), str(row.status) + (BEST_CHECKPOINT if source.chosen else ""), str(row.source)
+
+
+def for_people(table: str) -> pd.DataFrame:
+    """The papers' own numbers for a table, methods down and network calls across; empty where none is on file."""
+    source, numbers = TABLES.get(table), load()
+    if source is None:
+        return pd.DataFrame(index=pd.Index([], name=f"{table}: none on file"))
+    own = numbers[(numbers.paper == source.paper) & (numbers.dataset == source.dataset)]
+    wide = own.pivot(index="method", columns="nfe", values="value").reindex(list(dict.fromkeys(own.method)))
+    metric = f"{source.dataset}, {own.metric.iloc[0]} ({', '.join(sorted(set(own.status)))}{BEST_CHECKPOINT if source.chosen else ''})"
+    return wide.rename(columns=lambda n: f"N = {n}").rename_axis(columns=metric)

@@ -1,11 +1,15 @@
-"""The published results of a tier: tables, claims, figures, headline metrics and a page that shows them all."""
+"""The results of a tier: tables, claims, figures, headline metrics and a page that shows them all.
+
+The notebooks that draw figures each write a part; `publish` puts the parts and the executed notebooks together.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Sequence
 
 import pandas as pd
 
@@ -16,17 +20,29 @@ from .tables import readable
 from .workspace import Workspace
 
 KL = "KL to target"
+# the part that stands first: what the README shows
+FIRST = "checkerboard"
 README_TABLES = ("fmm-checkerboard", "selfdistill-checkerboard")
 README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 
 @dataclass(frozen=True)
 class Results:
-    """What the figures notebook hands over: tables by name, the ledger, and pictures by file name."""
+    """What a figures notebook hands over: tables by name, its part of the ledger, and pictures by file name."""
 
     tables: Mapping[str, pd.DataFrame]
     claims: pd.DataFrame
     pictures: Mapping[str, Picture]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One notebook's results as they lie on disk: tables, its part of the ledger, and the pictures' files and titles."""
+
+    notebook: str
+    tables: Mapping[str, pd.DataFrame]
+    claims: pd.DataFrame
+    pictures: Mapping[Path, str]
 
 
 def _number(value: float) -> str:
@@ -40,10 +56,10 @@ def csv(table: pd.DataFrame) -> bytes:
 
 
 def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
-    """table -> method -> "metric N=..." -> value, for `dvc metrics`."""
+    """table -> method -> "metric N=..." -> value, for `dvc metrics`; times are left out, as they never repeat."""
     found: dict = {}
     for name, table in tables.items():
-        for row in table.itertuples():
+        for row in table[~table.metric.str.startswith("seconds")].itertuples():
             found.setdefault(name, {}).setdefault(row.method, {})[f"{row.metric} N={row.nfe}"] = float(f"{row.value:.6g}")
     return found
 
@@ -55,22 +71,23 @@ def _markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def page(results: Results, tier: str) -> str:
+def page(parts: Sequence[Part], tier: str) -> str:
     """The report as Markdown: every table, the ledger and the pictures, each with what it came from."""
-    parts = [f"# Results at tier {tier}", "Each cell reads *ours ± deviation over training seeds | published | difference*."]
-    parts.append(f"Published numbers: c confirmed, s second-hand, – {published.NOT_ON_FILE} or by another protocol.")
-    for name, table in results.tables.items():
+    text = [f"# Results at tier {tier}", "Each cell reads *ours ± deviation over training seeds | published | difference*."]
+    text.append(f"Published numbers: c confirmed, s second-hand, – {published.NOT_ON_FILE} or by another protocol.")
+    for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
         first = table.iloc[0]
-        parts.append(f"## {name}")
-        parts.append(f"From [{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}, {first.hardware}; {first.software}.")
+        text.append(f"## {name}")
+        text.append(f"From [{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}, {first.hardware}; {first.software}.")
         for metric in dict.fromkeys(table.metric):
             protocol = table[table.metric == metric].protocol.iloc[0]
             seeds = table[table.metric == metric].seeds.iloc[0]
-            parts += [f"**{metric}** ({protocol}; {seeds} seeds)", _markdown(readable(table, metric))]
-    parts += ["## Claims", _markdown(ledger_for_people(results.claims))]
-    parts.append("## Figures (drawn by [5-figures](notebooks/5-figures.ipynb))")
-    parts += [f"![{picture.title}](figures/{name}.png)\n\n{picture.title}" for name, picture in results.pictures.items()]
-    return "\n\n".join(parts) + "\n"
+            text += [f"**{metric}** ({protocol}; {seeds} seeds)", _markdown(readable(table, metric))]
+    text += ["## Claims", _markdown(ledger_for_people(pd.concat([part.claims for part in parts])))]
+    for part in parts:
+        text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
+        text += [f"![{title}](figures/{path.name})\n\n{title}" for path, title in part.pictures.items()]
+    return "\n\n".join(text) + "\n"
 
 
 def ledger_for_people(claims: pd.DataFrame) -> pd.DataFrame:
@@ -80,23 +97,65 @@ def ledger_for_people(claims: pd.DataFrame) -> pd.DataFrame:
             "statement": claims.statement,
             "statistic": claims.statistic.str.partition(";")[0] + ", claimed > " + claims.statistic.str.extract(r"claimed > ([^;]+)")[0],
             "value": claims.value.map("{:.3f}".format),
-            "95 % interval": [f"{low:.3f} to {high:.3f}" for low, high in zip(claims.low, claims.high)],
+            "95 % interval": [f"{low:.3f} to {high:.3f} ({over})" for low, high, over in zip(claims.low, claims.high, claims.statistic.str.extract("interval over (.+)$")[0])],
             "verdict": claims.verdict,
         }
     )
     return shown.set_index(claims.claim)
 
 
-def write(workspace: Workspace, results: Results) -> None:
-    """Write everything below results/<tier> (or the scratch copy of it)."""
-    folder = workspace.results
-    for name, table in results.tables.items():
-        write_atomically(folder / "tables" / f"{name}.csv", csv(table))
+def write(workspace: Workspace, name: str, notebook: str, results: Results) -> None:
+    """Write the part `name` of the report, drawn by the executed notebook `notebook`, to report/<name> below the tier's artifacts."""
+    folder = workspace.write(f"report/{name}/part.json").parent
+    for table_name, table in results.tables.items():
+        write_atomically(folder / "tables" / f"{table_name}.csv", csv(table))
     write_atomically(folder / "claims.csv", csv(results.claims))
-    for name, picture in results.pictures.items():
-        picture.save(folder / "figures" / f"{name}.png")
-    write_atomically(folder / "metrics.json", (json.dumps(headline(results.tables), indent=1, sort_keys=True) + "\n").encode())
-    write_atomically(folder / "report.md", page(results, workspace.tier).encode())
+    for file, picture in results.pictures.items():
+        picture.save(folder / "figures" / f"{file}.png")
+    described = {
+        "notebook": notebook,
+        "tables": list(results.tables),
+        "pictures": {f"{file}.png": picture.title for file, picture in results.pictures.items()},
+    }
+    write_atomically(folder / "part.json", (json.dumps(described, indent=1) + "\n").encode())
+
+
+def read_parts(folder: Path) -> list[Part]:
+    """The parts below `folder`, that of the checkerboard first; raises FileNotFoundError when there is none."""
+    parts = []
+    for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
+        described = json.loads(path.read_text())
+        tables = {name: pd.read_csv(path.parent / "tables" / f"{name}.csv") for name in described["tables"]}
+        pictures = {path.parent / "figures" / name: title for name, title in described["pictures"].items()}
+        parts.append(Part(described["notebook"], tables, pd.read_csv(path.parent / "claims.csv"), pictures))
+    if not parts:
+        raise FileNotFoundError(f"{folder} holds no part of a report: run `dvc repro`, whose figures notebooks write them")
+    return parts
+
+
+def _replace_folder(target: Path, files: Mapping[str, Path]) -> None:
+    """`target` with copies of `files`, by name, and nothing else; a reader sees the old folder or the new one."""
+    fresh = target.with_name(f"{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, path in files.items():
+        shutil.copy(path, fresh / name)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def publish(workspace: Workspace) -> None:
+    """Put the parts of the report and the executed notebooks together as results/<tier>."""
+    made, folder = workspace.pipeline, workspace.root / "results" / workspace.tier
+    parts = read_parts(made / "report")
+    tables = {name: table for part in parts for name, table in part.tables.items()}
+    _replace_folder(folder / "tables", {path.name: path for path in sorted((made / "report").glob("*/tables/*.csv"))})
+    _replace_folder(folder / "figures", {path.name: path for part in parts for path in part.pictures})
+    notebooks = sorted(path for path in (made / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb"))
+    _replace_folder(folder / "notebooks", {path.name: path for path in notebooks})
+    write_atomically(folder / "claims.csv", csv(pd.concat([part.claims for part in parts])))
+    write_atomically(folder / "metrics.json", (json.dumps(headline(tables), indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(folder / "report.md", page(parts, workspace.tier).encode())
 
 
 def readme_block(root: Path, tier: str = "laptop") -> str:

@@ -14,7 +14,7 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import data, networks, objectives, optimisers
+from . import data, networks, objectives, optimisers, precision
 from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from .files import write_atomically
 from .experiments import Method, Network, Optimiser, Training
@@ -22,6 +22,7 @@ from .fingerprint import fingerprint
 from .flow_map import EulerMap, FlowMap
 from .interpolants import INTERPOLANTS, Batch
 from .parallel import one_thread
+from .several import Processes
 from .times import Times
 from .trained import load_flow_map
 
@@ -54,7 +55,8 @@ class Job:
         """An untrained flow map, its weights drawn from the seed and nothing else."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return networks.build(self.network.model_dump(), data.load(self.training.data).shape).to(self.device)
+            built = networks.build(self.network.model_dump(), data.load(self.training.data).shape).to(self.device)
+        return precision.prepared(built, self.training)
 
     @property
     def modules(self) -> list[str]:
@@ -103,10 +105,12 @@ class State:
         load_weights(self.average, under("average."), path)
         if stage := under("stage."):
             load_weights(self.stage, stage, path)
-        own = self.optimiser.state_dict()
+        own, weights = self.optimiser.state_dict(), list(self.student.parameters())
         for name, value in under("optimiser.").items():
             index, _, buffer = name.partition(".")
-            own["state"].setdefault(int(index), {})[buffer] = value
+            like = weights[int(index)]
+            # in the weight's layout, which a file does not keep and the fused Adam takes for granted
+            own["state"].setdefault(int(index), {})[buffer] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         self.optimiser.load_state_dict(own)
         self.generator.set_state(tensors["generator"].cpu())
         self.log.copy_(tensors["log"])
@@ -123,6 +127,7 @@ def draw_batch(training: Training, term_times: Sequence[Times], sizes: Sequence[
     z = torch.randn(x1.shape, generator=generator, device=device) if interpolant.noisy else None
     pairs = [times.draw(u, progress) for times, u in zip(term_times, uniform[:3].split(list(sizes), 1))]
     s, t = (torch.cat(end) for end in zip(*pairs))
+    x0, x1, z = (x if x is None else precision.laid_out(x, training) for x in (x0, x1, z))
     return Batch(x0, x1, s, t, uniform[3], interpolant, z)
 
 
@@ -164,11 +169,13 @@ def _start(job: Job, teacher: FlowMap | None) -> State:
 class _Loop:
     """The part of a run that does not change: bound objectives, their shares and times, and the teacher."""
 
-    def __init__(self, job: Job, state: State, teacher: FlowMap | None):
-        self.job, self.state, self.teacher = job, state, teacher
+    def __init__(self, job: Job, state: State, teacher: FlowMap | None, processes: Processes):
+        self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
         self.terms, batch = job.method.terms, job.training.batch
         self.sizes = [round(term.share * batch) for term in self.terms[:-1]]
         self.sizes.append(batch - sum(self.sizes))
+        if max(self.sizes) < processes.count:
+            raise ValueError(f"{processes.count} processes cannot share the samples of a batch of {batch}: lower compute.processes")
         self.times = [term.times.build() for term in self.terms]
         self.weights = list(state.student.parameters())
         self.means = list(state.average.parameters())
@@ -202,19 +209,23 @@ class _Loop:
         self.bind(progress)
         batch = draw_batch(job.training, self.times, self.sizes, progress, state.generator)
         loss, start = 0.0, 0
-        for term, residual, size in zip(self.terms, self.residuals, self.sizes):
-            loss = loss + term.weight * residual(state.student, batch.part(start, start + size)).sum()
-            start += size
+        with precision.evaluating(job.training, job.device):
+            for term, residual, size in zip(self.terms, self.residuals, self.sizes):
+                first, stop = self.processes.share(start, size)
+                if first < stop:
+                    loss = loss + term.weight * residual(state.student, batch.part(first, stop)).sum()
+                start += size
         loss = loss / start
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        loss = self.processes.sum(loss.detach(), self.weights)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, settings.clip)
         for group in state.optimiser.param_groups:
             group["lr"] = rate(settings, state.step, job.method.steps)
         state.optimiser.step()
         keep = memory(settings, state.step, job.method.steps)
         torch._foreach_lerp_(self.means, self.weights, 1 - keep)
-        state.log[state.step, 0], state.log[state.step, 1] = loss.detach(), norm
+        state.log[state.step, 0], state.log[state.step, 1] = loss, norm
         state.step += 1
 
 
@@ -223,29 +234,32 @@ def marker(state: Path) -> Path:
     return state.with_suffix(".step")
 
 
-def advance(job: Job, mark: str, until: int, tick: Callable[[int], None] | None = None) -> int:
+def advance(job: Job, mark: str, until: int, tick: Callable[[int], None] | None = None, processes: Processes = Processes()) -> int:
     """Bring a run from its state on disk, or from nothing, to step `until`; store it and return the step.
 
     `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to a
-    small file beside the state, for the process that waits. Raises CheckpointError for a damaged state.
+    small file beside the state, for the process that waits. Several `processes` that train one network each call it
+    alike, and the main one stores. Raises CheckpointError for a damaged state.
     """
-    with one_thread():
-        teacher = load_flow_map(job.teacher, job.device) if job.teacher else None
+    with one_thread(), precision.products(job.training):
+        teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training) if job.teacher else None
         state = _start(job, teacher)
         if job.state.exists():
             tensors, info = load_checkpoint(job.state)
             if info["fingerprint"] != mark:
                 raise CheckpointError(f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): delete it")
             state.restore(tensors, info["step"], job.state)
-        loop, said = _Loop(job, state, teacher), time.monotonic()
+        loop, said = _Loop(job, state, teacher, processes), time.monotonic()
         while state.step < until:
             loop.step()
-            if time.monotonic() - said > 1:
+            if processes.is_main and time.monotonic() - said > 1:
                 said = time.monotonic()
                 tick(state.step) if tick else write_atomically(marker(job.state), str(state.step).encode())
         if not torch.isfinite(state.log[: state.step, 0]).all():
             raise FloatingPointError(f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.rate")
-        save_checkpoint(job.state, state.tensors(), {"fingerprint": mark, "step": state.step})
+        if processes.is_main:
+            save_checkpoint(job.state, state.tensors(), {"fingerprint": mark, "step": state.step})
+        processes.wait()
     return state.step
 
 

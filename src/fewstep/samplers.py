@@ -99,4 +99,9 @@ def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
     return Samples(path[-1], counted.calls)
 
 
-SAMPLERS: dict[str, Callable[[FlowMap, Tensor, int], Samples]] = {"jumps": jumps, "euler": euler, "heun": heun}
+def to_digits(flow_map: FlowMap, x0: Tensor, digits: int) -> Samples:
+    """`adaptive` with a tolerance of `digits` decimal digits: 2 for 0.01."""
+    return adaptive(flow_map, x0, 10.0**-digits)
+
+
+SAMPLERS: dict[str, Callable[[FlowMap, Tensor, int], Samples]] = {"jumps": jumps, "euler": euler, "heun": heun, "adaptive": to_digits}

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import data, samplers
+from . import data, samplers, trained
 from .checkpoint import CheckpointError
 from .experiments import Compute, Experiment
 from .flow_map import FlowMap
+from .noises import slerp
 from .parallel import run_all
 from .progress import Progress
 from .study import Study
@@ -20,15 +21,19 @@ from .trained import load_flow_map, weights_file
 from .worlds.checkerboard import CheckerboardMap
 
 EXACT = "exact"
-# Points per network call: enough to keep the core busy, few enough to stay in its cache.
-CHUNK = 500
+# Samples per network call: enough to keep the core busy, few enough to stay in its cache; a GPU wants more.
+POINTS, IMAGES, IMAGES_ON_CUDA = 500, 125, 1000
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One array of samples: which map, from which noise, in how many steps. `train_seed` is -1 for `exact`."""
+    """One array of samples: which row of the table, by which method's map, from which noise, in how many steps.
+
+    `train_seed` is -1 for `exact`. A further solver of a method's velocity is a row of its own.
+    """
 
     method: str
+    trained: str
     sampler: str
     steps: int
     train_seed: int
@@ -37,7 +42,7 @@ class Draw:
     @property
     def name(self) -> str:
         """The array's file, below the experiment's folder of samples."""
-        return f"{self.method}-{self.sampler}{self.steps}-train{self.train_seed}-sample{self.sample_seed}.npy"
+        return f"{self.trained}-{self.sampler}{self.steps}-train{self.train_seed}-sample{self.sample_seed}.npy"
 
 
 def noise(settings: Experiment, sample_seed: int) -> torch.Tensor:
@@ -49,40 +54,59 @@ def noise(settings: Experiment, sample_seed: int) -> torch.Tensor:
 
 def plan(settings: Experiment) -> list[Draw]:
     """Every array of an experiment; `exact` is drawn by a perfect map (one jump) or the exact velocity (Euler)."""
-    draws = []
-    for method, all_steps in settings.sampling.steps.items():
+    draws, sampling = [], settings.sampling
+    for method, all_steps in sampling.steps.items():
         seeds = [-1] if method == EXACT else settings.training.seeds
         for steps in all_steps:
-            sampler = ("jumps" if steps == 1 else "euler") if method == EXACT else settings.sampling.samplers[method]
-            draws += [Draw(method, sampler, steps, seed, noise) for seed in seeds for noise in settings.sampling.seeds]
+            sampler = ("jumps" if steps == 1 else "euler") if method == EXACT else sampling.samplers[method]
+            draws += [Draw(method, method, sampler, steps, seed, noise) for seed in seeds for noise in sampling.seeds]
+    for method, solvers in sampling.solvers.items():
+        for solver, all_steps in solvers.items():
+            seeds = [(seed, noise) for seed in settings.training.seeds for noise in sampling.seeds]
+            draws += [Draw(f"{method}-{solver}", method, solver, steps, *pair) for steps in all_steps for pair in seeds]
     return draws
 
 
+def labels(settings: Experiment) -> dict[str, str]:
+    """What each row of the tables is called, by method: the label in params.yaml, with the solver where it is a further one."""
+    own = {name: method.label for name, method in settings.methods.items()} | {EXACT: EXACT}
+    solvers = {f"{name}-{solver}": f"{own[name]}, {solver}" for name, all_ in settings.sampling.solvers.items() for solver in all_}
+    return own | solvers
+
+
 def sample(flow_map: FlowMap, sampler: str, x0: torch.Tensor, steps: int) -> samplers.Samples:
-    """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample."""
-    parts = [samplers.SAMPLERS[sampler](flow_map, chunk, steps) for chunk in x0.split(CHUNK)]
-    return samplers.Samples(torch.cat([p.points for p in parts]), parts[0].nfe)
+    """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
+
+    An adaptive solver takes as many calls as each chunk needs; their mean is rounded.
+    """
+    chunk = POINTS if x0.ndim == 2 else IMAGES_ON_CUDA if x0.is_cuda else IMAGES
+    parts = [samplers.SAMPLERS[sampler](flow_map, some, steps) for some in x0.split(chunk)]
+    calls = sum(p.nfe * len(p.points) for p in parts) / len(x0)
+    return samplers.Samples(torch.cat([p.points for p in parts]), round(calls))
 
 
 def _draw(settings: Experiment, draw: Draw, weights: Path | None, folder: Path, device: str) -> dict:
     flow_map = load_flow_map(weights, device) if weights else CheckerboardMap().to(device)
     drawn = sample(flow_map, draw.sampler, noise(settings, draw.sample_seed).to(device), draw.steps)
-    points = drawn.points.cpu().numpy()
-    if not np.isfinite(points).all():
+    points = drawn.points.cpu()
+    if not points.isfinite().all():
         raise CheckpointError(f"{weights} gives samples that are not finite: its training diverged; lower optimiser.rate")
-    np.save(folder / draw.name, points)
+    if points.ndim > 2:
+        # what is measured is an image as one would store it
+        points = data.load(settings.training.data).to_uint8(points)
+    np.save(folder / draw.name, points.numpy())
     return asdict(draw) | {"nfe": drawn.nfe, "count": len(points), "file": draw.name}
 
 
 def sample_all(settings: Experiment, weights: dict[tuple[str, int], Path], folder: Path, compute: Compute) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
-    `weights` gives the file of each (method, training seed). Columns: method, sampler, steps, train_seed,
-    sample_seed, nfe (counted), count, file.
+    `weights` gives the file of each (method, training seed). Columns: method, trained, sampler, steps,
+    train_seed, sample_seed, nfe (counted), count, file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draws = plan(settings)
-    jobs = [(settings, d, weights.get((d.method, d.train_seed)), folder, compute.device) for d in draws]
+    jobs = [(settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device) for d in draws]
     with Progress(len(jobs), "sampling") as bar:
         rows = run_all(_draw, jobs, compute.workers, bar.update)
     index = pd.DataFrame(rows)
@@ -102,20 +126,40 @@ def draw(study: Study) -> pd.DataFrame:
 
 
 def points(study: Study, method: str, steps: int) -> np.ndarray:
-    """The samples (count, *shape) of a method at its first training and sampling seed; KeyError when not drawn."""
+    """The samples (count, *shape) of a method at its first training and sampling seed; KeyError when not drawn.
+
+    Images are float32 in [-1, 1].
+    """
     folder = study.workspace.read(f"samples/{study.name}")
     index = pd.read_csv(folder / "index.csv")
     rows = index[(index.method == method) & (index.steps == steps)]
     if rows.empty:
         raise KeyError(f"no samples of {method} at {steps} steps: `sampling.steps` in params.yaml must draw them")
-    return np.load(folder / rows.iloc[0].file)
+    found = np.load(folder / rows.iloc[0].file)
+    if found.dtype != np.uint8:
+        return found
+    return found.astype(np.float32) / (data.load(study.experiment.training.data).top / 2) - 1
 
 
 def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
     """Samples of every method by number of steps, labelled for a grid of pictures."""
-    settings = study.experiment
-    label = {name: method.label for name, method in settings.methods.items()} | {EXACT: "exact"}
-    return {label[m]: {f"N = {n}": points(study, m, n) for n in steps} for m, steps in settings.sampling.steps.items() if steps}
+    label = labels(study.experiment)
+    return {label[m]: {f"N = {n}": points(study, m, n) for n in steps} for m, steps in study.experiment.sampling.steps.items() if steps}
+
+
+def between(study: Study, count: int) -> dict[str, np.ndarray]:
+    """What every method makes of `count` noises on the great circle from one to another, in its fewest calls, by label.
+
+    The maps of the first training seed; images (count, *shape), float32.
+    """
+    settings, label = study.experiment, labels(study.experiment)
+    ends = noise(settings, settings.sampling.seeds[0])[:2]
+    x0, found = slerp(ends[0], ends[1], count), {}
+    for method, steps in settings.sampling.steps.items():
+        if steps:
+            drawn = sample(trained.of(study, method), settings.sampling.samplers[method], x0, min(steps))
+            found[f"{label[method]}, N = {min(steps)}"] = drawn.points.numpy()
+    return found
 
 
 def counted(index: pd.DataFrame) -> pd.DataFrame:

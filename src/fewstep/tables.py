@@ -7,7 +7,7 @@ import pandas as pd
 
 from . import provenance, published
 from .experiments import Experiment
-from .sampling import EXACT
+from .sampling import EXACT, labels
 
 COLUMNS = (
     "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples", "tier", "protocol",
@@ -33,12 +33,13 @@ def build(rows: pd.DataFrame, settings: Experiment, name: str, tier: str) -> pd.
     """
     provenance.require(rows, name)
     numbers = published.load()
-    order = {method: k for k, method in enumerate([*settings.methods, EXACT])}
+    names = labels(settings)
+    order = {method: k for k, method in enumerate(names)}
     cells = []
     for (method, metric, nfe), group in rows.groupby(["method", "metric", "nfe"], sort=False):
         if group.protocol.nunique() > 1:
             raise ValueError(f"{name}: {method}, {metric}, nfe {nfe} mixes evaluation protocols: they cannot be averaged")
-        label = settings.methods[method].label if method in settings.methods else method
+        label = names[method]
         value, status, source = published.lookup(numbers, name, label, metric, nfe, group.protocol.iloc[0])
         cells.append(
             {"experiment": name, "table": name, "method": label, "metric": metric, "nfe": nfe, "order": order[method]}
@@ -51,12 +52,16 @@ def build(rows: pd.DataFrame, settings: Experiment, name: str, tier: str) -> pd.
     return table[list(COLUMNS)].reset_index(drop=True)
 
 
-def readable(table: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
+# metrics of whose size two decimals tell enough
+COARSE = ("FID", "T-FID")
+
+
+def readable(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One metric of a table for people: methods down, network calls across, `ours ± sd | published | difference`.
 
     A published cell carries its status: c for confirmed, s for second-hand, a dash for not on file.
     """
-    part = table[table.metric == metric]
+    part, digits = table[table.metric == metric], 2 if metric in COARSE else 3
 
     def text(row: pd.Series) -> str:
         ours = f"{row.value:.{digits}f}" + (f" ± {row.sd:.{digits}f}" if row.sd == row.sd else "")

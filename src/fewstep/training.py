@@ -21,6 +21,7 @@ from .experiments import Compute, Method
 from .parallel import pool
 from .progress import Progress
 from .run import Job, advance, marker
+from .several import Processes, spread
 from .study import Study
 from .trained import load_log, weights_file
 
@@ -47,13 +48,27 @@ def _reached(job: Job) -> int:
         return 0
 
 
+def _take_turns(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> None:
+    """What each of several processes that train together does: bring every job to its step, one after the other."""
+    for job, mark, until in turns:
+        advance(job, mark, until, processes=processes)
+        if processes.is_main:
+            write_atomically(marker(job.state), str(until).encode())
+
+
 def train_all(jobs: Sequence[Job], marks: Sequence[str], compute: Compute, label: str) -> None:
     """Train every job to its end (`marks` are their fingerprints), at most `compute.workers` at a time, going on from the states on disk.
 
-    The seeds advance in turn, a slice at a time, so that three of them keep two cores busy to the end.
+    The seeds advance in turn, a slice at a time, so that three of them keep two cores busy to the end. With
+    `compute.processes` above 1 each job has all processes, which are started for the occasion, to itself.
     """
     total = sum(job.method.steps for job in jobs)
     with Progress(total, label) as bar:
+        if compute.processes > 1:
+            turns = [(job, mark, until) for job, mark in zip(jobs, marks) for until in _to_come(job)]
+            if turns:
+                spread(_take_turns, (turns,), compute.processes, compute.device, lambda: bar.update(sum(map(_reached, jobs))))
+            return
         if compute.workers == 1 or len(jobs) == 1 or compute.device == "cuda":
             before = 0
             for job, mark in zip(jobs, marks):

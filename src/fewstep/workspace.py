@@ -49,11 +49,6 @@ class Workspace:
             return self.pipeline
         return Path(os.environ.get(SCRATCH) or self.root / "artifacts" / "scratch") / self.tier
 
-    @property
-    def results(self) -> Path:
-        """The folder of published results; a scratch copy of it outside the pipeline."""
-        return self.root / "results" / self.tier if os.environ.get(PIPELINE) else self.writable / "results"
-
     def read(self, name: str) -> Path:
         """The file `name` of this tier, the scratch copy first; raises FileNotFoundError naming the cure."""
         for folder in (self.writable, self.pipeline):

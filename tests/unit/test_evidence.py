@@ -83,10 +83,10 @@ def test_verdicts_follow_the_interval():
 
 def test_equal_quality_is_read_off_the_teachers_curve():
     curve = pd.DataFrame([r for n, kl in ((1, 4.0), (4, 1.0), (16, 0.25)) for r in rows("si", n, np.full((2, 1), kl))])
-    calls = claims_2d._calls_to_match(curve, pd.Series({0: 1.0, 1: 0.5}))
+    calls = claims.calls_to_match(curve, pd.Series({0: 1.0, 1: 0.5}))
     assert calls[0] == pytest.approx(4) and calls[1] == pytest.approx(8)
     # better than the teacher ever gets, and worse than its first step
-    assert claims_2d._calls_to_match(curve, pd.Series({0: 0.1, 1: 9.0})) == pytest.approx((16, 1))
+    assert claims.calls_to_match(curve, pd.Series({0: 0.1, 1: 9.0})) == pytest.approx((16, 1))
 
 
 def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():

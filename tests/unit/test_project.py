@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fewstep import fingerprint, pipeline, report
+from fewstep import experiments, fingerprint, pipeline, report
 from fewstep.data import export
 from fewstep.plots import picture
 from fewstep.workspace import find_root
@@ -46,23 +48,47 @@ def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(roo
         assert not re.search(r"py" + r"pi\.org|files\.python" + r"hosted|/ro" + r"ot/|/wo" + r"rk/", text), path
 
 
-def test_dvc_yaml_is_what_params_and_imports_make_it(root):
-    assert (root / "dvc.yaml").read_text() == pipeline.render(root), "run `python -m fewstep stages`"
+def test_dvc_yaml_is_what_params_make_it(root):
+    for name, text in pipeline.render(root).items():
+        assert (root / name).read_text() == text, f"{name}: run `python -m fewstep stages`"
 
 
-def test_a_training_depends_on_its_own_objective_and_on_no_other(root):
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    objectives = lambda name: {Path(d).stem for d in stages[name]["deps"] if "/objectives/" in d} - {"__init__", "common"}  # noqa: E731
-    assert objectives("fmm-checkerboard-lmd") == {"lmd"}
-    assert objectives("selfdistill-checkerboard-lsd") == {"si", "lsd"}
-    for name, stage in stages.items():
-        modules = {Path(d).stem for d in stage["deps"] if d.startswith("src/")} if "deps" in stage else set()
-        if re.search(r"checkerboard-(si|lmd|emd|fmm|pfmm|lsd|esd|psd-.)$", name):
-            assert "training" in modules and not modules & {"claims", "tables", "report", "evaluation", "samples", "sampling"}, name
-    assert stages["fmm-checkerboard-lmd"]["params"] == [
-        "${item.tier}.experiments.fmm-checkerboard.training",
-        "${item.tier}.experiments.fmm-checkerboard.methods.lmd",
-    ]
+@pytest.fixture(scope="module")
+def made_from(root):
+    """What each stage of tier smoke is made from."""
+    return pipeline.inputs(root, experiments.load(root / "params.yaml", "smoke"))
+
+
+def test_a_training_depends_on_its_own_objective_and_on_no_other(made_from):
+    modules = {name: {Path(file).stem for file in found["code"]} for name, found in made_from.items()}
+    objectives = {name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"} for name, found in made_from.items()}
+    assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {"si", "lsd"}
+    trainings = [name for name in made_from if re.search(r"-(si|lmd|emd|fmm|pfmm|lsd|esd|esd-shared|psd-.|meanflow)$", name)]
+    assert len(trainings) == 25
+    for name in trainings:
+        assert "training" in modules[name] and not modules[name] & {"claims", "tables", "report", "evaluation", "samples", "sampling"}, name
+    assert "unet" in modules["fmm-cifar10-lmd"] and "unet" not in modules["fmm-checkerboard-lmd"]
+    assert set(made_from["fmm-cifar10-lmd"]["data"]) == {"data/digits.npy", "data/digits_labels.npy"}
+
+
+def test_a_stage_is_made_from_the_modules_that_it_really_imports(root, made_from):
+    """Importing what a notebook imports loads no module of the package that its stage does not know."""
+    for name, notebook in (("fmm-checkerboard-lmd", "2-distill"), ("fmm-cifar10-metrics", "4-metrics-images"), ("figures", "5-figures")):
+        cells = json.loads((root / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+        lines = [line for c in cells if c["cell_type"] == "code" for line in "".join(c["source"]).splitlines() if line.startswith(("from ", "import "))]
+        show = "import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'fewstep'))"
+        done = subprocess.run([sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True)
+        package = Path(pipeline.__file__).parent
+        loaded = {f"src/fewstep/{Path(file).relative_to(package).as_posix()}" for file in done.stdout.split()}
+        assert "src/fewstep/experiments.py" in loaded and loaded <= set(made_from[name]["code"]), name
+
+
+def test_what_a_stage_is_made_from_follows_its_settings_and_nothing_else(root, tmp_path, made_from):
+    text = (root / "params.yaml").read_text()
+    start = text.index("\nsmoke:")
+    (tmp_path / "params.yaml").write_text(text[:start] + text[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1))
+    changed = pipeline.inputs(root, experiments.load(tmp_path / "params.yaml", "smoke"))
+    assert {name for name in changed if changed[name] != made_from[name]} == {"fmm-checkerboard-emd", "fmm-checkerboard-metrics"}
 
 
 def test_source_notebooks_are_clean_and_byte_stable(root):

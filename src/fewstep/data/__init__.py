@@ -34,3 +34,9 @@ def load(name: str) -> DataSource:
     if not Path(__file__).with_name(f"{name}.py").exists():
         raise ValueError(f"there is no data set '{name}'; there are {', '.join(names())}")
     return import_module(f"{__name__}.{name}").SOURCE
+
+
+def files(name: str) -> list[str]:
+    """The files that ship with the project and that the data set reads, below the root; none for one that is drawn or fetched."""
+    load(name)
+    return list(getattr(import_module(f"{__name__}.{name}"), "FILES", ()))

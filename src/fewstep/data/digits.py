@@ -1,6 +1,6 @@
 """Scikit-learn's 1,797 handwritten digits, 8x8 in 17 grey levels: the laptop tier's stand-in for CIFAR-10.
 
-All of them are the data that is modelled. `held_out` cuts them in two for a classifier, which must be judged on
+All of them are the data that is modelled. `labelled` cuts them in two for a classifier, which must be judged on
 digits that it has not seen.
 """
 
@@ -41,7 +41,7 @@ def labels() -> np.ndarray:
     return _read(FILES[1], (COUNT,), 9).astype(np.int64)
 
 
-def held_out() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Images and labels to train a classifier on, then images and labels to judge it on: a third of every digit.
 
     Images are (count, 1, 8, 8), float32 in [-1, 1]; labels (count,), int64. The split is always the same.

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..workspace import find_root
-from .images import Images, ImagesOnFirstUse
+from .images import Images, ImagesOnFirstUse, to_signed
 
 SIDE = 16
 # what it reads, below the root, and the width and height of each
@@ -21,6 +21,8 @@ FILES = ("data/china.jpg", "data/flower.jpg")
 PUBLISHED = (640, 427)
 # of the halved photographs: columns from here on are held out
 STRIP = 256
+# for a classifier: areas along one side, crops to train on and crops to judge on
+BANDS, LABELLED, LABELLED_SEED = 3, (8000, 2000), 20_240_607
 
 
 def photographs() -> np.ndarray:
@@ -69,6 +71,22 @@ def held_out(count: int, seed: int) -> Tensor:
     """`count` crops from inside the strip that training never sees, of the same form as `reference`."""
     strip = Images(crops(photographs()[..., STRIP:]), "patches", True)
     return strip.sample(count, torch.Generator().manual_seed(seed))
+
+
+def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Crops and classes to train a classifier on, then others to judge it on; the form of `digits.labelled`.
+
+    There is nothing to name in a piece of a roof, so the class says where it is from: which photograph, and which of
+    BANDS x BANDS equal areas of it. The crops that judge are other ones, but they overlap with those that trained:
+    their accuracy says that the features tell places apart, and nothing about new photographs.
+    """
+    everything = photographs()[..., :STRIP]
+    rows, columns = (size - SIDE + 1 for size in everything.shape[2:])
+    picture, row, column = np.unravel_index(np.arange(len(everything) * rows * columns), (len(everything), rows, columns))
+    classes = (picture * BANDS + row * BANDS // rows) * BANDS + column * BANDS // columns
+    which = np.random.default_rng(LABELLED_SEED).permutation(len(classes))[: sum(LABELLED)]
+    images = to_signed(torch.from_numpy(crops(everything)[which])).numpy()
+    return images[: LABELLED[0]], classes[which[: LABELLED[0]]], images[LABELLED[0] :], classes[which[LABELLED[0] :]]
 
 
 SOURCE = ImagesOnFirstUse("patches", (3, SIDE, SIDE), True, pixels)

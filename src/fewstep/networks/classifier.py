@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -40,11 +42,13 @@ def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
     return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def train_classifier(images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3) -> Classifier:
+def train_classifier(
+    images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3, tick: Callable[[int], None] | None = None
+) -> Classifier:
     """A classifier trained for `steps` on images (count, channels, height, width) in [-1, 1] with labels 0, 1, ... (count,).
 
-    Adam with a rate that falls to zero along a straight line, on images shifted by up to a pixel. Raises ValueError
-    for labels that do not fit the images.
+    Adam with a rate that falls to zero along a straight line, on images shifted by up to a pixel. `tick(step)` is called
+    now and then. Raises ValueError for labels that do not fit the images.
     """
     if len(images) != len(labels) or not len(labels):
         raise ValueError(f"a classifier needs one label an image: there are {len(labels)} labels and {len(images)} images")
@@ -61,6 +65,8 @@ def train_classifier(images: np.ndarray, labels: np.ndarray, steps: int, seed: i
         loss.backward()
         optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimiser.step()
+        if tick and step % 20 == 0:
+            tick(step)
     return classifier.requires_grad_(False).eval()
 
 

@@ -185,7 +185,10 @@ def _group_norm(input: Dual, num_groups: int, weight: Tensor | None = None, bias
         return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
     from .group_norm import PairGroupNorm
 
-    return Dual(*PairGroupNorm.apply(value_of(input), input.tangent, num_groups, weight, bias, eps))
+    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on a GPU
+    with torch.autocast(weight.device.type, enabled=False):
+        pair = value_of(input).to(weight.dtype), input.tangent.to(weight.dtype)
+        return Dual(*PairGroupNorm.apply(*pair, num_groups, weight, bias, eps))
 
 
 _LINEAR = (

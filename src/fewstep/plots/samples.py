@@ -6,7 +6,6 @@ from typing import Mapping
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
@@ -44,6 +43,9 @@ def densities(panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Pic
 def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = None) -> Picture:
     """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
     part = table[(table.metric == metric) & (table.method != "exact")]
+    # here, and not above: it loads scipy.stats, a second that every notebook with a picture would pay
+    import seaborn as sns
+
     with sns.axes_style("white", STYLE):
         figure = Figure(figsize=(6.4, 3.8))
         axis = figure.subplots()

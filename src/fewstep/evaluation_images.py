@@ -1,0 +1,158 @@
+"""Stage 4 for images: from arrays of samples to one tidy row a number, each with its frozen protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import data
+from .evaluation import check_calls
+from .experiments import Compute, Experiment
+from .files import write_atomically
+from .metrics.features import Extractor, extract
+from .metrics.frechet import frechet, moments
+from .metrics.kid import kid
+from .metrics.precision_recall import precision_recall
+from .metrics.protocol import ImageProtocol
+from .metrics.self_checks import self_checks as checks
+from .parallel import one_thread, run_all
+from .progress import Progress
+from .provenance import gather
+from .reference import Bench, Reference, load
+from .sampling import labels
+from .study import Study
+
+# The metric's name in the tables, by its name in params.yaml
+NAMES = {"fid": "FID", "t_fid": "T-FID", "kid": "KID", "precision": "precision", "recall": "recall"}
+KID_SUBSETS, KID_SIZE, NEIGHBOURS = 100, 1000, 3
+NOISE_SEED = 3_000_017
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The features that one (method, steps, training seed, sampling seed) is measured on, and the teacher's from another noise."""
+
+    row: int
+    samples: Path
+    teacher: Path | None
+
+
+def protocols(settings: Experiment, reference: Reference) -> dict[str, ImageProtocol]:
+    """The frozen evaluation protocol of every measure of an experiment, by its name in params.yaml."""
+    said = {
+        "fid": "FID", "t_fid": "FID against the teacher's samples", "kid": f"KID, {KID_SUBSETS} subsets of {KID_SIZE} or of all that there are if fewer",
+        "precision": f"improved precision, {NEIGHBOURS} neighbours", "recall": f"improved recall, {NEIGHBOURS} neighbours",
+    }  # fmt: skip
+    found = {}
+    for measure in settings.metrics.measures:
+        split, checksum = reference.split, f"sha256 {reference.checksum}"
+        if measure == "t_fid":
+            teacher = settings.metrics.reference
+            split, checksum = f"{settings.sampling.count} samples of {teacher.method} at {teacher.steps} Euler steps", "same training seed and other noise"
+        found[measure] = ImageProtocol(
+            said[measure], reference.extractor.name, split, settings.sampling.count, "uint8", reference.extractor.resize, checksum,
+            "average over training, at its end", tuple(settings.sampling.seeds),
+        )  # fmt: skip
+    return found
+
+
+def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> None:
+    found = extract(np.load(samples), extractor, device=device)
+    with target.open("wb") as file:
+        np.save(file, found.values.astype(np.float32))
+
+
+def _measure(settings: Experiment, cell: Cell, reference: np.ndarray, seed: int) -> dict[str, float]:
+    own = np.load(cell.samples).astype(np.float64)
+    found: dict[str, float] = {}
+    for measure in settings.metrics.measures:
+        if measure == "fid":
+            found[measure] = frechet(moments(own), moments(reference))
+        elif measure == "t_fid":
+            if cell.teacher is not None:
+                found[measure] = frechet(moments(own), moments(np.load(cell.teacher).astype(np.float64)))
+        elif measure == "kid":
+            found[measure] = kid(own, reference, KID_SUBSETS, KID_SIZE, seed)
+        elif measure not in found:
+            both = precision_recall(reference, own, NEIGHBOURS)
+            found |= {"precision": both.precision, "recall": both.recall}
+    return {measure: found[measure] for measure in settings.metrics.measures if measure in found}
+
+
+def _cells(settings: Experiment, index: pd.DataFrame, files: list[Path]) -> list[Cell]:
+    teacher, seeds = settings.metrics.reference, settings.sampling.seeds
+    place = {(r.method, r.steps, r.train_seed, r.sample_seed): file for r, file in zip(index.itertuples(), files)}
+    cells = []
+    for k, r in enumerate(index.itertuples()):
+        other = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)]
+        taught = place[teacher.method, teacher.steps, r.train_seed, other] if teacher else None
+        cells.append(Cell(k, files[k], taught))
+    return cells
+
+
+def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference: Reference, scratch: Path, compute: Compute) -> pd.DataFrame:
+    """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol.
+
+    `index` and `folder` come from `sample_all`; features are kept in `scratch` while they are needed. Raises
+    ValueError when a count of network calls differs from the steps that were asked for, and for samples of which
+    there are no more than features.
+    """
+    check_calls(index)
+    said, names = protocols(settings, reference), labels(settings)
+    files = [scratch / Path(r.file).with_suffix(".features").name for r in index.itertuples()]
+    with Progress(2 * len(index), "features and metrics") as bar:
+        jobs = [(folder / r.file, file, reference.extractor, compute.device) for r, file in zip(index.itertuples(), files)]
+        run_all(_extract, jobs, compute.workers, bar.update)
+        cells = _cells(settings, index, files)
+        todo = [(settings, cell, reference.values, int(index.sample_seed[cell.row])) for cell in cells]
+        measured = run_all(_measure, todo, compute.workers, lambda done: bar.update(len(index) + done))
+    rows = []
+    for cell, values in zip(cells, measured):
+        source = index.iloc[cell.row]
+        for measure, value in values.items():
+            rows.append(
+                {
+                    "method": source.method, "label": names[source.method], "metric": NAMES[measure], "nfe": int(source.nfe),
+                    "train_seed": int(source.train_seed), "sample_seed": int(source.sample_seed), "value": value,
+                    "samples": int(source["count"]), "protocol": str(said[measure]),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def measure(study: Study, notebook: str) -> pd.DataFrame:
+    """Measure all samples of a study; writes metrics/<study>.csv, every row with its provenance, and returns it."""
+    folder = study.workspace.read(f"samples/{study.name}")
+    reference = load(bench(study))
+    scratch = study.workspace.write(f"scratch-features/{study.name}/x").parent
+    rows = evaluate(study.experiment, pd.read_csv(folder / "index.csv"), folder, reference, scratch, study.compute)
+    for path in scratch.glob("*.features"):
+        path.unlink()
+    traced = gather(study.workspace.root, notebook, study.experiment.model_dump(), study.compute.device)
+    rows = rows.assign(**traced.columns())
+    write_atomically(study.workspace.write(f"metrics/{study.name}.csv"), rows.to_csv(index=False).encode())
+    return rows
+
+
+def self_checks(study: Study, reference: Reference) -> pd.DataFrame:
+    """FID of the data against itself in two halves, against noise, and of smaller and smaller parts: medians, by check and samples."""
+    source = data.load(study.experiment.training.data)
+
+    def noise(count: int) -> np.ndarray:
+        drawn = torch.randn(count, *source.shape, generator=torch.Generator().manual_seed(NOISE_SEED)) * source.scale
+        return extract(source.to_uint8(drawn).numpy(), reference.extractor, device=study.compute.device).values
+
+    half, dim = len(reference.values) // 2, reference.values.shape[1]
+    sizes = [half // 2**k for k in (3, 2, 1) if half // 2**k > dim]
+    with one_thread():
+        found = checks(reference.values, noise, sizes)
+    return found.groupby(["check", "samples"], sort=False).fid.median().round(3).to_frame()
+
+
+def bench(study: Study) -> Bench:
+    """What a study's images are measured in."""
+    return Bench.open(study.tier, study.experiment.metrics.features)

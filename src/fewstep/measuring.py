@@ -1,0 +1,100 @@
+"""The settings of what follows training: sampling, features, metrics and timing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from . import data
+from .typed import Settings
+
+POINTS = ("kl", "w2_target", "w2_teacher", "map_teacher")
+IMAGES = ("fid", "t_fid", "kid", "precision", "recall")
+
+
+class Sampling(Settings):
+    """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
+
+    solvers  further solvers of a method's velocity: steps of "heun", or digits of tolerance of "adaptive"
+             (2 for 0.01), by method; each is a row of its own in the tables
+    """
+
+    count: int = Field(ge=1)
+    seeds: list[int] = Field(min_length=1)
+    steps: dict[str, list[int]]
+    samplers: dict[str, Literal["jumps", "euler", "heun"]]
+    solvers: dict[str, dict[Literal["heun", "adaptive"], list[int]]] = {}
+
+
+class Reference(Settings):
+    """The samples that stand for the teacher: a method of the experiment and its number of steps."""
+
+    method: str
+    steps: int = Field(ge=1)
+
+
+class Features(Settings):
+    """What images are measured in, and what they are measured against.
+
+    data       the data set
+    extractor  "classifier": a small one, trained here for `steps` from `seed`; "inception": clean-fid's network
+    reference  how many images of the data are drawn to measure against; without it, every image once
+    """
+
+    data: str
+    extractor: Literal["classifier", "inception"]
+    steps: int = Field(default=800, ge=1)
+    seed: int = 0
+    reference: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _known(self) -> "Features":
+        if self.data not in data.names():
+            raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
+        return self
+
+
+class Metrics(Settings):
+    """The evaluation protocol.
+
+    measures    which distances are taken: of points (see fewstep.evaluation) or of images (fewstep.evaluation_images)
+    bins        the histogram's cells along one axis, for KL
+    w2_samples  the samples that an exact W2 is computed on
+    features    the entry of the tier's `features` that images are measured in
+    reference   what stands for the teacher, for the measures that need one
+    """
+
+    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall"]] = Field(min_length=1)
+    bins: int | None = Field(default=None, ge=1)
+    w2_samples: int = Field(default=2, ge=2)
+    features: str | None = None
+    reference: Reference | None = None
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the measures are those of images."""
+        return self.features is not None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Metrics":
+        kinds = {"images" if measure in IMAGES else "points" for measure in self.measures}
+        if len(kinds) > 1:
+            raise ValueError(f"an experiment measures points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)}), not both")
+        if "images" in kinds and self.features is None:
+            raise ValueError(f"the measure '{self.measures[0]}' needs `metrics.features`: the name of an entry of the tier's `features`")
+        if "points" in kinds and self.features is not None:
+            raise ValueError(f"`metrics.features` is for measures of images, and '{self.measures[0]}' is one of points: remove it")
+        if "kl" in self.measures and self.bins is None:
+            raise ValueError("the measure 'kl' needs `metrics.bins`")
+        needing = [m for m in self.measures if m.endswith("_teacher") or m == "t_fid"]
+        if needing and self.reference is None:
+            raise ValueError(f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps")
+        return self
+
+
+class Speed(Settings):
+    """What is timed: one call of a method's network for each of `batches`, `repeats` times; the median counts."""
+
+    batches: list[int] = Field(min_length=1)
+    repeats: int = Field(ge=1)

@@ -1,0 +1,151 @@
+"""Stage 0 of the image experiments: what images are measured in, and the data's own features.
+
+At tier paper that is clean-fid's Inception network, at the others a small classifier, trained here; either way the
+features of the data are computed once, and every number of a table is measured against the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from . import data, experiments
+from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .data.archives import folder_of
+from .files import write_atomically
+from .measuring import Features
+from .metrics.features import INCEPTION, Extractor, extract, inception
+from .networks.classifier import Classifier, accuracy, train_classifier
+from .parallel import one_thread
+from .progress import Progress
+from .typed import SettingsError
+from .workspace import Workspace
+
+DRAW_SEED = 2_000_003
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An entry of a tier's `features`: its settings, and where its files are."""
+
+    name: str
+    workspace: Workspace
+    settings: Features
+    device: str
+
+    @classmethod
+    def open(cls, tier: str, name: str) -> "Bench":
+        """The entry `name` of params.yaml at `tier`; raises SettingsError when there is none."""
+        workspace = Workspace.here(tier)
+        settings = experiments.load(workspace.params, tier)
+        if name not in settings.features:
+            raise SettingsError(f"there are no features '{name}' at tier '{tier}'; there are {', '.join(settings.features) or 'none'}")
+        return cls(name, workspace, settings.features[name], settings.compute.device)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The extractor, the data's features (count, dim), and what the protocol of a number says of them."""
+
+    extractor: Extractor
+    values: np.ndarray
+    split: str
+    checksum: str
+
+
+class OnLevels(nn.Module):
+    """A classifier's features of images with levels 0..top, as clean-fid calls an extractor of one's own."""
+
+    def __init__(self, classifier: Classifier, top: int):
+        super().__init__()
+        self.classifier, self.top = classifier, top
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier.features(images / (self.top / 2) - 1)
+
+
+def _images(settings: Features) -> tuple[np.ndarray, str]:
+    """The images that are measured against, uint8, and which part of the data they are."""
+    source = data.load(settings.data)
+    if settings.reference is None:
+        return np.asarray(source.images.pixels), f"all {len(source.images.pixels)} training images of {settings.data}"
+    drawn = source.sample(settings.reference, torch.Generator().manual_seed(DRAW_SEED))
+    return source.to_uint8(drawn).numpy(), f"{settings.reference} images drawn from {settings.data}, as in training"
+
+
+def _classifier(settings: Features, bar: Progress) -> tuple[Classifier, float]:
+    images, labels, unseen, their_labels = import_module(f"{data.__name__}.{settings.data}").labelled()
+    with one_thread():
+        network = train_classifier(images, labels, settings.steps, settings.seed, tick=bar.update)
+        return network, accuracy(network, unseen, their_labels)
+
+
+def _extractor(bench: Bench, network: Classifier | None) -> Extractor:
+    if network is None:
+        return inception(folder_of("inception") / INCEPTION)
+    weights = b"".join(value.numpy().tobytes() for value in network.state_dict().values())
+    name = f"classifier of {bench.settings.data} (sha256 {hashlib.sha256(weights).hexdigest()[:8]})"
+    return Extractor(name, OnLevels(network, data.load(bench.settings.data).top))
+
+
+def prepare(bench: Bench) -> dict:
+    """Train the classifier if one is asked for, and compute the data's features; returns what there is to say of them.
+
+    Writes features/<name>/ below the tier's artifacts: classifier.safetensors, features.npy, described.json. Keys of
+    the result: data, images, features, extractor, accuracy (of the classifier on images it has not seen, or None).
+    """
+    settings, network, right = bench.settings, None, None
+    folder = bench.workspace.write(f"features/{bench.name}/features.npy").parent
+    if settings.extractor == "classifier":
+        with Progress(settings.steps, f"training the classifier of {settings.data}") as bar:
+            network, right = _classifier(settings, bar)
+        shape = list(data.load(settings.data).shape)
+        save_checkpoint(folder / "classifier.safetensors", network.state_dict(), {"shape": shape, "classes": network.out.out_features})
+    images, split = _images(settings)
+    extractor = _extractor(bench, network)
+    with one_thread():
+        found = extract(images, extractor, device=bench.device)
+    np.save(folder / "features.npy", found.values.astype(np.float32))
+    described = {
+        "data": settings.data, "images": split, "features": found.values.shape[1], "extractor": extractor.name, "accuracy": right,
+        "checksum": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16],
+    }  # fmt: skip
+    write_atomically(folder / "described.json", (json.dumps(described, indent=1) + "\n").encode())
+    return described
+
+
+def for_people(described: dict) -> pd.DataFrame:
+    """What `prepare` returned, rounded, one row a fact."""
+    right = described["accuracy"]
+    rows = {"data": described["data"], "measured against": described["images"], "features": described["features"], "extractor": described["extractor"].partition(" (")[0]}
+    if right is not None:
+        rows["accuracy on unseen images"] = f"{100 * right:.1f} %"
+    return pd.DataFrame({"": rows})
+
+
+def some_images(bench: Bench, count: int) -> np.ndarray:
+    """`count` images of the data, (count, channels, height, width), float32 in [-1, 1], always the same."""
+    return data.load(bench.settings.data).sample(count, torch.Generator().manual_seed(DRAW_SEED)).numpy()
+
+
+def load(bench: Bench) -> Reference:
+    """What `prepare` wrote; raises FileNotFoundError, naming the cure, where it has not run, and CheckpointError for damage."""
+    network = None
+    folder = bench.workspace.read(f"features/{bench.name}/described.json").parent
+    described = json.loads((folder / "described.json").read_text())
+    if bench.settings.extractor == "classifier":
+        path: Path = folder / "classifier.safetensors"
+        tensors, info = load_checkpoint(path)
+        network = Classifier(tuple(info["shape"]), info["classes"])
+        load_weights(network, tensors, path)
+        network.requires_grad_(False).eval()
+    values = np.load(folder / "features.npy").astype(np.float64)
+    return Reference(_extractor(bench, network), values, described["images"], described["checksum"])

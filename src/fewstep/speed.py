@@ -1,0 +1,124 @@
+"""What a sample costs: seconds of a network call, and from them seconds an image, beside the quality that they buy."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import data, evaluation, tables, trained
+from .claims import calls_to_match, values_of
+from .parallel import one_thread
+from .provenance import gather
+from .sampling import labels
+from .study import Study
+
+ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"
+# calls before the clock starts: the first ones choose algorithms and fill caches
+WARM_UP = 3
+
+
+@torch.no_grad()
+def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[float]:
+    """Seconds of each of `repeats` calls."""
+    found = []
+    for k in range(WARM_UP + repeats):
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return found[WARM_UP:]
+
+
+def calls(study: Study) -> pd.DataFrame:
+    """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
+
+    Columns: call ("velocity" or "jump"), batch, repeat, seconds (a call, divided by the batch). The teacher's network is
+    timed, which its students share; on one thread, or on the GPU.
+    """
+    settings, device = study.experiment, study.compute.device
+    teacher = settings.metrics.reference.method
+    flow_map = trained.of(study, teacher).to(device)
+    source, rows = data.load(settings.training.data), []
+    with one_thread():
+        for batch in settings.speed.batches:
+            x, zero, one = torch.randn(batch, *source.shape, device=device), torch.zeros(batch, device=device), torch.ones(batch, device=device)
+            kinds = {"velocity": lambda: flow_map.velocity(zero, x), "jump": lambda: flow_map.jump(zero, one, x)}
+            for kind, call in kinds.items():
+                taken = _seconds(call, settings.speed.repeats, device)
+                rows += [{"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch} for k, seconds in enumerate(taken)]
+    return pd.DataFrame(rows)
+
+
+def by_batch(timed: pd.DataFrame) -> pd.DataFrame:
+    """Milliseconds an image of one call, the median over repeats: kinds down, batches across."""
+    wide = timed.pivot_table(index="call", columns="batch", values="seconds", aggfunc="median")
+    return (1e3 * wide).rename(columns=lambda n: f"batch {n}").rename_axis(columns="ms an image")
+
+
+def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[float]]:
+    """The batch, and the seconds an image that its repeats took: the batch of one, or that of the smallest median."""
+    own = timed[timed.call == kind]
+    middle = own.groupby("batch").seconds.median()
+    batch = int(middle.idxmin()) if best else 1
+    if batch not in middle.index:
+        raise ValueError(f"`speed.batches` in params.yaml must hold the batch {batch}")
+    return batch, own[own.batch == batch].seconds.tolist()
+
+
+def table(study: Study, timed: pd.DataFrame, name: str, notebook: str) -> pd.DataFrame:
+    """The table `name`: FID and seconds an image of every row of the study, in the tables' columns.
+
+    A sample takes as many calls as were counted, each the median of the repeats; the deviation is that of the repeats.
+    """
+    rows = evaluation.load(study)
+    quality = tables.build(rows[rows.metric == "FID"], study.experiment, study.name, study.tier)
+    settings = study.experiment
+    jumping = {method.label for key, method in settings.methods.items() if settings.sampling.samplers[key] == "jumps"}
+    traced = gather(study.workspace.root, notebook, settings.model_dump(), study.compute.device).columns()
+    parts = [quality]
+    for metric, best in ((ONE, False), (BEST, True)):
+        found = []
+        for row in quality.itertuples():
+            kind = "jump" if row.method in jumping else "velocity"
+            batch, seconds = _per_call(timed, kind, best)
+            found.append({"value": row.nfe * median(seconds), "sd": row.nfe * float(np.std(seconds, ddof=1)), "samples": batch})
+        protocol = f"calls counted x median of {settings.speed.repeats} timed calls, one image's share, batch {found[0]['samples'] if not best else 'that takes least'}"
+        parts.append(
+            quality.assign(
+                **{key: [cell[key] for cell in found] for key in ("value", "sd", "samples")}, metric=metric, sd_sampling=np.nan,
+                seeds=f"{settings.speed.repeats} timings", protocol=protocol, published=None, status="not on file", source="", **traced,
+            )
+        )  # fmt: skip
+    return pd.concat([p.assign(table=name) for p in parts if len(p)], ignore_index=True)[list(tables.COLUMNS)]
+
+
+def at_equal_quality(study: Study, timed: pd.DataFrame) -> pd.DataFrame:
+    """How much faster than flow matching each student is, one row a (method, network calls).
+
+    The teacher's Euler calls that reach the student's FID are read off its curve, by log-log interpolation; where the
+    teacher never gets there its most calls stand, and the ratios are lower bounds. Each seed of `values_of` has its own
+    ratio, and their mean is shown. Columns: FID, teacher's calls, fewer calls, less time (one image at a time).
+    """
+    rows, settings = evaluation.load(study), study.experiment
+    rows = rows[rows.metric == "FID"]
+    teacher, names = settings.metrics.reference.method, labels(settings)
+    seconds = timed[timed.batch == 1].groupby("call").seconds.median()
+    found = {}
+    for method, own in settings.methods.items():
+        if own.teacher is None:
+            continue
+        for nfe in settings.sampling.steps[method]:
+            (quality,), _ = values_of(rows, [(method, nfe)], "FID")
+            calls = float(np.mean(calls_to_match(rows[rows.method == teacher], quality, str(quality.index.name))))
+            ratio = calls / nfe
+            found[names[method], nfe] = {
+                "FID": round(float(quality.mean()), 2), "teacher's calls": round(calls, 1), "fewer calls": round(ratio, 1),
+                "less time": round(ratio * seconds["velocity"] / seconds["jump"], 1),
+            }  # fmt: skip
+    return pd.DataFrame(found).T.rename_axis(["method", "N"])
