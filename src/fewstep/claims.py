@@ -96,8 +96,11 @@ def values_of(rows: pd.DataFrame, cells: Sequence[tuple[str, int]], metric: str)
     Training seeds where the cells have three or more (an interval over two says next to nothing); sampling seeds, each
     averaged over the training seeds, otherwise. The index of each series is
     named as the column of `rows` that it runs over. Raises KeyError for a cell without rows and ValueError when the
-    cells do not have the same seeds, so that they cannot be compared seed by seed.
+    cells do not have the same seeds, so that they cannot be compared seed by seed, or not the same protocol.
     """
+    protocols = rows[(rows.metric == metric) & rows.method.isin([method for method, _ in cells])].protocol.unique()
+    if len(protocols) > 1:
+        raise ValueError(f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {protocols[0]} | {protocols[1]}")
     found, over = [per_seed(rows, method, nfe, metric) for method, nfe in cells], TRAINING
     if max(len(values) for values in found) < FEW:
         found, over = [by_sampling_seed(rows, method, nfe, metric) for method, nfe in cells], SAMPLING

@@ -6,6 +6,7 @@ The notebooks that draw figures each write a part; `publish` puts the parts and 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from .plots.picture import Picture
 from .tables import readable
 from .workspace import Workspace
 
-KL = "KL to target"
 # the part that stands first: what the README shows
 FIRST = "checkerboard"
-README_TABLES = ("fmm-checkerboard", "selfdistill-checkerboard")
+# what the README shows of each table
+README_TABLES = {
+    "fmm-checkerboard": "KL to target", "selfdistill-checkerboard": "KL to target",
+    "fmm-cifar10": "FID", "fmm-imagenet32": "FID", "selfdistill-cifar10": "FID",
+}  # fmt: skip
 README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 
@@ -161,12 +165,14 @@ def publish(workspace: Workspace) -> None:
 def readme_block(root: Path, tier: str = "laptop") -> str:
     """The part of the README that shows results, made from the published files of a tier."""
     parts = []
-    for name in README_TABLES:
+    for name, metric in README_TABLES.items():
         table = pd.read_csv(root / "results" / tier / "tables" / f"{name}.csv")
-        kl = table[table.metric == KL]
-        first = kl.iloc[0]
-        parts.append(f"**{name}**, {KL} ({first.seeds} seeds, {first.samples} samples; {first.hardware})")
-        parts.append(_markdown(readable(table, KL)))
+        own = table[table.metric == metric]
+        first = own.iloc[0]
+        against = re.search(r"split=([^;]+);", first.protocol)
+        data = f" against {against[1]} in features of a {first.protocol.partition('extractor=')[2].partition(' (')[0]}" if against else ""
+        parts.append(f"**{name}**, {metric}{data} ({first.seeds} seeds, {first.samples} samples; {first.hardware})")
+        parts.append(_markdown(readable(table, metric)))
     claims = pd.read_csv(root / "results" / tier / "claims.csv")
     shown = ledger_for_people(claims).drop(columns="statistic").set_index("statement")
     return "\n\n".join([*parts, "**Claims**", _markdown(shown)]) + "\n"

@@ -172,3 +172,23 @@ def test_the_papers_sizes(shape, channels, layers, attention, millions):
             {"kind": "unet", "channels": channels, "layers": layers, "attention": attention, "groups": 32, "time_scale": 16.0}, shape
         )
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+def test_what_is_dropped_follows_from_the_batch():
+    """Nothing random stays outside of a checkpoint: equal batches drop equal units, in both passes, and others drop others."""
+    torch.manual_seed(0)
+    settings = {"kind": "unet", "channels": [8, 16], "layers": 1, "attention": [False, False], "groups": 4, "time_scale": 10.0, "dropout": 0.5}
+    flow_map = networks.build(settings, (1, 8, 8)).train()
+    torch.nn.init.normal_(flow_map.network.model.conv_out.weight, std=0.05)
+    x, s, t = torch.randn(4, 1, 8, 8), torch.rand(4), torch.rand(4)
+    before = torch.random.get_rng_state()
+    value = flow_map.average_velocity(s, t, x)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(flow_map.average_velocity(s, t, x), value)
+    dual, _ = flow_map.average_velocity_pushforward(s, t, x, torch.zeros(4), torch.ones(4), torch.zeros_like(x))
+    assert torch.allclose(dual, value, atol=1e-5)
+    other = x.clone()
+    other[0, 0, 0, 0] += 1e-3
+    assert (flow_map.average_velocity(s, t, other)[1:] - value[1:]).abs().max() > 1e-3, "the same units for another batch"
+    assert (flow_map.eval().average_velocity(s, t, x) - value).abs().max() > 1e-3, "nothing was dropped"

@@ -14,17 +14,26 @@ import pytest
 from .conftest import Clone
 
 
-def nbval(clone: Clone, root: Path, folder: Path, scratch: Path) -> subprocess.CompletedProcess:
-    """Run nbval over `folder` inside the clone; what the notebooks write goes to `scratch`."""
+def start(clone: Clone, root: Path, folder: Path, notebooks: list[Path], scratch: Path) -> subprocess.Popen:
+    """nbval over `notebooks` of `folder` inside the clone, as a process; what they write goes to `scratch`."""
     environment = clone.environment() | {
         "FEWSTEP_SCRATCH": str(scratch),
         "FEWSTEP_PROGRESS": str(scratch / "progress.json"),
         "PYTHONPATH": f"{clone.path / 'src'}{os.pathsep}{root}",
     }
-    scratch.mkdir(exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     words = ["-m", "pytest", "--nbval", "-p", "tests.nbval_tolerance", "-p", "no:cacheprovider", "-q", "--nbval-cell-timeout=120"]
     # a folder of its own as rootdir: the project's pytest settings are not meant for notebooks
-    return subprocess.run([sys.executable, *words, f"--rootdir={folder}", "-c", os.devnull, str(folder)], cwd=clone.path, env=environment, capture_output=True, text=True)
+    words += [f"--rootdir={folder}", "-c", os.devnull, *map(str, notebooks)]
+    return subprocess.Popen([sys.executable, *words], cwd=clone.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def nbval(clone: Clone, root: Path, folder: Path, scratch: Path, processes: int = 1) -> tuple[int, str]:
+    """The worst exit status of nbval over `folder`, shared out over `processes`, and what it said."""
+    notebooks = sorted(folder.glob("*.ipynb"))
+    running = [start(clone, root, folder, notebooks[k::processes], scratch / str(k)) for k in range(processes)]
+    said = [process.communicate()[0] for process in running]
+    return max(process.returncode for process in running), "\n".join(text[-4000:] for text in said)
 
 
 @pytest.fixture
@@ -38,8 +47,8 @@ def committed(built, root):
 
 def test_the_committed_results_come_out_again(built, root, committed, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")}
-    done = nbval(built, root, committed, tmp_path / "scratch")
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    status, said = nbval(built, root, committed, tmp_path / "scratch", processes=2)
+    assert status == 0, said
     assert {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")} == before, "a re-executed notebook wrote into the pipeline"
 
 
@@ -60,5 +69,5 @@ def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
         old = next(x for x in value.replace("<", ">").split(">") if x.count(".") == 1 and x.replace(".", "").isdigit())
         table["text/html"] = "".join(table["text/html"]).replace(old, str(round(float(old) * 1.2, 4)))
     (committed / name).write_text(json.dumps(notebook))
-    done = nbval(built, root, committed, tmp_path / "scratch")
-    assert done.returncode == 1 and "numbers moved beyond" in done.stdout
+    status, said = nbval(built, root, committed, tmp_path / "scratch")
+    assert status == 1 and "numbers moved beyond" in said

@@ -16,7 +16,7 @@ SEEDS = {"training seeds": "train_seed", "sampling seeds": "sample_seed"}
 
 def cell(method: str, nfe: int, values, metric: str = "FID", over: str = "training seeds") -> list[dict]:
     """One row a value, along the seeds that `over` names; the other kind of seed is 0."""
-    row = {"method": method, "label": method.upper(), "metric": metric, "nfe": nfe, "train_seed": 0, "sample_seed": 0}
+    row = {"method": method, "label": method.upper(), "metric": metric, "nfe": nfe, "train_seed": 0, "sample_seed": 0, "protocol": f"{metric} of 200"}
     return [row | {SEEDS[over]: k, "value": float(v)} for k, v in enumerate(values)]
 
 
@@ -112,7 +112,7 @@ def test_seeds_are_compared_pairwise():
     assert (found.low.iloc[0], found.high.iloc[0]) == pytest.approx((1, 1))
 
 
-def test_the_interval_covers_training_seeds_where_there_are_two_and_else_sampling_seeds():
+def test_the_interval_covers_training_seeds_where_there_are_three_and_else_sampling_seeds():
     several = ledger_of(distilled(lmd=7 + 0.1 * WOBBLE))
     assert several.statistic.str.endswith("; interval over 3 training seeds").all()
     single = ledger_of(distilled("sampling seeds", lmd=7 + 0.1 * WOBBLE), logs(seeds=1))
@@ -193,6 +193,13 @@ def test_each_kind_of_seed_is_averaged_over_the_other():
     # two trainings say next to nothing of a third
     (found,), over = claims.values_of(rows[rows.train_seed < 2], [("lmd", 2)], "FID")
     assert (found.to_list(), found.index.name, over) == ([2.0, 5.0], "sample_seed", "sampling seeds")
+
+
+def test_numbers_of_two_protocols_are_not_compared():
+    rows = distilled()
+    rows.loc[rows.method == "emd", "protocol"] = "FID of 50000"
+    with pytest.raises(ValueError, match="FID was measured under 2 protocols and cannot be compared: FID of 200 | FID of 50000"):
+        ledger_of(rows)
 
 
 @pytest.mark.parametrize("over", SEEDS)

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import missing_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DModel  # isort: skip
-from .dual import Dual, parts
+from .dual import Dual, parts, value_of
 
 
 class Waves(nn.Module):
@@ -39,7 +39,7 @@ class UNet(nn.Module):
     attention   whether each level attends
     groups      the groups of every normalisation
     time_scale  the highest frequency of the embedding of times, in radians
-    dropout     the dropped fraction in every residual block while training
+    dropout     the dropped fraction in every residual block while training; equal batches drop equal units
 
     The last layer starts at zero, so an untrained flow map is the identity.
     """
@@ -48,7 +48,7 @@ class UNet(nn.Module):
         self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int, time_scale: float, dropout: float
     ):
         super().__init__()
-        self.attends = any(attention)
+        self.attends, self.dropout = any(attention), dropout
         down = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
         up = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
         self.model = UNet2DModel(
@@ -66,7 +66,14 @@ class UNet(nn.Module):
         nn.init.zeros_(self.model.conv_out.bias)
 
     def _run(self, s: Tensor, gap: Tensor, x: Tensor) -> Tensor:
-        return self.model(x, s, class_labels=gap, return_dict=False)[0]
+        if not (self.dropout and self.training):
+            return self.model(x, s, class_labels=gap, return_dict=False)[0]
+        # what is dropped follows from the batch itself: torch's own random state is in no checkpoint, and a run that
+        # goes on from one must drop what it would have dropped
+        content = value_of(x).detach().float().contiguous().view(torch.int32)
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            torch.manual_seed(int(content.sum(dtype=torch.int64)))
+            return self.model(x, s, class_labels=gap, return_dict=False)[0]
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""

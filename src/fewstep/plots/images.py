@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from math import ceil, sqrt
 from typing import Mapping
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from PIL import Image
 
 from .picture import STYLE, Picture, strokes
 
@@ -20,6 +21,16 @@ GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294
 DPI, GAP, BLOCK_GAP, TEXT = 100, 3, 14, 22
 # A sheet is about this wide, with tiles neither too small to read nor larger than an image deserves
 WIDTH, SMALLEST, LARGEST = 1000, 40, 64
+
+
+class ColourPicture(Picture):
+    """A picture of images: a palette of its own colours, twice as many as a drawing needs, or white sky turns lavender."""
+
+    def png(self) -> bytes:
+        raw, file = io.BytesIO(), io.BytesIO()
+        self.figure.savefig(raw, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+        Image.open(raw).convert("RGB").quantize(256, kmeans=1).save(file, format="png", optimize=True)
+        return file.getvalue()
 
 
 def _checked(images: np.ndarray, name: str) -> np.ndarray:
@@ -111,7 +122,7 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
             images = _checked(row[column][:count], f"{label}, {column}")
             blocks[label][column] = _tile(images, across, _scale(images, across * len(columns)))
             numbers[f"{label}, {column}"] = _quadrants(images)
-    return Picture(_sheet({label: row for label, row in blocks.items() if row}, columns), numbers, title)
+    return ColourPicture(_sheet({label: row for label, row in blocks.items() if row}, columns), numbers, title)
 
 
 def interpolations(strips: Mapping[str, np.ndarray], title: str) -> Picture:
@@ -123,13 +134,13 @@ def interpolations(strips: Mapping[str, np.ndarray], title: str) -> Picture:
         raise ValueError("a picture of interpolations shows one strip at least")
     images = {label: _checked(strip, label) for label, strip in strips.items()}
     rows = {label: {"": _tile(strip, len(strip), _scale(strip, len(strip)))} for label, strip in images.items()}
-    return Picture(_sheet(rows, [""]), {label: _quadrants(strip) for label, strip in images.items()}, title)
+    return ColourPicture(_sheet(rows, [""]), {label: _quadrants(strip) for label, strip in images.items()}, title)
 
 
 def data_strip(images: np.ndarray, title: str, across: int = 16) -> Picture:
     """All the images given, (count, 1 or 3, height, width), floats in [-1, 1], `across` a row; raises ValueError as `grid`."""
     images = _checked(images, title)
-    return Picture(_sheet({"": {"": _tile(images, across, _scale(images, across))}}, [""]), {"images": _quadrants(images)}, title)
+    return ColourPicture(_sheet({"": {"": _tile(images, across, _scale(images, across))}}, [""]), {"images": _quadrants(images)}, title)
 
 
 def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
@@ -145,6 +156,8 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
     if both.empty:
         raise ValueError(f"no method has both '{x}' and '{y}' at one number of network calls")
+    import seaborn as sns  # here, and not above: it takes a second to load
+
     with sns.axes_style("white", STYLE):
         figure = Figure(figsize=(6.4, 4.2))
         axis = figure.subplots()

@@ -1,0 +1,241 @@
+"""Images through the pipeline's later stages: what is drawn, what it is measured in, and what the tables then say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fewstep import evaluation_images, experiments, networks, reference, report, sampling, speed, tables
+from fewstep.checkpoint import CheckpointError, save_checkpoint
+from fewstep.data import digits
+from fewstep.metrics.features import extract
+from fewstep.metrics.frechet import frechet, moments
+from fewstep.metrics.protocol import parse
+from fewstep.plots.picture import Picture
+from fewstep.typed import SettingsError
+from fewstep.workspace import Workspace
+
+NAME = "fmm-cifar10"
+SEEDS = [0, 1]
+
+
+@pytest.fixture(scope="module")
+def settings(smoke) -> experiments.Experiment:
+    return smoke.experiment(NAME)
+
+
+@pytest.fixture(scope="module")
+def bench(root, tmp_path_factory, smoke) -> reference.Bench:
+    """The features of the digits, prepared in a folder of their own."""
+    folder = tmp_path_factory.mktemp("bench")
+    for name in ("params.yaml", "dvc.yaml"):
+        (folder / name).write_text((root / name).read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWSTEP_PIPELINE", "1")
+        patch.chdir(root)
+        found = reference.Bench("cifar10", Workspace(folder, "smoke"), smoke.features["cifar10"], "cpu")
+        described = reference.prepare(found)
+        assert described["accuracy"] > 0.9 and described["images"] == "all 1797 training images of digits"
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured_in(bench, root) -> reference.Reference:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("FEWSTEP_PIPELINE", "1")
+        return reference.load(bench)
+
+
+def images(kind: str, seed: int) -> np.ndarray:
+    """200 digits, or 200 images of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "data":
+        return digits.SOURCE.to_uint8(digits.SOURCE.sample(200, generator)).numpy()
+    return torch.randint(0, 17, (200, 1, 8, 8), generator=generator, dtype=torch.uint8).numpy()
+
+
+@pytest.fixture
+def drawn(tmp_path, root, monkeypatch):
+    """A folder of samples: the teacher draws digits at its reference steps and noise at two; LMD digits at one step."""
+    monkeypatch.chdir(root)
+    rows, steps = [], 4
+    for method, n, kind in (("si", steps, "data"), ("si", 2, "noise"), ("lmd", 1, "data")):
+        for seed in SEEDS:
+            file = f"{method}{n}-{seed}.npy"
+            np.save(tmp_path / file, images(kind, 10 * n + seed))
+            rows.append(dict(method=method, trained=method, sampler="euler" if method == "si" else "jumps", steps=n, train_seed=0, sample_seed=seed, nfe=n, count=200, file=file))
+    return pd.DataFrame(rows), tmp_path
+
+
+def evaluate(settings, drawn, measured_in, smoke) -> pd.DataFrame:
+    index, folder = drawn
+    (folder / "scratch").mkdir(exist_ok=True)
+    return evaluation_images.evaluate(settings, index, folder, measured_in, folder / "scratch", smoke.compute)
+
+
+def test_every_measure_is_what_the_metrics_say_of_the_files(settings, drawn, measured_in, smoke):
+    rows = evaluate(settings, drawn, measured_in, smoke)
+    assert set(rows.metric) == {"FID", "T-FID", "KID", "precision", "recall"} and len(rows) == 5 * 6
+    features = {file: extract(np.load(drawn[1] / file), measured_in.extractor).values for file in drawn[0].file}
+    cell = rows.set_index(["method", "nfe", "sample_seed", "metric"]).value
+    for seed in SEEDS:
+        fid = frechet(moments(features[f"lmd1-{seed}.npy"]), moments(measured_in.values))
+        assert cell["lmd", 1, seed, "FID"] == pytest.approx(fid, rel=1e-4)
+        # the teacher's samples from the other noise: from the same one, the teacher would be at zero from itself
+        taught = frechet(moments(features["lmd1-0.npy"]), moments(features[f"si4-{1 - seed}.npy"])) if seed == 0 else None
+        if taught is not None:
+            assert cell["lmd", 1, seed, "T-FID"] == pytest.approx(taught, rel=1e-4)
+    assert cell["si", 4, 0, "T-FID"] > 0.1
+    assert cell["si", 2, 0, "FID"] > 5 * cell["si", 4, 0, "FID"] and cell["si", 2, 0, "precision"] < cell["si", 4, 0, "precision"]
+
+
+def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
+    found = evaluation_images.protocols(settings, measured_in)
+    assert set(found) == set(settings.metrics.measures)
+    for protocol in found.values():
+        assert parse(str(protocol)) == protocol and protocol.samples == settings.sampling.count
+    assert "si at 4 Euler steps" in found["t_fid"].split and found["fid"].split == "all 1797 training images of digits"
+
+
+def test_calls_that_do_not_fit_the_steps_are_refused(settings, drawn, measured_in, smoke):
+    drawn[0].loc[4, "nfe"] = 3
+    with pytest.raises(ValueError, match="lmd took 3 network calls for 1 steps"):
+        evaluate(settings, drawn, measured_in, smoke)
+
+
+def test_fewer_samples_than_features_are_refused(settings, drawn, measured_in, smoke):
+    for file in drawn[0].file:
+        np.save(drawn[1] / file, np.load(drawn[1] / file)[:64])
+    with pytest.raises(ValueError, match="64 samples of 64 features .* measure more than 64 samples"):
+        evaluate(settings, drawn, measured_in, smoke)
+
+
+def test_the_reference_is_what_prepare_wrote(bench, measured_in, root, monkeypatch):
+    monkeypatch.chdir(root)
+    again = extract(digits.pixels(), measured_in.extractor).values
+    assert np.allclose(again, measured_in.values, atol=1e-5) and again.shape == (1797, 64)
+    with pytest.raises(SettingsError, match="there are no features 'cifar' at tier 'smoke'; there are cifar10, imagenet32"):
+        reference.Bench.open("smoke", "cifar")
+    (bench.workspace.pipeline / "features/cifar10/described.json").rename(bench.workspace.pipeline / "moved")
+    with pytest.raises(FileNotFoundError, match="described.json is not there: run `dvc repro` at tier 'smoke'"):
+        reference.load(bench)
+    (bench.workspace.pipeline / "moved").rename(bench.workspace.pipeline / "features/cifar10/described.json")
+
+
+def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypatch):
+    monkeypatch.chdir(root)
+    study = type("Study", (), {"experiment": smoke.experiment(NAME), "compute": smoke.compute})
+    found = evaluation_images.self_checks(study, measured_in).fid
+    assert found["noise"].iloc[0] > 20 * found["split in two"].iloc[0]
+    bias = found["bias"]
+    assert list(bias.index) == sorted(bias.index) and bias.is_monotonic_decreasing
+
+
+# Sampling
+
+
+def test_solvers_are_rows_of_their_own(settings):
+    draws = sampling.plan(settings)
+    heun = [d for d in draws if d.method == "si-heun"]
+    assert {(d.trained, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
+    assert sampling.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(draws)
+
+
+def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, root, monkeypatch, smoke):
+    monkeypatch.chdir(root)
+    flow_map = type("Map", (), {})
+    monkeypatch.setattr(sampling, "load_flow_map", lambda *_: flow_map)
+    drawn = torch.linspace(-1.5, 1.5, 200 * 64).reshape(200, 1, 8, 8)
+    monkeypatch.setattr(sampling, "sample", lambda *_: sampling.samplers.Samples(drawn, 2))
+    row = sampling._draw(settings, sampling.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu")
+    kept = np.load(tmp_path / row["file"])
+    assert kept.dtype == np.uint8 and kept.max() == 16 and kept.min() == 0 and row["count"] == 200
+    assert np.array_equal(kept, ((drawn.clamp(-1, 1) + 1) * 8).round().to(torch.uint8).numpy())
+
+
+def test_calls_of_an_adaptive_solver_are_averaged_over_the_chunks(monkeypatch):
+    calls = iter((8, 14, 14))
+    monkeypatch.setitem(sampling.samplers.SAMPLERS, "adaptive", lambda _, x, digits: sampling.samplers.Samples(x, next(calls)))
+    drawn = sampling.sample(None, "adaptive", torch.zeros(300, 1, 4, 4), 2)
+    assert drawn.nfe == round((125 * 8 + 175 * 14) / 300) and drawn.points.shape == (300, 1, 4, 4)
+
+
+# What a sample costs
+
+
+def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, root):
+    timed = pd.DataFrame(
+        [{"call": kind, "batch": batch, "repeat": k, "seconds": base * (1 + k) / batch**0.5} for kind, base in (("velocity", 1.0), ("jump", 2.0)) for batch in (1, 4) for k in range(3)]
+    )
+    trace = {"notebook": "n", "revision": "r", "parameters": "p", "hardware": "h", "software": "s"}
+    rows = [
+        {"method": method, "metric": "FID", "nfe": nfe, "train_seed": 0, "sample_seed": k, "value": value, "samples": 200, "protocol": "p"} | trace
+        for method, nfe, value in (("si", 2, 200.0), ("si", 4, 100.0), ("si", 8, 50.0), ("lmd", 2, 100.0), ("si-heun", 2, 90.0))
+        for k in SEEDS
+    ]
+    monkeypatch.setattr(speed.evaluation, "load", lambda _: pd.DataFrame(rows))
+    study = type("Study", (), {"experiment": settings, "name": NAME, "tier": "smoke", "compute": smoke.compute, "workspace": Workspace(root, "smoke")})
+    table = speed.table(study, timed, "fmm-speed", "4-speed").set_index(["metric", "method", "nfe"])
+    assert list(table.columns) and set(table.index.get_level_values(0)) == {"FID", speed.ONE, speed.BEST}
+    assert table.value[speed.ONE, "SI", 4] == 4 * 2.0 and table.value[speed.ONE, "LMD", 2] == 2 * 4.0
+    assert table.value[speed.BEST, "SI, heun", 2] == 2 * 1.0 and (table.samples[speed.BEST] == 4).all()
+    assert set(table.table) == {"fmm-speed"} and set(table.seeds[speed.ONE]) == {f"{settings.speed.repeats} timings"}
+    own = settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"steps": {"si": [2], "lmd": [2]}}), "methods": {k: settings.methods[k] for k in ("si", "lmd")}})
+    faster = speed.at_equal_quality(type("Study", (), {"experiment": own}), timed).loc["LMD", 2]
+    # the teacher reaches 100 with four calls; a jump takes twice the time of a velocity here
+    assert (faster["teacher's calls"], faster["fewer calls"], faster["less time"]) == (4.0, 2.0, 1.0)
+
+
+# The report
+
+
+def _part(workspace: Workspace, name: str, value: float) -> None:
+    from matplotlib.figure import Figure
+
+    row = {c: "x" for c in tables.COLUMNS} | {"table": name, "metric": "FID", "nfe": 1, "value": value, "sd": 0.1, "sd_sampling": 0.1, "published": None, "samples": 3}
+    claim = {c: "x; claimed > 0; interval over 3 sampling seeds" for c in report.pd.Index(["claim", "paper", "statement", "statistic", "verdict", "tier", "table"])}
+    ledger = pd.DataFrame([claim | {"value": value, "low": 0.0, "high": 1.0}])
+    figure = Figure(figsize=(1, 1))
+    report.write(workspace, name, f"5-figures-{name}", report.Results({name: pd.DataFrame([row])}, ledger, {f"{name}-a": Picture(figure, {}, f"of {name}")}))
+
+
+def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    workspace = Workspace(tmp_path, "smoke")
+    with pytest.raises(FileNotFoundError, match="holds no part of a report: run `dvc repro`"):
+        report.publish(workspace)
+    for k, name in enumerate(("another", report.FIRST)):
+        _part(workspace, name, float(k))
+    (workspace.pipeline / "notebooks").mkdir()
+    (workspace.pipeline / "notebooks" / "0-tour.ipynb").write_text("{}")
+    (workspace.pipeline / "notebooks" / "0-tour.failed.ipynb").write_text("{}")
+    stale = tmp_path / "results/smoke/tables/stale.csv"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    report.publish(workspace)
+    results = tmp_path / "results/smoke"
+    assert sorted(p.name for p in (results / "tables").iterdir()) == ["another.csv", f"{report.FIRST}.csv"]
+    assert [p.name for p in (results / "notebooks").iterdir()] == ["0-tour.ipynb"]
+    assert pd.read_csv(results / "claims.csv").value.to_list() == [1.0, 0.0]
+    assert set(json.loads((results / "metrics.json").read_text())) == {"another", report.FIRST}
+    page = (results / "report.md").read_text()
+    assert page.index(f"## {report.FIRST}") < page.index("## another") and "(figures/another-a.png)" in page and "(3 sampling seeds)" in page
+
+
+def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(settings, smoke, tmp_path, root, monkeypatch):
+    monkeypatch.chdir(root)
+    network = settings.training.network.model_dump()
+    flow_map = networks.build(network, (1, 8, 8))
+    weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
+    weights["weights.network.model.conv_in.bias"] = torch.full_like(weights["weights.network.model.conv_in.bias"], torch.nan)
+    path = tmp_path / "seed-0.safetensors"
+    save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
+    draw = sampling.Draw("lmd", "lmd", "jumps", 1, 0, 0)
+    with pytest.raises(CheckpointError, match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate"):
+        sampling._draw(settings, draw, path, tmp_path, "cpu")
+    assert not list(tmp_path.glob("*.npy"))
