@@ -1,6 +1,8 @@
-# make repro   rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one)
-# make test    run all tests
-# make bench   time the training steps, and a jitted JAX step beside them
+# make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one)
+# make test       run all tests
+# make preflight  say what tier paper lacks on this machine, and how long its stages will take here
+# make rehearse   run every stage of tier paper in small (make rehearse STAGES="fmm-cifar10-lmd": these and what they need)
+# make bench      time the training steps, and a jitted JAX step beside them
 # Each makes its own environment in .venv first, on a machine that has Python 3.11 and make.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +12,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env repro test bench lab mutants
+.PHONY: env repro test preflight rehearse bench lab mutants
 
 env: $(BIN)/.fewstep
 
@@ -29,6 +31,12 @@ endif
 
 test: env
 	$(BIN)/python -m pytest
+
+preflight: env
+	$(BIN)/python -m fewstep preflight
+
+rehearse: env
+	$(BIN)/python -m fewstep rehearse $(STAGES)
 
 bench: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

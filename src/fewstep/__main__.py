@@ -1,4 +1,4 @@
-"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish."""
+"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish | rehearse | preflight."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def _data(root: Path, _: argparse.Namespace) -> None:
 def _check(root: Path, arguments: argparse.Namespace) -> None:
     from . import experiments
     from .pipeline import write_inputs
+    from .preflight import missing_files
 
     settings = experiments.load(root / "params.yaml", arguments.tier or experiments.read(root / "params.yaml")["tier"])
     if settings.compute.device == "cuda":
@@ -27,6 +28,9 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
 
         require_cuda(settings.compute.processes)
     print(f"params.yaml is valid: {', '.join(settings.experiments)}")
+    # said, and no reason to stop: the stages that do without these can run
+    for sentence in missing_files(settings, checksums=False):
+        print(f"missing: {sentence}")
     if arguments.inputs:
         write_inputs(root, settings, arguments.inputs)
 
@@ -71,6 +75,22 @@ def _publish(root: Path, arguments: argparse.Namespace) -> None:
     publish(Workspace(root, arguments.tier))
 
 
+def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
+    import torch
+
+    from .rehearsal import rehearse
+
+    rehearse(root, arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"), arguments.stages, arguments.go_on)
+
+
+def _preflight(root: Path, arguments: argparse.Namespace) -> None:
+    from . import experiments
+    from .preflight import preflight
+
+    settings = experiments.load(root / "params.yaml", arguments.tier)
+    preflight(root, arguments.tier, settings, arguments.quick, not arguments.no_times)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fewstep", description="Few-step generative models, from formula to table.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -93,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--experiment")
     run.add_argument("--method")
     add("publish", _publish, "put the results of a tier together under results/").add_argument("--tier", required=True)
+    rehearse = add("rehearse", _rehearse, "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest")
+    rehearse.add_argument("stages", nargs="*", metavar="stage", help="rehearse these stages and what they need (default: all)")
+    rehearse.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)")
+    rehearse.add_argument("--go-on", action="store_true", help="keep what an earlier rehearsal finished")
+    preflight = add("preflight", _preflight, "say what a tier lacks on this machine, and how long its stages will take")
+    preflight.add_argument("--tier", default="paper", help="the tier to look ahead to (default: paper)")
+    preflight.add_argument("--quick", action="store_true", help="time small batches, and scale them in proportion")
+    preflight.add_argument("--no-times", action="store_true", help="measure nothing, and only say what is missing")
     return parser
 
 

@@ -172,15 +172,19 @@ def write_inputs(root: Path, tier: Tier, folder: Path) -> None:
             path.unlink()
 
 
+def words(stage: Stage, tier: str) -> list[str]:
+    """What `python -m fewstep` is called with to run a stage."""
+    found = ["run", stage.notebook, "--tier", tier]
+    found += ["--experiment", stage.experiment] if stage.experiment and stage.experiment != TOUR else []
+    return found + (["--method", stage.method] if stage.method else [])
+
+
 def _entry(stage: Stage) -> dict:
     """A stage as dvc.yaml says it."""
-    words = [f"python -m fewstep run {stage.notebook} --tier ${{item.tier}}"]
-    words += [f"--experiment {stage.experiment}"] if stage.experiment and stage.experiment != TOUR else []
-    words += [f"--method {stage.method}"] if stage.method else []
     executed = executed_name(stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method)
     return {
         "matrix": {"tier": ["${tier}"]},
-        "cmd": " ".join(words),
+        "cmd": " ".join(["python -m fewstep", *words(stage, "${item.tier}")]),
         "deps": [f"{INPUTS}/{stage.name}.json", f"notebooks/{stage.notebook}.ipynb", *stage.after],
         "outs": [*stage.outs, f"{ARTIFACTS}/notebooks/{executed}"],
     }

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from . import rehearsed
+
 COLUMNS = ("notebook", "revision", "parameters", "hardware", "software")
 
 
@@ -36,7 +38,12 @@ class Provenance:
 
 
 def revision(root: Path) -> str:
-    """The commit of the source tree, with a + when code or parameters differ from it; "unversioned" without git."""
+    """The commit of the source tree, with a + when code or parameters differ from it; "unversioned" without git.
+
+    In a tree that says that it is a rehearsal's it is "rehearsal": none of its numbers may pass for a commit's.
+    """
+    if rehearsed.here(root):
+        return "rehearsal"
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()

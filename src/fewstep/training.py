@@ -114,24 +114,31 @@ def publish(job: Job, path: Path) -> None:
     save_checkpoint(path, weights | log, described)
 
 
-def train(study: Study, method: str) -> dict[int, Path]:
-    """Train `method` for all its seeds and write the flow maps; returns their files by seed.
+def jobs(study: Study, method: str) -> list[tuple[Job, str]]:
+    """The training of `method` for each of its seeds, and its fingerprint.
 
     States are kept below the tier's `states` folder, by fingerprint: a run whose settings or code changed starts
     afresh, and going back to the old ones finds it where it was.
     """
     settings, teacher = study.experiment, study.experiment.method(method).teacher
-    jobs, marks = {}, []
+    found = []
     for seed in settings.training.seeds:
         taught_by = study.workspace.read(weights_file(study.name, teacher, seed)) if teacher else None
         draft = Job(settings.training, settings.method(method), seed, Path(), taught_by, study.compute.device)
-        marks.append(draft.fingerprint())
-        state = study.workspace.write(f"states/{study.name}/{method}/seed-{seed}-{marks[-1]}.safetensors")
-        jobs[seed] = replace(draft, state=state)
-    train_all(list(jobs.values()), marks, study.compute, f"training {study.name} {method}")
-    files = {seed: study.workspace.write(weights_file(study.name, method, seed)) for seed in jobs}
-    for seed, job in jobs.items():
-        publish(job, files[seed])
+        mark = draft.fingerprint()
+        state = study.workspace.write(f"states/{study.name}/{method}/seed-{seed}-{mark}.safetensors")
+        found.append((replace(draft, state=state), mark))
+    return found
+
+
+def train(study: Study, method: str) -> dict[int, Path]:
+    """Train `method` for all its seeds and write the flow maps; returns their files by seed."""
+    todo, marks = zip(*jobs(study, method))
+    train_all(todo, marks, study.compute, f"training {study.name} {method}")
+    files = {}
+    for job in todo:
+        files[job.seed] = study.workspace.write(weights_file(study.name, method, job.seed))
+        publish(job, files[job.seed])
     return files
 
 

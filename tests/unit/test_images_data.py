@@ -183,7 +183,7 @@ def test_digits_are_scikit_learns(here):
 
 
 def test_a_third_of_every_digit_is_held_out(here):
-    train, train_labels, test, test_labels = digits.held_out()
+    train, train_labels, test, test_labels = digits.labelled()
     assert train.shape == (len(train_labels), 1, 8, 8) and test.shape == (len(test_labels), 1, 8, 8)
     assert train.dtype == test.dtype == np.float32 and train.min() == -1 and train.max() == 1 and train_labels.dtype == np.int64
     every = np.bincount(digits.labels())
@@ -191,7 +191,7 @@ def test_a_third_of_every_digit_is_held_out(here):
     np.testing.assert_array_equal(np.bincount(train_labels) + np.bincount(test_labels), every)
     by_image = {image.tobytes(): label for image, label in zip(to_signed(torch.from_numpy(digits.pixels()), 16).numpy(), digits.labels())}
     assert all(by_image[image.tobytes()] == label for image, label in zip(test, test_labels))
-    assert all(np.array_equal(a, b) for a, b in zip(digits.held_out(), (train, train_labels, test, test_labels)))
+    assert all(np.array_equal(a, b) for a, b in zip(digits.labelled(), (train, train_labels, test, test_labels)))
 
 
 def test_the_photographs_decode_to_the_same_bytes_everywhere(here):
@@ -471,7 +471,7 @@ def test_what_is_missing_is_one_sentence_with_its_home(bare, tmp_path_factory, m
     with pytest.raises(FileNotFoundError) as caught:
         source.sample(1, seeded())
     message = str(caught.value)
-    assert message.startswith(f"{file} is not in {bare / 'data' / 'paper' / name}: get ") and home in message and "\n" not in message
+    assert message.startswith(f"{file} is not in {bare / 'paper' / 'data' / name}: get ") and home in message and "\n" not in message
     assert message.endswith(f"or set FEWSTEP_DATA to the folder that holds '{name}'")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))

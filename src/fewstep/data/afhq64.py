@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .archives import folder_of, read_folder
+from .. import rehearsed
+from .archives import check_folder, folder_of, read_folder
 from .images import ImagesOnFirstUse
 
 COUNT, PUBLISHED, SIDE = 15_803, (512, 512), 64
@@ -17,7 +18,14 @@ HOME = "AFHQ version 2 (afhq_v2.zip, unpacked, the folders train and test) from 
 
 def pixels() -> np.ndarray:
     """The images, (15803, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
-    return read_folder(folder_of("afhq64"), SIDE, PUBLISHED[0], count=COUNT, published=PUBLISHED, source=HOME)
+    folder = folder_of("afhq64")
+    tiny = rehearsed.read(folder)
+    return read_folder(folder, SIDE, PUBLISHED[0], count=tiny.count("train") if tiny else COUNT, published=PUBLISHED, source=HOME)
+
+
+def check(checksums: bool = True) -> None:
+    """Raise as `check_folder` where the images are not the published ones."""
+    check_folder(folder_of("afhq64"), checksums, count=COUNT, source=HOME)
 
 
 SOURCE = ImagesOnFirstUse("afhq64", (3, SIDE, SIDE), True, pixels)

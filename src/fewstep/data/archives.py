@@ -2,7 +2,7 @@
 
 Each reader decodes once and writes one .npy file beside what it read, whose name carries a digest of the files'
 names, sizes and times: files that changed are read again. Nothing is unpickled, and no path in an archive is
-ever written to.
+ever written to. A rehearsal's tiny archives are read only where rehearsal.json beside them says what they are.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from .. import rehearsed
 from ..workspace import find_root
 
-# The folder that holds a folder for each data set, in the place of data/paper
+# The folder that holds a folder for each data set, in the place of paper/data
 ENVIRONMENT = "FEWSTEP_DATA"
 # `md5sum *` of the files, where somebody has put it beside them
 CHECKSUMS = "checksums.md5"
@@ -42,9 +43,9 @@ class ArchiveError(RuntimeError):
 
 
 def folder_of(name: str) -> Path:
-    """Where the files of the data set `name` belong: $FEWSTEP_DATA/<name> where that is set, else data/paper/<name>."""
+    """Where the files of the data set `name` belong: $FEWSTEP_DATA/<name> where that is set, else paper/data/<name>."""
     chosen = os.environ.get(ENVIRONMENT)
-    return (Path(chosen) if chosen else find_root() / "data" / "paper") / name
+    return (Path(chosen) if chosen else find_root() / "paper" / "data") / name
 
 
 def _missing(path: Path, source: str) -> FileNotFoundError:
@@ -54,18 +55,28 @@ def _missing(path: Path, source: str) -> FileNotFoundError:
     )
 
 
+def _or_rehearsed(path: Path, cure: str) -> str:
+    """`cure`, unless what was expected of `path` came from a rehearsal's file beside it."""
+    mark = (path if path.is_dir() else path.parent) / rehearsed.FILE
+    return f"{mark} says what a rehearsal's tiny archives hold, delete it if these are the published ones" if mark.is_file() else cure
+
+
 def _damaged(path: Path, what: str, source: str) -> ArchiveError:
-    return ArchiveError(f"{path} {what}: get {source} again")
+    return ArchiveError(f"{path} {what}: {_or_rehearsed(path, f'get {source} again')}")
 
 
 def _verify(path: Path, expected: str) -> None:
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != expected:
-        raise ArchiveError(
-            f"{path} ({path.stat().st_size:,} bytes) has md5 {found} instead of {expected}: "
-            "it is truncated or not the published file, download it again"
-        )
+        cure = _or_rehearsed(path, "it is truncated or not the published file, download it again")
+        raise ArchiveError(f"{path} ({path.stat().st_size:,} bytes) has md5 {found} instead of {expected}: {cure}")
+
+
+def require_published(folder: Path, source: str) -> None:
+    """Raise ArchiveError where `folder` holds a rehearsal's archives; `source` says what to put there instead, and from where."""
+    if rehearsed.here(folder):
+        raise ArchiveError(f"{folder} holds a rehearsal's tiny archives ({rehearsed.FILE} says so): put {source} in their place")
 
 
 def _verify_listed(folder: Path, paths: Sequence[Path]) -> None:
@@ -117,6 +128,15 @@ def _kept(folder: Path, part: str, sources: Sequence[Path], shape: tuple[int, ..
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def check_cifar10(path: Path, checksums: bool) -> None:
+    """Raise as `read_cifar10` where the archive is absent or (with `checksums`) its md5 differs, and for a rehearsal's; nothing is unpacked."""
+    require_published(path.parent, CIFAR10)
+    if not path.is_file():
+        raise _missing(path, CIFAR10)
+    if checksums:
+        _verify(path, CIFAR10_MD5)
+
+
 def read_cifar10(path: Path, part: str = "train", per_file: int = 10_000, md5: str | None = CIFAR10_MD5) -> np.ndarray:
     """The images of the binary archive, (5 or 1 files * per_file, 3, 32, 32), uint8; `part` is 'train' or 'test'.
 
@@ -155,6 +175,24 @@ def read_cifar10(path: Path, part: str = "train", per_file: int = 10_000, md5: s
     return _kept(path.parent, part, [path], (len(names) * per_file, 3, 32, 32), fill)
 
 
+def _batches(folder: Path, part: str, batches: int) -> list[Path]:
+    """The npz files of `part` anywhere below `folder`; raises FileNotFoundError naming the first that is missing."""
+    names = [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)] if part == "train" else ["val_data.npz"]
+    paths = [next(iter(sorted(folder.rglob(name))), folder / name) for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise _missing(path, IMAGENET32)
+    return paths
+
+
+def check_imagenet32(folder: Path, checksums: bool, part: str = "train", batches: int = 10) -> None:
+    """Raise as `read_imagenet32` where a batch is absent or (with `checksums`) differs from checksums.md5, and for a rehearsal's; none is opened."""
+    require_published(folder, IMAGENET32)
+    paths = _batches(folder, part, batches)
+    if checksums:
+        _verify_listed(folder, paths)
+
+
 def read_imagenet32(folder: Path, part: str = "train", batches: int = 10, count: int | None = None) -> np.ndarray:
     """The images of the npz batches anywhere below `folder`, (1,281,167 or `count`, 3, 32, 32), uint8; `part` is 'train' or 'val'.
 
@@ -163,11 +201,7 @@ def read_imagenet32(folder: Path, part: str = "train", batches: int = 10, count:
     naming one that is damaged.
     """
     total = IMAGENET32_COUNTS[part] if count is None else count
-    names = [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)] if part == "train" else ["val_data.npz"]
-    paths = [next(iter(sorted(folder.rglob(name))), folder / name) for name in names]
-    for path in paths:
-        if not path.is_file():
-            raise _missing(path, IMAGENET32)
+    paths = _batches(folder, part, batches)
 
     def fill(out: np.ndarray) -> None:
         _verify_listed(folder, paths)
@@ -192,6 +226,28 @@ def read_imagenet32(folder: Path, part: str = "train", batches: int = 10, count:
     return _kept(folder, part, paths, (total, 3, 32, 32), fill)
 
 
+def _images_below(folder: Path, count: int, source: str) -> list[Path]:
+    """The `count` images anywhere below `folder`, by name; raises as `read_folder` for another number of them."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    if not paths:
+        raise _missing(folder / "a folder of images", source)
+    if len(paths) != count:
+        raise _damaged(folder, f"holds {len(paths):,} images instead of {count:,}", source)
+    return paths
+
+
+def check_folder(folder: Path, checksums: bool, *, count: int, source: str) -> None:
+    """Raise as `read_folder` for another number of images or (with `checksums`) one that differs from checksums.md5, and for a rehearsal's.
+
+    No image is decoded.
+    """
+    require_published(folder, source)
+    paths = _images_below(folder, count, source)
+    if checksums:
+        _verify_listed(folder, paths)
+
+
 def read_folder(folder: Path, size: int, crop: int, *, count: int, published: tuple[int, int], source: str) -> np.ndarray:
     """The `count` images anywhere below `folder`, by name, (count, 3, size, size), uint8.
 
@@ -200,12 +256,7 @@ def read_folder(folder: Path, size: int, crop: int, *, count: int, published: tu
     all, ArchiveError for another number of them, or naming the file that is of another size or mode, or cannot be
     decoded. Files are held against checksums.md5 if that lies in `folder`.
     """
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    paths = sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-    if not paths:
-        raise _missing(folder / "a folder of images", source)
-    if len(paths) != count:
-        raise _damaged(folder, f"holds {len(paths):,} images instead of {count:,}", source)
+    paths = _images_below(folder, count, source)
     left, top = ((side - crop) // 2 for side in published)
 
     def fill(out: np.ndarray) -> None:

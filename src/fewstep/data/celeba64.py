@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .archives import folder_of, read_folder
+from .. import rehearsed
+from .archives import check_folder, folder_of, read_folder
 from .images import ImagesOnFirstUse
 
 COUNT, PUBLISHED, CROP, SIDE = 202_599, (178, 218), 148, 64
@@ -17,7 +18,14 @@ HOME = "CelebA's aligned and cropped images (img_align_celeba.zip, unpacked) fro
 
 def pixels() -> np.ndarray:
     """The images, (202599, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
-    return read_folder(folder_of("celeba64"), SIDE, CROP, count=COUNT, published=PUBLISHED, source=HOME)
+    folder = folder_of("celeba64")
+    tiny = rehearsed.read(folder)
+    return read_folder(folder, SIDE, CROP, count=tiny.count("train") if tiny else COUNT, published=PUBLISHED, source=HOME)
+
+
+def check(checksums: bool = True) -> None:
+    """Raise as `check_folder` where the images are not the published ones."""
+    check_folder(folder_of("celeba64"), checksums, count=COUNT, source=HOME)
 
 
 SOURCE = ImagesOnFirstUse("celeba64", (3, SIDE, SIDE), True, pixels)

@@ -1,0 +1,163 @@
+"""Seconds of the work that a tier is made of, measured on this machine: optimisation steps, network calls, metrics.
+
+Everything is measured by the code that will run, on synthetic inputs, in a process of its own: no archive is needed
+and no state is left.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+
+from . import data
+from .checkpoint import save_checkpoint
+from .evaluation_images import NEIGHBOURS
+from .experiments import Method, Training
+from .metrics.features import CLEAN, INCEPTION, Extractor, extract, inception
+from .metrics.frechet import frechet, moments
+from .metrics.kid import kid
+from .metrics.precision_recall import precision_recall
+from .networks.classifier import Classifier
+from .parallel import one_thread
+from .run import Job, advance
+
+# the clock runs at least so long
+SECONDS = 2.0
+SEED = 5_000_011
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one step or call at `batch`, and the most memory that it took on the GPU (None elsewhere)."""
+
+    seconds: float
+    batch: int
+    device_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class MetricPaces:
+    """Seconds of the parts of image metrics: features of one image; moments of one sample; one Fréchet distance, the moments
+
+    apart; one pair of samples in KID; one in precision and recall. `extractor` says what the features were made by.
+    """
+
+    image: float
+    moment: float
+    distance: float
+    kid: float
+    pair: float
+    extractor: str
+
+
+class _Enough(Exception):
+    """Stops a training that is only timed."""
+
+
+def _peak(device: str) -> int | None:
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None
+
+
+def step(training: Training, method: Method, device: str, batch: int) -> Pace:
+    """One optimisation step of a method at `batch`, by the training loop itself; an untrained network teaches.
+
+    What torch raises comes through, OutOfMemoryError among it.
+    """
+    ticks: list[tuple[float, int]] = []
+
+    def tick(done: int) -> None:
+        ticks.append((time.perf_counter(), done))
+        if len(ticks) > 1 and ticks[-1][0] - ticks[0][0] > SECONDS:
+            raise _Enough
+
+    with tempfile.TemporaryDirectory() as folder:
+        own = training.model_copy(update={"batch": batch})
+        job = Job(own, method, 0, Path(folder) / "state.safetensors", None, device)
+        if method.teacher:
+            taught_by = Path(folder) / "teacher.safetensors"
+            weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
+            save_checkpoint(taught_by, weights, {"network": job.network.model_dump(), "shape": list(data.load(training.data).shape)})
+            job = Job(own, method, 0, job.state, taught_by, device)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            advance(job, "timed", method.steps, tick)
+        except _Enough:
+            pass
+    if len(ticks) < 2:
+        raise ValueError(f"{method.steps} steps are over before they can be timed: nothing needs to be forecast")
+    (start, first), (end, last) = ticks[0], ticks[-1]
+    return Pace((end - start) / (last - first), batch, _peak(device))
+
+
+def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of one `work`, the mean of as many as fill the clock, after one that does not count."""
+    work()
+    start, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - start < SECONDS:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        count += 1
+    return (time.perf_counter() - start) / count
+
+
+@torch.no_grad()
+def call(training: Training, method: Method, device: str, batch: int) -> Pace:
+    """One call of a method's network, as sampling makes it, for `batch` samples."""
+    # sampling evaluates the plain network, whatever training makes of it
+    plain = training.model_copy(update={"compile": None, "cuda_graphs": None, "channels_last": None})
+    flow_map = Job(plain, method, 0, Path(), None, device).fresh().eval()
+    x = torch.randn(batch, *data.load(training.data).shape, device=device)
+    zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
+    with one_thread():
+        return Pace(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, _peak(device))
+
+
+def _like_inception() -> Extractor:
+    from cleanfid.resize import build_resizer
+    from torchvision.models import inception_v3
+
+    network = inception_v3(weights=None, aux_logits=False, init_weights=False)
+    network.fc = torch.nn.Identity()
+    return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, build_resizer("clean"))
+
+
+def metrics(shape: tuple[int, ...], extractor: str, dimension: int, weights: Path, device: str) -> MetricPaces:
+    """The parts of image metrics for images of `shape` in `dimension` features of `extractor`: "inception" or "classifier".
+
+    Inception is read from `weights` where they are, and torchvision's untrained one takes its place where they are not.
+    """
+    random = np.random.default_rng(SEED)
+    pictures, points = random.integers(0, 256, (16, *shape), dtype=np.uint8), random.normal(size=(2 * max(dimension, 512), dimension))
+    if extractor == "classifier":
+        used = Extractor("an untrained classifier", _Features(Classifier(shape, 10)))
+    else:
+        used = inception(weights) if (weights.name == INCEPTION and weights.is_file()) else _like_inception()
+    few = points[:1000]
+    with one_thread():
+        image = _seconds(lambda: extract(pictures, used, device=device)) / len(pictures)
+        moment = _seconds(lambda: moments(points)) / len(points)
+        both = moments(points), moments(points + 0.1)
+        distance = _seconds(lambda: frechet(*both))
+        of_kid = _seconds(lambda: kid(few, few, None)) / (3 * len(few) ** 2)
+        pair = _seconds(lambda: precision_recall(few, few, NEIGHBOURS)) / (2 * len(few)) ** 2
+    return MetricPaces(image, moment, distance, of_kid, pair, used.name)
+
+
+class _Features(torch.nn.Module):
+    """A classifier as an extractor of its features."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier.features(images / 127.5 - 1)

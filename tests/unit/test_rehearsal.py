@@ -1,0 +1,326 @@
+"""A rehearsal: what it makes small and what it leaves alone, what it runs, and that it can never pass for a run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from fewstep import data, experiments, pipeline, provenance, published, reference, rehearsal, rehearsed, tiny_archives, training
+from fewstep.checkpoint import load_checkpoint
+from fewstep.data import afhq64, archives, celeba64, cifar10, imagenet32
+from fewstep.rehearsal import RehearsalError, smallest_batch
+from fewstep.study import Study
+from fewstep.supervised import Spent, supervise
+from fewstep.workspace import Workspace
+
+PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64}
+# what a rehearsal may change, by the end of its path in params.yaml
+SMALL = (
+    r"compute\.device", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
+    r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def paper(root) -> dict:
+    """The section `paper` of params.yaml as it is read from the file."""
+    return experiments.read(root / "params.yaml")["paper"]
+
+
+@pytest.fixture(scope="module")
+def tier(root) -> experiments.Tier:
+    return experiments.load(root / "params.yaml", "paper")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A folder of tiny archives."""
+    folder = tmp_path_factory.mktemp("archives")
+    tiny_archives.write(folder)
+    return folder
+
+
+@pytest.fixture
+def archive_folder(tiny, tmp_path, monkeypatch) -> Path:
+    """A copy of the tiny archives to spoil, to which FEWSTEP_DATA points."""
+    shutil.copytree(tiny, tmp_path / "archives")
+    monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path / "archives"))
+    return tmp_path / "archives"
+
+
+@pytest.fixture
+def clone(root, tmp_path) -> Path:
+    """What a rehearsal needs of a repository, and nothing else."""
+    here = tmp_path / "clone"
+    shutil.copytree(root / "notebooks", here / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(root / name, here / name)
+    return here
+
+
+def leaves(tree: object, path: str = "") -> dict[str, object]:
+    """Every value below `tree` by its dotted path; a list is a value."""
+    if isinstance(tree, dict):
+        return {k: v for name, part in tree.items() for k, v in leaves(part, f"{path}.{name}").items()}
+    return {path: tree}
+
+
+# What is made small
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_amounts_are_made_small(paper, device):
+    before = copy.deepcopy(paper)
+    small = rehearsal.settings(paper, device, 1)
+    assert paper == before, "the argument is left alone"
+    was, now = leaves(paper), leaves(small)
+    assert was.keys() == now.keys()
+    changed = {path for path in was if was[path] != now[path]}
+    assert all(re.search(rf"\.({'|'.join(SMALL)})$", path) for path in changed), changed
+    assert now[".compute.device"] == device
+    assert {now[path] for path in now if re.search(r"methods\.[\w-]+\.steps$", path)} == {2}
+    assert not [path for path in changed if "network" in path or "optimiser" in path or "terms" in path or "doublings" in path]
+
+
+def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
+    small = experiments.Tier.model_validate(rehearsal.settings(paper, "cpu", 1))
+    assert small.experiments.keys() == tier.experiments.keys()
+    for name, own in small.experiments.items():
+        assert own.training.network == tier.experiments[name].training.network and own.training.seeds == [0] and own.sampling.seeds == [0, 1]
+        assert own.training.batch == (6 if name.startswith("selfdistill") else 2)
+    named = small.experiments["selfdistill-afhq64"].sampling.steps
+    assert named["lsd"] == named["esd"] == named["psd-m"] == named["psd-u"] == [1, 2, 4, 8, 16] and named["meanflow"] == [1, 2]
+    taught = small.experiments["fmm-cifar10"]
+    assert taught.sampling.steps["si"] == taught.sampling.steps["lmd"] == [1, 2] and taught.metrics.reference.steps == 2
+    assert taught.sampling.solvers == {"si": {"heun": [2], "adaptive": [2]}} and taught.sampling.count == 4
+    assert small.experiments["fmm-checkerboard"].sampling.steps == tier.experiments["fmm-checkerboard"].sampling.steps, "points cost nothing"
+    assert small.features["imagenet32"].reference == tiny_archives.COUNT and small.features["cifar10"].reference is None
+
+
+def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
+    fast = copy.deepcopy(paper)
+    fast["compute"]["processes"] = 4
+    fast["experiments"]["fmm-cifar10"]["training"] |= {"precision": "tf32", "channels_last": True, "compile": True, "cuda_graphs": True}
+    fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16"}
+    small = experiments.Tier.model_validate(rehearsal.settings(fast, "cpu", 1))
+    own = small.experiments["fmm-cifar10"].training
+    assert (own.precision, own.channels_last, own.compile, own.cuda_graphs) == (None, True, None, None) and small.compute.processes == 1
+    assert small.experiments["selfdistill-cifar10"].training.precision == "bf16"
+    two = experiments.Tier.model_validate(rehearsal.settings(fast, "cuda", 2))
+    assert two.compute.processes == 2 and two.experiments["fmm-cifar10"].training.compile and two.experiments["fmm-cifar10"].training.precision == "tf32"
+    assert two.experiments["fmm-cifar10"].training.batch == 3 and two.tour.training.batch == 3, "a process without a sample would be refused"
+
+
+@pytest.mark.parametrize(
+    "shares, processes, batch", [([[1.0]], 1, 2), ([[0.5, 0.5]], 1, 2), ([[0.75, 0.125, 0.125]], 1, 6), ([[0.75, 0.25], [1.0]], 1, 3), ([[0.5, 0.5]], 4, 7)]
+)
+def test_the_smallest_batch_leaves_no_term_out(shares, processes, batch):
+    assert smallest_batch(shares, processes) == batch
+
+
+# Tiny archives
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_word(archive_folder, name):
+    source, folder = replace(PAPER[name].SOURCE), archive_folder / name
+    assert source.images.pixels.shape == (tiny_archives.COUNT, *data.load(name).shape) and 0.3 < source.scale < 0.7
+    assert len({image.tobytes() for image in source.images.pixels}) == tiny_archives.COUNT
+    if name in ("cifar10", "imagenet32"):
+        assert PAPER[name].pixels("test" if name == "cifar10" else "val").shape == (tiny_archives.UNSEEN, 3, 32, 32)
+    with pytest.raises(archives.ArchiveError, match=f"{name} holds a rehearsal's tiny archives .rehearsal.json says so.: put .* from https://"):
+        PAPER[name].check(checksums=False)
+    (folder / rehearsed.FILE).unlink()
+    with pytest.raises(archives.ArchiveError, match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get"):
+        replace(PAPER[name].SOURCE).scale
+
+
+def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(archive_folder):
+    rehearsed.mark(archive_folder / "cifar10", rehearsed.Rehearsed({"train": 40}, "0" * 32))
+    with pytest.raises(archives.ArchiveError, match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published ones"):
+        cifar10.pixels()
+    rehearsed.mark(archive_folder / "afhq64", rehearsed.Rehearsed({"train": 41}))
+    with pytest.raises(archives.ArchiveError, match="holds 40 images instead of 41: .*afhq64/rehearsal.json says what"):
+        afhq64.pixels()
+    with pytest.raises(ValueError, match="hold train and not 'val': run `python -m fewstep rehearse` again"):
+        rehearsed.Rehearsed({"train": 40}).count("val")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 3, "md5": null}', '{"images": {"train": "many"}, "md5": null}'])
+def test_a_broken_word_is_one_sentence(tmp_path, text):
+    (tmp_path / rehearsed.FILE).write_text(text)
+    with pytest.raises(ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it, and the tiny archives beside it"):
+        rehearsed.read(tmp_path)
+
+
+# Which stages
+
+
+def test_the_stages_are_the_plans_and_their_commands_are_dvcs(root, tier):
+    every = rehearsal.steps(tier)
+    assert [step.name for step in every[1:-1]] == [stage.name for stage in pipeline.plan(tier)]
+    said = {}
+    for name in ("dvc.yaml", pipeline.PAPER_ONLY):
+        said |= yaml.safe_load((root / name).read_text())["stages"]
+    assert {step.name for step in every} == set(said)
+    for step in every:
+        entry = json.loads(json.dumps(said[step.name]).replace("${item.tier}", "paper"))
+        assert "python -m fewstep " + " ".join(step.words) == entry["cmd"]
+        if step.name not in ("check", "publish"):
+            assert list(step.makes) == entry["outs"] and list(step.after) == entry["deps"][2:]
+    made = {path for step in every for path in step.makes}
+    assert all(path in made for step in every for path in step.after), "what is needed is made by some stage"
+
+
+def test_a_named_stage_brings_what_it_needs_and_nothing_else(tier):
+    every = rehearsal.steps(tier)
+    names = [step.name for step in rehearsal.chosen(every, ["fmm-imagenet32-lmd"])]
+    assert names == ["fmm-imagenet32-si", "fmm-imagenet32-lmd"]
+    names = [step.name for step in rehearsal.chosen(every, ["selfdistill-afhq64-metrics"])]
+    methods = [f"selfdistill-afhq64-{method}" for method in ("lsd", "esd", "psd-m", "psd-u", "meanflow")]
+    assert names == ["features-afhq64", *methods, "selfdistill-afhq64-sample", "selfdistill-afhq64-metrics"]
+    assert rehearsal.chosen(every, []) == every
+    assert {step.name for step in every} - {step.name for step in rehearsal.chosen(every, ["publish"])} == {"check", "tour"}
+    with pytest.raises(RehearsalError, match="there is no stage 'fmm-cifar-lmd' at tier paper; there are fmm-cifar10-lmd, "):
+        rehearsal.chosen(every, ["fmm-cifar-lmd"])
+
+
+def touch(tree: Path, *names: str) -> None:
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).mkdir() if "." not in name else (tree / name).touch()
+
+
+def test_going_on_runs_what_is_lacking_and_tidying_keeps_what_is_wanted(tmp_path):
+    train = rehearsal.Step("e-lsd", (), (), ("e/lsd", "n/lsd.ipynb"), "e/lsd")
+    sample = rehearsal.Step("e-sample", (), ("e/lsd",), ("samples/e", "n/sample.ipynb"))
+    speed = rehearsal.Step("e-speed", (), ("e/lsd", "samples/e"), ("report/e", "n/speed.ipynb"))
+    every = [train, sample, speed]
+    assert rehearsal.to_come(tmp_path, every) == every
+    touch(tmp_path, "e/lsd", "n/lsd.ipynb", "samples/e", "n/sample.ipynb", "artifacts/paper/states")
+    assert rehearsal.to_come(tmp_path, every) == [speed]
+    rehearsal._tidy(tmp_path, every)
+    assert (tmp_path / "e/lsd").exists() and not (tmp_path / "artifacts/paper/states").exists()
+    touch(tmp_path, "report/e", "n/speed.ipynb")
+    rehearsal._tidy(tmp_path, every)
+    assert not (tmp_path / "e/lsd").exists() and rehearsal.to_come(tmp_path, every) == [], "weights that nobody wants are not made again"
+    (tmp_path / "n/speed.ipynb").unlink()
+    assert rehearsal.to_come(tmp_path, every) == [train, speed]
+
+
+# The tree
+
+
+def test_nothing_but_a_rehearsal_is_replaced(clone):
+    (clone / "artifacts" / "rehearsal").mkdir(parents=True)
+    (clone / "artifacts" / "rehearsal" / "thesis.txt").touch()
+    with pytest.raises(RehearsalError, match="artifacts/rehearsal holds something that is no rehearsal's: move it away or delete it"):
+        rehearsal.rehearse(clone, "cpu", ["features-cifar10"])
+    assert (clone / "artifacts" / "rehearsal" / "thesis.txt").exists()
+
+
+def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch):
+    tree = rehearsal.lay_out(clone, "cpu", 1)
+    assert provenance.revision(tree) == "rehearsal" != provenance.revision(root)
+    monkeypatch.setenv(archives.ENVIRONMENT, str(tree / "data" / "paper"))
+    for module in PAPER.values():
+        monkeypatch.setattr(module, "SOURCE", replace(module.SOURCE))
+    settings = experiments.load(tree / "params.yaml", "paper")
+    bench = reference.Bench("cifar10", Workspace(tree, "paper"), settings.features["cifar10"], "cpu")
+    images, split = reference._images(bench.settings)
+    extractor = reference._extractor(bench, None)
+    assert len(images) == 40 and split == "all 40 training images of a rehearsal's stand-in for cifar10" and "stand-in" in extractor.name
+    drawn = reference._images(settings.features["imagenet32"])[1]
+    assert drawn == "40 images drawn from a rehearsal's stand-in for imagenet32, as in training"
+    real = f"extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; samples=50000; "
+    numbers = published.load()
+    assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real)[0] is not None
+    for old, new in (("all 50000 training images of cifar10", split), ("inception-2015-12-05 (sha256 f58cb9b6)", extractor.name)):
+        assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real.replace(old, new))[1] == published.OTHER_PROTOCOL
+
+
+def test_training_is_cut_after_its_first_step_so_that_it_goes_on(clone, monkeypatch):
+    tree = rehearsal.lay_out(clone, "cpu", 1)
+    monkeypatch.chdir(tree)
+    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    rehearsal.first_step("selfdistill-checkerboard", "lsd")
+    ((job, mark),) = training.jobs(Study.open("paper", "selfdistill-checkerboard"), "lsd")
+    tensors, info = load_checkpoint(job.state)
+    assert info == {"fingerprint": mark, "step": 1} and tensors["log"][0].all() and not tensors["log"][1].any()
+    assert training._to_come(job) == [2]
+
+
+def test_the_first_failure_names_its_stage_and_the_table_is_still_printed(clone, monkeypatch, capsys):
+    taken = []
+
+    def run(words, folder, environment, device):
+        taken.append(words)
+        assert folder == clone / "artifacts" / "rehearsal" and environment[archives.ENVIRONMENT] == str(folder / "data" / "paper")
+        assert not {"FEWSTEP_PIPELINE", "FEWSTEP_SCRATCH", "FEWSTEP_PROGRESS"} & set(environment)
+        return Spent(60.0, 2**31, None, "2-distill: ValueError: broken" if "lmd" in words else None)
+
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("FEWSTEP_SCRATCH", "elsewhere")
+    monkeypatch.setattr(rehearsal, "supervise", run)
+    with pytest.raises(RehearsalError, match="^the rehearsal stopped at the stage 'fmm-cifar10-lmd': 2-distill: ValueError: broken$"):
+        rehearsal.rehearse(clone, "cpu", ["fmm-cifar10-sample"])
+    out = capsys.readouterr().out
+    assert re.search(r"fmm-cifar10-si +120.0 +2.0 GB", out) and re.search("fmm-cifar10-lmd .*FAILED", out) and "fmm-cifar10-emd" not in out
+    assert "Its numbers mean nothing" in out and "Inception itself is not rehearsed" in out
+    assert [words[-2:] for words in taken[:2]] == [["fmm-cifar10", "si"], ["--method", "si"]], "the first step, then the stage"
+    everything = {path.relative_to(clone).parts[0] for path in clone.rglob("*") if path.is_file()}
+    assert everything == {"artifacts", "notebooks", "params.yaml", "dvc.yaml"} and {p.name for p in (clone / "artifacts").iterdir()} == {"rehearsal"}
+
+
+def test_a_supervised_command_tells_its_sentence_its_time_and_its_memory(tmp_path, capfd):
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(300 * 2**20); x[::4096] = x[::4096]'])"
+    good = supervise([sys.executable, "-c", child], tmp_path, os.environ, "cpu")
+    # a process that is started begins, to Linux, with the peak of the one that starts it
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert good.failed is None and 300 * 2**20 < good.bytes < max(600 * 2**20, 1.1 * own) and good.seconds > 0 and good.device_bytes is None
+    bad = "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', file=sys.stderr); sys.exit(3)"
+    assert supervise([sys.executable, "-c", bad], tmp_path, os.environ, "cpu").failed == "what is wrong"
+    assert supervise([sys.executable, "-c", "raise ValueError('odd')"], tmp_path, os.environ, "cpu").failed == "ValueError: odd"
+    assert "a late word" in capfd.readouterr().err
+    both = Spent(1.0, 5, 7, None).and_then(Spent(2.0, 3, 9, "oh"))
+    assert both == Spent(3.0, 5, 9, "oh")
+
+
+def test_cuda_is_refused_where_there_is_none(clone):
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    with pytest.raises(RuntimeError, match="no CUDA device is visible"):
+        rehearsal.rehearse(clone, "cuda")
+
+
+def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
+    """Features in the published format and a training that goes on from its state, as anybody would start them."""
+    before = {path: path.stat().st_mtime_ns for path in clone.rglob("*")}
+    words = [sys.executable, "-m", "fewstep", "rehearse", "--device", "cpu", "features-cifar10", "fmm-checkerboard-si"]
+    source = str(Path(rehearsal.__file__).parents[1])
+    done = subprocess.run(words, cwd=clone, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"features-cifar10 +[\d.]+ +0\.\d GB", done.stdout) and "2 stages" in done.stdout
+    now = {path: path.stat().st_mtime_ns for path in clone.rglob("*") if clone / "artifacts" not in [path, *path.parents]}
+    assert {path: time for path, time in before.items() if path != clone} == {path: time for path, time in now.items() if path != clone}
+    made = clone / "artifacts" / "rehearsal" / "artifacts" / "paper"
+    described = json.loads((made / "features" / "cifar10" / "described.json").read_text())
+    assert described["features"] == 3 and described["images"].endswith("a rehearsal's stand-in for cifar10")
+    log, info = load_checkpoint(made / "fmm-checkerboard" / "si" / "seed-0.safetensors")
+    assert info["steps"] == 2 and (log["log.gradient_norm"] > 0).all() and info["network"]["width"] == 512
+    assert not (made / "states").exists()
+    assert pd.read_csv(clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv").stage.tolist() == ["0-features-cifar10", "1-teacher-fmm-checkerboard-si"]
