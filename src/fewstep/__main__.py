@@ -76,10 +76,14 @@ def _publish(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
+    import signal
+
     import torch
 
     from .rehearsal import rehearse
 
+    # whoever ends the rehearsal ends the stage that it waits for
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rehearse(root, arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"), arguments.stages, arguments.go_on)
 
 

@@ -36,8 +36,11 @@ from .workspace import PIPELINE, SCRATCH
 
 TIER, TREE = "paper", Path("artifacts") / "rehearsal"
 STEPS = 2
-# points: one more network call than a single chunk takes; images: as few as have the neighbours that precision asks for
-FEW_POINTS, FEW_IMAGES = POINTS + 100, NEIGHBOURS + 1
+# on a CPU, where each has a network and its batch in memory
+MOST_WORKERS = 4
+# points: several chunks, and enough for a histogram's divergence to be positive; images: as few as have the neighbours
+# that precision asks for
+FEW_POINTS, FEW_PAIRS, FEW_IMAGES = 8 * POINTS, 100, NEIGHBOURS + 1
 # the methods whose every number of steps the claims about self-distillation name
 CLAIMED = ("lsd", *RIVALS)
 
@@ -86,9 +89,11 @@ def _make_small(experiment: dict, processes: int) -> None:
     shared["seeds"] = shared["seeds"][:1]
     for method in methods.values():
         method["steps"] = STEPS
-    sampling["count"], sampling["seeds"] = FEW_IMAGES if images else FEW_POINTS, sampling["seeds"][:2]
+    sampling["count"] = FEW_IMAGES if images else FEW_POINTS
+    # two where a measure compares one noise with another; the sampling of self-distillation's large networks takes longest
+    sampling["seeds"] = sampling["seeds"][: 2 if reference or not images else 1]
     if "w2_samples" in metrics:
-        metrics["w2_samples"] = min(metrics["w2_samples"], FEW_POINTS)
+        metrics["w2_samples"] = min(metrics["w2_samples"], FEW_PAIRS)
     if not images:
         return
     for method, steps in sampling["steps"].items():
@@ -105,16 +110,19 @@ def _make_small(experiment: dict, processes: int) -> None:
 def settings(paper: Mapping[str, Any], device: str, devices: int) -> dict:
     """The section `paper` of params.yaml, as it is read from the file, made small for `device` ("cpu" or "cuda").
 
-    Changed are: the device, with `processes` no more than the `devices` there are (GPUs, or 1); of each training the
-    batch and the seeds, and on a CPU the settings that only a GPU takes; the steps of each method; of sampling the
-    count, seeds and, of images, the steps; w2_samples, the reference's steps, what is timed, and how many images are
-    drawn to measure against. All else is as it was. `paper` is left alone.
+    `devices` is the number of GPUs, or of a CPU's cores. Changed are: the device, with `processes` no more than the GPUs
+    (on a CPU, 1) or `workers` those that the cores can keep busy; of each training the batch and the seeds, and on a CPU
+    the settings that only a GPU takes; the steps of each method; of sampling the count, seeds and, of images, the steps;
+    w2_samples, the reference's steps, what is timed, and how many images are drawn to measure against. All else is as
+    it was. `paper` is left alone.
     """
     small = json.loads(json.dumps(paper))
     compute = small["compute"]
     compute["device"] = device
+    if device == "cpu":
+        compute["workers"] = min(devices, MOST_WORKERS)
     if "processes" in compute:
-        compute["processes"] = max(min(compute["processes"], devices), 1)
+        compute["processes"] = 1 if device == "cpu" else min(compute["processes"], devices)
     for experiment in (small["tour"], *small["experiments"].values()):
         shared = experiment["training"]
         if device == "cpu":
@@ -244,7 +252,7 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     written. With `go_on`, what an earlier rehearsal finished is kept. Raises RehearsalError, naming the stage, at the
     first that fails, RuntimeError where `device` is "cuda" and there is none, and ValueError for a wrong params.yaml.
     """
-    devices = 1
+    devices = os.cpu_count() or 1
     if device == "cuda":
         from .devices import require_cuda
 
