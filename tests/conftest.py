@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fewstep import experiments
+from fewstep.data.export import export
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped_data() -> None:
+    """The data that ship with installed packages, as `make repro` exports them: a fresh clone has none."""
+    export(ROOT)
 
 
 @pytest.fixture(scope="session")
