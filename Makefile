@@ -41,6 +41,7 @@ rehearse: env
 bench: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python tests/bench.py
+	$(BIN)/python tests/bench_scflow.py
 
 mutants: env
 	$(BIN)/python tests/mutants.py

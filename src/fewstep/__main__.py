@@ -1,4 +1,4 @@
-"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish | rehearse | preflight."""
+"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish | rehearse | preflight | convert-lfm."""
 
 from __future__ import annotations
 
@@ -95,6 +95,12 @@ def _preflight(root: Path, arguments: argparse.Namespace) -> None:
     preflight(root, arguments.tier, settings, arguments.quick, not arguments.no_times)
 
 
+def _convert_lfm(root: Path, arguments: argparse.Namespace) -> None:
+    from .networks import adm_checkpoint
+
+    adm_checkpoint.command(root, arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fewstep", description="Few-step generative models, from formula to table.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -125,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     preflight.add_argument("--tier", default="paper", help="the tier to look ahead to (default: paper)")
     preflight.add_argument("--quick", action="store_true", help="time small batches, and scale them in proportion")
     preflight.add_argument("--no-times", action="store_true", help="measure nothing, and only say what is missing")
+    convert = add("convert-lfm", _convert_lfm, "turn the published checkpoint of Latent Flow Matching into a flow map of this library")
+    convert.add_argument("source", type=Path, help="the published file, celeba_f8_adm's model_480.pth")
+    convert.add_argument("target", type=Path, help="the flow map to write, a safetensors file")
+    convert.add_argument("--head-channels", type=int, help="the channels of an attention head (default: 4 heads, 128 channels each, as trained)")
     return parser
 
 

@@ -16,6 +16,7 @@ from .parallel import run_all
 from .progress import Progress
 from .provenance import gather
 from .sampling import EXACT, labels
+from .solvers import calls_a_step
 from .study import Study
 
 # The metric's name in the tables, by its name in params.yaml
@@ -85,7 +86,7 @@ def _cells(settings: Experiment, index: pd.DataFrame, folder: Path) -> list[Cell
 
 def check_calls(index: pd.DataFrame) -> None:
     """Raise ValueError when the calls that were counted are not those that the steps of a sampler take."""
-    calls = index.steps * index.sampler.map({"jumps": 1, "euler": 1, "heun": 2, "adaptive": np.nan})
+    calls = index.steps * index.sampler.map(calls_a_step).astype(float)
     wrong = index[calls.notna() & (index.nfe != calls)]
     if len(wrong):
         first = wrong.iloc[0]

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import data
+from . import evaluation_steps
 from .evaluation import check_calls
+from .evaluation_steps import AGAINST, Pair
 from .experiments import Compute, Experiment
 from .files import write_atomically
 from .metrics.features import Extractor, extract
@@ -27,7 +28,9 @@ from .sampling import labels
 from .study import Study
 
 # The metric's name in the tables, by its name in params.yaml
-NAMES = {"fid": "FID", "t_fid": "T-FID", "kid": "KID", "precision": "precision", "recall": "recall"}
+NAMES = {"fid": "FID", "t_fid": "T-FID", "kid": "KID", "precision": "precision", "recall": "recall", "fid_jpeg": evaluation_steps.JPEG}
+# the measures that compare images of one noise have several metrics each, by their own names
+NAMES |= {name: name for measure in AGAINST for name in evaluation_steps.names(measure).values()}
 NEIGHBOURS = 3
 # KID takes all pairs of sets up to this size, which is the mean of the usual subsets without their scatter; larger sets
 # are measured in clean-fid's hundred subsets of a thousand, as their pairs are too many
@@ -37,11 +40,16 @@ NOISE_SEED = 3_000_017
 
 @dataclass(frozen=True)
 class Cell:
-    """The features that one (method, steps, training seed, sampling seed) is measured on, and the teacher's from another noise."""
+    """What one (method, steps, training seed, sampling seed) is measured on.
+
+    samples, teacher  the features of its images, and of the teacher's from another noise
+    images            its images, and those from the same noise that they are compared with
+    """
 
     row: int
     samples: Path
     teacher: Path | None
+    images: Pair
 
 
 def kid_subsets(samples: int, against: int) -> int | None:
@@ -50,22 +58,29 @@ def kid_subsets(samples: int, against: int) -> int | None:
 
 
 def protocols(settings: Experiment, reference: Reference) -> dict[str, ImageProtocol]:
-    """The frozen evaluation protocol of every measure of an experiment, by its name in params.yaml."""
+    """The frozen evaluation protocol of every metric of an experiment, by its key in NAMES."""
     subsets = kid_subsets(settings.sampling.count, len(reference.values))
     said = {
         "fid": "FID", "t_fid": "FID against the teacher's samples", "kid": "KID, unbiased, over all pairs of samples" if subsets is None else f"KID, {subsets} subsets of {SUBSET_SIZE}",
-        "precision": f"improved precision, {NEIGHBOURS} neighbours", "recall": f"improved recall, {NEIGHBOURS} neighbours",
+        "precision": f"improved precision, {NEIGHBOURS} neighbours", "recall": f"improved recall, {NEIGHBOURS} neighbours", "fid_jpeg": "FID",
     }  # fmt: skip
     found = {}
     for measure in settings.metrics.measures:
-        split, checksum = reference.split, f"sha256 {reference.checksum}"
+        split, checksum, stored = reference.split, f"sha256 {reference.checksum}", "uint8"
         if measure == "t_fid":
             teacher = settings.metrics.reference
             split, checksum = f"{settings.sampling.count} samples of {teacher.method} at {teacher.steps} Euler steps", "same training seed and other noise"
-        found[measure] = ImageProtocol(
-            said[measure], reference.extractor.name, split, settings.sampling.count, "uint8", reference.extractor.resize, checksum,
-            "average over training, at its end", tuple(settings.sampling.seeds),
-        )  # fmt: skip
+        if measure == "fid_jpeg":
+            stored = evaluation_steps.jpeg_format()
+        metrics = {measure: said.get(measure, "")}
+        if measure in AGAINST:
+            how, split = evaluation_steps.said(measure, settings.metrics)
+            checksum, metrics = "none", {name: f"{distance}, {how}" for distance, name in evaluation_steps.names(measure).items()}
+        for key, what in metrics.items():
+            found[key] = ImageProtocol(
+                what, reference.extractor.name, split, settings.sampling.count, stored, reference.extractor.resize, checksum,
+                "average over training, at its end", tuple(settings.sampling.seeds),
+            )  # fmt: skip
     return found
 
 
@@ -75,7 +90,7 @@ def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> 
         np.save(file, found.values.astype(np.float32))
 
 
-def _measure(settings: Experiment, cell: Cell, reference: np.ndarray, seed: int) -> dict[str, float]:
+def _measure(settings: Experiment, cell: Cell, reference: np.ndarray, seed: int, extractor: Extractor, device: str) -> dict[str, float]:
     own = np.load(cell.samples).astype(np.float64)
     found: dict[str, float] = {}
     for measure in settings.metrics.measures:
@@ -86,20 +101,25 @@ def _measure(settings: Experiment, cell: Cell, reference: np.ndarray, seed: int)
                 found[measure] = frechet(moments(own), moments(np.load(cell.teacher).astype(np.float64)))
         elif measure == "kid":
             found[measure] = kid(own, reference, kid_subsets(len(own), len(reference)), SUBSET_SIZE, seed)
-        elif measure not in found:
+        elif measure in ("precision", "recall") and measure not in found:
             both = precision_recall(reference, own, NEIGHBOURS)
             found |= {"precision": both.precision, "recall": both.recall}
-    return {measure: found[measure] for measure in settings.metrics.measures if measure in found}
+    named = {NAMES[measure]: found[measure] for measure in settings.metrics.measures if measure in found}
+    further = [measure for measure in settings.metrics.measures if measure in (*AGAINST, "fid_jpeg")]
+    return named | (evaluation_steps.measure(cell.images, further, extractor, reference, device) if further else {})
 
 
-def _cells(settings: Experiment, index: pd.DataFrame, files: list[Path]) -> list[Cell]:
+def _cells(settings: Experiment, index: pd.DataFrame, folder: Path, files: list[Path]) -> list[Cell]:
     teacher, seeds = settings.metrics.reference, settings.sampling.seeds
     place = {(r.method, r.steps, r.train_seed, r.sample_seed): file for r, file in zip(index.itertuples(), files)}
+    drawn = {(r.method, r.steps, r.train_seed, r.sample_seed): folder / r.file for r in index.itertuples()}
     cells = []
     for k, r in enumerate(index.itertuples()):
         other = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)]
         taught = place[teacher.method, teacher.steps, r.train_seed, other] if teacher else None
-        cells.append(Cell(k, files[k], taught))
+        one_step = drawn.get((r.method, 1, r.train_seed, r.sample_seed)) if r.steps != 1 else None
+        same = drawn[teacher.method, teacher.steps, r.train_seed, r.sample_seed] if teacher else None
+        cells.append(Cell(k, files[k], taught, Pair(folder / r.file, one_step, same if same != folder / r.file else None)))
     return cells
 
 
@@ -113,23 +133,23 @@ def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference:
     check_calls(index)
     # an adaptive solver's calls differ from seed to seed: a row of the table stands at their mean
     index = index.assign(nfe=index.groupby(["method", "steps"]).nfe.transform("mean").round().astype(int))
-    said, names = protocols(settings, reference), labels(settings)
+    said, names = {NAMES[key]: protocol for key, protocol in protocols(settings, reference).items()}, labels(settings)
     files = [scratch / Path(r.file).with_suffix(".features").name for r in index.itertuples()]
     with Progress(2 * len(index), "features and metrics") as bar:
         jobs = [(folder / r.file, file, reference.extractor, compute.device) for r, file in zip(index.itertuples(), files)]
         run_all(_extract, jobs, compute.workers, bar.update)
-        cells = _cells(settings, index, files)
-        todo = [(settings, cell, reference.values, int(index.sample_seed[cell.row])) for cell in cells]
+        cells = _cells(settings, index, folder, files)
+        todo = [(settings, cell, reference.values, int(index.sample_seed[cell.row]), reference.extractor, compute.device) for cell in cells]
         measured = run_all(_measure, todo, compute.workers, lambda done: bar.update(len(index) + done))
     rows = []
     for cell, values in zip(cells, measured):
         source = index.iloc[cell.row]
-        for measure, value in values.items():
+        for name, value in values.items():
             rows.append(
                 {
-                    "method": source.method, "label": names[source.method], "metric": NAMES[measure], "nfe": int(source.nfe),
+                    "method": source.method, "label": names[source.method], "metric": name, "nfe": int(source.nfe),
                     "train_seed": int(source.train_seed), "sample_seed": int(source.sample_seed), "value": value,
-                    "samples": int(source["count"]), "protocol": str(said[measure]),
+                    "samples": int(source["count"]), "protocol": str(said[name]),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -151,7 +171,7 @@ def measure(study: Study, notebook: str) -> pd.DataFrame:
 
 def self_checks(study: Study, reference: Reference) -> pd.DataFrame:
     """FID of the data against itself in two halves, against noise, and of smaller and smaller parts: medians, by check and samples."""
-    source = data.load(study.experiment.training.data)
+    source = study.source
 
     def noise(count: int) -> np.ndarray:
         drawn = torch.randn(count, *source.shape, generator=torch.Generator().manual_seed(NOISE_SEED)) * source.scale

@@ -7,22 +7,18 @@ checked before anything runs, and what is wrong is said in one sentence that nam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from . import data, objectives, precision
-from .interpolants import INTERPOLANTS
+from . import data, precision
+from .autoencoder_settings import Latents
 from .measuring import Features, Metrics, Sampling, Speed
-from .times import Times
+from .recipes import UNSAID, Method, Training
 from .typed import Settings, SettingsError
 
 TIERS = ("smoke", "laptop", "paper")
-
-
-# A setting that may be left out, and then leaves no trace in what is written down of the settings.
-UNSAID = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Compute(Settings):
@@ -37,148 +33,23 @@ class Compute(Settings):
     processes: int = Field(default=1, ge=1, le=64)
 
 
-class MLPSettings(Settings):
-    """A perceptron for points; see fewstep.networks.mlp."""
-
-    kind: Literal["mlp"]
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    activation: Literal["silu", "gelu"]
-    frequencies: list[int | float]
-    time_frequencies: list[int | float]
-
-
-class UNetSettings(Settings):
-    """A two-time UNet for images; see fewstep.networks.unet."""
-
-    kind: Literal["unet"]
-    channels: list[int] = Field(min_length=1)
-    layers: int = Field(ge=1)
-    attention: list[bool]
-    groups: int = Field(ge=1)
-    time_scale: float = Field(gt=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-Network = Annotated[MLPSettings | UNetSettings, Field(discriminator="kind")]
-
-
-class Optimiser(Settings):
-    """The optimiser and what surrounds it.
-
-    rate     the highest step size
-    warmup   the fraction of training over which it is reached
-    schedule "linear": from there a straight line down to zero; "inverse_sqrt": rate / sqrt(step / hold) after
-             `hold` steps
-    clip     the largest norm of a gradient
-    average  the horizon of the averaged weights that are kept, as a fraction of training
-    """
-
-    kind: Literal["adam", "radam", "soap"]
-    rate: float = Field(gt=0)
-    schedule: Literal["linear", "inverse_sqrt"]
-    hold: int = Field(default=1, ge=1)
-    warmup: float = Field(ge=0, lt=1)
-    clip: float = Field(gt=0)
-    average: float = Field(ge=0, lt=1)
-
-
-class TimesSettings(Settings):
-    """How (s, t) is drawn; see fewstep.times.Times."""
-
-    region: Literal["diagonal", "noise", "data", "forward", "square"]
-    strip: float = Field(default=1.0, gt=0, le=1)
-    anneal: float = Field(default=0.0, ge=0, le=1)
-    doublings: int = Field(default=0, ge=0)
-
-    def build(self) -> Times:
-        return Times(self.region, self.strip, self.anneal, self.doublings)
-
-
-class Term(Settings):
-    """One objective on its share of every batch, its residuals multiplied by `weight`."""
-
-    objective: str
-    share: float = Field(default=1.0, gt=0, le=1)
-    weight: float = Field(default=1.0, gt=0)
-    times: TimesSettings
-    options: dict[str, int | float | str] = {}
-
-    @model_validator(mode="after")
-    def _known(self) -> "Term":
-        objectives.check_options(self.objective, self.options)
-        self.times.build()
-        return self
-
-
-class Method(Settings):
-    """A row of a table: what is minimised, for how many steps, from where, with which teacher.
-
-    teacher     the method of the same experiment whose network is distilled
-    teacher_as  "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at each
-                doubling of the strip
-    start       "scratch", or "teacher": begin from the teacher's weights
-    network, optimiser  in place of those that the methods share
-    stopped     what self-distillation reads under its stop-gradient: the "student", or the "average" of its weights
-    """
-
-    label: str
-    terms: list[Term] = Field(min_length=1)
-    steps: int = Field(ge=1)
-    teacher: str | None = None
-    teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
-    start: Literal["scratch", "teacher"] = "scratch"
-    stopped: Literal["student", "average"] = "student"
-    network: Network | None = None
-    optimiser: Optimiser | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> "Method":
-        if abs(sum(t.share for t in self.terms) - 1) > 1e-9:
-            raise ValueError(f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}")
-        needing = [t.objective for t in self.terms if objectives.needs_teacher(t.objective)]
-        if needing and self.teacher is None:
-            raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
-        if self.teacher and self.network:
-            raise ValueError("a distilled method keeps the teacher's network: remove `network`")
-        if self.teacher is None and self.start == "teacher":
-            raise ValueError("`start: teacher` needs a `teacher`")
-        return self
-
-
-class Training(Settings):
-    """What all methods of an experiment share; for precision, channels_last, compile and cuda_graphs see fewstep.precision."""
-
-    data: str
-    interpolant: str
-    network: Network
-    optimiser: Optimiser
-    batch: int = Field(ge=2)
-    seeds: list[int] = Field(min_length=1)
-    precision: Literal["fp32", "tf32", "bf16"] | None = UNSAID
-    channels_last: bool | None = UNSAID
-    compile: bool | None = UNSAID
-    cuda_graphs: bool | None = UNSAID
-
-    @model_validator(mode="after")
-    def _known(self) -> "Training":
-        if self.interpolant not in INTERPOLANTS:
-            raise ValueError(f"there is no interpolant '{self.interpolant}'; there are {', '.join(INTERPOLANTS)}")
-        if self.data not in data.names():
-            raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("the training seeds must differ from each other")
-        return self
-
-
 class Experiment(Settings):
-    """One table: its training, its methods, its sampling and its metrics, and what is timed, if anything."""
+    """One table: its training, its methods, its sampling and its metrics, and what is timed, if anything.
+
+    tables  where one experiment fills several: the methods of each, further solvers among them, by the table's name
+    """
 
     training: Training
     methods: dict[str, Method]
     sampling: Sampling
     metrics: Metrics
     speed: Speed | None = None
+    tables: dict[str, list[str]] | None = UNSAID
+
+    @property
+    def self_corrected(self) -> bool:
+        """Whether SCFlow is among the methods."""
+        return any(method.self_correction for method in self.methods.values())
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -198,6 +69,11 @@ class Experiment(Settings):
             for solver, steps in solvers.items():
                 if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
                     raise ValueError(f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method may be called '{name}-{solver}'")
+        rows = {*self.methods, *(f"{name}-{solver}" for name, own in self.sampling.solvers.items() for solver in own)}
+        for table, names in (self.tables or {}).items():
+            for name in names:
+                if name not in rows:
+                    raise ValueError(f"`tables.{table}` names '{name}', which is not a row here; there are {', '.join(sorted(rows))}")
         reference = self.metrics.reference
         if reference and reference.steps not in self.sampling.steps.get(reference.method, []):
             raise ValueError(f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw")
@@ -216,11 +92,12 @@ class Experiment(Settings):
 
 
 class Tier(Settings):
-    """One tier of params.yaml: the machine, what images are measured in, and the experiments by name."""
+    """One tier of params.yaml: the machine, what images are measured in, the latents they are modelled in, and the experiments by name."""
 
     compute: Compute
     tour: Experiment
     features: dict[str, Features] = {}
+    latents: dict[str, Latents] = {}
     experiments: dict[str, Experiment]
 
     @model_validator(mode="after")
@@ -233,14 +110,22 @@ class Tier(Settings):
     @model_validator(mode="after")
     def _measured(self) -> "Tier":
         for name, experiment in self.experiments.items():
-            wanted = experiment.metrics.features
+            wanted, latents = experiment.metrics.features, experiment.training.latents
+            if latents is not None and latents not in self.latents:
+                raise ValueError(f"the experiment '{name}' models the latents '{latents}'; there are {', '.join(self.latents) or 'none'}")
+            modelled = self.latents[latents].data if latents else experiment.training.data
             if wanted is None:
                 continue
             if wanted not in self.features:
                 raise ValueError(f"the experiment '{name}' is measured in the features '{wanted}'; there are {', '.join(self.features) or 'none'}")
-            if self.features[wanted].data != experiment.training.data:
-                raise ValueError(f"the experiment '{name}' models '{experiment.training.data}' and its features are of '{self.features[wanted].data}'")
+            if self.features[wanted].data != modelled:
+                raise ValueError(f"the experiment '{name}' models '{modelled}' and its features are of '{self.features[wanted].data}'")
         return self
+
+    def shape(self, experiment: Experiment) -> tuple[int, ...]:
+        """The shape of one point that an experiment models."""
+        latents = experiment.training.latents
+        return self.latents[latents].shape if latents else data.load(experiment.training.data).shape
 
     def experiment(self, name: str) -> Experiment:
         """The experiment called `name`; raises SettingsError, naming those there are, when there is none."""
@@ -262,7 +147,8 @@ def _sentence(path: Path, tier: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{path}: the key '{key}' is missing: add it{more}"
     if first["type"] == "union_tag_invalid":
-        return f"{path}: {key}: there is no network '{first['ctx']['tag']}'; there are {first['ctx']['expected_tags']}{more}".replace("'mlp'", "mlp").replace("'unet'", "unet")
+        there = first["ctx"]["expected_tags"].replace("'", "")
+        return f"{path}: {key}: there is no network '{first['ctx']['tag']}'; there are {there}{more}"
     reason = first["msg"].removeprefix("Value error, ")
     shown = f", not {first['input']!r}" if first["type"] != "value_error" else ""
     return f"{path}: {key}: {reason}{shown}{more}"

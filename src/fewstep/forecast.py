@@ -11,19 +11,19 @@ from typing import Any, Callable, Protocol
 
 import torch
 
-from . import data, paces, pipeline, room, sampling, tiny_archives
+from . import data, paces, pipeline, room, sampling, solvers, tiny_archives
 from .data.archives import ENVIRONMENT, folder_of
 from .evaluation_images import SUBSET_SIZE, kid_subsets
-from .experiments import Experiment, Method, Tier
+from .experiments import Experiment, Tier
+from .recipes import Method
 from .metrics.features import INCEPTION
 from .paces import MetricPaces, Pace
 from .parallel import pool
 from .pipeline import Stage
-from .rehearsal import smallest_batch
+from .rehearsal import multiple, smallest_batch
 
 # an adaptive solver takes as many calls as it takes; this is what is reckoned with
 ADAPTIVE_CALLS = 50
-CALLS = {"jumps": 1, "euler": 1, "heun": 2}
 # what is timed where the true batch would take too long: points, and images of a sampled batch
 QUICK_POINTS, QUICK_IMAGES = 1000, 4
 
@@ -101,24 +101,24 @@ class Measured:
     def _key(self, experiment: Experiment, method: Method) -> list:
         shared = experiment.training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
         own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
-        return [shared, own, data.load(experiment.training.data).shape]
+        return [shared, own, self.tier.shape(experiment)]
 
     def step(self, experiment: Experiment, method: Method) -> Pace:
         training = experiment.training
         batch = max(training.batch // self.tier.compute.processes, 2)
         if self.quick:
-            least = smallest_batch([[term.share for term in method.terms]])
-            batch = min(batch, least if len(data.load(training.data).shape) > 1 else QUICK_POINTS)
+            least = multiple(smallest_batch([[term.share for term in method.terms]]), [term.options.get("times", 1) for term in method.terms])
+            batch = min(batch, least if len(self.tier.shape(experiment)) > 1 else QUICK_POINTS)
         what = f"a step of {method.label} on {training.data}, batch {batch}"
-        return self._once(what, [batch, *self._key(experiment, method)], paces.step, training, method, self.device, batch)
+        return self._once(what, [batch, *self._key(experiment, method)], paces.step, training, method, self.device, batch, self.tier.shape(experiment))
 
     def call(self, experiment: Experiment, method: Method) -> Pace:
-        training, shape = experiment.training, data.load(experiment.training.data).shape
+        training, shape = experiment.training, self.tier.shape(experiment)
         network = (method.network or training.network).model_dump()
         batch = sampling.POINTS if len(shape) == 1 else sampling.IMAGES_ON_CUDA if self.device == "cuda" else sampling.IMAGES
         if self.quick and len(shape) > 1:
             batch = QUICK_IMAGES
-        return self._once(f"a network call on {training.data}, batch {batch}", [batch, network, shape], paces.call, training, method, self.device, batch)
+        return self._once(f"a network call on {training.data}, batch {batch}", [batch, network, shape], paces.call, training, method, self.device, batch, shape)
 
     def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricPaces:
         dimension = room.DIMENSIONS[extractor]
@@ -149,7 +149,7 @@ def _sampling(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> R
     for draw in sampling.plan(experiment):
         if draw.trained == sampling.EXACT:
             continue
-        own = CALLS[draw.sampler] * draw.steps if draw.sampler in CALLS else ADAPTIVE_CALLS
+        own = (solvers.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
         pace = clock.call(experiment, experiment.methods[draw.trained])
         calls += own
         seconds += own * count * pace.seconds / pace.batch
@@ -162,7 +162,8 @@ def _metrics(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> Ro
     """Features and metrics of every array of samples, and the self-checks of the data."""
     draws, count, measures = len(sampling.plan(experiment)), experiment.sampling.count, experiment.metrics.measures
     against, dimension = room.measured_against(tier, experiment.metrics.features), room.dimension(tier, experiment)
-    shape = data.load(experiment.training.data).shape
+    pictured = experiment.training.latents
+    shape = data.load(tier.latents[pictured].data).shape if pictured else tier.shape(experiment)
     pace = clock.metrics(shape, tier.features[experiment.metrics.features].extractor)
     one = count * pace.image
     if "fid" in measures:

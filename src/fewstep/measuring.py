@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from . import data
+from .solvers import further
 from .typed import Settings
 
 POINTS = ("kl", "w2_target", "w2_teacher", "map_teacher")
-IMAGES = ("fid", "t_fid", "kid", "precision", "recall")
+IMAGES = ("fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images")
 
 
 class Sampling(Settings):
     """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
 
-    solvers  further solvers of a method's velocity: steps of "heun", or digits of tolerance of "adaptive"
-             (2 for 0.01), by method; each is a row of its own in the tables
+    solvers  further solvers of a method's velocity: steps of "heun" or "stochastic-<beta>" (SCFlow's, see
+             fewstep.samplers), or digits of tolerance of "adaptive" (2 for 0.01), by method; each is a row of its own
     """
 
     count: int = Field(ge=1)
     seeds: list[int] = Field(min_length=1)
     steps: dict[str, list[int]]
     samplers: dict[str, Literal["jumps", "euler", "heun"]]
-    solvers: dict[str, dict[Literal["heun", "adaptive"], list[int]]] = {}
+    solvers: dict[str, dict[Annotated[str, AfterValidator(further)], list[int]]] = {}
 
 
 class Reference(Settings):
@@ -65,7 +66,7 @@ class Metrics(Settings):
     reference   what stands for the teacher, for the measures that need one
     """
 
-    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall"]] = Field(min_length=1)
+    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images"]] = Field(min_length=1)
     bins: int | None = Field(default=None, ge=1)
     w2_samples: int = Field(default=2, ge=2)
     features: str | None = None
@@ -87,7 +88,7 @@ class Metrics(Settings):
             raise ValueError(f"`metrics.features` is for measures of images, and '{self.measures[0]}' is one of points: remove it")
         if "kl" in self.measures and self.bins is None:
             raise ValueError("the measure 'kl' needs `metrics.bins`")
-        needing = [m for m in self.measures if m.endswith("_teacher") or m == "t_fid"]
+        needing = [m for m in self.measures if m.endswith("_teacher") or m in ("t_fid", "teacher_images")]
         if needing and self.reference is None:
             raise ValueError(f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps")
         return self

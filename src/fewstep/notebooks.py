@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
 # jsonschema would compile a grammar of web addresses at its import, a second that every stage pays, and check none here
@@ -20,9 +21,10 @@ sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat  # noqa: E402
 import papermill  # noqa: E402
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner  # noqa: E402
 from traitlets import CaselessStrEnum  # noqa: E402
 
-from . import progress, timings  # noqa: E402
+from . import progress, timings, warm  # noqa: E402
 from .files import write_atomically  # noqa: E402
 from .workspace import PIPELINE, Workspace  # noqa: E402
 
@@ -62,10 +64,27 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+class _Provisioner(LocalProvisioner):
+    """Starts a kernel as a fork of one that has the libraries loaded, where that can be had, and else as ever."""
+
+    async def launch_kernel(self, cmd, **options):
+        folder = os.path.abspath(options.get("cwd") or os.getcwd())
+        if not options.keys() - {"cwd", "env"} and (forked := warm.launch(cmd, folder, options.get("env") or dict(os.environ))):
+            self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
+            return self.connection_info
+        return await super().launch_kernel(cmd, **options)
+
+
 class _LocalKernel(AsyncKernelManager):
     """A kernel that talks over sockets in the file system, which nobody else on the machine can read."""
 
     transport = CaselessStrEnum(["ipc"], default_value="ipc")
+
+    async def _async_pre_start_kernel(self, **options):
+        if self.provisioner is None:
+            self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
+            self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+        return await super()._async_pre_start_kernel(**options)
 
 
 class _Watch(threading.Thread):

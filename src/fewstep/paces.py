@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
@@ -18,7 +18,7 @@ import torch
 from . import data
 from .checkpoint import save_checkpoint
 from .evaluation_images import NEIGHBOURS
-from .experiments import Method, Training
+from .recipes import Method, Training
 from .metrics.features import CLEAN, INCEPTION, Extractor, extract, inception
 from .metrics.frechet import frechet, moments
 from .metrics.kid import kid
@@ -56,6 +56,28 @@ class MetricPaces:
     extractor: str
 
 
+@dataclass(frozen=True)
+class _Noise:
+    """A data set that is noise, of the shape of latents: what they hold costs no time."""
+
+    shape: tuple[int, ...]
+    scale: float = 1.0
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, *self.shape, generator=generator, device=generator.device)
+
+
+@dataclass(frozen=True)
+class _Timed(Job):
+    """A training that is timed, on latents that no stage has made yet where it is one on latents."""
+
+    shape: tuple[int, ...] = ()
+
+    @property
+    def source(self) -> data.DataSource:
+        return _Noise(self.shape) if self.training.latents else super().source
+
+
 class _Enough(Exception):
     """Stops a training that is only timed."""
 
@@ -64,8 +86,8 @@ def _peak(device: str) -> int | None:
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
-def step(training: Training, method: Method, device: str, batch: int) -> Pace:
-    """One optimisation step of a method at `batch`, by the training loop itself; an untrained network teaches.
+def step(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...]) -> Pace:
+    """One optimisation step of a method at `batch`, by the training loop itself, on points of `shape`; an untrained network teaches.
 
     What torch raises comes through, OutOfMemoryError among it.
     """
@@ -78,12 +100,12 @@ def step(training: Training, method: Method, device: str, batch: int) -> Pace:
 
     with tempfile.TemporaryDirectory() as folder:
         own = training.model_copy(update={"batch": batch})
-        job = Job(own, method, 0, Path(folder) / "state.safetensors", None, device)
+        job = _Timed(own, method, 0, Path(folder) / "state.safetensors", None, device, shape=shape)
         if method.teacher:
             taught_by = Path(folder) / "teacher.safetensors"
             weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
-            save_checkpoint(taught_by, weights, {"network": job.network.model_dump(), "shape": list(data.load(training.data).shape)})
-            job = Job(own, method, 0, job.state, taught_by, device)
+            save_checkpoint(taught_by, weights, {"network": job.network.model_dump(), "shape": list(shape)})
+            job = replace(job, teacher=taught_by)
         if device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -110,12 +132,12 @@ def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 @torch.no_grad()
-def call(training: Training, method: Method, device: str, batch: int) -> Pace:
-    """One call of a method's network, as sampling makes it, for `batch` samples."""
+def call(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...]) -> Pace:
+    """One call of a method's network, as sampling makes it, for `batch` samples of `shape`."""
     # sampling evaluates the plain network, whatever training makes of it
     plain = training.model_copy(update={"compile": None, "cuda_graphs": None, "channels_last": None})
-    flow_map = Job(plain, method, 0, Path(), None, device).fresh().eval()
-    x = torch.randn(batch, *data.load(training.data).shape, device=device)
+    flow_map = _Timed(plain, method, 0, Path(), None, device, shape=shape).fresh().eval()
+    x = torch.randn(batch, *shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
     with one_thread():
         return Pace(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, _peak(device))

@@ -17,11 +17,12 @@ from typing import Any
 
 import yaml
 
-from . import data, experiments, networks, objectives
+from . import data, experiments, loops, networks, objectives
 from .data.export import EXPORTS
-from .experiments import Experiment, Method, Tier
+from .experiments import Experiment, Tier
 from .fingerprint import closure, imports
 from .notebooks import executed_name
+from .recipes import Method
 from .study import TOUR
 from .trained import weights_file
 from .typed import SettingsError
@@ -63,8 +64,9 @@ def _settings(*parts: Any) -> list:
 
 
 def _named(settings: Experiment, methods: list[Method]) -> list[str]:
-    """The modules that an experiment's settings name: objectives, networks and the data set."""
+    """The modules that an experiment's settings name: objectives and loops of `methods`, networks and the data set."""
     found = {f"{objectives.__name__}.{term.objective}" for method in methods for term in method.terms}
+    found |= {f"{loops.__name__}.{method.loop}" for method in methods}
     built = [settings.training.network, *(method.network for method in settings.methods.values())]
     found |= {f"{networks.__name__}.{network.kind}" for network in built if network}
     return sorted(found | {f"{data.__name__}.{settings.training.data}"})
@@ -76,18 +78,33 @@ def _points(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
     return [Stage(f"{name}-metrics", "4-metrics", name, None, _settings(settings), _named(settings, []), files, after, [out])]
 
 
+def _training_notebook(method: str, settings: Experiment) -> str:
+    own = settings.methods[method]
+    if own.loop == "scflow":
+        return "2-self-correction"
+    teaches = any(other.teacher == method for other in settings.methods.values())
+    return "1-teacher" if teaches and own.teacher is None else "2-distill"
+
+
+def _made(settings: Experiment) -> list[str]:
+    """The folder of the data that are modelled, where a stage makes them."""
+    return [f"{ARTIFACTS}/latents/{settings.training.latents}"] if settings.training.latents else []
+
+
 def _images(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
     metrics, features = f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/features/{settings.metrics.features}"
     trained = [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]
     files, modules = data.files(settings.training.data), _named(settings, [])
+    after, figures = [*after, *_made(settings)], "5-figures-scflow" if settings.self_corrected else "5-figures-images"
     found = [
         Stage(f"{name}-metrics", "4-metrics-images", name, None, _settings(settings), modules, files, [features, *after], [metrics]),
         Stage(
-            f"{name}-figures", "5-figures-images", name, None, _settings(settings), modules, files,
+            f"{name}-figures", figures, name, None, _settings(settings), modules, files,
             [metrics, features, *after, *trained], [f"{ARTIFACTS}/report/{name}"],
         ),
     ]  # fmt: skip
-    if settings.speed:
+    # where SCFlow is among the methods, what is timed stands in its own table
+    if settings.speed and not settings.self_corrected:
         speed = f"{name.partition('-')[0]}-speed"
         out = f"{ARTIFACTS}/report/{speed}"
         found.append(Stage(speed, "4-speed", name, None, _settings(settings), modules, files, [metrics, *after, *trained], [out]))
@@ -97,20 +114,19 @@ def _images(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
 def _experiment(name: str, settings: Experiment) -> list[Stage]:
     """A training for each method, then sampling, then metrics; with images, the figures too."""
     stages, seeds = [], settings.training.seeds
-    teachers = {method.teacher for method in settings.methods.values()}
-    files = data.files(settings.training.data)
+    files, made = data.files(settings.training.data), _made(settings)
     for method, own in settings.methods.items():
-        after = [f"{ARTIFACTS}/{name}/{own.teacher}"] if own.teacher else []
+        after = made + ([f"{ARTIFACTS}/{name}/{own.teacher}"] if own.teacher else [])
         out = f"{ARTIFACTS}/{Path(weights_file(name, method, seeds[0])).parent}"
         stages.append(
             Stage(
-                f"{name}-{method}", "1-teacher" if method in teachers else "2-distill", name, method,
+                f"{name}-{method}", _training_notebook(method, settings), name, method,
                 _settings(settings.training, own), _named(settings, [own]), files, after, [out],
             )
         )  # fmt: skip
     trained, samples = [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods], f"{ARTIFACTS}/samples/{name}"
     drawn = _settings(settings.training, settings.sampling)
-    stages.append(Stage(f"{name}-sample", "3-sample", name, None, drawn, _named(settings, []), files, trained, [samples]))
+    stages.append(Stage(f"{name}-sample", "3-sample", name, None, drawn, _named(settings, []), files, [*made, *trained], [samples]))
     return stages + (_images if settings.metrics.of_images else _points)(name, settings, [samples])
 
 
@@ -121,6 +137,10 @@ def plan(tier: Tier) -> list[Stage]:
     for name, own in tier.features.items():
         modules, files = [f"{data.__name__}.{own.data}"], data.files(own.data)
         stages.append(Stage(f"features-{name}", "0-features", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/features/{name}"]))
+    for name, own in tier.latents.items():
+        modules, files, maker = [f"{data.__name__}.{own.data}"], data.files(own.data), f"{ARTIFACTS}/autoencoders/{name}"
+        stages.append(Stage(f"autoencoder-{name}", "0-autoencoder", name, None, _settings(own), modules, files, [], [maker]))
+        stages.append(Stage(f"latents-{name}", "0-latents", name, None, _settings(own), modules, files, [maker], [f"{ARTIFACTS}/latents/{name}"]))
     points: list[str] = []
     for name, settings in tier.experiments.items():
         stages += _experiment(name, settings)

@@ -25,7 +25,7 @@ from torch import Tensor
 from .flow_map import FlowMap
 
 if TYPE_CHECKING:
-    from .experiments import Training
+    from .recipes import Training
 
 
 def check(training: Training, kinds: Collection[str], device: str) -> None:

@@ -17,6 +17,7 @@ from .devices import require_cuda
 from .experiments import Tier
 from .forecast import Measured, Row, forecast
 from .metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
+from .networks import autoencoder
 from .typed import SettingsError
 
 GB = 10**9
@@ -28,7 +29,8 @@ class PreflightError(RuntimeError):
 
 def _data_sets(tier: Tier) -> list[str]:
     """The data sets that a tier reads and somebody has to fetch."""
-    used = {experiment.training.data for experiment in tier.experiments.values()} | {own.data for own in tier.features.values()}
+    entries = [*tier.features.values(), *tier.latents.values()]
+    used = {experiment.training.data for experiment in tier.experiments.values()} | {own.data for own in entries}
     return sorted(name for name in used if room.is_fetched(name))
 
 
@@ -43,6 +45,12 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
             import_module(f"{data.__name__}.{name}").check(checksums)
         except (OSError, RuntimeError) as error:
             found.append(str(error))
+    for own in tier.latents.values():
+        if own.autoencoder.kind == "pretrained":
+            try:
+                autoencoder.check(own.autoencoder.repository, checksums)
+            except (OSError, ValueError) as error:
+                found.append(str(error))
     if any(own.extractor == "inception" for own in tier.features.values()):
         path = folder_of("inception") / INCEPTION
         if not path.is_file():

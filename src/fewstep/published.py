@@ -44,6 +44,9 @@ TABLES = {
     "selfdistill-cifar10": _images("CIFAR-10", "cifar10", 50_000),
     "selfdistill-celeba64": _images("CelebA-64", "celeba64", 50_000),
     "selfdistill-afhq64": _images("AFHQ-64", "afhq64", 10_000),
+    "scflow-celebahq": Source(
+        "scflow", "CelebA-HQ-256", {"FID": "FID", "recall": "Recall"}, ("samples=50000; ", "extractor=inception", "training images of celebahq;")
+    ),
 }
 BEST_CHECKPOINT = ", best of several checkpoints"
 
@@ -89,6 +92,18 @@ def for_people(table: str) -> pd.DataFrame:
     if source is None:
         return pd.DataFrame(index=pd.Index([], name=f"{table}: none on file"))
     own = numbers[(numbers.paper == source.paper) & (numbers.dataset == source.dataset)]
+    if own.metric.nunique() > 1:
+        return _several(own)
     wide = own.pivot(index="method", columns="nfe", values="value").reindex(list(dict.fromkeys(own.method)))
     metric = f"{source.dataset}, {own.metric.iloc[0]} ({', '.join(sorted(set(own.status)))}{BEST_CHECKPOINT if source.chosen else ''})"
     return wide.rename(columns=lambda n: f"N = {n}").rename_axis(columns=metric)
+
+
+def _several(own: pd.DataFrame) -> pd.DataFrame:
+    """Published numbers of several metrics, one row a method and number of calls, each with its status."""
+    cells = own.assign(
+        text=own.value.map("{:g}".format) + " " + own.status, calls=own.nfe.map(lambda n: "not said" if pd.isna(n) else str(int(n)))
+    )
+    order = list(dict.fromkeys(zip(cells.method, cells.calls)))
+    wide = cells.pivot(index=["method", "calls"], columns="metric", values="text").reindex(order).fillna("")
+    return wide.rename_axis(columns=own.dataset.iloc[0])

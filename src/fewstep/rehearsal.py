@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -43,6 +44,8 @@ MOST_WORKERS = 4
 FEW_POINTS, FEW_PAIRS, FEW_IMAGES = 8 * POINTS, 100, NEIGHBOURS + 1
 # the methods whose every number of steps the claims about self-distillation name
 CLAIMED = ("lsd", *RIVALS)
+# the numbers of steps that the claims about SCFlow name
+CORRECTED = (1, 4, 8)
 
 
 FIRST_STEP = f"import sys; from {__name__} import first_step; first_step(*sys.argv[1:])"
@@ -81,24 +84,40 @@ def smallest_batch(shares: Sequence[Sequence[float]], processes: int = 1) -> int
     return next(batch for batch in range(2, 10_000) if all(min(s) >= 1 and max(s) >= processes for s in (sizes(batch, own) for own in shares)))
 
 
+def multiple(batch: int, served: Sequence[int]) -> int:
+    """`batch`, or the next number of samples that all of `served` divide: as many as share one solution of a teacher's."""
+    common = lcm(*served)
+    return -(-batch // common) * common
+
+
 def _make_small(experiment: dict, processes: int) -> None:
     """Shrink one experiment of params.yaml, as it is read from the file, in place."""
     methods, sampling, metrics, shared = (experiment[key] for key in ("methods", "sampling", "metrics", "training"))
     images, reference = "features" in metrics, metrics.get("reference")
-    shared["batch"] = smallest_batch([[term.get("share", 1.0) for term in method["terms"]] for method in methods.values()], processes)
+    corrected = any("self_correction" in method for method in methods.values())
+    shares = [[term.get("share", 1.0) for term in method.get("terms", [{}])] for method in methods.values()]
+    served = [term.get("options", {}).get("times", 1) for method in methods.values() for term in method.get("terms", [])]
+    shared["batch"] = multiple(smallest_batch(shares, processes), served)
     shared["seeds"] = shared["seeds"][:1]
     for method in methods.values():
         method["steps"] = STEPS
+        # a loss that waits for its first step would not be rehearsed
+        for loss in method.get("self_correction", {}).values():
+            if isinstance(loss, dict) and "warmup" in loss:
+                loss["warmup"] = 0
     sampling["count"] = FEW_IMAGES if images else FEW_POINTS
     # two where a measure compares one noise with another; the sampling of self-distillation's large networks takes longest
-    sampling["seeds"] = sampling["seeds"][: 2 if reference or not images else 1]
+    sampling["seeds"] = sampling["seeds"][: 2 if "t_fid" in metrics["measures"] or not images else 1]
     if "w2_samples" in metrics:
         metrics["w2_samples"] = min(metrics["w2_samples"], FEW_PAIRS)
     if not images:
         return
     for method, steps in sampling["steps"].items():
-        named = method in CLAIMED and not reference
-        sampling["steps"][method] = steps if named else [n for n in steps if n <= 2] or steps[:1]
+        if corrected:
+            sampling["steps"][method] = [n for n in steps if n in CORRECTED]
+        else:
+            named = method in CLAIMED and not reference
+            sampling["steps"][method] = steps if named else [n for n in steps if n <= 2] or steps[:1]
     for solvers in sampling.get("solvers", {}).values():
         solvers.update({solver: steps[:1] for solver, steps in solvers.items()})
     if reference:
@@ -193,6 +212,11 @@ def lay_out(root: Path, device: str, devices: int) -> Path:
             write_atomically(tree / name, EXPORTS[name]())
     if not (tree / "data" / TIER / "inception").exists():
         tiny_archives.write(tree / "data" / TIER)
+    for own in tier.latents.values():
+        # where the published one would be looked for
+        folder = tree / "data" / TIER / own.autoencoder.repository.partition("/")[2] if own.autoencoder.kind == "pretrained" else tree
+        if not folder.exists():
+            tiny_archives.autoencoder(folder)
     return tree
 
 

@@ -26,6 +26,7 @@ FIRST = "checkerboard"
 README_TABLES = {
     "fmm-checkerboard": "KL to target", "selfdistill-checkerboard": "KL to target",
     "fmm-cifar10": "FID", "fmm-imagenet32": "FID", "selfdistill-cifar10": "FID",
+    "scflow-celebahq": "FID", "scflow-ablation": "FID", "scflow-consistency": "PSNR to N = 1",
 }  # fmt: skip
 README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 

@@ -14,6 +14,7 @@ import torchdiffeq
 from torch import Tensor
 
 from .flow_map import FlowMap
+from .solvers import STOCHASTIC, check
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,31 @@ def to_digits(flow_map: FlowMap, x0: Tensor, digits: int) -> Samples:
     return adaptive(flow_map, x0, 10.0**-digits)
 
 
-SAMPLERS: dict[str, Callable[[FlowMap, Tensor, int], Samples]] = {"jumps": jumps, "euler": euler, "heun": heun, "adaptive": to_digits}
+@torch.no_grad()
+def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator: torch.Generator) -> Samples:
+    """SCFlow's stochastic sampler (arXiv 2412.16906), in the house's time: from x at time s, one Euler step all the way to
+
+        xhat = x + (1 - s) b_s(x),  then back to  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
+
+    the next time t, with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays
+    the same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as the formula stands.
+    """
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        predicted = x + (1 - s) * counted.velocity(_full(x, s), x)
+        fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        x = t * predicted + (1 - t) * ((1 - beta) * x0 + beta * fresh)
+    return Samples(x, counted.calls)
+
+
+Sampler = Callable[[FlowMap, Tensor, int], Samples]
+SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun, "adaptive": to_digits}
+
+def named(name: str, generator: torch.Generator) -> Sampler:
+    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check`."""
+    check(name)
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    beta = float(name.removeprefix(STOCHASTIC))
+    return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, beta, generator)

@@ -21,6 +21,8 @@ from .trained import load_flow_map, weights_file
 from .worlds.checkerboard import CheckerboardMap
 
 EXACT = "exact"
+# what the seeds of noise are counted from, and those of the noise that a stochastic sampler adds
+NOISE, FURTHER_NOISE = 1_000_003, 6_000_011
 # Samples per network call: enough to keep the core busy, few enough to stay in its cache; a GPU wants more.
 POINTS, IMAGES, IMAGES_ON_CUDA = 500, 125, 1000
 
@@ -45,10 +47,13 @@ class Draw:
         return f"{self.trained}-{self.sampler}{self.steps}-train{self.train_seed}-sample{self.sample_seed}.npy"
 
 
-def noise(settings: Experiment, sample_seed: int) -> torch.Tensor:
-    """The noise of a sampling seed, (count, *shape): the same for every method, so that maps can be compared."""
-    source = data.load(settings.training.data)
-    generator = torch.Generator().manual_seed(1_000_003 + sample_seed)
+def noise(settings: Experiment, sample_seed: int, made: Path | None = None) -> torch.Tensor:
+    """The noise of a sampling seed, (count, *shape): the same for every method, so that maps can be compared.
+
+    `made` is the folder of data that a stage made.
+    """
+    source = data.load(settings.training.data, made)
+    generator = torch.Generator().manual_seed(NOISE + sample_seed)
     return torch.randn(settings.sampling.count, *source.shape, generator=generator) * source.scale
 
 
@@ -74,39 +79,43 @@ def labels(settings: Experiment) -> dict[str, str]:
     return own | solvers
 
 
-def sample(flow_map: FlowMap, sampler: str, x0: torch.Tensor, steps: int) -> samplers.Samples:
+def sample(flow_map: FlowMap, sampler: str, x0: torch.Tensor, steps: int, sample_seed: int = 0) -> samplers.Samples:
     """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
 
-    An adaptive solver takes as many calls as each chunk needs; their mean is rounded.
+    An adaptive solver takes as many calls as each chunk needs; their mean is rounded. A stochastic one draws its further
+    noise from a generator that `sample_seed` decides.
     """
+    move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = POINTS if x0.ndim == 2 else IMAGES_ON_CUDA if x0.is_cuda else IMAGES
-    parts = [samplers.SAMPLERS[sampler](flow_map, some, steps) for some in x0.split(chunk)]
+    parts = [move(flow_map, some, steps) for some in x0.split(chunk)]
     calls = sum(p.nfe * len(p.points) for p in parts) / len(x0)
     return samplers.Samples(torch.cat([p.points for p in parts]), round(calls))
 
 
-def _draw(settings: Experiment, draw: Draw, weights: Path | None, folder: Path, device: str) -> dict:
-    flow_map = load_flow_map(weights, device) if weights else CheckerboardMap().to(device)
-    drawn = sample(flow_map, draw.sampler, noise(settings, draw.sample_seed).to(device), draw.steps)
+def _draw(settings: Experiment, draw: Draw, weights: Path | None, folder: Path, device: str, made: Path | None) -> dict:
+    flow_map, source = load_flow_map(weights, device) if weights else CheckerboardMap().to(device), data.load(settings.training.data, made)
+    drawn = sample(flow_map, draw.sampler, noise(settings, draw.sample_seed, made).to(device), draw.steps, draw.sample_seed)
     points = drawn.points.cpu()
     if not points.isfinite().all():
         raise CheckpointError(f"{weights} gives samples that are not finite: its training diverged; lower optimiser.rate")
     if points.ndim > 2:
         # what is measured is an image as one would store it
-        points = data.load(settings.training.data).to_uint8(points)
+        points = source.to_uint8(points)
     np.save(folder / draw.name, points.numpy())
     return asdict(draw) | {"nfe": drawn.nfe, "count": len(points), "file": draw.name}
 
 
-def sample_all(settings: Experiment, weights: dict[tuple[str, int], Path], folder: Path, compute: Compute) -> pd.DataFrame:
+def sample_all(
+    settings: Experiment, weights: dict[tuple[str, int], Path], folder: Path, compute: Compute, made: Path | None = None
+) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
-    `weights` gives the file of each (method, training seed). Columns: method, trained, sampler, steps,
+    `weights` gives the file of each (method, training seed), and `made` the folder of data that a stage made. Columns: method, trained, sampler, steps,
     train_seed, sample_seed, nfe (counted), count, file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draws = plan(settings)
-    jobs = [(settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device) for d in draws]
+    jobs = [(settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device, made) for d in draws]
     with Progress(len(jobs), "sampling") as bar:
         rows = run_all(_draw, jobs, compute.workers, bar.update)
     index = pd.DataFrame(rows)
@@ -122,7 +131,7 @@ def draw(study: Study) -> pd.DataFrame:
         for method in settings.methods
         for seed in settings.training.seeds
     }
-    return sample_all(settings, weights, study.workspace.write(f"samples/{study.name}"), study.compute)
+    return sample_all(settings, weights, study.workspace.write(f"samples/{study.name}"), study.compute, study.made)
 
 
 def points(study: Study, method: str, steps: int) -> np.ndarray:
@@ -138,7 +147,7 @@ def points(study: Study, method: str, steps: int) -> np.ndarray:
     found = np.load(folder / rows.iloc[0].file)
     if found.dtype != np.uint8:
         return found
-    return found.astype(np.float32) / (data.load(study.experiment.training.data).top / 2) - 1
+    return found.astype(np.float32) / (study.source.top / 2) - 1
 
 
 def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
@@ -153,12 +162,13 @@ def between(study: Study, count: int) -> dict[str, np.ndarray]:
     The maps of the first training seed; images (count, *shape), float32.
     """
     settings, label = study.experiment, labels(study.experiment)
-    ends = noise(settings, settings.sampling.seeds[0])[:2]
+    ends = noise(settings, settings.sampling.seeds[0], study.made)[:2]
     x0, found = slerp(ends[0], ends[1], count), {}
     for method, steps in settings.sampling.steps.items():
         if steps:
             drawn = sample(trained.of(study, method), settings.sampling.samplers[method], x0, min(steps))
-            found[f"{label[method]}, N = {min(steps)}"] = drawn.points.numpy()
+            points = drawn.points if study.made is None else study.source.to_uint8(drawn.points) / (study.source.top / 2) - 1
+            found[f"{label[method]}, N = {min(steps)}"] = points.numpy()
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import data, evaluation, tables, trained
+from . import evaluation, tables, trained
 from .claims import calls_to_match, values_of
 from .parallel import one_thread
 from .provenance import gather
@@ -18,6 +18,7 @@ from .sampling import labels
 from .study import Study
 
 ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"
+DECODING = "decoding"
 # calls before the clock starts: the first ones choose algorithms and fill caches
 WARM_UP = 3
 
@@ -38,17 +39,19 @@ def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[floa
 def calls(study: Study) -> pd.DataFrame:
     """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
 
-    Columns: call ("velocity" or "jump"), batch, repeat, seconds (a call, divided by the batch). The teacher's network is
-    timed, which its students share; on one thread, or on the GPU.
+    Columns: call ("velocity" or "jump", and "decoding" where latents are modelled), batch, repeat, seconds (a call, divided by
+    the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
     """
     settings, device = study.experiment, study.compute.device
     teacher = settings.metrics.reference.method
     flow_map = trained.of(study, teacher).to(device)
-    source, rows = data.load(settings.training.data), []
+    source, rows = study.source, []
     with one_thread():
         for batch in settings.speed.batches:
             x, zero, one = torch.randn(batch, *source.shape, device=device), torch.zeros(batch, device=device), torch.ones(batch, device=device)
             kinds = {"velocity": lambda: flow_map.velocity(zero, x), "jump": lambda: flow_map.jump(zero, one, x)}
+            if study.made:
+                kinds[DECODING] = lambda: source.decode(x)
             for kind, call in kinds.items():
                 taken = _seconds(call, settings.speed.repeats, device)
                 rows += [{"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch} for k, seconds in enumerate(taken)]
@@ -72,30 +75,42 @@ def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[flo
 
 
 def table(study: Study, timed: pd.DataFrame, name: str, notebook: str) -> pd.DataFrame:
-    """The table `name`: FID and seconds an image of every row of the study, in the tables' columns.
-
-    A sample takes as many calls as were counted, each the median of the repeats; the deviation is that of the repeats.
-    """
+    """The table `name`: FID and seconds an image of every row of the study, in the tables' columns."""
     rows = evaluation.load(study)
     quality = tables.build(rows[rows.metric == "FID"], study.experiment, study.name, study.tier)
+    parts = [quality, *seconds(study, timed, quality, notebook)]
+    return pd.concat([p.assign(table=name) for p in parts if len(p)], ignore_index=True)[list(tables.COLUMNS)]
+
+
+def seconds(study: Study, timed: pd.DataFrame, quality: pd.DataFrame, notebook: str) -> list[pd.DataFrame]:
+    """Seconds an image for every cell of the table `quality`, in its columns: one image at a time, and in the best batch.
+
+    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where latents are
+    modelled; the deviation is that of the repeats.
+    """
     settings = study.experiment
     jumping = {method.label for key, method in settings.methods.items() if settings.sampling.samplers[key] == "jumps"}
     traced = gather(study.workspace.root, notebook, settings.model_dump(), study.compute.device).columns()
-    parts = [quality]
+    parts, decoded = [], bool(study.made)
     for metric, best in ((ONE, False), (BEST, True)):
         found = []
         for row in quality.itertuples():
             kind = "jump" if row.method in jumping else "velocity"
-            batch, seconds = _per_call(timed, kind, best)
-            found.append({"value": row.nfe * median(seconds), "sd": row.nfe * float(np.std(seconds, ddof=1)), "samples": batch})
-        protocol = f"calls counted x median of {settings.speed.repeats} timed calls, one image's share, batch {found[0]['samples'] if not best else 'that takes least'}"
+            batch, taken = _per_call(timed, kind, best)
+            value, deviation = row.nfe * median(taken), row.nfe * float(np.std(taken, ddof=1))
+            if decoded:
+                once = timed[(timed.call == DECODING) & (timed.batch == batch)].seconds
+                value, deviation = value + once.median(), float(np.hypot(deviation, once.std(ddof=1)))
+            found.append({"value": value, "sd": deviation, "samples": batch})
+        also = " and one decoding" if decoded else ""
+        protocol = f"calls counted x median of {settings.speed.repeats} timed calls{also}, one image's share, batch {found[0]['samples'] if not best else 'that takes least'}"
         parts.append(
             quality.assign(
                 **{key: [cell[key] for cell in found] for key in ("value", "sd", "samples")}, metric=metric, sd_sampling=np.nan,
                 seeds=f"{settings.speed.repeats} timings", protocol=protocol, published=None, status="not on file", source="", **traced,
             )
         )  # fmt: skip
-    return pd.concat([p.assign(table=name) for p in parts if len(p)], ignore_index=True)[list(tables.COLUMNS)]
+    return parts
 
 
 def at_equal_quality(study: Study, timed: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
-from . import experiments
+from pathlib import Path
+
+from . import data, experiments
+from .data import DataSource
 from .experiments import Compute, Experiment
 from .workspace import Workspace
 
@@ -23,6 +27,22 @@ class Study:
     @property
     def tier(self) -> str:
         return self.workspace.tier
+
+    @property
+    def made(self) -> Path | None:
+        """The folder of the data that are modelled, where a stage of the pipeline makes them; FileNotFoundError before it has run."""
+        latents = self.experiment.training.latents
+        return self.workspace.read(f"latents/{latents}") if latents else None
+
+    @property
+    def source(self) -> DataSource:
+        """The data that are modelled."""
+        return data.load(self.experiment.training.data, self.made)
+
+    @property
+    def data_name(self) -> str:
+        """The data set that is modelled; for latents, that of the images that they were made from."""
+        return json.loads((self.made / data.DESCRIBED).read_text())["data"] if self.made else self.experiment.training.data
 
     @classmethod
     def open(cls, tier: str, name: str) -> "Study":

@@ -26,8 +26,10 @@ def _cell(group: pd.DataFrame) -> dict:
     return {"value": means.mean(), "sd": between, "sd_sampling": np.sqrt(within), "seeds": f"{trained} training x {drawn} sampling"}
 
 
-def build(rows: pd.DataFrame, settings: Experiment, name: str, tier: str) -> pd.DataFrame:
+def build(rows: pd.DataFrame, settings: Experiment, name: str, tier: str, experiment: str | None = None) -> pd.DataFrame:
     """The table `name` from the measured `rows` of one experiment at one tier, columns as COLUMNS.
+
+    `experiment` is the experiment's name where it is not the table's.
 
     Raises ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
     """
@@ -42,7 +44,7 @@ def build(rows: pd.DataFrame, settings: Experiment, name: str, tier: str) -> pd.
         label = names[method]
         value, status, source = published.lookup(numbers, name, label, metric, nfe, group.protocol.iloc[0])
         cells.append(
-            {"experiment": name, "table": name, "method": label, "metric": metric, "nfe": nfe, "order": order[method]}
+            {"experiment": experiment or name, "table": name, "method": label, "metric": metric, "nfe": nfe, "order": order[method]}
             | _cell(group)
             | {"samples": int(group.samples.iloc[0]), "tier": tier, "protocol": group.protocol.iloc[0]}
             | {"published": value, "status": status, "source": source}
@@ -53,7 +55,7 @@ def build(rows: pd.DataFrame, settings: Experiment, name: str, tier: str) -> pd.
 
 
 # metrics of whose size two decimals tell enough
-COARSE = ("FID", "T-FID")
+COARSE = ("FID", "T-FID", "FID as JPEG")
 
 
 def readable(table: pd.DataFrame, metric: str) -> pd.DataFrame:

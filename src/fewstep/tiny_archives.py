@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from . import rehearsed
-from .data import afhq64, celeba64, cifar10
+from .data import afhq64, celeba64, celebahq, cifar10
 from .data.archives import CHECKSUMS, CIFAR10_FILES
 from .files import write_atomically
 from .rehearsed import Rehearsed
@@ -81,7 +81,23 @@ def _afhq64(folder: Path) -> Rehearsed:
     return _folder(folder, lambda k: f"{part(k)}/{kinds[k % 3]}/{k:06}.png", afhq64.PUBLISHED, 300)
 
 
-ARCHIVES: dict[str, Callable[[Path], Rehearsed]] = {"cifar10": _cifar10, "imagenet32": _imagenet32, "celeba64": _celeba64, "afhq64": _afhq64}
+def _celebahq(folder: Path) -> Rehearsed:
+    import lmdb  # here, and not above: only this archive needs it
+
+    path = folder / celebahq.DATABASE / celebahq.FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    pictures = _pictures(COUNT, (celebahq.SIDE, celebahq.SIDE), 400)
+    # room for the images and for as much again, which a database takes only as it fills
+    with lmdb.open(str(path), subdir=False, lock=False, map_size=2 * COUNT * celebahq.BYTES) as database, database.begin(write=True) as transaction:
+        for k, picture in enumerate(pictures):
+            transaction.put(celebahq.key(k), picture.tobytes())
+    return Rehearsed({"train": COUNT})
+
+
+ARCHIVES: dict[str, Callable[[Path], Rehearsed]] = {
+    "cifar10": _cifar10, "imagenet32": _imagenet32, "celeba64": _celeba64, "afhq64": _afhq64, "celebahq": _celebahq
+}  # fmt: skip
 
 
 def write(folder: Path) -> None:
@@ -93,8 +109,25 @@ def write(folder: Path) -> None:
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
         holds = make(own)
-        files = sorted(path for path in own.rglob("*") if path.suffix in (".gz", ".npz", ".jpg", ".png"))
+        files = sorted(path for path in own.rglob("*") if path.suffix in (".gz", ".npz", ".jpg", ".png", ".mdb"))
         lines = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(own).as_posix()}\n" for path in files]
         write_atomically(own / CHECKSUMS, "".join(lines).encode())
         rehearsed.mark(own, holds)
     rehearsed.mark(folder / "inception")
+
+
+def autoencoder(folder: Path) -> None:
+    """An untrained autoencoder in `folder`, of the sizes of Stable Diffusion's (83.7M weights), marked as a rehearsal's."""
+    import torch
+
+    from . import missing_operators  # noqa: F401  before diffusers
+    from diffusers import AutoencoderKL  # isort: skip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, norm_num_groups=32, sample_size=256,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+    model.save_pretrained(folder, safe_serialization=True)
+    rehearsed.mark(folder)

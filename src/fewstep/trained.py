@@ -28,9 +28,9 @@ def load_flow_map(path: Path, device: str = "cpu") -> FlowMap:
 
 
 def load_log(path: Path) -> dict[str, np.ndarray]:
-    """The `loss` and `gradient_norm` of every step of the training that wrote `path`."""
+    """The `loss`, the `gradient_norm` and whatever else was logged of every step of the training that wrote `path`, by name."""
     tensors, _ = load_checkpoint(Path(path))
-    return {name: tensors[f"log.{name}"].numpy() for name in ("loss", "gradient_norm")}
+    return {name.removeprefix("log."): value.numpy() for name, value in tensors.items() if name.startswith("log.")}
 
 
 def of(study: Study, method: str) -> FlowMap:

@@ -14,12 +14,13 @@ from typing import Sequence
 import numpy as np
 import pandas as pd
 
-from . import data
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .data.archives import folder_of
 from .files import write_atomically
-from .experiments import Compute, Method
+from .experiments import Compute
 from .parallel import pool
 from .progress import Progress
+from .recipes import Method
 from .run import Job, advance, marker
 from .several import Processes, spread
 from .study import Study
@@ -101,11 +102,11 @@ def publish(job: Job, path: Path) -> None:
     if info["step"] != job.method.steps:
         raise CheckpointError(f"{job.state} stands at step {info['step']} of {job.method.steps}: finish the training first")
     weights = {f"weights.{k.removeprefix('average.')}": v for k, v in tensors.items() if k.startswith("average.")}
-    log = {"log.loss": tensors["log"][:, 0], "log.gradient_norm": tensors["log"][:, 1]}
+    log = {f"log.{name}": column.contiguous() for name, column in zip(info["columns"], tensors["log"].unbind(1), strict=True)}
     described = {
         "fingerprint": info["fingerprint"],
         "network": job.network.model_dump(),
-        "shape": list(data.load(job.training.data).shape),
+        "shape": list(job.source.shape),
         "data": job.training.data,
         "seed": job.seed,
         "steps": job.method.steps,
@@ -124,15 +125,35 @@ def jobs(study: Study, method: str) -> list[tuple[Job, str]]:
     found = []
     for seed in settings.training.seeds:
         taught_by = study.workspace.read(weights_file(study.name, teacher, seed)) if teacher else None
-        draft = Job(settings.training, settings.method(method), seed, Path(), taught_by, study.compute.device)
+        draft = Job(settings.training, settings.method(method), seed, Path(), taught_by, study.compute.device, study.made)
         mark = draft.fingerprint()
         state = study.workspace.write(f"states/{study.name}/{method}/seed-{seed}-{mark}.safetensors")
         found.append((replace(draft, state=state), mark))
     return found
 
 
+def _taken(study: Study, method: str, file: Path) -> dict[int, Path]:
+    """The trained weights in `file` as the method's, for every seed; returns their files by seed.
+
+    Raises CheckpointError where the file is absent or damaged, or of another network than the method's.
+    """
+    settings, found = study.experiment, {}
+    tensors, info = load_checkpoint(file)
+    wanted = (settings.method(method).network or settings.training.network).model_dump()
+    for what, theirs, ours in (("network", info.get("network"), wanted), ("shape", tuple(info.get("shape", ())), study.source.shape)):
+        if theirs != ours:
+            raise CheckpointError(f"{file} holds weights of another {what}, {theirs}, and {study.name} has {ours}: convert the right file, or change params.yaml")
+    for seed in settings.training.seeds:
+        found[seed] = study.workspace.write(weights_file(study.name, method, seed))
+        save_checkpoint(found[seed], tensors, info | {"seed": seed})
+    return found
+
+
 def train(study: Study, method: str) -> dict[int, Path]:
-    """Train `method` for all its seeds and write the flow maps; returns their files by seed."""
+    """Train `method` for all its seeds, or take the weights that its settings name, and write the flow maps; returns their files by seed."""
+    if weights := study.experiment.method(method).weights:
+        folder, _, name = weights.partition("/")
+        return _taken(study, method, folder_of(folder) / name)
     todo, marks = zip(*jobs(study, method))
     train_all(todo, marks, study.compute, f"training {study.name} {method}")
     files = {}

@@ -15,10 +15,12 @@ import pytest
 
 from .conftest import Clone
 
-FMM, SELF = "fmm-checkerboard", "selfdistill-checkerboard"
+FMM, SELF, SCFLOW = "fmm-checkerboard", "selfdistill-checkerboard", "scflow-celebahq"
+CONSISTENCY = "consistency only"
 IMAGES = ("fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10")
-# one a training (5 + 5 and 5 + 5 + 5), one a sampling and a metrics (5), one a figures (1 and 3), two features, speed and the tour
-NOTEBOOKS = 25 + 2 * 5 + 4 + 2 + 1 + 1
+# one a training (5 + 5, 5 + 5 + 5 and 15), one a sampling and a metrics (6), one a figures (1 and 4), three features, the autoencoder
+# and its latents, speed and the tour
+NOTEBOOKS = 40 + 2 * 6 + 5 + 3 + 2 + 1 + 1
 
 
 def contents(clone: Clone, *folders: str) -> dict[str, bytes]:
@@ -37,18 +39,22 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
     tables = {
         FMM: fmm | {"exact"}, SELF: own | {"exact"}, "fmm-cifar10": fmm | solvers, "fmm-imagenet32": fmm, "fmm-speed": fmm | solvers,
         "selfdistill-cifar10": own | {"MeanFlow"},
+        SCFLOW: solvers | {"SI", "SCFlow", "LMD", "LSD"} | {CONSISTENCY, "2-rectified flow", "rectified and distilled"},
+        "scflow-ablation": {"SCFlow", CONSISTENCY, "truncated", *(f"truncated + {loss}" for loss in ("adversarial", "reflow", "bidirectional"))},
+        "scflow-settings": {"SCFlow", "SCFlow, stochastic-0.5", *(f"SCFlow, {what}" for what in ("threshold 0.03", "threshold 0.3", "truncation 0.1", "truncation 0.7"))},
+        "scflow-consistency": None,
     }  # fmt: skip
     assert {path.stem for path in built.file("results/smoke/tables").iterdir()} == set(tables)
     for name, methods in tables.items():
         table = pd.read_csv(built.file(f"results/smoke/tables/{name}.csv"))
-        assert set(table.method) == methods
+        assert methods is None or set(table.method) == methods, name
         assert set(table.tier) == {"smoke"} and table.value.notna().all()
         for column in ("notebook", "revision", "parameters", "hardware", "software", "protocol"):
             assert table[column].notna().all(), column
         assert (table.groupby(["metric"]).protocol.nunique() == 1).all()
     claims = pd.read_csv(built.file("results/smoke/claims.csv"))
-    assert len(claims) >= 25 and claims.claim.is_unique and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
-    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2
+    assert len(claims) >= 37 and claims.claim.is_unique and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
+    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
     assert len(notebooks) == NOTEBOOKS
     for path in notebooks:
@@ -126,8 +132,8 @@ def test_text_and_plots_retrain_nothing(built):
         stages = built.repro()
         assert "figures" in stages
         # the tour and the samples show pictures, so their notebooks are redone; no network is
-        samples = {f"{name}-sample" for name in (FMM, SELF, *IMAGES)}
-        assert stages <= {"check", "tour", "figures", "publish", *samples, *(f"{name}-figures" for name in IMAGES)}
+        samples = {f"{name}-sample" for name in (FMM, SELF, *IMAGES, SCFLOW)}
+        assert stages <= {"check", "tour", "figures", "publish", *samples, *(f"{name}-figures" for name in (*IMAGES, SCFLOW))}
         assert {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")} == stamps
     finally:
         notebook.write_text(text)

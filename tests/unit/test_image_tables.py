@@ -129,7 +129,7 @@ def test_the_reference_is_what_prepare_wrote(bench, measured_in, root, monkeypat
 
 def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypatch):
     monkeypatch.chdir(root)
-    study = type("Study", (), {"experiment": smoke.experiment(NAME), "compute": smoke.compute})
+    study = type("Study", (), {"experiment": smoke.experiment(NAME), "compute": smoke.compute, "source": digits.SOURCE})
     found = evaluation_images.self_checks(study, measured_in).fid
     assert found["noise"].iloc[0] > 20 * found["split in two"].iloc[0]
     bias = found["bias"]
@@ -152,7 +152,7 @@ def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, 
     monkeypatch.setattr(sampling, "load_flow_map", lambda *_: flow_map)
     drawn = torch.linspace(-1.5, 1.5, 200 * 64).reshape(200, 1, 8, 8)
     monkeypatch.setattr(sampling, "sample", lambda *_: sampling.samplers.Samples(drawn, 2))
-    row = sampling._draw(settings, sampling.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu")
+    row = sampling._draw(settings, sampling.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
     kept = np.load(tmp_path / row["file"])
     assert kept.dtype == np.uint8 and kept.max() == 16 and kept.min() == 0 and row["count"] == 200
     assert np.array_equal(kept, ((drawn.clamp(-1, 1) + 1) * 8).round().to(torch.uint8).numpy())
@@ -179,7 +179,7 @@ def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, r
         for k in SEEDS
     ]
     monkeypatch.setattr(speed.evaluation, "load", lambda _: pd.DataFrame(rows))
-    study = type("Study", (), {"experiment": settings, "name": NAME, "tier": "smoke", "compute": smoke.compute, "workspace": Workspace(root, "smoke")})
+    study = type("Study", (), {"experiment": settings, "name": NAME, "tier": "smoke", "made": None, "compute": smoke.compute, "workspace": Workspace(root, "smoke")})
     table = speed.table(study, timed, "fmm-speed", "4-speed").set_index(["metric", "method", "nfe"])
     assert list(table.columns) and set(table.index.get_level_values(0)) == {"FID", speed.ONE, speed.BEST}
     assert table.value[speed.ONE, "SI", 4] == 4 * 2.0 and table.value[speed.ONE, "LMD", 2] == 2 * 4.0
@@ -237,5 +237,5 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(settings, smok
     save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
     draw = sampling.Draw("lmd", "lmd", "jumps", 1, 0, 0)
     with pytest.raises(CheckpointError, match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate"):
-        sampling._draw(settings, draw, path, tmp_path, "cpu")
+        sampling._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))

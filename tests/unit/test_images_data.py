@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from fewstep import data
-from fewstep.data import afhq64, archives, celeba64, cifar10, digits, export, imagenet32, patches
+from fewstep.data import afhq64, archives, celeba64, celebahq, cifar10, digits, export, imagenet32, patches
 from fewstep.data.archives import ArchiveError, read_cifar10, read_folder, read_imagenet32
 from fewstep.data.images import Images, ImagesOnFirstUse, split, to_signed
 
-PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64}
+PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}
 LAPTOP = {"digits": digits, "patches": patches}
 PER_FILE = 3
 # of both photographs, decoded and halved
@@ -502,4 +502,4 @@ def test_a_data_set_is_found_by_its_file(name):
 def test_naming_the_data_sets_opens_no_file(tmp_path):
     script = f"from fewstep import data; print([data.load(name).shape for name in {[*PAPER, *LAPTOP]}])"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and done.stdout.count("(") == 6, done.stderr
+    assert done.returncode == 0 and done.stdout.count("(") == 7, done.stderr

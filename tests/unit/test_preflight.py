@@ -16,6 +16,7 @@ import torch
 from fewstep import data, experiments, forecast, networks, paces, pipeline, preflight, rehearsed, room, sampling, tiny_archives
 from fewstep.data import archives, celeba64, cifar10
 from fewstep.forecast import ADAPTIVE_CALLS, Measured
+from fewstep.networks.discriminator import discriminator
 from fewstep.paces import MetricPaces, Pace
 
 PAPER = ("cifar10", "imagenet32", "celeba64", "afhq64")
@@ -59,8 +60,12 @@ class Fake:
 
 def test_everything_that_is_missing_is_listed_at_once(bare, paper):
     found = preflight.missing_files(paper, checksums=True)
-    assert len(found) == 5 and all("\n" not in sentence for sentence in found)
-    for name, home in zip(("afhq64", "celeba64", "cifar10", "imagenet32"), ("stargan-v2", "CelebA.html", "cs.toronto.edu", "image-net.org")):
+    assert len(found) == 7 and all("\n" not in sentence for sentence in found)
+    homes = {
+        "afhq64": "stargan-v2", "celeba64": "CelebA.html", "celebahq": "CelebA-HQ", "cifar10": "cs.toronto.edu", "imagenet32": "image-net.org",
+        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse",
+    }  # fmt: skip
+    for name, home in homes.items():
         assert [s for s in found if f"{bare / 'paper' / 'data' / name}" in s and home in s], name
     assert "Inception weights" in found[-1] and "nvlabs-fi-cdn" in found[-1]
 
@@ -71,7 +76,7 @@ def test_nothing_is_missing_where_nothing_is_fetched(smoke, bare):
 
 def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_against_their_checksums(bare, paper, monkeypatch):
     tiny_archives.write(bare / "paper" / "data")
-    assert sum("holds a rehearsal's tiny archives" in sentence for sentence in preflight.missing_files(paper, checksums=False)) == 4
+    assert sum("holds a rehearsal's tiny archives" in sentence for sentence in preflight.missing_files(paper, checksums=False)) == 5
     for name in PAPER:
         (bare / "paper" / "data" / name / rehearsed.FILE).unlink()
     monkeypatch.setattr(celeba64, "COUNT", tiny_archives.COUNT)
@@ -112,16 +117,22 @@ def test_networks_are_counted_as_they_are_built(smoke, paper):
     for tier, name in ((smoke, "fmm-checkerboard"), (smoke, "fmm-cifar10")):
         experiment = tier.experiments[name]
         built = networks.build(experiment.training.network.model_dump(), data.load(experiment.training.data).shape)
-        assert room.weights(experiment, experiment.methods["si"]) == sum(p.numel() for p in built.parameters())
-    sizes = [room.weights(paper.experiments[f"selfdistill-{name}"], paper.experiments[f"selfdistill-{name}"].methods["lsd"]) for name in ("cifar10", "celeba64")]
-    assert [round(size / 1e6, 1) for size in sizes] == [55.0, 121.4]
+        assert room.weights(experiment, experiment.methods["si"], tier.shape(experiment)) == sum(p.numel() for p in built.parameters())
+    large = [paper.experiments[name] for name in ("selfdistill-cifar10", "selfdistill-celeba64", "scflow-celebahq")]
+    sizes = [room.weights(experiment, experiment.methods["lsd"], paper.shape(experiment)) for experiment in large]
+    assert [round(size / 1e6, 1) for size in sizes] == [55.0, 121.4, 154.4]
+    assert paper.shape(large[2]) == (4, 32, 32) and smoke.shape(smoke.experiments["scflow-celebahq"]) == (4, 8, 8)
+    built = discriminator((4, 32, 32), [512] * 4)
+    assert room.judging(large[2].methods["scflow"], (4, 32, 32)) == sum(p.numel() for p in built.parameters()) and room.judging(large[2].methods["lsd"], (4, 32, 32)) == 0
 
 
 def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
     names = ("selfdistill-cifar10",)
-    tier = smoke.model_copy(update={"experiments": {name: smoke.experiments[name] for name in names}, "features": {"cifar10": smoke.features["cifar10"]}})
-    experiment, numbers = tier.experiments["selfdistill-cifar10"], room.weights(tier.experiments["selfdistill-cifar10"], smoke.experiments["selfdistill-cifar10"].methods["lsd"])
+    kept = {"experiments": {name: smoke.experiments[name] for name in names}, "features": {"cifar10": smoke.features["cifar10"]}, "latents": {}}
+    tier = smoke.model_copy(update=kept)
+    experiment = tier.experiments["selfdistill-cifar10"]
+    numbers = room.weights(experiment, experiment.methods["lsd"], tier.shape(experiment))
     found = room.needs(tier)
     assert found["trained networks"] == 5 * (4 * numbers + 8 * 20) and found["states of trainings"] == 5 * (4 * 4 * numbers + 8 * 20)
     draws = len(sampling.plan(experiment))
@@ -132,9 +143,12 @@ def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
 
 def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper):
     found = room.needs(paper)
-    assert found["decoded images"] == 3 * (1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803))
+    assert found["decoded images"] == 3 * (1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803) + 256**2 * 27_000)
+    # mean and deviation of every image and its mirror image
+    assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4
     points = sum(len(sampling.plan(paper.experiments[f"{name}-checkerboard"])) * 64_000 * 2 * 4 for name in ("fmm", "selfdistill"))
-    images = sum(len(sampling.plan(e)) * e.sampling.count * prod(data.load(e.training.data).shape) for e in paper.experiments.values() if e.metrics.of_images)
+    sizes = {name: prod((3, 256, 256) if e.training.latents else paper.shape(e)) for name, e in paper.experiments.items()}
+    images = sum(len(sampling.plan(e)) * e.sampling.count * sizes[name] for name, e in paper.experiments.items() if e.metrics.of_images)
     assert found["samples"] == points + images
     one = paper.model_copy(update={"experiments": {"fmm-cifar10": paper.experiments["fmm-cifar10"]}})
     numbers, methods = 38_635_395, paper.experiments["fmm-cifar10"].methods
@@ -202,7 +216,7 @@ def measured(tier: experiments.Tier, quick: bool) -> tuple[Measured, list[tuple]
 
     def submit(function, *arguments):
         submitted.append((function, *arguments))
-        return SimpleNamespace(result=lambda: METRICS if function is paces.metrics else Pace(0.1, arguments[-1]))
+        return SimpleNamespace(result=lambda: METRICS if function is paces.metrics else Pace(0.1, arguments[-2]))
 
     clock = Measured(tier, "cpu", quick, lambda what: None)
     clock.executor, clock.weights = SimpleNamespace(submit=submit), Path("nowhere")
@@ -212,13 +226,13 @@ def measured(tier: experiments.Tier, quick: bool) -> tuple[Measured, list[tuple]
 def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper):
     clock, submitted = measured(paper, quick=True)
     rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    steps = [(a.data, m.label, batch) for function, a, m, _, batch in (s for s in submitted if s[0] is paces.step)]
+    steps = [(a.data, m.label, batch) for function, a, m, _, batch, _ in (s for s in submitted if s[0] is paces.step)]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
     assert batches == {"SI": 2, "LMD": 2, "EMD": 2, "PFMM": 2, "FMM": 2, "LSD": 6, "ESD": 3, "PSD-M": 6, "PSD-U": 6, "MeanFlow": 3}
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
-    assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64"} and {b for s, _, b in steps if s == "checkerboard"} == {1000}
+    assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"} and {b for s, _, b in steps if s == "checkerboard"} == {1000}
     assert rows["fmm-imagenet32-si"].basis == "in proportion from batch 2" and rows["fmm-imagenet32-si"].seconds == pytest.approx(400_000 * 0.1 * 256)
-    assert sum(s[0] is paces.metrics for s in submitted) == 2 and sum(s[0] is paces.call for s in submitted) == 4
+    assert sum(s[0] is paces.metrics for s in submitted) == 3 and sum(s[0] is paces.call for s in submitted) == 5
     full, submitted = measured(paper, quick=False)
     assert {row.stage: row.basis for row in forecast.forecast(paper, full)}["selfdistill-afhq64-lsd"] == "measured at batch 256"
 
@@ -228,11 +242,11 @@ def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, mo
     monkeypatch.setattr(paces, "SECONDS", 0.0)
     experiment = smoke.experiments["fmm-checkerboard"]
     method = experiment.methods["lmd"].model_copy(update={"steps": 10**6})
-    pace = paces.step(experiment.training, method, "cpu", 64)
+    pace = paces.step(experiment.training, method, "cpu", 64, (2,))
     assert pace.batch == 64 and 1e-4 < pace.seconds < 0.5 and pace.device_bytes is None
     with pytest.raises(ValueError, match="2 steps are over before they can be timed"):
-        paces.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64)
-    call = paces.call(experiment.training, method, "cpu", 500)
+        paces.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, (2,))
+    call = paces.call(experiment.training, method, "cpu", 500, (2,))
     assert call.batch == 500 and 0 < call.seconds < 0.5
 
 
@@ -293,6 +307,6 @@ def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypat
 
     monkeypatch.setattr(devices, "require_cuda", lambda count: None)
     __main__._check(bare, SimpleNamespace(tier="paper", inputs=None))
-    assert capsys.readouterr().out.count("missing: ") == 5
+    assert capsys.readouterr().out.count("missing: ") == 7
     __main__._check(bare, SimpleNamespace(tier="smoke", inputs=None))
     assert "missing" not in capsys.readouterr().out

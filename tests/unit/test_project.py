@@ -63,10 +63,12 @@ def test_a_training_depends_on_its_own_objective_and_on_no_other(made_from):
     modules = {name: {Path(file).stem for file in found["code"]} for name, found in made_from.items()}
     objectives = {name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"} for name, found in made_from.items()}
     assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {"si", "lsd"}
-    trainings = [name for name in made_from if re.search(r"-(si|lmd|emd|fmm|pfmm|lsd|esd|esd-shared|psd-.|meanflow)$", name)]
-    assert len(trainings) == 25
+    trainings = [stage.name for stage in pipeline.plan(experiments.load(find_root() / "params.yaml", "smoke")) if stage.method]
+    assert len(trainings) == 40
     for name in trainings:
         assert "training" in modules[name] and not modules[name] & {"claims", "tables", "report", "evaluation", "samples", "sampling"}, name
+    assert objectives["scflow-celebahq-scflow"] == set() and {"scflow", "losses", "discriminator"} <= modules["scflow-celebahq-scflow"]
+    assert not {"losses", "discriminator"} & modules["scflow-celebahq-lmd"]
     assert "unet" in modules["fmm-cifar10-lmd"] and "unet" not in modules["fmm-checkerboard-lmd"]
     assert set(made_from["fmm-cifar10-lmd"]["data"]) == {"data/digits.npy", "data/digits_labels.npy"}
 

@@ -19,17 +19,17 @@ import yaml
 
 from fewstep import data, experiments, pipeline, provenance, published, reference, rehearsal, rehearsed, tiny_archives, training
 from fewstep.checkpoint import load_checkpoint
-from fewstep.data import afhq64, archives, celeba64, cifar10, imagenet32
+from fewstep.data import afhq64, archives, celeba64, celebahq, cifar10, imagenet32
 from fewstep.rehearsal import RehearsalError, smallest_batch
 from fewstep.study import Study
 from fewstep.supervised import Spent, supervise
 from fewstep.workspace import Workspace
 
-PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64}
+PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}
 # what a rehearsal may change, by the end of its path in params.yaml
 SMALL = (
     r"compute\.(device|workers)", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
-    r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
+    r"sampling\.solvers\.\w+\.stochastic-[\d.]+", r"self_correction\.\w+\.warmup", r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
 )  # fmt: skip
 
 
@@ -92,6 +92,8 @@ def test_only_amounts_are_made_small(paper, device):
     assert now[".compute.device"] == device
     assert {now[path] for path in now if re.search(r"methods\.[\w-]+\.steps$", path)} == {2}
     assert not [path for path in changed if "network" in path or "optimiser" in path or "terms" in path or "doublings" in path]
+    # no loss of SCFlow waits longer than the rehearsal lasts
+    assert {now[path] for path in now if path.endswith("warmup") and "self_correction" in path} == {0}
 
 
 def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
@@ -101,7 +103,7 @@ def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
         assert own.training.network == tier.experiments[name].training.network and own.training.seeds == [0]
         needs_two = {"t_fid", "w2_teacher"} & set(own.metrics.measures) or name == "selfdistill-checkerboard"
         assert own.sampling.seeds == ([0, 1] if needs_two else [0])
-        assert own.training.batch == (6 if name.startswith("selfdistill") else 2)
+        assert own.training.batch == (6 if name.startswith("selfdistill") else 8 if name.startswith("scflow") else 2)
     named = small.experiments["selfdistill-afhq64"].sampling.steps
     assert named["lsd"] == named["esd"] == named["psd-m"] == named["psd-u"] == [1, 2, 4, 8, 16] and named["meanflow"] == [1, 2]
     taught = small.experiments["fmm-cifar10"]

@@ -1,16 +1,22 @@
 """Data sets, one file each; `load(name)` gives the one that params.yaml names.
 
-A data set named `checkerboard` is the SOURCE of the module `fewstep.data.checkerboard`.
+A data set named `checkerboard` is the SOURCE of the module `fewstep.data.checkerboard`. One that a stage of the
+pipeline makes has `opened(folder)` in the place of it, and is opened in the folder where it was made.
 """
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+# what a stage says of the data set that it made, in the folder where it lies
+DESCRIBED = "described.json"
 
 
 class DataSource(Protocol):
@@ -24,19 +30,39 @@ class DataSource(Protocol):
         ...
 
 
-def names() -> list[str]:
-    """The data sets there are: the files here that hold a SOURCE."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\nSOURCE = " in path.read_text())
-
-
-def load(name: str) -> DataSource:
-    """The data set called `name`; raises ValueError, naming those there are, when there is none."""
-    if not Path(__file__).with_name(f"{name}.py").exists():
+def _module(name: str) -> ModuleType:
+    if name not in names():
         raise ValueError(f"there is no data set '{name}'; there are {', '.join(names())}")
-    return import_module(f"{__name__}.{name}").SOURCE
+    return import_module(f"{__name__}.{name}")
+
+
+def names() -> list[str]:
+    """The data sets there are: the files here that hold a SOURCE, or open what a stage has made."""
+    texts = {path.stem: path.read_text() for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__"}
+    return sorted(name for name, text in texts.items() if "\nSOURCE = " in text or "\ndef opened(" in text)
+
+
+def is_made(name: str) -> bool:
+    """Whether the data set is made by a stage of the pipeline; False for a name that there is not."""
+    return name in names() and hasattr(_module(name), "opened")
+
+
+def load(name: str, made: Path | None = None) -> DataSource:
+    """The data set called `name`, opened in the folder `made` if it is one that a stage makes.
+
+    Raises ValueError, naming those there are, when there is none, and where a folder is missing or not wanted.
+    """
+    module = _module(name)
+    if is_made(name) != (made is not None):
+        raise ValueError(f"the data set '{name}' is {'made by a stage: say in which folder' if made is None else 'not made by a stage: it has no folder'}")
+    return module.SOURCE if made is None else module.opened(made)
+
+
+def made_from(folder: Path) -> str:
+    """The checksum of a data set that a stage made in `folder`, as the stage described it."""
+    return json.loads((folder / DESCRIBED).read_text())["checksum"]
 
 
 def files(name: str) -> list[str]:
-    """The files that ship with the project and that the data set reads, below the root; none for one that is drawn or fetched."""
-    load(name)
-    return list(getattr(import_module(f"{__name__}.{name}"), "FILES", ()))
+    """The files that ship with the project and that the data set reads, below the root; none for one that is drawn, fetched or made."""
+    return list(getattr(_module(name), "FILES", ()))

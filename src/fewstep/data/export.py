@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 
 from ..files import write_atomically
 from ..worlds import checkerboard
+from . import faces
 
 
 class DataError(RuntimeError):
@@ -45,6 +46,8 @@ EXPORTS: dict[str, Callable[[], bytes]] = {
     "data/china.jpg": lambda: _photograph("china.jpg"),
     "data/digits.npy": lambda: _npy(load_digits().images.astype(np.uint8)),
     "data/digits_labels.npy": lambda: _npy(load_digits().target.astype(np.uint8)),
+    "data/faces.npy": lambda: _npy(faces.draw(faces.COUNT, faces.SEED)[0]),
+    "data/faces_classes.npy": lambda: _npy(faces.classes(faces.factors(faces.COUNT, faces.SEED))),
     "data/flower.jpg": lambda: _photograph("flower.jpg"),
 }
 

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from .picture import STYLE, Picture, strokes
+from .picture import COLOURS, STYLE, Picture, strokes
 
 
 def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,5 +33,20 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
     for axis, name in zip(axes, ("loss", "norm of the gradient")):
         axis.set(yscale="log", xlabel="fraction of training", ylabel=name)
     axes[1].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return Picture(figure, numbers, title)
+
+
+def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture:
+    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed; those that stay zero are left out."""
+    names = [name for name in logs[0] if name not in ("loss", "gradient_norm") and any(np.any(log[name]) for log in logs)]
+    figure = Figure(figsize=(2.6 * len(names), 2.4))
+    numbers: dict[str, list[float]] = {}
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+        for log in logs:
+            x, y = _smooth(log[name], 100)
+            axis.plot(x, y, color=COLOURS[0], lw=1, alpha=0.8)
+        numbers[name] = [float(f"{v:.3g}") for v in _smooth(logs[0][name], 5)[1]]
+        axis.set(xlabel="fraction of training", title=name)
     figure.tight_layout()
     return Picture(figure, numbers, title)

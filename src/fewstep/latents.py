@@ -1,0 +1,178 @@
+"""Stage 0 of the experiments in latents: every training image, and its mirror image, encoded once and for all.
+
+Mirror images belong to it where the data set draws them: a mirrored latent is not the latent of the mirrored image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .autoencoding import NAMES, Maker, load
+from .data import latents as made
+from .data.images import to_signed
+from .files import write_atomically
+from .fingerprint import fingerprint
+from .networks import autoencoder
+from .parallel import one_thread
+from .progress import Progress
+
+# Images encoded between two marks of progress, each also mirrored: a fixed number, a whole one of what an autoencoder takes together
+BLOCK = 64
+SPOT, DRAW_SEED = 64, 2_000_003
+
+
+def _mark(maker: Maker, pixels: np.ndarray, checksum: str) -> str:
+    """What the moments depend on: the autoencoder, the code, the device, and the images, of which some are looked at."""
+    spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
+    modules = [f"{__package__}.networks.autoencoder", __name__]
+    settings = [maker.settings.data, maker.source.images.flip, pixels.shape, spot, checksum, maker.device, BLOCK]
+    return fingerprint(settings, modules, [*NAMES, f"{__package__}.autoencoding"])
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """The array of `shape` that is being filled in `path`, and how many of its blocks are; a new one unless the file is whole."""
+    marker = path.with_suffix(".blocks")
+    try:
+        done = int(marker.read_text())
+        array = np.load(path, mmap_mode="r+", allow_pickle=False)
+        if array.shape == shape and array.dtype == np.float32:
+            return array, done
+    except (OSError, ValueError, EOFError):
+        pass  # absent, or damaged: it is made again
+    marker.unlink(missing_ok=True)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        # a full disk is an error here, where writing to the map would kill the process (not every system can say)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array, 0
+
+
+def _fill(maker: Maker, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The moments, written to `path` block after block from wherever an earlier run has stopped."""
+    array, done = _open(path, shape)
+    count, top, network = len(pixels), maker.source.top, load(maker)
+    with Progress(count, f"encoding {maker.settings.data}") as bar, one_thread():
+        for start in range(done * BLOCK, count, BLOCK):
+            images = to_signed(torch.from_numpy(np.array(pixels[start : start + BLOCK])), top).to(maker.device)
+            mirrored = [(count + start, images.flip(-1))] if shape[0] > count else []
+            for at, seen in [(start, images), *mirrored]:
+                array[at : at + len(seen)] = torch.cat(network.encode_many(seen), dim=1).cpu().numpy()
+            array.flush()
+            write_atomically(path.with_suffix(".blocks"), str(start // BLOCK + 1).encode())
+            bar.update(start + len(images))
+    return array
+
+
+def _channels(moments: np.ndarray) -> dict[str, list[float]]:
+    """Of draws of each channel, unscaled: the mean, the standard deviation, and the share of its variance that is drawn anew each time."""
+    half, blocks = moments.shape[1] // 2, range(0, len(moments), 4 * BLOCK)
+    first, second, own = (np.zeros(half) for _ in range(3))
+    for start in blocks:
+        block = moments[start : start + 4 * BLOCK].astype(np.float64)
+        first += block[:, :half].sum((0, 2, 3))
+        second += np.square(block[:, :half]).sum((0, 2, 3))
+        own += np.square(block[:, half:]).sum((0, 2, 3))
+    size = len(moments) * moments.shape[2] * moments.shape[3]
+    mean, own = first / size, own / size
+    variance = second / size - mean**2 + own
+    return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "drawn": (own / variance).tolist()}
+
+
+def _finished(target: Path, mark: str) -> dict[str, Any] | None:
+    """What is said of the moments in `target` if they are whole and what `mark` says, or None."""
+    try:
+        described = json.loads((target.parent / made.DESCRIBED).read_text())
+        whole = described["fingerprint"] == mark and autoencoder.checksum(target) == described["checksum"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return described if whole else None
+
+
+def encode_all(maker: Maker) -> dict[str, Any]:
+    """Encode every training image and its mirror image, going on from wherever an earlier run has stopped; returns what there is to say.
+
+    Writes below latents/<name>/ of the tier's artifacts: moments.npy, (2 images, 2 latent channels, height, width), float32,
+    mean and standard deviation, not scaled, all images and then all mirror images in the same order (only the first
+    half where the data set does not draw mirror images); described.json; and a copy of the autoencoder's folder.
+    Keys of the result: data, count (images), mirrored, shape (of an image), top, latents (their shape), scale, channels (mean,
+    std and drawn of each), checksum (of moments.npy), autoencoder (checksum of its weights), fingerprint. Raises
+    FileNotFoundError where there is no autoencoder yet, and FloatingPointError for moments that are not finite.
+    """
+    found = autoencoder.read_described(maker.folder)
+    images, (channels, height, width) = maker.source.images, found["latents"]
+    pixels = images.pixels[: maker.settings.count]
+    rows = len(pixels) * (1 + images.flip)
+    mark = _mark(maker, pixels, found["checksum"])
+    target = maker.workspace.write(f"latents/{maker.name}/{made.MOMENTS}")
+    if described := _finished(target, mark):
+        return described
+    # outside the folder that the pipeline empties before it runs a stage
+    partial = maker.workspace.write(f"states/latents/{maker.name}-{mark}.npy")
+    moments = _fill(maker, pixels, partial, (rows, 2 * channels, height, width))
+    each = _channels(moments)
+    if not np.isfinite([each["mean"], each["std"]]).all():
+        raise FloatingPointError(f"the autoencoder of {maker.name} makes latents that are not finite of some image: train it anew at a lower rate")
+    described = {
+        "data": maker.data_name, "count": len(pixels), "mirrored": images.flip, "shape": list(pixels.shape[1:]), "top": maker.source.top,
+        "latents": found["latents"], "scale": found["scale"], "channels": each, "checksum": autoencoder.checksum(partial),
+        "autoencoder": found["checksum"], "fingerprint": mark,
+    }  # fmt: skip
+    # an older description must not stand beside these moments, not even if this is killed here
+    (target.parent / made.DESCRIBED).unlink(missing_ok=True)
+    os.replace(partial, target)
+    partial.with_suffix(".blocks").unlink(missing_ok=True)
+    # whoever opens the latents finds beside them what decodes them
+    shutil.copytree(maker.folder, target.parent / made.AUTOENCODER, dirs_exist_ok=True)
+    write_atomically(target.parent / made.DESCRIBED, (json.dumps(described, indent=1) + "\n").encode())
+    return described
+
+
+def opened(maker: Maker) -> made.LatentSource:
+    """The latents that `encode_all` has made, as a data set; raises FileNotFoundError, naming the cure, where it has not run."""
+    return made.opened(maker.workspace.read(f"latents/{maker.name}/{made.DESCRIBED}").parent)
+
+
+def for_people(described: dict[str, Any]) -> pd.DataFrame:
+    """What `encode_all` returned, rounded, one row a fact."""
+    numbers = 2 * described["count"] * (1 + described["mirrored"]) * int(np.prod(described["latents"]))
+    shape, latents = (" x ".join(map(str, described[key])) for key in ("shape", "latents"))
+    too = " and their mirror images" if described["mirrored"] else ""
+    rows = {
+        "data": described["data"], "encoded": f"{described['count']:,} images{too}", "images": shape, "latents": latents,
+        "scale": f"{described['scale']:.3g}", "moments": f"{4 * numbers / 1e6:,.0f} MB",
+    }  # fmt: skip
+    return pd.DataFrame({"": rows})
+
+
+def channels(described: dict[str, Any]) -> pd.DataFrame:
+    """The scaled latents, one row a channel: mean and standard deviation of draws, and how much of the variance is the encoder's own noise."""
+    each, scale = described["channels"], described["scale"]
+    rows = [
+        {"mean": f"{scale * mean:.2f}", "standard deviation": f"{scale * std:.2f}", "drawn anew": f"{100 * drawn:.1f} %"}
+        for mean, std, drawn in zip(each["mean"], each["std"], each["drawn"])
+    ]
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="channel"))
+
+
+def mirrored(maker: Maker, count: int) -> dict[str, np.ndarray]:
+    """`count` training images, their decoded latents and, where there are any, those of their mirror images: by the row's name, floats in [-1, 1]."""
+    source, pixels = opened(maker), maker.source.images.pixels[: maker.settings.count]
+    which = torch.randint(len(pixels), (count,), generator=torch.Generator().manual_seed(DRAW_SEED)).numpy()
+    half = source.shape[0]
+    with one_thread():
+        rows = {
+            name: source.decode(source.factor * torch.from_numpy(source.moments[at][:, :half])).clamp(-1, 1).numpy()
+            for name, at in (("decoded", which), ("mirrored, decoded", len(pixels) + which))
+            if at.max() < len(source.moments)
+        }
+    return {"images": to_signed(torch.from_numpy(np.array(pixels[which])), source.top).numpy()} | rows

@@ -1,0 +1,158 @@
+"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator and two averages.
+
+One step, in the paper's order: the teacher once, for both moves; the student at z_t; the target at both moves; the
+student at pure noise, and on the path to what it makes of it; the discriminator's step; the student's step; both averages.
+Calls of one network that do not wait for each other are one call: the student at z_t and at z_1, the target at both
+moves, the discriminator at data and at predictions where it has no gradient penalty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .. import optimisers, precision
+from ..flow_map import FlowMap
+from ..networks.discriminator import discriminator
+from ..scflow import losses
+from ..scflow.border import Reversed, between
+from ..scflow.settings import Gated, SelfCorrection
+from ..several import Processes
+from .schedules import memory, rate
+from .state import LOSS, NORM, State
+
+if TYPE_CHECKING:
+    from ..run import Job
+
+# the networks beside student and average: the target of the consistency losses, and the discriminator
+TARGET, CRITIC = "target", "discriminator"
+PARTS = ("consistency", "reflow", "adversarial", "bidirectional", "discriminator")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the moves (batch,)."""
+
+    z0: Tensor
+    z1: Tensor
+    t: Tensor
+    u_down: Tensor
+    u_up: Tensor
+
+    def part(self, start: int, stop: int) -> "Draw":
+        """The samples start..stop-1."""
+        return Draw(*(value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up)))
+
+
+def start(job: Job, teacher: FlowMap) -> State:
+    """The state of a run that has not begun: student, average and target all have the teacher's weights."""
+    networks = [job.fresh() for _ in range(3)]
+    for network in networks:
+        network.load_state_dict(teacher.state_dict())
+    student, average, target = networks
+    others, learning, told = {TARGET: target.requires_grad_(False)}, {}, job.method.self_correction
+    if told.adversarial:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(job.seed)
+            others[CRITIC] = discriminator(job.source.shape, told.adversarial.channels).to(job.device)
+        learning[CRITIC] = optimisers.build("adam", others[CRITIC].parameters(), told.adversarial.rate)
+    optimiser = optimisers.build(job.optimiser.kind, student.parameters(), job.optimiser.rate)
+    generator = torch.Generator(job.device).manual_seed(job.seed)
+    columns = (LOSS, NORM, *PARTS)
+    log = torch.zeros(job.method.steps, len(columns))
+    return State(student, average.requires_grad_(False), optimiser, generator, log, columns, others=others, optimisers=learning)
+
+
+class Loop:
+    """The part of a run that does not change. Several processes share out every batch, in whole samples."""
+
+    def __init__(self, job: Job, state: State, teacher: FlowMap, processes: Processes):
+        self.job, self.state, self.processes, self.source = job, state, processes, job.source
+        self.told: SelfCorrection = job.method.self_correction
+        self.first, self.stop = processes.share(0, job.training.batch)
+        if job.training.batch < processes.count:
+            raise ValueError(f"{processes.count} processes cannot share a batch of {job.training.batch}: lower compute.processes")
+        self.teacher, self.student, self.target = (Reversed(flow) for flow in (teacher, state.student, state.others[TARGET]))
+        self.weights = list(state.student.parameters())
+        self.averages = list(state.average.parameters())
+        self.targets = list(state.others[TARGET].parameters())
+
+    def _draw(self) -> Draw:
+        generator, count = self.state.generator, self.job.training.batch
+        z0 = self.source.sample(count, generator)
+        z1 = torch.randn(z0.shape, generator=generator, device=generator.device) * self.source.scale
+        t, u_down, u_up = torch.rand(3, count, generator=generator, device=generator.device)
+        z0, z1 = (precision.laid_out(z, self.job.training) for z in (z0, z1))
+        return Draw(z0, z1, t, u_down, u_up).part(self.first, self.stop)
+
+    def _takes_part(self, loss: Gated | None) -> bool:
+        return loss is not None and self.state.step >= loss.warmup
+
+    def _terms(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The losses of the student that take part, (batch,) each, without the adversarial one; and zhat_0, if any loss needs it."""
+        told, z0, z1, t = self.told, draw.z0, draw.z1, draw.t
+        move = losses.moves(self.teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, told.threshold)
+        both_ways, from_noise = self._takes_part(told.bidirectional), self._takes_part(told.reflow) or self._takes_part(told.adversarial)
+        z, times = between(z0, z1, t), t
+        if from_noise:
+            z, times = torch.cat([z, z1]), torch.cat([t, torch.ones_like(t)])
+        predicted, one_step = self.student.f(z, times).split([len(t), len(z) - len(t)])
+        with torch.no_grad():
+            if both_ways:
+                down, up = self.target.f(torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])).chunk(2)
+            else:
+                down = self.target.f(move.down, move.t_down)
+        terms = {"consistency": losses.truncated_consistency(predicted, z0, down, move.t_down, told.truncation, told.smoothing)}
+        if both_ways:
+            terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, told.smoothing)
+        if self._takes_part(told.reflow):
+            terms["reflow"] = losses.reflow(self.student, one_step, z1, t)
+        return terms, one_step if from_noise else None
+
+    def _judge(self, z0: Tensor, one_step: Tensor) -> Tensor:
+        """One step of the discriminator; returns its loss before it, (batch,)."""
+        critic, optimiser = self.state.others[CRITIC].requires_grad_(True), self.state.optimisers[CRITIC]
+        loss = losses.discriminator(critic, z0, one_step, self.told.adversarial.r1)
+        optimiser.zero_grad(set_to_none=True)
+        (loss.sum() / self.job.training.batch).backward()
+        self.processes.sum(loss.detach().mean(), list(critic.parameters()))
+        optimiser.step()
+        critic.requires_grad_(False)
+        return loss.detach()
+
+    def _student_step(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the student and of both averages; returns the loss over all processes, and the gradient's norm before clipping."""
+        job, state = self.job, self.state
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        loss = self.processes.sum(loss.detach(), self.weights)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, job.optimiser.clip)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate(job.optimiser, state.step, job.method.steps)
+        state.optimiser.step()
+        torch._foreach_lerp_(self.targets, self.weights, 1 - self.told.target)
+        torch._foreach_lerp_(self.averages, self.weights, 1 - memory(job.optimiser, state.step, job.method.steps))
+        return loss, norm
+
+    def step(self) -> None:
+        """One optimisation step of the discriminator, where there is one, and of the student."""
+        state, told, draw = self.state, self.told, self._draw()
+        with precision.evaluating(self.job.training, self.job.device):
+            terms, one_step = self._terms(draw)
+        judged = None
+        if self._takes_part(told.adversarial):
+            judged = self._judge(draw.z0, one_step.float())
+            terms["adversarial"] = losses.adversarial(state.others[CRITIC], one_step.float())
+        weights = {"consistency": 1.0} | {name: getattr(told, name).weight for name in terms if name != "consistency"}
+        total = sum(weights[name] * value.sum() for name, value in terms.items()) / self.job.training.batch
+        loss, norm = self._student_step(total)
+        # the parts are those of this process's share
+        seen = {LOSS: loss, NORM: norm, **{name: value.detach().mean() for name, value in terms.items()}}
+        if judged is not None:
+            seen["discriminator"] = judged.mean()
+        for name, value in seen.items():
+            state.log[state.step, state.columns.index(name)] = value
+        state.step += 1

@@ -1,0 +1,118 @@
+"""The loop of flow maps: terms, each an objective on its share of every batch. It knows terms and no method.
+
+What is minimised comes from params.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+import torch
+
+from .. import objectives, optimisers, precision
+from ..data import DataSource
+from ..flow_map import EulerMap, FlowMap
+from ..interpolants import INTERPOLANTS, Batch
+from ..recipes import Training
+from ..several import Processes
+from ..times import Times
+from .schedules import memory, rate
+from .state import State
+
+if TYPE_CHECKING:
+    from ..run import Job
+
+# the map that stands in for the teacher of a staged run, among the state's other networks
+STAGE = "stage"
+
+
+def draw_batch(
+    training: Training, source: DataSource, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator
+) -> Batch:
+    """One batch: noise, data of `source`, and for each term its share of the time pairs."""
+    interpolant, device, count = INTERPOLANTS[training.interpolant], generator.device, sum(sizes)
+    x1 = source.sample(count, generator)
+    x0 = torch.randn(x1.shape, generator=generator, device=device) * source.scale
+    uniform = torch.rand(4, count, generator=generator, device=device)
+    z = torch.randn(x1.shape, generator=generator, device=device) if interpolant.noisy else None
+    pairs = [times.draw(u, progress) for times, u in zip(term_times, uniform[:3].split(list(sizes), 1))]
+    s, t = (torch.cat(end) for end in zip(*pairs))
+    x0, x1, z = (x if x is None else precision.laid_out(x, training) for x in (x0, x1, z))
+    return Batch(x0, x1, s, t, uniform[3], interpolant, z)
+
+
+def start(job: Job, teacher: FlowMap | None) -> State:
+    """The state of a run that has not begun."""
+    student = job.fresh()
+    if job.method.start == "teacher":
+        student.load_state_dict(teacher.state_dict())
+    average = job.fresh()
+    average.load_state_dict(student.state_dict())
+    others = {STAGE: job.fresh().requires_grad_(False)} if job.method.teacher_as == "stages" else {}
+    settings = job.optimiser
+    optimiser = optimisers.build(settings.kind, student.parameters(), settings.rate)
+    generator = torch.Generator(job.device).manual_seed(job.seed)
+    return State(student, average.requires_grad_(False), optimiser, generator, torch.zeros(job.method.steps, 2), others=others)
+
+
+class Loop:
+    """The part of a run that does not change: bound objectives, their shares and times, and the teacher."""
+
+    def __init__(self, job: Job, state: State, teacher: FlowMap | None, processes: Processes):
+        self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
+        self.terms, self.source, batch = job.method.terms, job.source, job.training.batch
+        self.sizes = [round(term.share * batch) for term in self.terms[:-1]]
+        self.sizes.append(batch - sum(self.sizes))
+        if max(self.sizes) < processes.count:
+            raise ValueError(f"{processes.count} processes cannot share the samples of a batch of {batch}: lower compute.processes")
+        self.times = [term.times.build() for term in self.terms]
+        self.weights = list(state.student.parameters())
+        self.means = list(state.average.parameters())
+        self.doublings = max(times.doublings for times in self.times)
+        self.stage_bound = -1
+        self.residuals: list = []
+
+    def bind(self, progress: float) -> None:
+        """Bind the objectives to their teacher, which a staged run replaces by the student as it goes."""
+        stage = min(int(progress * (self.doublings + 1)), self.doublings) if self.job.method.teacher_as == "stages" else 0
+        if stage == self.stage_bound:
+            return
+        fresh = stage > 0 and self.state.step == self._first_step(stage)
+        if fresh:
+            self.state.others[STAGE].load_state_dict(self.state.average.state_dict())
+        teacher = self.teacher
+        if self.job.method.teacher_as != "velocity":
+            teacher = EulerMap(self.teacher) if stage == 0 else self.state.others[STAGE]
+        stopped = self.state.average if self.job.method.stopped == "average" else None
+        self.residuals = [objectives.bind(term.objective, term.options, teacher, stopped) for term in self.terms]
+        self.stage_bound = stage
+
+    def _first_step(self, stage: int) -> int:
+        steps = self.job.method.steps
+        return next(k for k in range(steps + 1) if min(int(k / steps * (self.doublings + 1)), self.doublings) == stage)
+
+    def step(self) -> None:
+        """One optimisation step."""
+        job, state, settings = self.job, self.state, self.job.optimiser
+        progress = state.step / job.method.steps
+        self.bind(progress)
+        batch = draw_batch(job.training, self.source, self.times, self.sizes, progress, state.generator)
+        loss, start = 0.0, 0
+        with precision.evaluating(job.training, job.device):
+            for term, residual, size in zip(self.terms, self.residuals, self.sizes):
+                first, stop = self.processes.share(start, size)
+                if first < stop:
+                    loss = loss + term.weight * residual(state.student, batch.part(first, stop)).sum()
+                start += size
+        loss = loss / start
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        loss = self.processes.sum(loss.detach(), self.weights)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, settings.clip)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate(settings, state.step, job.method.steps)
+        state.optimiser.step()
+        keep = memory(settings, state.step, job.method.steps)
+        torch._foreach_lerp_(self.means, self.weights, 1 - keep)
+        state.log[state.step, 0], state.log[state.step, 1] = loss, norm
+        state.step += 1

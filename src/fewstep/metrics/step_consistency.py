@@ -1,0 +1,140 @@
+"""Step consistency: how far apart the images are that one noise becomes in different numbers of steps.
+
+Every distance is one of pairs: image k of `a` and image k of `b` come from the same noise. Images are uint8
+(count, channels, height, width) with levels 0..top; 255 is the top where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.ndimage import correlate1d
+from torch import nn
+
+# what identical images score, and the most that any pair does: infinity has no mean
+CAP = 60.0
+# Wang et al. 2004: the window, its standard deviation in pixels, and the constants that keep divisions stable
+WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
+# LPIPS's: under a position where no channel is active
+EPSILON = 1e-10
+# images at a time: five float64 copies of 16 at 256 x 256 are 120 MB
+BATCH = 16
+
+# feature maps of uint8 images (count, channels, height, width): one array (count, features, ...) a layer
+Maps = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+def _check(a: np.ndarray, b: np.ndarray) -> None:
+    if a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8 or not a.size:
+        raise ValueError(f"step consistency needs uint8 images (count, channels, height, width), not {a.dtype} of {a.shape} and {b.dtype} of {b.shape}")
+    if a.shape != b.shape:
+        raise ValueError(f"images of the same noises come in pairs, and these are of shape {a.shape} and {b.shape}")
+
+
+def psnr(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
+    """10 log10(top^2 / mean (a - b)^2) in dB for each pair, (count,), float64; higher is nearer.
+
+    The mean is over an image's channels and pixels. No pair scores more than 60 dB, and identical images score that.
+    Raises ValueError for images that are no pairs or not uint8.
+    """
+    _check(a, b)
+    parts = [np.square(a[k : k + BATCH].astype(np.float64) - b[k : k + BATCH]).mean((1, 2, 3)) for k in range(0, len(a), BATCH)]
+    error = np.concatenate(parts)
+    return 10 * np.log10(top**2 / np.maximum(error, top**2 / 10 ** (CAP / 10)))
+
+
+def window_of(side: int) -> np.ndarray:
+    """The Gaussian weights of SSIM's window along one side of an image of `side` pixels; they add up to one.
+
+    11 of them from 20 pixels on, as published. A smaller image gets the largest odd number that leaves the window half
+    of the side's pixels or more to stand at (5 of 8, 9 of 16), of the same Gaussian. Raises ValueError for less than 4 pixels.
+    """
+    if side < 4:
+        raise ValueError(f"SSIM needs images of 4 pixels a side or more, not {side}")
+    width = min(WINDOW, side // 4 * 2 + 1)
+    weights = np.exp(-0.5 * np.square((np.arange(width) - width // 2) / SIGMA))
+    return weights / weights.sum()
+
+
+def _mean(x: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """The weighted mean of `x` (..., height, width) at every place where the whole window lies inside it."""
+    reach = len(window) // 2
+    down = correlate1d(x, window, axis=-2)[..., reach : x.shape[-2] - reach, :]
+    return correlate1d(down, window, axis=-1)[..., reach : x.shape[-1] - reach]
+
+
+def _ssim(a: np.ndarray, b: np.ndarray, top: int) -> np.ndarray:
+    window, a, b = window_of(min(a.shape[2:])), a.astype(np.float64), b.astype(np.float64)
+    c1, c2 = (K1 * top) ** 2, (K2 * top) ** 2
+    mean_a, mean_b = _mean(a, window), _mean(b, window)
+    aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
+    # s_a^2 and s_b^2 are wanted in their sum alone, which costs one window instead of two
+    both, covariance = _mean(a * a + b * b, window) - (aa + bb), _mean(a * b, window) - ab
+    return ((2 * ab + c1) * (2 * covariance + c2) / ((aa + bb + c1) * (both + c2))).mean((1, 2, 3))
+
+
+def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
+    """The structural similarity of each pair, (count,), float64, at most 1; higher is nearer (Wang et al. 2004, eq. 13).
+
+    (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2)), C1 = (0.01 top)^2, C2 = (0.03 top)^2.
+    Means m, variances s^2 and covariance s_ab (not corrected for bias) are weighted by an 11 x 11 Gaussian window of
+    standard deviation 1.5 (`window_of`: smaller below 20 pixels). The mean is over the places where the window lies inside the
+    image, then over the channels, each measured by itself; the images are not reduced first. Raises ValueError as `psnr`.
+    """
+    _check(a, b)
+    return np.concatenate([_ssim(a[k : k + BATCH], b[k : k + BATCH], top) for k in range(0, len(a), BATCH)])
+
+
+def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The mean over positions of |a / |a| - b / |b||^2 for each pair of maps (count, features, ...), (count,), from 0 to 4.
+
+    The norms run over the features at one position; plain features (count, features) have one position, and 2 - 2 cos
+    between them is the distance. Raises ValueError for maps of different shape.
+    """
+    if a.shape != b.shape or a.ndim < 2:
+        raise ValueError(f"feature maps of pairs have one shape (count, features, ...), not {a.shape} and {b.shape}")
+    units = []
+    for maps in (a, b):
+        maps = np.asarray(maps, dtype=np.float64).reshape(*maps.shape[:2], -1)
+        units.append(maps / (np.sqrt(np.square(maps).sum(1, keepdims=True)) + EPSILON))
+    return np.square(units[0] - units[1]).sum(1).mean(1)
+
+
+def layer_distance(maps: Maps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The mean of `feature_distance` over the layers of `maps`, for each pair of images, (count,), float64.
+
+    That is LPIPS (arXiv 1801.03924, eq. 1) with every channel's weight one and the layers averaged instead of summed, in whatever
+    network `maps` looks into: its numbers are nobody else's LPIPS. Raises ValueError as `psnr`.
+    """
+    _check(a, b)
+    found = []
+    for k in range(0, len(a), BATCH):
+        layers = zip(maps(a[k : k + BATCH]), maps(b[k : k + BATCH]), strict=True)
+        found.append(np.mean([feature_distance(one, other) for one, other in layers], axis=0))
+    return np.concatenate(found)
+
+
+def activations(convolutions: nn.Sequential, top: int = 255, device: str | torch.device = "cpu") -> Maps:
+    """The maps after each SiLU of `convolutions`, a network that takes float32 images in [-1, 1], such as a Classifier's."""
+
+    @torch.no_grad()
+    def maps(images: np.ndarray) -> list[np.ndarray]:
+        x, found = torch.from_numpy(images.astype(np.float32)).to(device) / (top / 2) - 1, []
+        for layer in convolutions.to(device):
+            x = layer(x)
+            if isinstance(layer, nn.SiLU):
+                found.append(x.cpu().numpy())
+        return found
+
+    return maps
+
+
+def distances(a: np.ndarray, b: np.ndarray, maps: Maps, top: int = 255) -> dict[str, float]:
+    """The means over all pairs: "PSNR" in dB, "SSIM" (both higher is nearer) and "feature distance" (lower is nearer).
+
+    The PSNR is a mean of decibels, each image's from its own error and at most 60. Raises ValueError as `psnr`.
+    """
+    found = {"PSNR": psnr(a, b, top), "SSIM": ssim(a, b, top), "feature distance": layer_distance(maps, a, b)}
+    return {name: float(values.mean()) for name, values in found.items()}

@@ -1,0 +1,40 @@
+"""What storing does to images: FID once on lossless images and once on the JPEG files that SCFlow's official script writes.
+
+That script saves each sample by torchvision's `save_image` under a name that ends in .jpg, which hands it to Pillow
+without an option: quality 75, colour at half the resolution (4:2:0), the standard tables.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+QUALITY = 75
+
+
+def jpeg_bytes(image: np.ndarray, quality: int = QUALITY) -> bytes:
+    """The JPEG file of one uint8 image (channels, height, width), 3 channels or 1, with levels 0..255."""
+    file = io.BytesIO()
+    # the two that Pillow would choose, said: another release may choose others
+    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(file, format="jpeg", quality=quality, subsampling="4:2:0")
+    return file.getvalue()
+
+
+def as_jpeg(images: np.ndarray, quality: int = QUALITY) -> np.ndarray:
+    """`images` (count, 3 or 1, height, width), uint8 with levels 0..255, as they come back from a JPEG file; the same shape.
+
+    A file is written and read in memory, an image at a time. One build of libjpeg gives the same pixels every time, another
+    may round a few of them by a level. Raises ValueError for images of another shape or type, and for a quality outside
+    1 to 95, beyond which Pillow's scale means something else.
+    """
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3):
+        raise ValueError(f"JPEG takes uint8 images (count, 3 or 1, height, width), not {images.dtype} of shape {images.shape}")
+    if not 1 <= quality <= 95:
+        raise ValueError(f"the quality of a JPEG file is 1 to 95, not {quality}")
+    found = np.empty_like(images)
+    for k, image in enumerate(images):
+        read = np.asarray(Image.open(io.BytesIO(jpeg_bytes(image, quality))))
+        found[k] = read.reshape(*image.shape[1:], image.shape[0]).transpose(2, 0, 1)
+    return found

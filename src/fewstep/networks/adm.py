@@ -1,0 +1,245 @@
+"""The ADM UNet as Latent Flow Matching publishes it, made a flow map: v_{s,t}(x) on latents, and on images.
+
+Layers and names of weights are the published ones (openai/guided-diffusion's UNetModel with learned resampling, in
+VinAIResearch/LFM), so a published checkpoint is copied name by name: see fewstep.networks.adm_checkpoint. Two things
+differ, both at the border:
+
+Time. The published network runs from data at time 0 to noise at time 1, unscaled, and predicts noise - data. Here noise
+stands at time 0 and velocities point from noise to data, so v_{s,s}(x) = -ADM(1 - s, x).
+
+The gap. A flow map has two times. What the gap t - s adds to the embedding of time vanishes at t = s by construction,
+whatever is trained, and everywhere until something is trained: its layers have no bias, its waves are taken relative to
+those of time zero, and its output layer starts at zero. The diagonal is the published network bit for bit, and training
+on the diagonal alone leaves the gap's weights without a gradient.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import log
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .dual import Dual, parts, value_of
+
+GROUPS = 32
+SLOWEST = 10_000  # radians of the fastest wave of time to those of the slowest
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """`layer` itself, its weights and bias set to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class Waves(nn.Module):
+    """cos and then sin of w time for `dim` / 2 frequencies w from 1 radian down to a ten-thousandth, evenly in the logarithm."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        half = dim // 2
+        self.register_buffer("frequencies", torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half), persistent=False)
+
+    def forward(self, time: Tensor) -> Tensor:
+        """(batch,) -> (batch, dim)."""
+        angle = time[:, None] * self.frequencies
+        return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+class Normalisation(nn.GroupNorm):
+    """Normalisation by sample and group, in the weights' own precision, where autocast would round."""
+
+    def __init__(self, channels: int):
+        super().__init__(GROUPS, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # torch.func's group norm takes contiguous inputs only
+        return super().forward(x.to(self.weight.dtype).contiguous()).to(x.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x, time), (batch, inner, h, w) -> (batch, outer, h, w): the time scales and shifts what is normalised inside."""
+
+    def __init__(self, inner: int, outer: int, embedding: int, dropout: float):
+        super().__init__()
+        self.in_layers = nn.Sequential(Normalisation(inner), nn.SiLU(), nn.Conv2d(inner, outer, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * outer))
+        last = zeroed(nn.Conv2d(outer, outer, 3, padding=1))
+        self.out_layers = nn.Sequential(Normalisation(outer), nn.SiLU(), nn.Dropout(dropout), last)
+        self.skip_connection = nn.Identity() if inner == outer else nn.Conv2d(inner, outer, 1)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        scale, shift = self.emb_layers(embedded)[:, :, None, None].chunk(2, dim=1)
+        normalise, *others = self.out_layers
+        h = normalise(self.in_layers(x)) * (1 + scale) + shift
+        for layer in others:
+            h = layer(h)
+        return self.skip_connection(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """x + attention of every place to every place, (batch, channels, h, w).
+
+    The channels of queries, keys and values lie head by head, the three of a head together: the older of the two orders
+    that the published code knows, and the one that its checkpoints have.
+    """
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = Normalisation(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        x = x.reshape(n, c, height * width)
+        q, k, v = self.qkv(self.norm(x)).reshape(n * self.heads, 3 * c // self.heads, height * width).chunk(3, dim=1)
+        # both sides take half of 1 / sqrt(channels of a head), as published; written out, since fused attention has no
+        # forward-mode derivative and there are few places here
+        scale = (c // self.heads) ** -0.25
+        weights = torch.softmax((q * scale).transpose(1, 2) @ (k * scale), dim=-1)
+        attended = (v @ weights.transpose(1, 2)).reshape(n, c, height * width)
+        return (x + self.proj_out(attended)).reshape(n, c, height, width)
+
+
+class Stage(nn.Sequential):
+    """Layers one after the other, of which the residual blocks are given the embedding of time."""
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x, embedded) if isinstance(layer, ResidualBlock) else layer(x)
+        return x
+
+
+def halved(channels: int) -> nn.Module:
+    """(batch, channels, h, w) -> (batch, channels, h / 2, w / 2) by a convolution."""
+    return nn.Sequential(OrderedDict(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1)))
+
+
+def doubled(channels: int) -> nn.Module:
+    """(batch, channels, h, w) -> (batch, channels, 2 h, 2 w): every value four times, then a convolution."""
+    return nn.Sequential(OrderedDict(repeat=nn.Upsample(scale_factor=2.0), conv=nn.Conv2d(channels, channels, 3, padding=1)))
+
+
+class ADM(nn.Module):
+    """v_{s,t}(x) for (batch, channels, height, width); see `build` for the settings. Its last layer starts at zero."""
+
+    def __init__(
+        self, shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int],
+        heads: int, head_channels: int | None, dropout: float,
+    ):  # fmt: skip
+        super().__init__()
+        self.dropout = dropout
+        embedding = 4 * width
+        self.waves = Waves(width)
+        self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.gap_embed = nn.Sequential(
+            nn.Linear(width, embedding, bias=False), nn.SiLU(), zeroed(nn.Linear(embedding, embedding, bias=False))
+        )
+
+        def attend(channels: int) -> AttentionBlock:
+            return AttentionBlock(channels, channels // head_channels if head_channels else heads)
+
+        def block(inner: int, outer: int, factor: int) -> list[nn.Module]:
+            """A residual block, and attention where the image is `factor` times smaller, if there."""
+            return [ResidualBlock(inner, outer, embedding, dropout), *([attend(outer)] if factor in attention else [])]
+
+        levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
+        channels = levels[0][1]
+        self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(shape[0], channels, 3, padding=1))])
+        kept = [channels]
+        for factor, outer in levels:
+            if factor > 1:
+                self.input_blocks.append(Stage(halved(channels)))
+                kept.append(channels)
+            for _ in range(blocks):
+                self.input_blocks.append(Stage(*block(channels, outer, factor)))
+                channels = outer
+                kept.append(channels)
+        self.middle_block = Stage(
+            ResidualBlock(channels, channels, embedding, dropout), attend(channels), ResidualBlock(channels, channels, embedding, dropout)
+        )
+        self.output_blocks = nn.ModuleList()
+        for factor, outer in reversed(levels):
+            for k in range(blocks + 1):
+                layers = block(channels + kept.pop(), outer, factor)
+                channels = outer
+                if factor > 1 and k == blocks:
+                    layers.append(doubled(channels))
+                self.output_blocks.append(Stage(*layers))
+        self.out = nn.Sequential(Normalisation(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, shape[0], 3, padding=1)))
+
+    def published(self, time: Tensor, x: Tensor, gap: Tensor | None = None) -> Tensor:
+        """ADM(time, x), the published network's estimate of noise - data: noise at time 1, data at time 0.
+
+        `gap` (batch,), if any, is the time from here to the end of the jump, in this library's direction.
+        """
+        embedded = self.time_embed(self.waves(time))
+        if gap is not None:
+            embedded = embedded + self.gap_embed(self.waves(gap) - self.waves(0 * gap))
+        kept, h = [], x
+        for stage in self.input_blocks:
+            h = stage(h, embedded)
+            kept.append(h)
+        h = self.middle_block(h, embedded)
+        for stage in self.output_blocks:
+            h = stage(torch.cat([h, kept.pop()], 1), embedded)
+        return self.out(h)
+
+    def _run(self, time: Tensor, x: Tensor, gap: Tensor) -> Tensor:
+        if not (self.dropout and self.training):
+            return -self.published(time, x, gap)
+        # what is dropped follows from the batch itself, as in fewstep.networks.unet
+        content = value_of(x).detach().float().contiguous().view(torch.int32)
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            torch.manual_seed(int(content.sum(dtype=torch.int64)))
+            return -self.published(time, x, gap)
+
+    def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
+        return self._run(1 - s, x, t - s)
+
+    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
+        return parts(self._run(Dual(1 - s, -ds), Dual(x, dx), Dual(t - s, dt - ds)))
+
+
+def build(
+    shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int],
+    heads: int, head_channels: int | None = None, dropout: float = 0.0,
+) -> ADM:  # fmt: skip
+    """The ADM UNet for images of `shape` (channels, height, width).
+
+    width          the channels that `multipliers` multiply, and the number of waves in time
+    multipliers    the channels of each level in units of `width`, from the finest to the coarsest; each halves the image
+    blocks         residual blocks a level on the way down; one more on the way up
+    attention      the levels that attend, by how many times smaller the image is there (8: 4 x 4 of 32 x 32); the
+                   middle always does
+    heads          the heads of every attention
+    head_channels  the channels of a head: counts the heads in place of `heads` where it is given
+    dropout        the dropped fraction in every residual block while training; equal batches drop equal units
+
+    The published network for CelebA-HQ latents was trained with 4 heads, which at its attending width of 512 have 128
+    channels each. The same weights fit any number of heads and compute another function, so nothing but this setting
+    tells: SCFlow's training script says 4 heads, and its released test script 32 channels (16 heads).
+
+    Raises ValueError when levels do not halve the image evenly, or widths, groups, levels and heads do not fit.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"an adm takes images of shape (channels, height, width), not {tuple(shape)}")
+    if width % GROUPS:
+        raise ValueError(f"the width of an adm must be divisible by its {GROUPS} groups, and {width} is not")
+    factors = [2**k for k in range(len(multipliers))]
+    if shape[1] % factors[-1] or shape[2] % factors[-1]:
+        raise ValueError(f"{len(factors)} levels halve the image {len(factors) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factors[-1]}")
+    if strangers := sorted(set(attention) - set(factors)):
+        raise ValueError(f"`attention` names a level {strangers[0]} times smaller than the image, and there are {factors}")
+    name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
+    for factor, multiplier in zip(factors, multipliers):
+        if (factor in attention or factor == factors[-1]) and multiplier * width % size:
+            raise ValueError(f"{multiplier * width} channels attend, and `{name}` {size} does not divide them")
+    return ADM(shape, width, multipliers, blocks, attention, heads, head_channels, dropout)

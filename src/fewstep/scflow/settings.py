@@ -1,0 +1,47 @@
+"""The settings of self-corrected flow distillation, as params.yaml says them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ..typed import Settings
+
+
+class Gated(Settings):
+    """A loss with its weight; it takes part from the optimisation step `warmup` on."""
+
+    weight: float = Field(ge=0)
+    warmup: int = Field(default=0, ge=0)
+
+
+class Adversary(Gated):
+    """The adversarial loss and its discriminator; see fewstep.networks.discriminator.
+
+    rate      the discriminator's step size, Adam's
+    r1        the weight gamma of the gradient penalty at real data
+    channels  the discriminator's width at each resolution, from the latents' own down to 4 x 4
+    """
+
+    rate: float = Field(gt=0)
+    r1: float = Field(ge=0)
+    channels: list[int] = Field(min_length=1)
+
+
+class SelfCorrection(Settings):
+    """The four losses (arXiv 2412.16906); one that is not named does not take part.
+
+    threshold      delta, the largest move along the teacher's flow
+    truncation     t_trunc: below it the consistency target is the data itself; 0 never truncates
+    smoothing      c of the pseudo-Huber distance
+    target         how much of the target's weights is kept at each step
+    """
+
+    threshold: float = Field(gt=0, le=1)
+    truncation: float = Field(ge=0, lt=1)
+    smoothing: float = Field(default=0.01, gt=0)
+    target: float = Field(default=0.9, ge=0, lt=1)
+    reflow: Gated | None = None
+    adversarial: Adversary | None = None
+    bidirectional: Gated | None = None
+
+

@@ -1,0 +1,37 @@
+"""What a notebook shows of self-corrected distillation before it trains: the losses that take part, and their settings."""
+
+from __future__ import annotations
+
+import inspect
+
+import pandas as pd
+
+from . import losses
+from .settings import SelfCorrection
+
+_FUNCTIONS = {
+    "consistency": losses.truncated_consistency, "adversarial": losses.adversarial, "reflow": losses.reflow,
+    "bidirectional": losses.bidirectional_consistency,
+}  # fmt: skip
+
+
+def part_of(told: SelfCorrection) -> list[str]:
+    """The names of the student's losses that take part."""
+    return [name for name in _FUNCTIONS if name == "consistency" or getattr(told, name)]
+
+
+def equations(told: SelfCorrection) -> str:
+    """The source of the losses that take part, as Markdown."""
+    shown = [_FUNCTIONS[name] for name in part_of(told)] + ([losses.discriminator] if told.adversarial else [])
+    source = "\n\n".join(inspect.getsource(function) for function in (losses.moves, *shown))
+    return f"`fewstep/scflow/losses.py`\n\n```python\n{source}```"
+
+
+def settings_table(told: SelfCorrection) -> pd.DataFrame:
+    """One row a loss: its weight and its settings."""
+    rows = {"consistency": {"weight": 1.0, "from step": 0, "settings": f"delta = {told.threshold:g}, t_trunc = {told.truncation:g}, target keeps {told.target:g}"}}
+    for name in part_of(told)[1:]:
+        own = getattr(told, name)
+        further = f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}, widths {own.channels}" if name == "adversarial" else ""
+        rows[name] = {"weight": own.weight, "from step": own.warmup, "settings": further}
+    return pd.DataFrame(rows).T.rename_axis("loss")

@@ -1,0 +1,52 @@
+"""The tables of SCFlow's experiment: one set of measured rows, several tables, and the pictures beside them."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import pandas as pd
+
+from . import evaluation_steps, sampling, tables
+from .study import Study
+
+# the table of distances between the images of one noise, which every method is in
+CONSISTENCY = "scflow-consistency"
+JPEG = evaluation_steps.JPEG
+# what stands in every table for one row of the consistency table
+AGREEMENT = "PSNR to N = 1"
+SHOWN_STEPS = (1, 2, 4, 8, 16)
+
+
+def _between_images() -> list[str]:
+    """The metrics that compare images of one noise."""
+    return [name for measure in evaluation_steps.AGAINST for name in evaluation_steps.names(measure).values()]
+
+
+def build(study: Study, measured: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Every table of the experiment by name, columns as tables.COLUMNS: those that its settings name, and the consistency table.
+
+    Raises as tables.build.
+    """
+    apart, found = measured.metric.isin(_between_images()), {}
+    for name, methods in study.experiment.tables.items():
+        rows = measured[measured.method.isin(methods) & (~apart | (measured.metric == AGREEMENT))]
+        found[name] = tables.build(rows, study.experiment, name, study.tier, study.name)
+    found[CONSISTENCY] = tables.build(measured[apart], study.experiment, CONSISTENCY, study.tier, study.name)
+    return found
+
+
+def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """`table` with the rows of `seconds`, parts of the same columns, below its own."""
+    own = str(table.table.iloc[0])
+    return pd.concat([table, *(part.assign(table=own) for part in seconds)], ignore_index=True)[list(tables.COLUMNS)]
+
+
+def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
+    """Images of the methods of the experiment's own table, by label and number of steps, from the same noises."""
+    names, steps = sampling.labels(study.experiment), study.experiment.sampling.steps
+    return {
+        names[method]: {f"N = {n}": sampling.points(study, method, n) for n in steps[method] if n in SHOWN_STEPS}
+        for method in study.experiment.tables[study.name]
+        if steps.get(method)
+    }

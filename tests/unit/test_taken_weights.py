@@ -1,0 +1,53 @@
+"""A method whose weights come from a file, such as a converted teacher: taken as they are, or refused in one sentence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fewstep import networks, training
+from fewstep.checkpoint import CheckpointError, save_checkpoint
+from fewstep.data.archives import ENVIRONMENT
+from fewstep.study import Study
+from fewstep.trained import load_flow_map
+from fewstep.workspace import SCRATCH, Workspace
+
+NAME = "fmm-checkerboard"
+
+
+@pytest.fixture
+def study(smoke, tmp_path, monkeypatch):
+    """The checkerboard's experiment, its `si` with the weights of teachers/si.safetensors, and everything below tmp_path."""
+    monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    experiment = smoke.experiment(NAME)
+    methods = experiment.methods | {"si": experiment.method("si").model_copy(update={"weights": "teachers/si.safetensors"})}
+    return Study(NAME, Workspace(tmp_path, "smoke"), experiment.model_copy(update={"methods": methods}), smoke.compute)
+
+
+def write(folder, network: dict, shape: tuple[int, ...] = (2,)):
+    torch.manual_seed(5)
+    flow_map = networks.build(network, shape)
+    weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
+    log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
+    save_checkpoint(folder / "teachers" / "si.safetensors", weights | log, {"network": network, "shape": list(shape), "fingerprint": "x", "steps": 0})
+    return flow_map
+
+
+def test_the_files_weights_are_the_methods_for_every_seed(study, tmp_path):
+    given = write(tmp_path, study.experiment.training.network.model_dump())
+    files = training.train(study, "si")
+    assert list(files) == study.experiment.training.seeds
+    for path in files.values():
+        assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_flow_map(path).state_dict().items())
+    # a student's fingerprint follows the file's
+    assert training.jobs(study, "lmd")
+
+
+def test_weights_of_another_network_or_none_are_refused(study, tmp_path):
+    with pytest.raises(CheckpointError, match=r"teachers/si\.safetensors is not there"):
+        training.train(study, "si")
+    write(tmp_path, study.experiment.training.network.model_dump() | {"width": 8})
+    with pytest.raises(CheckpointError, match="holds weights of another network, .*'width': 8.* convert the right file, or change params.yaml"):
+        training.train(study, "si")
+    assert not list((tmp_path / "scratch").rglob("*.safetensors"))
