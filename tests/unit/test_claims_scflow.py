@@ -43,7 +43,7 @@ def measured(over: str = "training seeds", wobble=0 * WOBBLE, changes=()) -> pd.
 
 
 def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
-    study = SimpleNamespace(name="scflow-celebahq", experiment=SimpleNamespace(training=SimpleNamespace(data="small faces")))
+    study = SimpleNamespace(name="scflow-celebahq", data_name="small faces")
     found = claims.ledger(claims_scflow.of(study, rows, {}), "laptop")
     return found.assign(claim=found.claim.str.removeprefix("celebahq-")).set_index("claim")
 

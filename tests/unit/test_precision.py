@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from fewstep import experiments, objectives, precision, run, training
 from fewstep.checkpoint import load_checkpoint
-from fewstep.experiments import Training, UNetSettings
 from fewstep.interpolants import Batch
+from fewstep.loops import terms
 from fewstep.networks.dual import Dual, parts
+from fewstep.recipes import Training, UNetSettings
 
 FMM = "fmm-checkerboard"
 UNET = UNetSettings(kind="unet", channels=[8, 16], layers=1, attention=[False, True], groups=4, time_scale=10.0)

@@ -263,7 +263,7 @@ def test_training_is_cut_after_its_first_step_so_that_it_goes_on(clone, monkeypa
     rehearsal.first_step("selfdistill-checkerboard", "lsd")
     ((job, mark),) = training.jobs(Study.open("paper", "selfdistill-checkerboard"), "lsd")
     tensors, info = load_checkpoint(job.state)
-    assert info == {"fingerprint": mark, "step": 1} and tensors["log"][0].all() and not tensors["log"][1].any()
+    assert info == {"fingerprint": mark, "step": 1, "columns": ["loss", "gradient_norm"]} and tensors["log"][0].all() and not tensors["log"][1].any()
     assert training._to_come(job) == [2]
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fewstep import devices, run, several, training
 from fewstep.checkpoint import load_checkpoint
-from fewstep.experiments import Compute, Term, TimesSettings, UNetSettings
+from fewstep.experiments import Compute
+from fewstep.recipes import Term, TimesSettings, UNetSettings
 from fewstep.several import Processes
 
 FMM = "fmm-checkerboard"
