@@ -19,6 +19,8 @@ from .reference import OnLevels
 AGAINST = {"one_step": "N = 1", "teacher_images": "the teacher"}
 DISTANCES = ("PSNR", "SSIM", "feature distance")
 JPEG = "FID as JPEG"
+# pairs that the distances are a mean over: a mean over images needs fewer of them than a distance between distributions
+PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def names(measure: str) -> dict[str, str]:
 
 def said(measure: str, metrics: Metrics) -> tuple[str, str]:
     """What is measured and what the images are compared with, for the evaluation protocol."""
-    how = f"mean over pairs of the same noise (PSNR at most {CAP:g} dB, SSIM of Wang et al. 2004, feature distance of unit-normalised maps)"
+    how = f"mean over {PAIRS} pairs of the same noise (PSNR at most {CAP:g} dB, SSIM of Wang et al. 2004, feature distance of unit-normalised maps)"
     teacher = metrics.reference
     with_what = "one step of the same method" if measure == "one_step" else f"{teacher.method} at {teacher.steps} Euler steps"
     return how, f"{with_what}, same noise and training seed"
@@ -64,7 +66,7 @@ def measure(pair: Pair, measures: list[str], extractor: Extractor, reference: np
         other = getattr(pair, name)
         if name in measures and other is not None:
             top = extractor.network.top if isinstance(extractor.network, OnLevels) else 255
-            values = distances(own, np.load(other), maps_of(extractor, device), top)
+            values = distances(own[:PAIRS], np.load(other)[:PAIRS], maps_of(extractor, device), top)
             found |= {title: values[distance] for distance, title in names(name).items()}
     if "fid_jpeg" in measures:
         stored = extract(as_jpeg(own), extractor, device=device).values.astype(np.float32).astype(np.float64)
