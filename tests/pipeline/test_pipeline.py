@@ -174,7 +174,7 @@ def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
     victim.run("python", "-m", "fewstep", "data")
     victim.run("python", "-m", "fewstep", "tier", "smoke")
     kills = 0
-    for seconds in (9, 14, 23):
+    for seconds in (5, 8, 12):
         process = subprocess.Popen(
             ["dvc", "repro", *targets], cwd=victim.path, env=victim.environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
