@@ -1,8 +1,9 @@
-"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish | rehearse | preflight | convert-lfm."""
+"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish | rehearse | preflight | convert-lfm | convert-instaflow | save | sample."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -64,8 +65,10 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
-    from .notebooks import run
+    from .notebooks import end_with, run
 
+    if "DVC_STAGE" in os.environ:
+        end_with(os.getppid())
     run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.method)
 
 
@@ -101,13 +104,32 @@ def _convert_lfm(root: Path, arguments: argparse.Namespace) -> None:
     adm_checkpoint.command(root, arguments)
 
 
+def _convert_instaflow(root: Path, arguments: argparse.Namespace) -> None:
+    from .networks import instaflow_checkpoint
+
+    instaflow_checkpoint.command(root, arguments)
+
+
+def _save(root: Path, arguments: argparse.Namespace) -> None:
+    from .release import commands
+
+    commands.save(root, arguments)
+
+
+def _sample(root: Path, arguments: argparse.Namespace) -> None:
+    from .release import commands
+
+    commands.sample(root, arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fewstep", description="Few-step generative models, from formula to table.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, action, help: str) -> argparse.ArgumentParser:
+    def add(name: str, action, help: str, anywhere: bool = False) -> argparse.ArgumentParser:
+        """`anywhere`: whether it runs outside a clone of the repository."""
         command = commands.add_parser(name, help=help, description=help)
-        command.set_defaults(action=action)
+        command.set_defaults(action=action, anywhere=anywhere)
         return command
 
     add("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
@@ -135,6 +157,21 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", type=Path, help="the published file, celeba_f8_adm's model_480.pth")
     convert.add_argument("target", type=Path, help="the flow map to write, a safetensors file")
     convert.add_argument("--head-channels", type=int, help="the channels of an attention head (default: 4 heads, 128 channels each, as trained)")
+    convert = add("convert-instaflow", _convert_instaflow, "turn the published text-to-image UNet of InstaFlow, or of SCFlow, into a flow map of this library")
+    convert.add_argument("source", type=Path, help="the published folder in diffusers' format, with config.json and the weights")
+    convert.add_argument("target", type=Path, help="the flow map to write, a safetensors file")
+    save = add("save", _save, "save a trained student as a pipeline of diffusers, with its model card")
+    save.add_argument("--experiment", required=True)
+    save.add_argument("--method", required=True)
+    save.add_argument("--tier", default="laptop", help="the tier that it was trained at (default: laptop)")
+    save.add_argument("--seed", type=int, default=0, help="the training seed (default: 0)")
+    save.add_argument("--to", type=Path, help="the folder to write (default: one of the tier's scratch folder)")
+    sample = add("sample", _sample, "draw a picture from a saved student", anywhere=True)
+    sample.add_argument("folder", type=Path, help="what `save` has written")
+    sample.add_argument("--steps", type=int, default=1, help="network calls for an image (default: 1)")
+    sample.add_argument("--count", type=int, default=16, help="how many images (default: 16)")
+    sample.add_argument("--seed", type=int, default=0, help="the sampling seed, as in the project's tables (default: 0)")
+    sample.add_argument("--to", type=Path, default=Path("picture.png"), help="the PNG to write (default: picture.png)")
     return parser
 
 
@@ -142,7 +179,7 @@ def main() -> int:
     """Run one command; what went wrong is one sentence on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
-        arguments.action(find_root(), arguments)
+        arguments.action(Path.cwd() if arguments.anywhere else find_root(), arguments)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"fewstep: {error}", file=sys.stderr)
         return 1

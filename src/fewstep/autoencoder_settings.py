@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from . import data
+from .text_settings import captioned
 from .typed import Settings
 
 # What the autoencoders of Stable Diffusion are used with (arXiv 2112.10752), and SCFlow with them.
@@ -62,12 +63,16 @@ Autoencoder = Annotated[TrainedAutoencoder | PretrainedAutoencoder, Field(discri
 class Latents(Settings):
     """An entry of a tier's `latents`: the data set of images that is encoded, and the autoencoder.
 
-    count  how many of the images are encoded, the first ones; without it, all of them
+    count     how many of the images are encoded, the first ones; without it, all of them
+    measured  how many images the reconstruction is measured on; without it, 256
+    clip      the entry of the tier's `clip` whose text tower reads the captions of the images, where they have some
     """
 
     data: str
     autoencoder: Autoencoder
     count: int | None = Field(default=None, ge=1)
+    measured: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+    clip: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,6 +87,8 @@ class Latents(Settings):
         images = [name for name in data.names() if name not in made and len(data.load(name).shape) == 3]
         if self.data not in images:
             raise ValueError(f"latents are made of a data set of images, and '{self.data}' is none; there are {', '.join(images)}")
+        if self.clip is not None and self.data not in captioned():
+            raise ValueError(f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it")
         if self.autoencoder.kind == "trained":
             channels, height, width = data.load(self.data).shape
             if self.autoencoder.latent_channels < channels:

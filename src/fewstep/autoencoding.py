@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from . import data, experiments, optimisers, rehearsed
 from .autoencoder_settings import Latents
@@ -25,6 +24,7 @@ from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_che
 from .data.archives import folder_of
 from .files import write_atomically
 from .fingerprint import fingerprint
+from .metrics.step_consistency import ssim
 from .networks import autoencoder
 from .networks.autoencoder import Autoencoder
 from .parallel import one_thread
@@ -73,7 +73,7 @@ class Maker:
 
     def fingerprint(self) -> str:
         """What a training depends on; a state on disk with another fingerprint is of another run."""
-        return fingerprint(self.settings.model_dump(exclude={"count"}), [__name__, f"{data.__name__}.{self.settings.data}"], NAMES)
+        return fingerprint(self.settings.model_dump(exclude={"count", "measured"}), [__name__, f"{data.__name__}.{self.settings.data}"], NAMES)
 
     @property
     def state(self) -> Path:
@@ -200,26 +200,6 @@ def images_of(maker: Maker, count: int) -> dict[str, Tensor]:
     return found if held_out is None else found | {"held-out images": held_out(count, DRAW_SEED)}
 
 
-def similarity(images: Tensor, others: Tensor, top: float) -> Tensor:
-    """The structural similarity of images of levels 0..`top`, (batch, channels, height, width): (batch,), 1 for equal ones.
-
-    As Wang et al. 2004 define it, with a Gaussian window of standard deviation 1.5, 11 wide or as wide as the image lets
-    it be, where it lies wholly inside; the mean over channels.
-    """
-    width = min(11, *(side - (side + 1) % 2 for side in images.shape[2:]))
-    bell = torch.exp(-((torch.arange(width, dtype=torch.float64) - width // 2) / 1.5).square() / 2)
-    window = (bell[:, None] * bell / bell.sum() ** 2)[None, None]
-
-    def blurred(values: Tensor) -> Tensor:
-        return F.conv2d(values.flatten(0, 1)[:, None], window).view(*values.shape[:2], -1)
-
-    x, y = images.double().cpu(), others.double().cpu()
-    mx, my = blurred(x), blurred(y)
-    xx, yy, xy = blurred(x * x) - mx * mx, blurred(y * y) - my * my, blurred(x * y) - mx * my
-    first, second = (0.01 * top) ** 2, (0.03 * top) ** 2
-    return ((2 * mx * my + first) * (2 * xy + second) / ((mx * mx + my * my + first) * (xx + yy + second))).mean((1, 2))
-
-
 def _figures(images: Tensor, again: Tensor, top: int) -> dict[str, float]:
     """How near images of levels 0..top, uint8, are to their reconstructions."""
     gap = images.double() - again.double()
@@ -227,7 +207,7 @@ def _figures(images: Tensor, again: Tensor, top: int) -> dict[str, float]:
     misfit = gap.square().mean((1, 2, 3)).clamp(min=0.25 / gap[0].numel())
     return {
         "PSNR": float((10 * (top**2 / misfit).log10()).mean()),
-        "SSIM": float(similarity(images, again, top).mean()),
+        "SSIM": float(ssim(images.numpy(), again.numpy(), top).mean()),
         "mean absolute error": float(gap.abs().mean()),
     }
 
@@ -236,7 +216,7 @@ def _measured(maker: Maker, network: Autoencoder) -> dict[str, Any]:
     """The scale of the latents, the mean and std of each of their channels, and figures of the reconstructions."""
     source, own, figures, moments = maker.source, maker.settings.autoencoder, {}, {}
     with one_thread():
-        for part, images in images_of(maker, MEASURED).items():
+        for part, images in images_of(maker, maker.settings.measured or MEASURED).items():
             moments[part] = network.encode_many(images.to(maker.device))
             again = network.decode_many(moments[part][0]).cpu()
             figures[part] = {"images": len(images)} | _figures(source.to_uint8(images), source.to_uint8(again), source.top)

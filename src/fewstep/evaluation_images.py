@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import evaluation_steps
+from . import evaluation_steps, evaluation_texts
 from .evaluation import check_calls
 from .evaluation_steps import AGAINST, Pair
+from .evaluation_texts import Told
 from .experiments import Compute, Experiment
 from .files import write_atomically
 from .metrics.features import Extractor, extract
@@ -31,6 +32,7 @@ from .study import Study
 NAMES = {"fid": "FID", "t_fid": "T-FID", "kid": "KID", "precision": "precision", "recall": "recall", "fid_jpeg": evaluation_steps.JPEG}
 # the measures that compare images of one noise have several metrics each, by their own names
 NAMES |= {name: name for measure in AGAINST for name in evaluation_steps.names(measure).values()}
+NAMES |= {name: name for own in evaluation_texts.MEASURES.values() for name in own}
 NEIGHBOURS = 3
 # KID takes all pairs of sets up to this size, which is the mean of the usual subsets without their scatter; larger sets
 # are measured in clean-fid's hundred subsets of a thousand, as their pairs are too many
@@ -57,15 +59,22 @@ def kid_subsets(samples: int, against: int) -> int | None:
     return None if max(samples, against) <= ALL_PAIRS else SUBSETS
 
 
-def protocols(settings: Experiment, reference: Reference) -> dict[str, ImageProtocol]:
-    """The frozen evaluation protocol of every metric of an experiment, by its key in NAMES."""
+def protocols(settings: Experiment, reference: Reference, told: Told | None = None) -> dict[str, ImageProtocol]:
+    """The frozen evaluation protocol of every metric of an experiment, by its key in NAMES; `told` is what images with prompts are held against."""
     subsets = kid_subsets(settings.sampling.count, len(reference.values))
     said = {
         "fid": "FID", "t_fid": "FID against the teacher's samples", "kid": "KID, unbiased, over all pairs of samples" if subsets is None else f"KID, {subsets} subsets of {SUBSET_SIZE}",
         "precision": f"improved precision, {NEIGHBOURS} neighbours", "recall": f"improved recall, {NEIGHBOURS} neighbours", "fid_jpeg": "FID",
     }  # fmt: skip
-    found = {}
+    found, texts = {}, evaluation_texts.protocols(told, settings.sampling.count) if told else {}
     for measure in settings.metrics.measures:
+        for key in evaluation_texts.MEASURES.get(measure, ()):
+            what, extractor, against = texts[key]
+            found[key] = ImageProtocol(
+                what, extractor, against, settings.sampling.count, "uint8", "none", "none", "average over training, at its end", tuple(settings.sampling.seeds)
+            )
+        if measure in evaluation_texts.MEASURES:
+            continue
         split, checksum, stored = reference.split, f"sha256 {reference.checksum}", "uint8"
         if measure == "t_fid":
             teacher = settings.metrics.reference
@@ -90,7 +99,9 @@ def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> 
         np.save(file, found.values.astype(np.float32))
 
 
-def _measure(settings: Experiment, cell: Cell, reference: np.ndarray, seed: int, extractor: Extractor, device: str) -> dict[str, float]:
+def _measure(
+    settings: Experiment, cell: Cell, reference: np.ndarray, seed: int, extractor: Extractor, device: str, told: Told | None = None
+) -> dict[str, float]:
     own = np.load(cell.samples).astype(np.float64)
     found: dict[str, float] = {}
     for measure in settings.metrics.measures:
@@ -106,24 +117,28 @@ def _measure(settings: Experiment, cell: Cell, reference: np.ndarray, seed: int,
             found |= {"precision": both.precision, "recall": both.recall}
     named = {NAMES[measure]: found[measure] for measure in settings.metrics.measures if measure in found}
     further = [measure for measure in settings.metrics.measures if measure in (*AGAINST, "fid_jpeg")]
-    return named | (evaluation_steps.measure(cell.images, further, extractor, reference, device) if further else {})
+    named |= evaluation_steps.measure(cell.images, further, extractor, reference, device) if further else {}
+    texts = [measure for measure in settings.metrics.measures if measure in evaluation_texts.MEASURES]
+    return named | (evaluation_texts.measure(np.load(cell.images.own), texts, told, device) if texts else {})
 
 
 def _cells(settings: Experiment, index: pd.DataFrame, folder: Path, files: list[Path]) -> list[Cell]:
     teacher, seeds = settings.metrics.reference, settings.sampling.seeds
     place = {(r.method, r.steps, r.train_seed, r.sample_seed): file for r, file in zip(index.itertuples(), files)}
     drawn = {(r.method, r.steps, r.train_seed, r.sample_seed): folder / r.file for r in index.itertuples()}
+    # one step is one network call: the steps of an adaptive solver are digits of its tolerance, and Heun's take two
+    single = {(r.method, r.train_seed, r.sample_seed): folder / r.file for r in index.itertuples() if r.nfe == 1}
     cells = []
     for k, r in enumerate(index.itertuples()):
         other = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)]
         taught = place[teacher.method, teacher.steps, r.train_seed, other] if teacher else None
-        one_step = drawn.get((r.method, 1, r.train_seed, r.sample_seed)) if r.steps != 1 else None
+        one_step = single.get((r.method, r.train_seed, r.sample_seed)) if r.nfe != 1 else None
         same = drawn[teacher.method, teacher.steps, r.train_seed, r.sample_seed] if teacher else None
         cells.append(Cell(k, files[k], taught, Pair(folder / r.file, one_step, same if same != folder / r.file else None)))
     return cells
 
 
-def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference: Reference, scratch: Path, compute: Compute) -> pd.DataFrame:
+def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference: Reference, scratch: Path, compute: Compute, told: Told | None = None) -> pd.DataFrame:
     """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol.
 
     `index` and `folder` come from `sample_all`; features are kept in `scratch` while they are needed. Raises
@@ -133,13 +148,13 @@ def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference:
     check_calls(index)
     # an adaptive solver's calls differ from seed to seed: a row of the table stands at their mean
     index = index.assign(nfe=index.groupby(["method", "steps"]).nfe.transform("mean").round().astype(int))
-    said, names = {NAMES[key]: protocol for key, protocol in protocols(settings, reference).items()}, labels(settings)
+    said, names = {NAMES[key]: protocol for key, protocol in protocols(settings, reference, told).items()}, labels(settings)
     files = [scratch / Path(r.file).with_suffix(".features").name for r in index.itertuples()]
     with Progress(2 * len(index), "features and metrics") as bar:
         jobs = [(folder / r.file, file, reference.extractor, compute.device) for r, file in zip(index.itertuples(), files)]
         run_all(_extract, jobs, compute.workers, bar.update)
         cells = _cells(settings, index, folder, files)
-        todo = [(settings, cell, reference.values, int(index.sample_seed[cell.row]), reference.extractor, compute.device) for cell in cells]
+        todo = [(settings, cell, reference.values, int(index.sample_seed[cell.row]), reference.extractor, compute.device, told) for cell in cells]
         measured = run_all(_measure, todo, compute.workers, lambda done: bar.update(len(index) + done))
     rows = []
     for cell, values in zip(cells, measured):
@@ -160,13 +175,18 @@ def measure(study: Study, notebook: str) -> pd.DataFrame:
     folder = study.workspace.read(f"samples/{study.name}")
     reference = load(bench(study))
     scratch = study.workspace.write(f"scratch-features/{study.name}/x").parent
-    rows = evaluate(study.experiment, pd.read_csv(folder / "index.csv"), folder, reference, scratch, study.compute)
+    rows = evaluate(study.experiment, pd.read_csv(folder / "index.csv"), folder, reference, scratch, study.compute, told_of(study))
     for path in scratch.glob("*.features"):
         path.unlink()
     traced = gather(study.workspace.root, notebook, study.experiment.model_dump(), study.compute.device)
     rows = rows.assign(**traced.columns())
     write_atomically(study.workspace.write(f"metrics/{study.name}.csv"), rows.to_csv(index=False).encode())
     return rows
+
+
+def told_of(study: Study) -> Told | None:
+    """What the images of a study are held against besides images, if they were told prompts."""
+    return Told.of(study, bench(study)) if study.experiment.sampling.prompts else None
 
 
 def self_checks(study: Study, reference: Reference) -> pd.DataFrame:

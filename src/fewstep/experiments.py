@@ -16,6 +16,7 @@ from . import data, precision
 from .autoencoder_settings import Latents
 from .measuring import Features, Metrics, Sampling, Speed
 from .recipes import UNSAID, Method, Training
+from .text_settings import Clip
 from .typed import Settings, SettingsError
 
 TIERS = ("smoke", "laptop", "paper")
@@ -36,7 +37,8 @@ class Compute(Settings):
 class Experiment(Settings):
     """One table: its training, its methods, its sampling and its metrics, and what is timed, if anything.
 
-    tables  where one experiment fills several: the methods of each, further solvers among them, by the table's name
+    tables   where one experiment fills several: the methods of each, further solvers among them, by the table's name
+    trained  the experiment whose trained methods this one samples and measures, in the place of training its own
     """
 
     training: Training
@@ -45,6 +47,7 @@ class Experiment(Settings):
     metrics: Metrics
     speed: Speed | None = None
     tables: dict[str, list[str]] | None = UNSAID
+    trained: str | None = UNSAID
 
     @property
     def self_corrected(self) -> bool:
@@ -92,12 +95,13 @@ class Experiment(Settings):
 
 
 class Tier(Settings):
-    """One tier of params.yaml: the machine, what images are measured in, the latents they are modelled in, and the experiments by name."""
+    """One tier of params.yaml: the machine, what images are measured in, the latents they are modelled in, what reads texts, and the experiments by name."""
 
     compute: Compute
     tour: Experiment
     features: dict[str, Features] = {}
     latents: dict[str, Latents] = {}
+    clip: dict[str, Clip] = {}
     experiments: dict[str, Experiment]
 
     @model_validator(mode="after")
@@ -108,12 +112,29 @@ class Tier(Settings):
         return self
 
     @model_validator(mode="after")
+    def _read(self) -> "Tier":
+        for name, latents in self.latents.items():
+            if latents.clip is not None and latents.clip not in self.clip:
+                raise ValueError(f"the latents '{name}' name the clip '{latents.clip}'; there are {', '.join(self.clip) or 'none'}")
+        for name, experiment in self.experiments.items():
+            shared = experiment.trained
+            if shared is not None and (shared not in self.experiments or self.experiments[shared].trained is not None):
+                raise ValueError(f"the experiment '{name}' measures what '{shared}' has trained, which is no experiment that trains")
+            if shared is not None and not experiment.methods.keys() <= self.experiments[shared].methods.keys():
+                raise ValueError(f"the experiment '{name}' names a method that '{shared}' does not train")
+        return self
+
+    @model_validator(mode="after")
     def _measured(self) -> "Tier":
         for name, experiment in self.experiments.items():
             wanted, latents = experiment.metrics.features, experiment.training.latents
             if latents is not None and latents not in self.latents:
                 raise ValueError(f"the experiment '{name}' models the latents '{latents}'; there are {', '.join(self.latents) or 'none'}")
             modelled = self.latents[latents].data if latents else experiment.training.data
+            told = latents is not None and self.latents[latents].clip is not None
+            kinds = {network.kind for network in [experiment.training.network, *(m.network for m in experiment.methods.values() if m.network)]}
+            if told != (kinds == {"text_unet"}) or told != (experiment.sampling.prompts is not None):
+                raise ValueError(f"the experiment '{name}': latents with texts (`clip`), networks of kind text_unet and `sampling.prompts` go together: give all or none")
             if wanted is None:
                 continue
             if wanted not in self.features:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from . import captions
 from .autoencoding import NAMES, Maker, load
 from .data import latents as made
 from .data.images import to_signed
@@ -35,6 +36,7 @@ def _mark(maker: Maker, pixels: np.ndarray, checksum: str) -> str:
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
     modules = [f"{__package__}.networks.autoencoder", __name__]
     settings = [maker.settings.data, maker.source.images.flip, pixels.shape, spot, checksum, maker.device, BLOCK]
+    settings += [captions.mark(maker)] if maker.settings.clip else []
     return fingerprint(settings, modules, [*NAMES, f"{__package__}.autoencoding"])
 
 
@@ -105,7 +107,8 @@ def encode_all(maker: Maker) -> dict[str, Any]:
     mean and standard deviation, not scaled, all images and then all mirror images in the same order (only the first
     half where the data set does not draw mirror images); described.json; and a copy of the autoencoder's folder.
     Keys of the result: data, count (images), mirrored, shape (of an image), top, latents (their shape), scale, channels (mean,
-    std and drawn of each), checksum (of moments.npy), autoencoder (checksum of its weights), fingerprint. Raises
+    std and drawn of each), checksum (of moments.npy), autoencoder (checksum of its weights), fingerprint, and captions where a
+    CLIP reads them (see `captions.read_all`). Raises
     FileNotFoundError where there is no autoencoder yet, and FloatingPointError for moments that are not finite.
     """
     found = autoencoder.read_described(maker.folder)
@@ -122,10 +125,11 @@ def encode_all(maker: Maker) -> dict[str, Any]:
     each = _channels(moments)
     if not np.isfinite([each["mean"], each["std"]]).all():
         raise FloatingPointError(f"the autoencoder of {maker.name} makes latents that are not finite of some image: train it anew at a lower rate")
+    texts = captions.read_all(maker, len(pixels), target.parent) if maker.settings.clip else {}
     described = {
         "data": maker.data_name, "count": len(pixels), "mirrored": images.flip, "shape": list(pixels.shape[1:]), "top": maker.source.top,
         "latents": found["latents"], "scale": found["scale"], "channels": each, "checksum": autoencoder.checksum(partial),
-        "autoencoder": found["checksum"], "fingerprint": mark,
+        "autoencoder": found["checksum"], "fingerprint": mark, **texts,
     }  # fmt: skip
     # an older description must not stand beside these moments, not even if this is killed here
     (target.parent / made.DESCRIBED).unlink(missing_ok=True)

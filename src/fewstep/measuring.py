@@ -7,25 +7,28 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from . import data
-from .solvers import further
+from .solvers import further, own
 from .typed import Settings
 
 POINTS = ("kl", "w2_target", "w2_teacher", "map_teacher")
-IMAGES = ("fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images")
+IMAGES = ("fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip", "attributes")
 
 
 class Sampling(Settings):
     """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
 
     solvers  further solvers of a method's velocity: steps of "heun" or "stochastic-<beta>" (SCFlow's, see
-             fewstep.samplers), or digits of tolerance of "adaptive" (2 for 0.01), by method; each is a row of its own
+             fewstep.samplers), of "guided-<scale>" (Euler under classifier-free guidance), or digits of tolerance of
+             "adaptive" (2 for 0.01), by method; each is a row of its own
+    prompts  which of the data set's sets of prompts the samples are told, in its order; `count` of them
     """
 
     count: int = Field(ge=1)
     seeds: list[int] = Field(min_length=1)
     steps: dict[str, list[int]]
-    samplers: dict[str, Literal["jumps", "euler", "heun"]]
+    samplers: dict[str, Annotated[str, AfterValidator(own)]]
     solvers: dict[str, dict[Annotated[str, AfterValidator(further)], list[int]]] = {}
+    prompts: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Reference(Settings):
@@ -41,6 +44,8 @@ class Features(Settings):
     data       the data set
     extractor  "classifier": a small one, trained here for `steps` from `seed`; "inception": clean-fid's network
     reference  how many images of the data are drawn to measure against; without it, every image once
+    probe      where the images have captions: the steps for which a probe is trained that reads back what they show
+    unseen     whether these are images that are held out of training, such as the pictures behind zero-shot prompts
     """
 
     data: str
@@ -48,6 +53,8 @@ class Features(Settings):
     steps: int = Field(default=800, ge=1)
     seed: int = 0
     reference: int | None = Field(default=None, ge=2)
+    probe: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+    unseen: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _known(self) -> "Features":
@@ -66,7 +73,7 @@ class Metrics(Settings):
     reference   what stands for the teacher, for the measures that need one
     """
 
-    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images"]] = Field(min_length=1)
+    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip", "attributes"]] = Field(min_length=1)
     bins: int | None = Field(default=None, ge=1)
     w2_samples: int = Field(default=2, ge=2)
     features: str | None = None

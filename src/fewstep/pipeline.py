@@ -91,11 +91,29 @@ def _made(settings: Experiment) -> list[str]:
     return [f"{ARTIFACTS}/latents/{settings.training.latents}"] if settings.training.latents else []
 
 
+def _reader(tier: Tier, settings: Experiment) -> list[str]:
+    """The folder of the CLIP that reads prompts, where there are any."""
+    latents = tier.latents.get(settings.training.latents)
+    return [f"{ARTIFACTS}/clip/{latents.clip}"] if latents and latents.clip else []
+
+
+def _trained(name: str, settings: Experiment) -> list[str]:
+    """The folders of the trained methods that an experiment samples."""
+    return [f"{ARTIFACTS}/{settings.trained or name}/{method}" for method in settings.methods]
+
+
+def _figures(settings: Experiment) -> str:
+    """The notebook of an experiment's tables."""
+    if settings.sampling.prompts:
+        return "5-figures-prompts" if settings.trained else "5-figures-text"
+    return "5-figures-scflow" if settings.self_corrected else "5-figures-images"
+
+
 def _images(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
     metrics, features = f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/features/{settings.metrics.features}"
-    trained = [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]
+    trained = _trained(name, settings)
     files, modules = data.files(settings.training.data), _named(settings, [])
-    after, figures = [*after, *_made(settings)], "5-figures-scflow" if settings.self_corrected else "5-figures-images"
+    after, figures = [*after, *_made(settings)], _figures(settings)
     found = [
         Stage(f"{name}-metrics", "4-metrics-images", name, None, _settings(settings), modules, files, [features, *after], [metrics]),
         Stage(
@@ -111,11 +129,11 @@ def _images(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
     return found
 
 
-def _experiment(name: str, settings: Experiment) -> list[Stage]:
+def _experiment(name: str, settings: Experiment, reader: list[str]) -> list[Stage]:
     """A training for each method, then sampling, then metrics; with images, the figures too."""
     stages, seeds = [], settings.training.seeds
     files, made = data.files(settings.training.data), _made(settings)
-    for method, own in settings.methods.items():
+    for method, own in settings.methods.items() if not settings.trained else ():
         after = made + ([f"{ARTIFACTS}/{name}/{own.teacher}"] if own.teacher else [])
         out = f"{ARTIFACTS}/{Path(weights_file(name, method, seeds[0])).parent}"
         stages.append(
@@ -124,10 +142,10 @@ def _experiment(name: str, settings: Experiment) -> list[Stage]:
                 _settings(settings.training, own), _named(settings, [own]), files, after, [out],
             )
         )  # fmt: skip
-    trained, samples = [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods], f"{ARTIFACTS}/samples/{name}"
+    trained, samples = _trained(name, settings), f"{ARTIFACTS}/samples/{name}"
     drawn = _settings(settings.training, settings.sampling)
-    stages.append(Stage(f"{name}-sample", "3-sample", name, None, drawn, _named(settings, []), files, [*made, *trained], [samples]))
-    return stages + (_images if settings.metrics.of_images else _points)(name, settings, [samples])
+    stages.append(Stage(f"{name}-sample", "3-sample", name, None, drawn, _named(settings, []), files, [*made, *reader, *trained], [samples]))
+    return stages + (_images if settings.metrics.of_images else _points)(name, settings, [samples, *reader])
 
 
 def plan(tier: Tier) -> list[Stage]:
@@ -137,13 +155,17 @@ def plan(tier: Tier) -> list[Stage]:
     for name, own in tier.features.items():
         modules, files = [f"{data.__name__}.{own.data}"], data.files(own.data)
         stages.append(Stage(f"features-{name}", "0-features", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/features/{name}"]))
+    for name, own in tier.clip.items():
+        modules, files = ([f"{data.__name__}.{own.data}"], data.files(own.data)) if own.data else ([], [])
+        stages.append(Stage(f"clip-{name}", "0-clip", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/clip/{name}"]))
     for name, own in tier.latents.items():
         modules, files, maker = [f"{data.__name__}.{own.data}"], data.files(own.data), f"{ARTIFACTS}/autoencoders/{name}"
         stages.append(Stage(f"autoencoder-{name}", "0-autoencoder", name, None, _settings(own), modules, files, [], [maker]))
-        stages.append(Stage(f"latents-{name}", "0-latents", name, None, _settings(own), modules, files, [maker], [f"{ARTIFACTS}/latents/{name}"]))
+        after = [maker, *([f"{ARTIFACTS}/clip/{own.clip}"] if own.clip else [])]
+        stages.append(Stage(f"latents-{name}", "0-latents", name, None, _settings(own), modules, files, after, [f"{ARTIFACTS}/latents/{name}"]))
     points: list[str] = []
     for name, settings in tier.experiments.items():
-        stages += _experiment(name, settings)
+        stages += _experiment(name, settings, _reader(tier, settings))
         if not settings.metrics.of_images:
             points += [f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/samples/{name}"]
             points += [f"{ARTIFACTS}/{name}/{method}" for method in settings.methods]

@@ -52,7 +52,20 @@ class ADMSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
-Network = Annotated[MLPSettings | UNetSettings | ADMSettings, Field(discriminator="kind")]
+class TextUNetSettings(Settings):
+    """A two-time UNet that is told a text; see fewstep.networks.text_unet. `width` is that of the text's tokens."""
+
+    kind: Literal["text_unet"]
+    channels: list[int] = Field(min_length=1)
+    layers: int = Field(ge=1)
+    attention: list[bool]
+    heads: int = Field(ge=1)
+    groups: int = Field(ge=1)
+    time_scale: float = Field(gt=1)
+    width: int = Field(ge=1)
+
+
+Network = Annotated[MLPSettings | UNetSettings | ADMSettings | TextUNetSettings, Field(discriminator="kind")]
 
 
 class Optimiser(Settings):
@@ -115,6 +128,8 @@ class Method(Settings):
     weights          a file of trained weights that takes the place of training: below paper/data or $FEWSTEP_DATA, such as
                      lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes
     network, optimiser  in place of those that the methods share
+    guidance         the scale of classifier-free guidance on the teacher, where data come with texts
+    dropped          the share of texts that the empty one takes the place of, which a teacher must learn to be guided
     stopped          what self-distillation reads under its stop-gradient: the "student", or the "average" of its weights
     """
 
@@ -127,6 +142,8 @@ class Method(Settings):
     start: Literal["scratch", "teacher"] = "scratch"
     stopped: Literal["student", "average"] = "student"
     weights: str | None = UNSAID
+    guidance: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    dropped: float | None = Field(default=None, ge=0, lt=1, exclude_if=lambda value: value is None)
     network: Network | None = None
     optimiser: Optimiser | None = None
 
@@ -148,6 +165,8 @@ class Method(Settings):
             raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
         if self.teacher and self.network:
             raise ValueError("a distilled method keeps the teacher's network: remove `network`")
+        if self.guidance is not None and (self.teacher is None or self.teacher_as != "velocity"):
+            raise ValueError("`guidance` is the scale of a teacher's velocity: name one under `teacher`, and leave `teacher_as` at velocity")
         if self.teacher is None and self.start == "teacher":
             raise ValueError("`start: teacher` needs a `teacher`")
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from . import data, experiments, rehearsed
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .data.archives import folder_of
+from .data.images import to_signed
 from .files import write_atomically
 from .measuring import Features
+from .metrics.attributes import judge
 from .metrics.features import INCEPTION, Extractor, channel_means, extract, inception
 from .networks.classifier import Classifier, accuracy, train_classifier
 from .parallel import one_thread
@@ -30,6 +33,8 @@ from .typed import SettingsError
 from .workspace import Workspace
 
 DRAW_SEED = 2_000_003
+# the probe's file, the pictures that it is trained on and those that it is judged on
+PROBE, PROBE_PICTURES, PROBE_UNSEEN = "probe.safetensors", 12_000, 1000
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,9 @@ def _images(settings: Features) -> tuple[np.ndarray, str]:
     name = f"a rehearsal's stand-in for {settings.data}" if rehearsed.here(folder_of(settings.data)) else settings.data
     if settings.reference is None:
         return np.asarray(source.images.pixels), f"all {len(source.images.pixels)} training images of {name}"
+    if settings.unseen:
+        held_out = import_module(f"{data.__name__}.{settings.data}").held_out(settings.reference, DRAW_SEED)
+        return source.to_uint8(held_out).numpy(), f"{settings.reference} images of {name} that are held out of training"
     drawn = source.sample(settings.reference, torch.Generator().manual_seed(DRAW_SEED))
     return source.to_uint8(drawn).numpy(), f"{settings.reference} images drawn from {name}, as in training"
 
@@ -112,6 +120,8 @@ def prepare(bench: Bench) -> dict:
             network, right = _classifier(settings, bar)
         shape = list(data.load(settings.data).shape)
         save_checkpoint(folder / "classifier.safetensors", network.state_dict(), {"shape": shape, "classes": network.out.out_features})
+    if settings.probe:
+        _probe(bench, folder)
     images, split = _images(settings)
     extractor = _extractor(bench, network)
     with one_thread():
@@ -123,6 +133,40 @@ def prepare(bench: Bench) -> dict:
     }  # fmt: skip
     write_atomically(folder / "described.json", (json.dumps(described, indent=1) + "\n").encode())
     return described
+
+
+def _probe(bench: Bench, folder: Path) -> None:
+    """Train the probe, on pictures of everything that there can be, and store it with its accuracy on others."""
+    from .networks import probe  # here, and not above: it belongs to one data set
+
+    module, steps = import_module(f"{data.__name__}.{bench.settings.data}"), bench.settings.probe
+    shown, unseen = module.any_pairs(PROBE_PICTURES, 0), module.any_pairs(PROBE_UNSEEN, 1)
+    with Progress(steps, f"training the probe of {bench.settings.data}") as bar, one_thread():
+        network = probe.train_probe(to_signed(torch.from_numpy(shown.pixels)).numpy(), shown.scenes, steps, bench.settings.seed, tick=bar.update)
+        right, said = judge(unseen.captions, probe.read(network, to_signed(torch.from_numpy(unseen.pixels))))
+    save_checkpoint(folder / PROBE, network.state_dict(), {"data": bench.settings.data, "accuracy": float(right.sum() / said.sum()), "pictures": PROBE_UNSEEN})
+
+
+def probe_file(bench: Bench) -> Path | None:
+    """Where the probe of a bench lies, if it has one; raises FileNotFoundError, naming the cure, before it is trained."""
+    return bench.workspace.read(f"features/{bench.name}/{PROBE}") if bench.settings.probe else None
+
+
+@cache
+def load_probe(path: Path) -> nn.Module:
+    """The probe stored in `path`; raises CheckpointError for damage."""
+    from .networks.probe import Probe
+
+    network = Probe()
+    load_weights(network, load_checkpoint(path)[0], path)
+    return network.requires_grad_(False).eval()
+
+
+def probe_name(path: Path) -> str:
+    """A name that identifies the probe in `path`, for the evaluation protocol."""
+    tensors, info = load_checkpoint(path)
+    weights = b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
+    return f"probe of {info['data']} (sha256 {hashlib.sha256(weights).hexdigest()[:8]}), {100 * info['accuracy']:.1f} % right on {info['pictures']} other pictures"
 
 
 def for_people(described: dict) -> pd.DataFrame:

@@ -42,6 +42,8 @@ MOST_WORKERS = 4
 # points: several chunks, and enough for a histogram's divergence to be positive; images: as few as have the neighbours
 # that precision asks for
 FEW_POINTS, FEW_PAIRS, FEW_IMAGES = 8 * POINTS, 100, NEIGHBOURS + 1
+# of 256 x 256 pixels, each a minute of a CPU through the published autoencoder
+FEW_LATENTS = 4
 # the methods whose every number of steps the claims about self-distillation name
 CLAIMED = ("lsd", *RIVALS)
 # the numbers of steps that the claims about SCFlow name
@@ -132,7 +134,7 @@ def settings(paper: Mapping[str, Any], device: str, devices: int) -> dict:
     `devices` is the number of GPUs, or of a CPU's cores. Changed are: the device, with `processes` no more than the GPUs
     (on a CPU, 1) or `workers` those that the cores can keep busy; of each training the batch and the seeds, and on a CPU
     the settings that only a GPU takes; the steps of each method; of sampling the count, seeds and, of images, the steps;
-    w2_samples, the reference's steps, what is timed, and how many images are drawn to measure against. All else is as
+    w2_samples, the reference's steps, what is timed, and how many images are drawn to measure against, encoded and decoded. All else is as
     it was. `paper` is left alone.
     """
     small = json.loads(json.dumps(paper))
@@ -151,6 +153,8 @@ def settings(paper: Mapping[str, Any], device: str, devices: int) -> dict:
     for features in small.get("features", {}).values():
         if features.get("reference"):
             features["reference"] = tiny_archives.COUNT
+    for latents in small.get("latents", {}).values():
+        latents |= {"count": FEW_LATENTS, "measured": FEW_IMAGES}
     return small
 
 
@@ -201,7 +205,7 @@ def lay_out(root: Path, device: str, devices: int) -> Path:
         raise RehearsalError(f"{tree} holds something that is no rehearsal's: move it away or delete it")
     rehearsed.mark(tree)
     shutil.rmtree(tree / "notebooks", ignore_errors=True)
-    shutil.copytree(root / "notebooks", tree / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(root / "notebooks", tree / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"))
     small = settings(experiments.read(root / "params.yaml")[TIER], device, devices)
     write_atomically(tree / "params.yaml", yaml.safe_dump({"tier": TIER, TIER: small}, sort_keys=False, width=140).encode())
     # a root has a dvc.yaml; DVC, which looks for these files in all folders, must find no stage in this one

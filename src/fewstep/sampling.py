@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import data, samplers, trained
+from . import data, prompting, samplers, trained
 from .checkpoint import CheckpointError
+from .conditions import Conditions, given
 from .experiments import Compute, Experiment
 from .flow_map import FlowMap
 from .noises import slerp
@@ -79,22 +80,27 @@ def labels(settings: Experiment) -> dict[str, str]:
     return own | solvers
 
 
-def sample(flow_map: FlowMap, sampler: str, x0: torch.Tensor, steps: int, sample_seed: int = 0) -> samplers.Samples:
+def sample(
+    flow_map: FlowMap, sampler: str, x0: torch.Tensor, steps: int, sample_seed: int = 0, told: Conditions | None = None, empty: Conditions | None = None
+) -> samplers.Samples:
     """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
 
     An adaptive solver takes as many calls as each chunk needs; their mean is rounded. A stochastic one draws its further
-    noise from a generator that `sample_seed` decides.
+    noise from a generator that `sample_seed` decides. `told` are the texts of the samples, and `empty` the empty one.
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = POINTS if x0.ndim == 2 else IMAGES_ON_CUDA if x0.is_cuda else IMAGES
-    parts = [move(flow_map, some, steps) for some in x0.split(chunk)]
+    texts = [told and told.part(start, start + chunk) for start in range(0, len(x0), chunk)]
+    parts = [move(given(flow_map, text, empty), some, steps) for some, text in zip(x0.split(chunk), texts)]
     calls = sum(p.nfe * len(p.points) for p in parts) / len(x0)
     return samplers.Samples(torch.cat([p.points for p in parts]), round(calls))
 
 
-def _draw(settings: Experiment, draw: Draw, weights: Path | None, folder: Path, device: str, made: Path | None) -> dict:
+def _draw(settings: Experiment, draw: Draw, weights: Path | None, folder: Path, device: str, made: Path | None, told: Path | None = None) -> dict:
     flow_map, source = load_flow_map(weights, device) if weights else CheckerboardMap().to(device), data.load(settings.training.data, made)
-    drawn = sample(flow_map, draw.sampler, noise(settings, draw.sample_seed, made).to(device), draw.steps, draw.sample_seed)
+    texts = prompting.conditions(told).to(device) if told else None
+    empty = source.empty.to(device) if told else None
+    drawn = sample(flow_map, draw.sampler, noise(settings, draw.sample_seed, made).to(device), draw.steps, draw.sample_seed, texts, empty)
     points = drawn.points.cpu()
     if not points.isfinite().all():
         raise CheckpointError(f"{weights} gives samples that are not finite: its training diverged; lower optimiser.rate")
@@ -106,16 +112,16 @@ def _draw(settings: Experiment, draw: Draw, weights: Path | None, folder: Path, 
 
 
 def sample_all(
-    settings: Experiment, weights: dict[tuple[str, int], Path], folder: Path, compute: Compute, made: Path | None = None
+    settings: Experiment, weights: dict[tuple[str, int], Path], folder: Path, compute: Compute, made: Path | None = None, told: Path | None = None
 ) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
-    `weights` gives the file of each (method, training seed), and `made` the folder of data that a stage made. Columns: method, trained, sampler, steps,
+    `weights` gives the file of each (method, training seed), `made` the folder of data that a stage made, and `told` that of the prompts, if any. Columns: method, trained, sampler, steps,
     train_seed, sample_seed, nfe (counted), count, file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draws = plan(settings)
-    jobs = [(settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device, made) for d in draws]
+    jobs = [(settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device, made, told) for d in draws]
     with Progress(len(jobs), "sampling") as bar:
         rows = run_all(_draw, jobs, compute.workers, bar.update)
     index = pd.DataFrame(rows)
@@ -127,11 +133,13 @@ def draw(study: Study) -> pd.DataFrame:
     """Draw all samples of a study into its `samples` folder; returns the index, one row an array."""
     settings = study.experiment
     weights = {
-        (method, seed): study.workspace.read(weights_file(study.name, method, seed))
+        (method, seed): study.workspace.read(weights_file(study.trained, method, seed))
         for method in settings.methods
         for seed in settings.training.seeds
     }
-    return sample_all(settings, weights, study.workspace.write(f"samples/{study.name}"), study.compute, study.made)
+    folder = study.workspace.write(f"samples/{study.name}")
+    told = prompting.prepare(study, folder) if settings.sampling.prompts else None
+    return sample_all(settings, weights, folder, study.compute, study.made, told)
 
 
 def points(study: Study, method: str, steps: int) -> np.ndarray:

@@ -23,19 +23,17 @@ def _between_images() -> list[str]:
     return [name for measure in evaluation_steps.AGAINST for name in evaluation_steps.names(measure).values()]
 
 
-def build(study: Study, measured: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Every table of the experiment by name, columns as tables.COLUMNS: those that its settings name, and the consistency table.
+def build(study: Study, measured: pd.DataFrame, consistency: str = CONSISTENCY) -> dict[str, pd.DataFrame]:
+    """Every table of the experiment by name, columns as tables.COLUMNS: those that its settings name, and the table `consistency`.
 
     Raises as tables.build.
     """
-    # the steps of an adaptive solver are digits of its tolerance: it has no image of one step to compare with
-    steps = evaluation_steps.names("one_step").values()
-    measured = measured[~(measured.method.str.endswith("-adaptive") & measured.metric.isin(steps))]
     apart, found = measured.metric.isin(_between_images()), {}
     for name, methods in study.experiment.tables.items():
         rows = measured[measured.method.isin(methods) & (~apart | (measured.metric == AGREEMENT))]
         found[name] = tables.build(rows, study.experiment, name, study.tier, study.name)
-    found[CONSISTENCY] = tables.build(measured[apart], study.experiment, CONSISTENCY, study.tier, study.name)
+    if apart.any():
+        found[consistency] = tables.build(measured[apart], study.experiment, consistency, study.tier, study.name)
     return found
 
 

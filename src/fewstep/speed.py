@@ -12,6 +12,7 @@ import torch
 
 from . import evaluation, tables, trained
 from .claims import calls_to_match, values_of
+from .conditions import given, is_told
 from .parallel import one_thread
 from .provenance import gather
 from .sampling import labels
@@ -49,7 +50,8 @@ def calls(study: Study) -> pd.DataFrame:
     with one_thread():
         for batch in settings.speed.batches:
             x, zero, one = torch.randn(batch, *source.shape, device=device), torch.zeros(batch, device=device), torch.ones(batch, device=device)
-            kinds = {"velocity": lambda: flow_map.velocity(zero, x), "jump": lambda: flow_map.jump(zero, one, x)}
+            timed = given(flow_map, source.empty.times(batch).to(device)) if is_told(source) else flow_map
+            kinds = {"velocity": lambda: timed.velocity(zero, x), "jump": lambda: timed.jump(zero, one, x)}
             if study.made:
                 kinds[DECODING] = lambda: source.decode(x)
             for kind, call in kinds.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import data, experiments
+from .autoencoder_settings import Latents
 from .data import DataSource
 from .experiments import Compute, Experiment
 from .workspace import Workspace
@@ -17,12 +18,13 @@ TOUR = "tour"
 
 @dataclass(frozen=True)
 class Study:
-    """What a notebook opens first: which experiment, where its files are, and on what machine it runs."""
+    """What a notebook opens first: which experiment, where its files are, on what machine it runs, and the latents that it models, if any."""
 
     name: str
     workspace: Workspace
     experiment: Experiment
     compute: Compute
+    latents: Latents | None = None
 
     @property
     def tier(self) -> str:
@@ -33,6 +35,11 @@ class Study:
         """The folder of the data that are modelled, where a stage of the pipeline makes them; FileNotFoundError before it has run."""
         latents = self.experiment.training.latents
         return self.workspace.read(f"latents/{latents}") if latents else None
+
+    @property
+    def trained(self) -> str:
+        """The experiment that has trained the methods: this one, unless it measures what another has."""
+        return self.experiment.trained or self.name
 
     @property
     def source(self) -> DataSource:
@@ -50,4 +57,4 @@ class Study:
         workspace = Workspace.here(tier)
         settings = experiments.load(workspace.params, tier)
         experiment = settings.tour if name == TOUR else settings.experiment(name)
-        return cls(name, workspace, experiment, settings.compute)
+        return cls(name, workspace, experiment, settings.compute, settings.latents.get(experiment.training.latents))

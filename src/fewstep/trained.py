@@ -35,13 +35,13 @@ def load_log(path: Path) -> dict[str, np.ndarray]:
 
 def of(study: Study, method: str) -> FlowMap:
     """The flow map of a method's first training seed."""
-    return load_flow_map(study.workspace.read(weights_file(study.name, method, study.experiment.training.seeds[0])))
+    return load_flow_map(study.workspace.read(weights_file(study.trained, method, study.experiment.training.seeds[0])))
 
 
 def logs(study: Study) -> dict[str, list[dict[str, np.ndarray]]]:
     """The training logs of every method, by label, one for each seed."""
     seeds = study.experiment.training.seeds
     return {
-        method.label: [load_log(study.workspace.read(weights_file(study.name, name, seed))) for seed in seeds]
+        method.label: [load_log(study.workspace.read(weights_file(study.trained, name, seed))) for seed in seeds]
         for name, method in study.experiment.methods.items()
     }

@@ -194,16 +194,6 @@ def test_the_loss_of_a_perfect_reconstruction_is_the_divergence_alone(monkeypatc
 # Figures
 
 
-def test_similarity_is_one_for_equal_images_and_follows_its_formula():
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 24, 20)).astype(np.uint8))
-    assert torch.allclose(autoencoding.similarity(images, images, 255), torch.ones(4, dtype=torch.float64))
-    flat, flatter = torch.full((1, 1, 12, 12), 100.0), torch.full((1, 1, 12, 12), 50.0)
-    first = (0.01 * 255) ** 2
-    assert autoencoding.similarity(flat, flatter, 255).item() == pytest.approx((2 * 100 * 50 + first) / (100**2 + 50**2 + first))
-    noisy = (images + 40 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 255)
-    assert 0 < autoencoding.similarity(images, noisy, 255).mean() < 0.95
-
-
 def test_peak_signal_to_noise_is_in_decibels():
     images = torch.full((2, 1, 12, 12), 100, dtype=torch.uint8)
     found = autoencoding._figures(images, images + 10, 255)

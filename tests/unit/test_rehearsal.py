@@ -64,7 +64,7 @@ def archive_folder(tiny, tmp_path, monkeypatch) -> Path:
 def clone(root, tmp_path) -> Path:
     """What a rehearsal needs of a repository, and nothing else."""
     here = tmp_path / "clone"
-    shutil.copytree(root / "notebooks", here / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(root / "notebooks", here / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"))
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(root / name, here / name)
     return here
@@ -86,7 +86,8 @@ def test_only_amounts_are_made_small(paper, device):
     small = rehearsal.settings(paper, device, 1)
     assert paper == before, "the argument is left alone"
     was, now = leaves(paper), leaves(small)
-    assert was.keys() == now.keys()
+    # how many images are encoded and measured is said where tier paper leaves it open
+    assert was.keys() <= now.keys() and all(re.fullmatch(r"\.latents\.\w+\.(count|measured)", path) for path in now.keys() - was.keys())
     changed = {path for path in was if was[path] != now[path]}
     assert all(re.search(rf"\.({'|'.join(SMALL)})$", path) for path in changed), changed
     assert now[".compute.device"] == device

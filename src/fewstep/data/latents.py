@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..conditions import Conditions
 from .images import HOLD_BYTES
 
 if TYPE_CHECKING:
     from ..networks.autoencoder import Autoencoder
 
 MOMENTS, DESCRIBED, AUTOENCODER = "moments.npy", "described.json", "autoencoder"
+# where the images have captions: what a CLIP's text tower makes of each, and, in the last row, of the empty one
+TEXTS, MASKS = "texts.npy", "masks.npy"
 CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
 # the standard deviation that scaled latents may have, and how many images it is looked at on
 DEVIATION, LOOKED_AT = (0.5, 2.0), 256
@@ -38,6 +41,7 @@ class LatentSource:
     factor      what unscaled latents are multiplied by
     top         the highest level of the images
     scale       of the matching noise
+    told        whether every latent comes with a text
     """
 
     folder: Path
@@ -46,6 +50,7 @@ class LatentSource:
     factor: float
     top: int
     scale: float = 1.0
+    told: bool = False
 
     def __reduce__(self) -> tuple:
         # neither the moments nor the decoder travel to another process: it opens its own
@@ -55,6 +60,20 @@ class LatentSource:
     def moments(self) -> np.ndarray:
         """Mean and standard deviation, unscaled, of every image and then of every mirror image: (images and mirror images, 2 channels, height, width)."""
         return np.load(self.folder / MOMENTS, mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def _texts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hidden states (images + 1, tokens, width) and masks (images + 1, tokens) of the captions; the last is the empty one."""
+        hidden, masks = (np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in (TEXTS, MASKS))
+        return hidden, masks
+
+    def _conditions(self, rows: np.ndarray, device: torch.device) -> Conditions:
+        return Conditions(*(torch.from_numpy(np.array(values[rows])).to(device) for values in self._texts))
+
+    @cached_property
+    def empty(self) -> Conditions:
+        """The empty text, a batch of one, on the CPU."""
+        return self._conditions(np.array([-1]), torch.device("cpu"))
 
     @cached_property
     def _copies(self) -> dict[torch.device, Tensor]:
@@ -76,6 +95,15 @@ class LatentSource:
 
         Nothing but `generator` decides what is drawn: equal states give equal bits on one kind of device.
         """
+        return self._drawn(count, generator)[0]
+
+    def sample_told(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
+        """As `sample`, with the texts of what is drawn."""
+        points, which = self._drawn(count, generator)
+        return points, self._conditions(which.cpu().numpy(), generator.device)
+
+    def _drawn(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`count` latents, and their rows."""
         device = generator.device
         which = torch.randint(len(self.moments), (count,), generator=generator, device=device)
         eps = torch.randn(count, *self.shape, generator=generator, device=device)
@@ -84,7 +112,7 @@ class LatentSource:
         else:
             drawn = torch.from_numpy(np.asarray(self.moments[which.cpu().numpy()])).to(device)
         mean, std = drawn.chunk(2, dim=1)
-        return self.factor * (mean + std * eps)
+        return self.factor * (mean + std * eps), which
 
     def decoder(self, device: torch.device | str = "cpu") -> Autoencoder:
         """The autoencoder on `device`, loaded at the first call; raises as `autoencoder.load`."""
@@ -124,6 +152,20 @@ def _described(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as JSON: {CURE}") from None
 
 
+def _check_texts(source: LatentSource, count: int, said: dict[str, Any]) -> None:
+    """Raise FileNotFoundError or ValueError, naming the file, unless there is a text for every image and one for none."""
+    for name, shape in ((TEXTS, (count + 1, said["tokens"], said["width"])), (MASKS, (count + 1, said["tokens"]))):
+        path = source.folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there: {CURE}")
+        try:
+            found = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}") from None
+        if found != shape:
+            raise ValueError(f"{path} is of shape {found} instead of {shape}: {CURE}")
+
+
 def opened(folder: Path) -> LatentSource:
     """The latents that a stage has made in `folder`.
 
@@ -132,7 +174,7 @@ def opened(folder: Path) -> LatentSource:
     """
     described = _described(folder / DESCRIBED)
     channels, height, width = described["latents"]
-    source = LatentSource(folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"])
+    source = LatentSource(folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"], told="captions" in described)
     path, shape = folder / MOMENTS, (described["count"] * (1 + described["mirrored"]), 2 * channels, height, width)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: {CURE}")
@@ -142,6 +184,8 @@ def opened(folder: Path) -> LatentSource:
         raise ValueError(f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}") from None
     if moments.shape != shape or moments.dtype != np.float32:
         raise ValueError(f"{path} holds {moments.dtype} of shape {moments.shape} instead of float32 {shape}: {CURE}")
+    if source.told:
+        _check_texts(source, described["count"], described["captions"])
     beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]
     if beside != described["autoencoder"]:
         raise ValueError(

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from .. import optimisers, precision
+from ..conditions import Conditions, draw_told, given, guided, is_told
 from ..flow_map import FlowMap
 from ..networks.discriminator import discriminator
+from ..networks.text_discriminator import TextDiscriminator
 from ..scflow import losses
 from ..scflow.border import Reversed, between
 from ..scflow.settings import Gated, SelfCorrection
@@ -34,17 +36,25 @@ PARTS = ("consistency", "reflow", "adversarial", "bidirectional", "discriminator
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the moves (batch,)."""
+    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the moves (batch,).
+
+    texts  those of the data, if they come with some
+    noised  the time (batch,) and the noise (batch, ...) that a discriminator of noised latents sees data and predictions at
+    """
 
     z0: Tensor
     z1: Tensor
     t: Tensor
     u_down: Tensor
     u_up: Tensor
+    texts: Conditions | None = None
+    noised: tuple[Tensor, Tensor] | None = None
 
     def part(self, start: int, stop: int) -> "Draw":
         """The samples start..stop-1."""
-        return Draw(*(value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up)))
+        own = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
+        noised = self.noised and tuple(value[start:stop] for value in self.noised)
+        return Draw(*own, self.texts and self.texts.part(start, stop), noised)
 
 
 def start(job: Job, teacher: FlowMap) -> State:
@@ -57,8 +67,10 @@ def start(job: Job, teacher: FlowMap) -> State:
     if told.adversarial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(job.seed)
-            others[CRITIC] = discriminator(job.source.shape, told.adversarial.channels).to(job.device)
-        learning[CRITIC] = optimisers.build("adam", others[CRITIC].parameters(), told.adversarial.rate)
+            own = told.adversarial
+            critic = discriminator(job.source.shape, own.channels) if own.head is None else TextDiscriminator(teacher.network, own.head)
+            others[CRITIC] = critic.to(job.device)
+        learning[CRITIC] = torch.optim.Adam(others[CRITIC].parameters(), lr=own.rate, betas=(own.momentum, 0.99), fused=True)
     optimiser = optimisers.build(job.optimiser.kind, student.parameters(), job.optimiser.rate)
     generator = torch.Generator(job.device).manual_seed(job.seed)
     columns = (LOSS, NORM, *PARTS)
@@ -72,21 +84,36 @@ class Loop:
     def __init__(self, job: Job, state: State, teacher: FlowMap, processes: Processes):
         self.job, self.state, self.processes, self.source = job, state, processes, job.source
         self.told: SelfCorrection = job.method.self_correction
+        self.with_texts = is_told(self.source)
         self.first, self.stop = processes.share(0, job.training.batch)
         if job.training.batch < processes.count:
             raise ValueError(f"{processes.count} processes cannot share a batch of {job.training.batch}: lower compute.processes")
-        self.teacher, self.student, self.target = (Reversed(flow) for flow in (teacher, state.student, state.others[TARGET]))
+        self.flows = (teacher, state.student, state.others[TARGET])
+        self.teacher, self.student, self.target = map(Reversed, self.flows)
         self.weights = list(state.student.parameters())
         self.averages = list(state.average.parameters())
         self.targets = list(state.others[TARGET].parameters())
 
     def _draw(self) -> Draw:
         generator, count = self.state.generator, self.job.training.batch
-        z0 = self.source.sample(count, generator)
+        z0, texts = draw_told(self.source, count, self.job.method.dropped or 0.0, generator) if self.with_texts else (self.source.sample(count, generator), None)
         z1 = torch.randn(z0.shape, generator=generator, device=generator.device) * self.source.scale
         t, u_down, u_up = torch.rand(3, count, generator=generator, device=generator.device)
+        noised = None
+        if isinstance(self.state.others.get(CRITIC), TextDiscriminator):
+            noised = torch.rand(count, generator=generator, device=generator.device), torch.randn(z0.shape, generator=generator, device=generator.device)
         z0, z1 = (precision.laid_out(z, self.job.training) for z in (z0, z1))
-        return Draw(z0, z1, t, u_down, u_up).part(self.first, self.stop)
+        return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
+
+    def _told(self, texts: Conditions) -> None:
+        """Let teacher, under its guidance, student and target read the texts of this step."""
+        teacher, *others = (given(flow, texts, self.source.empty) for flow in self.flows)
+        self.teacher, self.student, self.target = map(Reversed, (guided(teacher, self.job.method.guidance), *others))
+
+    def _critic(self, draw: Draw) -> losses.Critic:
+        """The discriminator, as the losses call it; one of noised latents sees data and predictions at the step's times, noise and texts."""
+        critic = self.state.others[CRITIC]
+        return critic if draw.noised is None else critic.at(*draw.noised, draw.texts)
 
     def _takes_part(self, loss: Gated | None) -> bool:
         return loss is not None and self.state.step >= loss.warmup
@@ -112,10 +139,10 @@ class Loop:
             terms["reflow"] = losses.reflow(self.student, one_step, z1, t)
         return terms, one_step if from_noise else None
 
-    def _judge(self, z0: Tensor, one_step: Tensor) -> Tensor:
+    def _judge(self, draw: Draw, one_step: Tensor) -> Tensor:
         """One step of the discriminator; returns its loss before it, (batch,)."""
         critic, optimiser = self.state.others[CRITIC].requires_grad_(True), self.state.optimisers[CRITIC]
-        loss = losses.discriminator(critic, z0, one_step, self.told.adversarial.r1)
+        loss = losses.discriminator(self._critic(draw), draw.z0, one_step, self.told.adversarial.r1)
         optimiser.zero_grad(set_to_none=True)
         (loss.sum() / self.job.training.batch).backward()
         self.processes.sum(loss.detach().mean(), list(critic.parameters()))
@@ -140,12 +167,14 @@ class Loop:
     def step(self) -> None:
         """One optimisation step of the discriminator, where there is one, and of the student."""
         state, told, draw = self.state, self.told, self._draw()
+        if draw.texts is not None:
+            self._told(draw.texts)
         with precision.evaluating(self.job.training, self.job.device):
             terms, one_step = self._terms(draw)
         judged = None
         if self._takes_part(told.adversarial):
-            judged = self._judge(draw.z0, one_step.float())
-            terms["adversarial"] = losses.adversarial(state.others[CRITIC], one_step.float())
+            judged = self._judge(draw, one_step.float())
+            terms["adversarial"] = losses.adversarial(self._critic(draw), one_step.float())
         weights = {"consistency": 1.0} | {name: getattr(told, name).weight for name in terms if name != "consistency"}
         total = sum(weights[name] * value.sum() for name, value in terms.items()) / self.job.training.batch
         loss, norm = self._student_step(total)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 import torch
+from torch import Tensor
 
 from .. import objectives, optimisers, precision
+from ..conditions import Conditions, draw_told, given, guided, is_told
 from ..data import DataSource
 from ..flow_map import EulerMap, FlowMap
 from ..interpolants import INTERPOLANTS, Batch
@@ -27,11 +29,12 @@ STAGE = "stage"
 
 
 def draw_batch(
-    training: Training, source: DataSource, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator
+    training: Training, source: DataSource, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator,
+    drawn: Tensor | None = None,
 ) -> Batch:
-    """One batch: noise, data of `source`, and for each term its share of the time pairs."""
+    """One batch: noise, data of `source` (or `drawn`, which came with texts), and for each term its share of the time pairs."""
     interpolant, device, count = INTERPOLANTS[training.interpolant], generator.device, sum(sizes)
-    x1 = source.sample(count, generator)
+    x1 = source.sample(count, generator) if drawn is None else drawn
     x0 = torch.randn(x1.shape, generator=generator, device=device) * source.scale
     uniform = torch.rand(4, count, generator=generator, device=device)
     z = torch.randn(x1.shape, generator=generator, device=device) if interpolant.noisy else None
@@ -71,6 +74,7 @@ class Loop:
         self.doublings = max(times.doublings for times in self.times)
         self.stage_bound = -1
         self.residuals: list = []
+        self.told = is_told(self.source)
 
     def bind(self, progress: float) -> None:
         """Bind the objectives to their teacher, which a staged run replaces by the student as it goes."""
@@ -91,18 +95,27 @@ class Loop:
         steps = self.job.method.steps
         return next(k for k in range(steps + 1) if min(int(k / steps * (self.doublings + 1)), self.doublings) == stage)
 
+    def _told(self, k: int, conditions: Conditions) -> tuple[objectives.Residual, FlowMap]:
+        """The objective of term `k` and the student, both at the texts of one batch: the teacher, under its guidance, reads the same ones."""
+        method, empty, term = self.job.method, self.source.empty, self.terms[k]
+        teacher = self.teacher and guided(given(self.teacher, conditions, empty), method.guidance)
+        stopped = given(self.state.average, conditions) if method.stopped == "average" else None
+        return objectives.bind(term.objective, term.options, teacher, stopped), given(self.state.student, conditions)
+
     def step(self) -> None:
         """One optimisation step."""
         job, state, settings = self.job, self.state, self.job.optimiser
         progress = state.step / job.method.steps
         self.bind(progress)
-        batch = draw_batch(job.training, self.source, self.times, self.sizes, progress, state.generator)
+        drawn, conditions = draw_told(self.source, sum(self.sizes), job.method.dropped or 0.0, state.generator) if self.told else (None, None)
+        batch = draw_batch(job.training, self.source, self.times, self.sizes, progress, state.generator, drawn)
         loss, start = 0.0, 0
         with precision.evaluating(job.training, job.device):
-            for term, residual, size in zip(self.terms, self.residuals, self.sizes):
+            for k, (term, size) in enumerate(zip(self.terms, self.sizes)):
                 first, stop = self.processes.share(start, size)
                 if first < stop:
-                    loss = loss + term.weight * residual(state.student, batch.part(first, stop)).sum()
+                    residual, student = self._told(k, conditions.part(first, stop)) if conditions is not None else (self.residuals[k], state.student)
+                    loss = loss + term.weight * residual(student, batch.part(first, stop)).sum()
                 start += size
         loss = loss / start
         state.optimiser.zero_grad(set_to_none=True)

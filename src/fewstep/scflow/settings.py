@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..typed import Settings
 
@@ -18,13 +18,24 @@ class Adversary(Gated):
     """The adversarial loss and its discriminator; see fewstep.networks.discriminator.
 
     rate      the discriminator's step size, Adam's
+    momentum  Adam's first beta for the discriminator; 0, as StyleGAN2 has it, keeps a fast one from overshooting
     r1        the weight gamma of the gradient penalty at real data
-    channels  the discriminator's width at each resolution, from the latents' own down to 4 x 4
+    channels  the discriminator's width at each resolution, from the latents' own down to 4 x 4, or
+    head      the width of the head of a discriminator made of the teacher's encoder, which reads texts and noised latents;
+              see fewstep.networks.text_discriminator
     """
 
     rate: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     r1: float = Field(ge=0)
-    channels: list[int] = Field(min_length=1)
+    channels: list[int] | None = Field(default=None, min_length=1, exclude_if=lambda value: value is None)
+    head: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+
+    @model_validator(mode="after")
+    def _one(self) -> "Adversary":
+        if (self.channels is None) == (self.head is None):
+            raise ValueError("give the discriminator either `channels` or, where data come with texts, `head`")
+        return self
 
 
 class SelfCorrection(Settings):

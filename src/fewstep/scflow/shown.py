@@ -32,6 +32,6 @@ def settings_table(told: SelfCorrection) -> pd.DataFrame:
     rows = {"consistency": {"weight": 1.0, "from step": 0, "settings": f"delta = {told.threshold:g}, t_trunc = {told.truncation:g}, target keeps {told.target:g}"}}
     for name in part_of(told)[1:]:
         own = getattr(told, name)
-        further = f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}, widths {own.channels}" if name == "adversarial" else ""
+        further = f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}, momentum {own.momentum:g}, {f'widths {own.channels}' if own.channels else f'a head {own.head} wide'}" if name == "adversarial" else ""
         rows[name] = {"weight": own.weight, "from step": own.warmup, "settings": further}
     return pd.DataFrame(rows).T.rename_axis("loss")

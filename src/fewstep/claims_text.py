@@ -1,0 +1,85 @@
+"""The claims that the text-to-image tables test: what the paper says of SCFlow and InstaFlow, on the data set that it was really run on.
+
+The paper gives a distilled rectified flow as what collapses beyond one step, and SCFlow as what does not, sampled without
+guidance (arXiv 2412.16906). The bars are this repository's, for the paper names none, and so are the claims about attributes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .claims import Claim, values_of
+from .evaluation_texts import ATTRIBUTES, CLIP_SCORE
+from .study import Study
+
+PAPER_SCFLOW = "arXiv 2412.16906"
+FID, AGREEMENT = "FID", "PSNR to N = 1"
+# This repository's readings of "no worse", "good enough to teach" and "as good as its teacher"
+HOLDS, TEACHES, KEEPS = 1.1, 0.85, 0.9
+# and of "needs no guidance": what guidance may still add to the share of attributes that are right
+GAINS = 0.01
+NAMES = {"si": "the guided teacher", "rectified": "2-rectified flow", "instaflow": "InstaFlow", "scflow": "SCFlow"}
+
+
+def text_claims(rows: pd.DataFrame, table: str, data: str, guided: str, teacher_calls: int) -> list[Claim]:
+    """What is said of a text-to-image student, on the measured rows of its table.
+
+    `guided` is the row of SCFlow under guidance, and `teacher_calls` the network calls at which the teacher is judged. Raises
+    KeyError when a method was not measured at the calls that a claim needs, and ValueError when numbers that are compared
+    have different seeds or protocols.
+    """
+    short = table.rpartition("-")[2]
+
+    def claim(name: str, statement: str, said: str, values: np.ndarray, over: str, threshold: float = 0.0) -> Claim:
+        return Claim(f"{short}-{name}", PAPER_SCFLOW, f"{statement} ({data})", said, tuple(values), table, threshold, over)
+
+    def change(name: str, statement: str, method: str, metric: str, sign: int) -> Claim:
+        """A method's metric grows (`sign` 1) or falls (-1) from one call to four."""
+        (one, four), over = values_of(rows, [(method, 1), (method, 4)], metric)
+        larger, smaller = (4, 1) if sign > 0 else (1, 4)
+        said = f"{metric}({NAMES[method]}, N={larger}) - {metric}({NAMES[method]}, N={smaller})"
+        return claim(name, statement, said, sign * (four - one), over)
+
+    (one, four), over_holds = values_of(rows, [("scflow", 1), ("scflow", 4)], FID)
+    (teacher,), over_teacher = values_of(rows, [("si", teacher_calls)], ATTRIBUTES)
+    (student, taught), over_student = values_of(rows, [("scflow", 1), ("si", teacher_calls)], ATTRIBUTES)
+    (plain, told), over_guided = values_of(rows, [("scflow", 1), (guided, 2)], ATTRIBUTES)
+    (fid_student, fid_rival), over_rival = values_of(rows, [("scflow", 1), ("instaflow", 1)], FID)
+    (score_student, score_rival), over_score = values_of(rows, [("scflow", 4), ("instaflow", 4)], CLIP_SCORE)
+    (agrees, apart), over_agrees = values_of(rows, [("scflow", 4), ("instaflow", 4)], AGREEMENT)
+    own = "; the bar is this repository's"
+    return [
+        change("instaflow-fid-rises", "a rectified flow distilled to one step gets worse beyond it", "instaflow", FID, 1),
+        change("instaflow-attributes-fall", "a rectified flow distilled to one step shows less of the caption beyond it", "instaflow", ATTRIBUTES, -1),
+        claim(
+            "scflow-holds", f"SCFlow gets no worse beyond one step{own}, FID within a factor {HOLDS}",
+            f"log({HOLDS}) - log(FID(SCFlow, N=4) / FID(SCFlow, N=1))", np.log(HOLDS) - np.log(four / one), over_holds,
+        ),
+        claim("scflow-beats-instaflow-at-1", "SCFlow beats InstaFlow at one step", "FID(InstaFlow, N=1) - FID(SCFlow, N=1)", fid_rival - fid_student, over_rival),
+        claim(
+            "scflow-beats-instaflow-clip-at-4", "SCFlow fits its captions better than InstaFlow at four steps",
+            f"{CLIP_SCORE}(SCFlow, N=4) - {CLIP_SCORE}(InstaFlow, N=4)", score_student - score_rival, over_score,
+        ),
+        claim(
+            "scflow-agrees-more-than-instaflow", "SCFlow's images agree across steps better than InstaFlow's",
+            "PSNR(N=4 to N=1, SCFlow) - PSNR(N=4 to N=1, InstaFlow)", agrees - apart, over_agrees,
+        ),
+        claim(
+            "no-guidance-at-sampling", f"the student needs no guidance at sampling: it adds less than {GAINS:g} to the attributes that are right{own}",
+            f"{GAINS:g} - ({ATTRIBUTES}(SCFlow guided, N=1) - {ATTRIBUTES}(SCFlow, N=1))", GAINS - (told - plain), over_guided,
+        ),
+        claim("teacher-shows-captions", f"the teacher shows {TEACHES:.0%} of what captions say{own}", f"{ATTRIBUTES}(teacher)", teacher, over_teacher, TEACHES),
+        claim(
+            "student-keeps-captions", f"SCFlow at one step shows {KEEPS:.0%} of what its teacher shows{own}",
+            f"{ATTRIBUTES}(SCFlow, N=1) - {KEEPS:g} {ATTRIBUTES}(teacher)", student - KEEPS * taught, over_student,
+        ),
+    ]  # fmt: skip
+
+
+def of(study: Study, rows: pd.DataFrame) -> list[Claim]:
+    """The claims that a study's table tests, from its measured `rows`. Raises as above."""
+    settings = study.experiment
+    guided = next(f"scflow-{solver}" for solver in settings.sampling.solvers.get("scflow", {}) if solver.startswith("guided-"))
+    calls = int(rows[(rows.method == "si") & (rows.metric == ATTRIBUTES)].nfe.max())
+    return text_claims(rows, study.name, study.data_name, guided, calls)

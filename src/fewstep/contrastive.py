@@ -1,0 +1,302 @@
+"""The stage of text-to-image experiments that makes the CLIP: trained here or found, and how well it brings pictures and captions together.
+
+A picture and its caption are drawn to one point of the sphere, and away from the other captions and pictures of the
+batch (arXiv 2103.00020). Its text tower is what a flow attends to, and its cosines are the CLIP score.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from . import data, experiments, optimisers
+from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from .files import write_atomically
+from .fingerprint import fingerprint
+from .networks import clip, published_clip, tokens
+from .networks.autoencoder import checksum
+from .networks.clip import Clip
+from .networks.tokens import Tokenizer
+from .pairs import Pairs, pairs_of, unseen_pairs
+from .parallel import one_thread
+from .progress import Progress
+from .text_settings import Clip as ClipSettings
+from .typed import SettingsError
+from .workspace import Workspace
+
+# Modules that read settings and name files: they decide no number but through the settings, which count by value
+NAMES = tuple(f"{__package__}.{name}" for name in ("experiments", "text_settings", "workspace", "progress"))
+LOG = "log.csv"
+WARMUP, STEEPEST = 0.05, 1.0
+# a temperature below this is none: logits of cosines would go on growing
+COLDEST = 0.01
+# a state is stored every sixth of the training
+SLICES = 6
+# pairs that are told apart, among which each must be found
+MEASURED = 256
+
+
+@dataclass(frozen=True)
+class Maker:
+    """An entry of a tier's `clip`: its settings, and where its files are."""
+
+    name: str
+    workspace: Workspace
+    settings: ClipSettings
+    device: str
+
+    @classmethod
+    def open(cls, tier: str, name: str) -> "Maker":
+        """The entry `name` of params.yaml at `tier`; raises SettingsError when there is none."""
+        workspace = Workspace.here(tier)
+        settings = experiments.load(workspace.params, tier)
+        if name not in settings.clip:
+            raise SettingsError(f"there is no clip '{name}' at tier '{tier}'; there are {', '.join(settings.clip) or 'none'}")
+        return cls(name, workspace, settings.clip[name], settings.compute.device)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The pairs that it is trained on."""
+        return pairs_of(self.settings.data, self.settings.pairs)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of their captions."""
+        return tokens.train(self.pairs.captions, self.settings.vocabulary, self.settings.tokens)
+
+    @cached_property
+    def encoded(self) -> tuple[Tensor, Tensor]:
+        """The tokens of their captions, (count, the most of any), and which caption each pair has, (count,)."""
+        ids, mask = self.tokenizer.encode(self.pairs.captions)
+        # no token looks ahead: what stands behind the longest caption changes nothing
+        return ids[:, : mask.sum(1).max()], torch.unique(ids, dim=0, return_inverse=True)[1]
+
+    def fingerprint(self) -> str:
+        """What a training depends on; a state on disk with another fingerprint is of another run."""
+        return fingerprint(self.settings.model_dump(), [__name__, f"{data.__name__}.{self.settings.data}"], NAMES)
+
+    @property
+    def state(self) -> Path:
+        """Where the state of the training is kept; one whose settings or code changed starts afresh."""
+        return self.workspace.write(f"states/clip/{self.name}-{self.fingerprint()}.safetensors")
+
+    @property
+    def folder(self) -> Path:
+        """What `train` wrote; raises FileNotFoundError, naming the cure, where it has not run."""
+        return self.workspace.read(f"clip/{self.name}/{clip.DESCRIBED}").parent
+
+
+def loss(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor) -> Tensor:
+    """What each pair of a batch loses, (batch,): the mean of its picture's and its caption's cross-entropy.
+
+    images, texts  points of the sphere, (batch, projection); pair k is row k of both
+    scale          logits are cosines times it, a scalar: 1 / temperature
+    groups         which caption each pair has, (batch,), whole numbers
+
+    Where two pairs of a batch have the same caption, neither's picture is a negative of the other's caption: their logits
+    leave the sums over the batch, and only a pair's own remains.
+    """
+    logits = scale * images @ texts.T
+    others = (groups[:, None] == groups) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
+    logits = logits.masked_fill(others, -torch.inf)
+    return -(logits.log_softmax(1).diagonal() + logits.log_softmax(0).diagonal()) / 2
+
+
+def untrained(maker: Maker) -> Clip:
+    """The CLIP that a training begins from: the tokenizer of the training captions, and weights that the seed decides."""
+    own = maker.settings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(own.seed)
+        return clip.small(maker.pairs.pictures.shape[1:], maker.tokenizer, own.width, own.layers, own.heads, own.patch, own.projection).to(maker.device)
+
+
+def advance(maker: Maker, until: int, tick: Callable[[int], None] | None = None) -> Path:
+    """Bring the training from its state on disk, or from nothing, to step `until`, and store it; returns the state's file.
+
+    Equal seeds give equal bits on a CPU, however often it was stopped. `tick(step)` is called about once a second.
+    Raises CheckpointError for a damaged state and FloatingPointError where the training diverged.
+    """
+    own, network, path, step = maker.settings, untrained(maker), maker.state, 0
+    optimiser = optimisers.build("adam", network.model.parameters(), own.rate)
+    generator, logged = torch.Generator(maker.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
+    if path.exists():
+        step = _restore(path, network, optimiser, generator, logged)
+    pictures, ids, groups = (held.to(maker.device) for held in (maker.pairs.tensor(), *maker.encoded))
+    said, warm, scale = time.monotonic(), max(WARMUP * own.steps, 1), network.model.logit_scale
+    with one_thread():
+        while step < until:
+            optimiser.param_groups[0]["lr"] = own.rate * min((step + 1) / warm, 1) * (1 - step / own.steps)
+            which = torch.randint(len(pictures), (own.batch,), generator=generator, device=maker.device)
+            images = network.embed_images(pictures[which])
+            total = loss(images, network.embed_tokens(ids[which]), scale.exp(), groups[which]).mean()
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            torch.nn.utils.clip_grad_norm_(network.model.parameters(), STEEPEST)
+            optimiser.step()
+            with torch.no_grad():
+                scale.clamp_(max=log(1 / COLDEST))
+            logged[step] = torch.stack([total.detach(), (-scale).exp().detach()])
+            step += 1
+            if tick and time.monotonic() - said > 1:
+                said = time.monotonic()
+                tick(step)
+    if not torch.isfinite(logged[:step]).all():
+        raise FloatingPointError(f"the training of the clip {maker.name} diverged: its loss is not finite; lower its `rate`")
+    _store(path, network, optimiser, generator, logged, step)
+    return path
+
+
+def _store(path: Path, network: Clip, optimiser: torch.optim.Optimizer, generator: torch.Generator, logged: Tensor, step: int) -> None:
+    named = {f"weights.{name}": value for name, value in network.model.state_dict().items()}
+    for index, buffers in optimiser.state_dict()["state"].items():
+        named |= {f"optimiser.{index}.{buffer}": value for buffer, value in buffers.items()}
+    save_checkpoint(path, named | {"generator": generator.get_state(), "log": logged}, {"step": step})
+
+
+def _restore(path: Path, network: Clip, optimiser: torch.optim.Optimizer, generator: torch.Generator, logged: Tensor) -> int:
+    """Fill all of these from the state in `path`; returns its step."""
+    tensors, info = load_checkpoint(path)
+    load_weights(network.model, _under(tensors, "weights."), path)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(tensors, "optimiser.").items():
+        index, _, buffer = name.partition(".")
+        moments.setdefault(int(index), {})[buffer] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+    generator.set_state(tensors["generator"])
+    logged.copy_(tensors["log"])
+    return info["step"]
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _trained(maker: Maker, folder: Path) -> dict[str, Any]:
+    """Train to the end, write weights, tokenizer and log to `folder`, and say what they are."""
+    own = maker.settings
+    done = load_checkpoint(maker.state)[1]["step"] if maker.state.exists() else 0
+    size = -(-own.steps // SLICES)
+    with Progress(own.steps, f"training the CLIP of {own.data}") as bar:
+        for until in (*range(size, own.steps, size), own.steps):
+            if until > done:
+                advance(maker, until, bar.update)
+            bar.update(until)
+    tensors, info = load_checkpoint(maker.state)
+    if info["step"] != own.steps:
+        raise CheckpointError(f"{maker.state} stands at step {info['step']} of {own.steps}: delete it")
+    network = untrained(maker)
+    load_weights(network.model, _under(tensors, "weights."), maker.state)
+    described = {"network": own.model_dump(), "shape": list(maker.pairs.pictures.shape[1:]), "data": own.data, "fingerprint": maker.fingerprint()}
+    clip.save(network, folder, described)
+    logged = pd.DataFrame(tensors["log"].double().numpy(), columns=["loss", "temperature"], index=pd.RangeIndex(1, own.steps + 1, name="step"))
+    write_atomically(folder / LOG, logged.to_csv(float_format="%.6g").encode())
+    dropped = network.tokenizer.dropped(maker.pairs.captions)
+    return {
+        "clip": f"trained here, {own.steps:,} steps of {own.batch} pairs",
+        "checksum": checksum(folder / clip.TRAINED),
+        "pairs": len(dropped),
+        "captions cut": sum(count > 0 for count in dropped),
+        "temperature": float(tensors["log"][-1, 1]),
+    }
+
+
+def train(maker: Maker) -> dict[str, Any]:
+    """Train the CLIP, or find the published one; measure its retrieval; returns what there is to say of it.
+
+    Writes clip/<name>/ below the tier's artifacts: described.json and, where it is trained, clip.safetensors, vocab.json,
+    merges.txt and log.csv (loss and temperature of every step). Keys of the result: clip, checksum, data, tokens, width,
+    vocabulary, score (how a score is meant), figures by part of the data; pairs, captions cut (training captions that are
+    longer than the context) and temperature where it is trained; repository, towers and found where it is published.
+    """
+    folder = maker.workspace.write(f"clip/{maker.name}/{clip.DESCRIBED}").parent
+    # a description of other weights must not stand beside these, not even if this is killed here
+    (folder / clip.DESCRIBED).unlink(missing_ok=True)
+    if maker.settings.kind == "published":
+        network, described = published_clip.published(maker.settings.repository, maker.settings.towers)
+        network = network.to(maker.device)
+    else:
+        described = _trained(maker, folder)
+        network = clip.trained(folder).to(maker.device)
+    described |= {"data": maker.settings.data, "tokens": network.length, "width": network.width, "vocabulary": len(network.tokenizer.vocabulary)}
+    described |= {"score": clip.SCORE, "figures": figures(network, measured_pairs(maker))}
+    write_atomically(folder / clip.DESCRIBED, (json.dumps(described, indent=1) + "\n").encode())
+    return described
+
+
+def measured_pairs(maker: Maker) -> dict[str, Pairs]:
+    """The pairs that retrieval is measured on, by what they are; none where a published CLIP has no data set."""
+    return {} if maker.settings.data is None else unseen_pairs(maker.settings.data, MEASURED)
+
+
+def retrieved(cosines: Tensor) -> tuple[float, float]:
+    """Of cosines (pictures, captions) of pairs, the fraction of pictures nearer to their own caption than to any other, and of captions likewise.
+
+    A tie is no find: points that all coincide find nothing.
+    """
+    own = cosines.diagonal()
+    others = cosines.masked_fill(torch.eye(len(cosines), dtype=torch.bool, device=cosines.device), -torch.inf)
+    return float((own > others.amax(1)).double().mean()), float((own > others.amax(0)).double().mean())
+
+
+def figures(network: Clip, parts: dict[str, Pairs]) -> dict[str, dict[str, float]]:
+    """For each part of the data: how many pairs, the retrieval among them both ways, and the mean score of pairs and of mismatches."""
+    found = {}
+    with one_thread():
+        for part, pairs in parts.items():
+            cosines = (network.image_features(pairs.tensor()) @ network.text_features(pairs.captions).T).cpu().double()
+            images, texts = retrieved(cosines)
+            scores = 100 * cosines.clamp(min=0)
+            apart = (scores.sum() - scores.trace()) / max(len(scores) * (len(scores) - 1), 1)
+            found[part] = {
+                "pairs": len(scores), "image to text": images, "text to image": texts, "score": float(scores.diagonal().mean()), "score of mismatches": float(apart),
+            }  # fmt: skip
+    return found
+
+
+def load(maker: Maker) -> Clip:
+    """The CLIP that `train` has trained or found, frozen; raises as `clip.load`."""
+    return clip.load(maker.folder, maker.device)
+
+
+def for_people(described: dict[str, Any]) -> pd.DataFrame:
+    """What `train` returned, rounded, one row a fact."""
+    rows = {"CLIP": described["clip"], "data": described["data"] or "none", "score": described["score"]}
+    rows |= {"a text": f"{described['tokens']} tokens of {described['vocabulary']:,}, {described['width']} numbers each"}
+    if "captions cut" in described:
+        rows["captions cut"] = f"{described['captions cut']} of {described['pairs']:,}"
+        rows["temperature"] = f"{described['temperature']:.3f}"
+    if "found" in described:
+        rows["found in"] = described["found"]
+    return pd.DataFrame({"": rows})
+
+
+def retrieval(maker: Maker) -> pd.DataFrame:
+    """How often the right one comes first, one row for each part of the data, and the mean score of pairs and of mismatches."""
+    rows = {
+        part: {"pairs": own["pairs"]}
+        | {way: f"{own[way]:.1%}" for way in ("image to text", "text to image")}
+        | {name: f"{own[name]:.1f}" for name in ("score", "score of mismatches")}
+        for part, own in clip.read_described(maker.folder)["figures"].items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def training_log(maker: Maker) -> pd.DataFrame:
+    """The `loss` and the `temperature` of every step of the training, indexed by step."""
+    return pd.read_csv(maker.folder / LOG, index_col="step")
+
+
+def curves(maker: Maker) -> dict[str, np.ndarray]:
+    """The loss and the temperature of every step of the training, (steps,) each, under names for a picture."""
+    log = training_log(maker)
+    return {"contrastive loss": log.loss.to_numpy(), "temperature": log.temperature.to_numpy()}

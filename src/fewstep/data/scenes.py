@@ -1,0 +1,154 @@
+"""12,000 pictures of one to three shapes, 32x32 RGB, with captions: the laptop tier's stand-in for photographs with captions.
+
+They are drawn from a seed (see fewstep.data.scene_drawing and scene_captions) when they are first needed, in less than a
+second: no file ships. A few pairs of colour and shape are in no training picture, though each colour and each shape is:
+captions that name them ask for what a model has never seen. Nothing is mirrored, since captions say left and right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .images import ImagesOnFirstUse, split, to_signed
+from .scene_captions import PHRASINGS, Caption, caption
+from .scene_drawing import BACKGROUNDS, CENTRE, COLOURS, JITTERS, PLACES, SHAPES, SIDE, SIZES, Scene, Thing, render
+
+COUNT, SEED = 12_000, 20_250_601
+# other scenes than those of training, whichever seed they are asked for with: prompts, pictures like training's, all pairs
+# sets of zero-shot prompts, by the name of what they stand in for, and their seeds
+PROMPTS = {"coco2017": 2017, "coco2014": 2014}
+PROMPTS_SEED, FRESH_SEED, ANY_SEED = 20_250_602, 20_250_603, 20_250_604
+JUDGED, SPLIT_SEED = 1 / 5, 20_250_601
+
+PAIRS = tuple((colour, shape) for colour in range(len(COLOURS)) for shape in range(len(SHAPES)))
+# a sixth of the pairs: each shape once, each colour but the last
+HELD_OUT = tuple(
+    (COLOURS.index(colour), SHAPES.index(shape))
+    for colour, shape in (("red", "cross"), ("yellow", "ring"), ("green", "triangle"), ("cyan", "circle"), ("blue", "square"))
+)
+TRAINED = tuple(pair for pair in PAIRS if pair not in HELD_OUT)
+
+# the places of one, two or three things: the centre is for one alone
+_CORNERS = tuple(place for place in range(len(PLACES)) if place != CENTRE)
+ARRANGEMENTS = (
+    tuple((place,) for place in range(len(PLACES))),
+    tuple((a, b) for a in _CORNERS for b in _CORNERS if a < b),
+    tuple(tuple(place for place in _CORNERS if place != empty) for empty in _CORNERS),
+)
+# numbers in [0, 1) that make a scene and choose the phrasing of its caption
+CHOICES = 4 + 3 * 2
+# captions of one scene that differ in more than the phrasing: which thing comes first, rows or columns
+VARIANTS = 6
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Scenes, what is said of each, and a picture of each, (count, 3, 32, 32), uint8: one index for all three."""
+
+    scenes: tuple[Scene, ...]
+    captions: tuple[Caption, ...]
+    pixels: np.ndarray
+
+
+def _scene(row: np.ndarray, pairs: Sequence[tuple[int, int]], among: Sequence[tuple[int, int]]) -> Scene:
+    """The scene that numbers in [0, 1) make: `among` the pair of one of its things, `pairs` those of the others, all different."""
+
+    def pick(value: float, options: Sequence):
+        return options[min(int(value * len(options)), len(options) - 1)]
+
+    places = pick(row[1], pick(row[0], ARRANGEMENTS))
+    first, taken, things = pick(row[2], range(len(places))), [], {}
+    # the thing that is picked from `among` comes first, so that none of the others can take its pair
+    for k in sorted(range(len(places)), key=lambda k: k != first):
+        pair = pick(row[4 + 2 * k], [p for p in (pairs if taken else among) if p not in taken])
+        taken.append(pair)
+        things[k] = Thing(places[k], pair[1], pair[0], pick(row[5 + 2 * k], range(len(SIZES))))
+    return Scene(pick(row[3], range(len(BACKGROUNDS))), tuple(things[k] for k in sorted(things)))
+
+
+def _naming(scene: Scene, number: int) -> Caption:
+    """The first caption from `number` on that names the colours of all things."""
+    found = caption(scene, number)
+    return found if all(mention.colour is not None for mention in found.mentions) else _naming(scene, number + 1)
+
+
+def draw(count: int, seed: int | tuple[int, ...], pairs: Sequence[tuple[int, int]] = TRAINED, among: Sequence[tuple[int, int]] | None = None) -> Captioned:
+    """`count` scenes of things with `pairs` of colour and shape; where `among` is given, one thing has one of those and captions name all colours.
+
+    A third or so is of each number of things. The first of many are those of fewer with the same seed.
+    """
+    numbers = np.random.default_rng(seed).random((count, CHOICES + 1 + JITTERS))
+    found = tuple(_scene(row, pairs, among or pairs) for row in numbers)
+    phrasings = (numbers[:, CHOICES] * (len(PHRASINGS) * VARIANTS)).astype(np.int64)
+    said = tuple((_naming if among else caption)(scene, int(number)) for scene, number in zip(found, phrasings))
+    return Captioned(found, said, render(found, numbers[:, CHOICES + 1 :]))
+
+
+@cache
+def training() -> Captioned:
+    """The 12,000 training scenes with captions and pictures, drawn at the first call."""
+    return draw(COUNT, SEED)
+
+
+def pictures() -> np.ndarray:
+    """The training pictures, (12000, 3, 32, 32), uint8, in the order of `captions`."""
+    return training().pixels
+
+
+def captions() -> tuple[Caption, ...]:
+    """One caption of each training picture, in the order of `pictures`."""
+    return training().captions
+
+
+def holding_held_out(scenes: Sequence[Scene]) -> int:
+    """How many of the scenes hold a pair of colour and shape that is kept from training: 0 of the training scenes."""
+    return sum(any(pair in HELD_OUT for pair in scene.pairs) for scene in scenes)
+
+
+def prompts(count: int, seed: int) -> Captioned:
+    """`count` scenes that each hold a held-out pair, at least one, with captions that name it and pictures: none is a training scene."""
+    return draw(count, (PROMPTS_SEED, seed), PAIRS, HELD_OUT)
+
+
+def prompt_set(name: str, count: int) -> Captioned:
+    """The first `count` of the zero-shot prompts called `name`, one of PROMPTS, always the same."""
+    return prompts(count, PROMPTS[name])
+
+
+def fresh(count: int, seed: int) -> Captioned:
+    """`count` scenes drawn as training's are, other pictures than those."""
+    return draw(count, (FRESH_SEED, seed))
+
+
+def any_pairs(count: int, seed: int) -> Captioned:
+    """`count` scenes of all pairs, held out or not: for measures, which may see everything."""
+    return draw(count, (ANY_SEED, seed), PAIRS)
+
+
+def held_out(count: int, seed: int) -> Tensor:
+    """The pictures of `prompts`, (count, 3, 32, 32), float32 in [-1, 1], on the CPU."""
+    return to_signed(torch.from_numpy(prompts(count, seed).pixels))
+
+
+def classes(scenes: Sequence[Scene]) -> np.ndarray:
+    """The class 0..24 of each scene of trained pairs, (count,), int64: colour and shape of its first thing in the order of PLACES."""
+    return np.array([TRAINED.index(scene.pairs[0]) for scene in scenes], np.int64)
+
+
+def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images and classes to train a classifier on, then images and classes to judge it on: a fifth of every class.
+
+    Images are (count, 3, 32, 32), float32 in [-1, 1]; classes (count,), int64. The split is always the same.
+    """
+    images, found = to_signed(torch.from_numpy(pictures())).numpy(), classes(training().scenes)
+    train, test = split(found, JUDGED, SPLIT_SEED)
+    return images[train], found[train], images[test], found[test]
+
+
+SOURCE = ImagesOnFirstUse("scenes", (3, SIDE, SIDE), False, pictures)

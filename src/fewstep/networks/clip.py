@@ -1,0 +1,242 @@
+"""CLIP: texts and images as points of one sphere, and texts as what a flow attends to; transformers' own classes, small and trained here.
+
+A published one, which fewstep.networks.published_clip opens, has the same face.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import missing_operators  # noqa: F401  before transformers
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel  # isort: skip
+
+from ..checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from ..data.images import to_signed
+from . import tokens
+from .tokens import Tokenizer
+
+# what a stage writes beside the tokenizer's two files: the weights, and what it has to say of them
+TRAINED, DESCRIBED = "clip.safetensors", "described.json"
+# How a score is meant, for the evaluation protocol: as the field's tables give it, times 100, and not 2.5 max(cos, 0), which
+# is how Hessel et al. (arXiv 2104.08718) weigh it; a table that prints 0.318 means 31.8.
+SCORE = "CLIP score, 100 max(cos(image, text), 0), mean over pairs"
+# Activations of texts, or of images, that go through a tower together are filled up to one fixed number of rows: a product
+# of another number of rows may take its sums in another order
+TOGETHER, NUMBERS_TOGETHER = 64, 2**21
+# no attention that picks its algorithm by the size of the batch
+ATTENTION = "eager"
+# of a CLIP that is trained here: CLIP's own, three operations in the place of one, takes a fifth longer to train
+ACTIVATION = "silu"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Texts as a flow's cross-attention takes them.
+
+    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion uses them
+    mask    (batch, tokens), bool: which are the text's own, start and end included; behind them is filling. A text's own
+            states do not depend on the filling, and in a tower that is trained here the filling's mean nothing: attend under
+            the mask. Stable Diffusion itself attends to all.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images in [-1, 1] reach a published tower: made `side` wide and high, bicubically, then (level - mean) / std.
+
+    Levels are in [0, 1]; `mean` and `std` hold one number a channel.
+    """
+
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Prepared images (batch, channels, side, side)."""
+        if images.shape[-1] != self.side:
+            images = F.interpolate(images, size=(self.side, self.side), mode="bicubic", antialias=True)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return ((images.clamp(-1, 1) + 1) / 2 - mean) / std
+
+
+class Clip(nn.Module):
+    """Both towers of a CLIP, or the text tower alone, with the tokenizer; images are uint8 or floats in [-1, 1].
+
+    What an image or a text becomes has the same bits whatever others come with it, on a CPU with torch on one thread.
+    """
+
+    def __init__(self, model: CLIPModel | CLIPTextModel, tokenizer: Tokenizer, preparation: Preparation | None = None):
+        super().__init__()
+        self.model, self.tokenizer, self.preparation = model, tokenizer, preparation
+
+    @property
+    def text_tower(self) -> CLIPTextModel:
+        """The model of texts alone."""
+        return self.model.text_model if isinstance(self.model, CLIPModel) else self.model
+
+    @property
+    def width(self) -> int:
+        """The width of `Conditions.hidden`."""
+        return self.text_tower.config.hidden_size
+
+    @property
+    def length(self) -> int:
+        """The number of tokens that every text is cut or filled up to."""
+        return self.tokenizer.length
+
+    def _check_images(self, images: Tensor) -> None:
+        if not isinstance(self.model, CLIPModel):
+            raise ValueError("this is a text encoder alone, without a tower of images: take a whole CLIP (`towers: both`) for features and scores of images")
+        own = self.model.config.vision_config
+        shape = (own.num_channels, own.image_size, own.image_size)
+        if images.ndim != 4 or images.shape[1] != shape[0] or images.shape[2] != images.shape[3]:
+            raise ValueError(f"a CLIP takes square images (batch, {shape[0]}, side, side), not {tuple(images.shape)}")
+        if self.preparation is None and images.shape[1:] != shape:
+            raise ValueError(f"this CLIP was trained on images of shape {shape} and takes no others, such as {tuple(images.shape[1:])}")
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ValueError(f"images are uint8 from 0 to 255 or floats in [-1, 1], not {images.dtype}")
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Images as the tower of images takes them."""
+        self._check_images(images)
+        signed = to_signed(images) if images.dtype == torch.uint8 else images.float()
+        return signed if self.preparation is None else self.preparation(signed)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Points of the sphere, (batch, projection), with gradients; raises ValueError for images of another shape or type."""
+        return F.normalize(self.model.get_image_features(self._pixels(images)).pooler_output, dim=1)
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Points of the sphere, (batch, projection), of the tokens (batch, any) of texts, with gradients."""
+        return F.normalize(self.model.get_text_features(ids).pooler_output, dim=1)
+
+    def _parts(self, values: Tensor, numbers: int) -> Iterator[tuple[Tensor, int]]:
+        """`values` a fixed number at a time, `numbers` activations each, the last part filled up with zeros, and how many of each count."""
+        size, device = max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1), next(self.parameters()).device
+        for part in values.split(size) if len(values) else ():
+            yield torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])]).to(device), len(part)
+
+    def _text_parts(self, texts: Sequence[str]) -> Iterator[tuple[Tensor, int]]:
+        return self._parts(self.tokenizer.encode(texts)[0], self.length * self.width)
+
+    @torch.no_grad()
+    def text(self, texts: Sequence[str]) -> Conditions:
+        """What a flow attends to: see `Conditions`. A text that is too long is cut: `tokenizer.dropped` counts what it loses."""
+        device = next(self.parameters()).device
+        found = [self.text_tower(ids).last_hidden_state[:count] for ids, count in self._text_parts(texts)]
+        hidden = torch.cat(found) if found else torch.zeros(0, self.length, self.width, device=device)
+        return Conditions(hidden, self.tokenizer.encode(texts)[1].to(device))
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Texts as points of the sphere, (count, projection), float32."""
+        if not isinstance(self.model, CLIPModel):
+            raise ValueError("this is a text encoder alone, whose texts have no place beside images: take a whole CLIP (`towers: both`) for features")
+        parts = [self.embed_tokens(ids)[:count] for ids, count in self._text_parts(texts)]
+        return torch.cat(parts) if parts else next(self.parameters()).new_zeros(0, self.model.config.projection_dim)
+
+    @torch.no_grad()
+    def image_features(self, images: Tensor) -> Tensor:
+        """Images (count, channels, height, width), uint8 or floats in [-1, 1], as points of the sphere, (count, projection), float32."""
+        self._check_images(images)
+        own = self.model.config.vision_config
+        numbers = ((own.image_size // own.patch_size) ** 2 + 1) * own.hidden_size
+        parts = [self.embed_images(part)[:count] for part, count in self._parts(images, numbers)]
+        return torch.cat(parts) if parts else next(self.parameters()).new_zeros(0, self.model.config.projection_dim)
+
+    def score(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """How well image k fits text k: 100 max(cos, 0) of their points, (count,), float32 in [0, 100]; see SCORE.
+
+        Raises ValueError unless there is one text an image.
+        """
+        if len(images) != len(texts):
+            raise ValueError(f"a score takes one text an image: there are {len(texts)} texts and {len(images)} images")
+        return 100 * (self.image_features(images) * self.text_features(texts)).sum(1).clamp(min=0)
+
+
+def small(shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, heads: int, patch: int, projection: int) -> Clip:
+    """An untrained CLIP of square images of `shape` (channels, side, side), its weights drawn from torch's own generator.
+
+    Both towers have `layers` layers of `width` numbers and `heads` heads. Raises ValueError for images that do not fall
+    into patches, and a width that does not fall into heads.
+    """
+    channels, side, other = shape
+    if side != other or side % patch:
+        raise ValueError(f"a CLIP cuts square images into patches: {side} x {other} does not fall into squares of {patch} x {patch}")
+    if width % heads:
+        raise ValueError(f"a tower of width {width} does not fall into {heads} heads of one width")
+    tower = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": heads, "projection_dim": projection}
+    tower["hidden_act"] = ACTIVATION
+    special = {"bos_token_id": tokenizer.vocabulary[tokens.START], "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.vocabulary[tokenizer.filling]}
+    config = CLIPConfig(
+        text_config=tower | special | {"vocab_size": len(tokenizer.vocabulary), "max_position_embeddings": tokenizer.length},
+        vision_config=tower | {"num_channels": channels, "image_size": side, "patch_size": patch},
+        projection_dim=projection, attn_implementation=ATTENTION,
+    )  # fmt: skip
+    return Clip(CLIPModel(config), tokenizer)
+
+
+def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
+    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights, each atomically.
+
+    `info` goes with the weights: it says under `network` the sizes that `small` takes, and `shape`, what the images are.
+    """
+    tokens.write(network.tokenizer, folder)
+    held = {"length": network.length, "tokenizer": network.tokenizer.checksum}
+    save_checkpoint(folder / TRAINED, network.model.state_dict(), {**info, **held})
+
+
+def trained(folder: Path) -> Clip:
+    """The CLIP, frozen, that `save` wrote to `folder`.
+
+    Raises CheckpointError for weights that are missing, damaged or foreign, and for a vocabulary that is not theirs;
+    TokenizerError for a vocabulary that is missing or damaged.
+    """
+    path = folder / TRAINED
+    weights, info = load_checkpoint(path)
+    if not {"network", "shape", "length", "tokenizer"} <= set(info) or "vocabulary" not in info["network"]:
+        raise CheckpointError(f"{path} is no trained CLIP: its header names no towers")
+    tokenizer = tokens.read(folder, info["length"])
+    if tokenizer.checksum != info["tokenizer"]:
+        raise CheckpointError(f"{path} was trained with another vocabulary than {tokens.VOCABULARY} and {tokens.MERGES} beside it: delete them and run `dvc repro` again")
+    sizes = {name: info["network"][name] for name in ("width", "layers", "heads", "patch", "projection")}
+    with torch.random.fork_rng(devices=[]):
+        network = small(info["shape"], tokenizer, **sizes)
+    load_weights(network.model, weights, path)
+    return network.requires_grad_(False).eval()
+
+
+def read_described(folder: Path) -> dict[str, Any]:
+    """What a stage has said of the CLIP in `folder`; raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file."""
+    path = folder / DESCRIBED
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: run `dvc repro`, or the notebook that trains the CLIP, first")
+    try:
+        found = json.loads(path.read_text())
+        found["checksum"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged, or describes no CLIP: delete it and run `dvc repro` again") from None
+    return found
+
+
+def load(folder: Path, device: str | torch.device = "cpu") -> Clip:
+    """The CLIP, frozen, that a stage has trained in `folder`, or found and described there.
+
+    Raises as `read_described`, as `trained`, and as `published_clip.published` for a published one that is not the described one.
+    """
+    described = read_described(folder)
+    if "repository" in described:
+        from .published_clip import published
+
+        return published(described["repository"], described["towers"], described["checksum"])[0].to(device)
+    return trained(folder).to(device)

@@ -1,0 +1,191 @@
+"""Texts as tokens: a byte-level BPE in CLIP's own format, trained on captions or read from a folder, as transformers' CLIPTokenizer.
+
+Any string has tokens: what is not in the merges is spelled out byte by byte. Case and the amount of white space are
+lost, as in CLIP; the two special tokens cannot be written in a text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Sequence
+
+import torch
+from tokenizers import pre_tokenizers, trainers
+from torch import Tensor
+
+from .. import missing_operators  # noqa: F401  before transformers
+from transformers import CLIPTokenizer  # isort: skip
+
+from ..files import write_atomically
+
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
+# what a published tokenizer says of its filling, where it says so
+CONFIG = "tokenizer_config.json"
+START, END = "<|startoftext|>", "<|endoftext|>"
+# the mark of a token that ends a word, and the first line of merges.txt
+WORD_END, HEADER = "</w>", "#version: 0.2"
+# a pair of neighbours seen less often than this is no merge
+OFTEN = 2
+
+
+class TokenizerError(RuntimeError):
+    """A tokenizer's file is missing, damaged or not what it should be; the message names the file and the cure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens, start and end included.
+
+    vocabulary  the index of each token, 0, 1, ...
+    merges      the pairs of tokens that become one, the first ones first
+    """
+
+    vocabulary: dict[str, int]
+    merges: tuple[tuple[str, str], ...]
+    length: int
+    filling: str = END
+
+    def __post_init__(self) -> None:
+        if self.length < 3:
+            raise ValueError(f"a context of {self.length} tokens holds no text: its start, its end and one more make 3 at least")
+
+    @cached_property
+    def own(self) -> CLIPTokenizer:
+        """transformers' tokenizer of these merges, which neither cuts nor fills."""
+        return CLIPTokenizer(vocab=self.vocabulary, merges=list(self.merges), pad_token=self.filling, split_special_tokens=True)
+
+    @property
+    def end(self) -> int:
+        """The token that ends every text."""
+        return self.vocabulary[END]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The content of its two files, by name."""
+        lines = [HEADER, *(f"{first} {second}" for first, second in self.merges)]
+        return {
+            VOCABULARY: (json.dumps(self.vocabulary, ensure_ascii=False) + "\n").encode(),
+            MERGES: ("\n".join(lines) + "\n").encode(),
+        }
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of what decides the tokens of a text."""
+        return hashlib.sha256(json.dumps([sorted(self.vocabulary.items()), self.merges, self.length, self.filling]).encode()).hexdigest()
+
+    def _whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """All tokens of each text, however many, start and end included."""
+        if isinstance(texts, str):
+            raise TypeError(f"give a list of texts, not the one text {texts[:40]!r}")
+        # half of a surrogate pair is no character: it has no bytes
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        return self.own(clean, verbose=False)["input_ids"] if clean else []
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The tokens of each text, (count, length), int64, and which of them are its own and not filling, the same shape, bool.
+
+        A text that is too long loses its last tokens but keeps its end: `dropped` says how many.
+        """
+        found = self._whole(texts)
+        kept = [tokens if len(tokens) <= self.length else [*tokens[: self.length - 1], self.end] for tokens in found]
+        filled = [tokens + [self.vocabulary[self.filling]] * (self.length - len(tokens)) for tokens in kept]
+        own = torch.tensor([len(tokens) for tokens in kept], dtype=torch.int64)
+        return torch.tensor(filled, dtype=torch.int64).view(-1, self.length), torch.arange(self.length) < own[:, None]
+
+    def dropped(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text `encode` leaves out: 0 for one that fits."""
+        return [max(len(tokens) - self.length, 0) for tokens in self._whole(texts)]
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """The texts of tokens (count, any), in lower case, up to the end of each."""
+        rows = [row[: row.index(self.end)] if self.end in row else row for row in ids.tolist()]
+        return [self.own.decode(row, skip_special_tokens=True) for row in rows]
+
+
+def _alphabet() -> list[str]:
+    """All bytes as their characters, inside a word and at its end: 512 tokens."""
+    inside = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return [*inside, *(byte + WORD_END for byte in inside)]
+
+
+def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
+    """The tokenizer of `texts` with `vocabulary` tokens, or fewer where no pair of neighbours is left that comes twice.
+
+    The texts alone decide, not their order. Raises ValueError for a vocabulary too small for all bytes.
+    """
+    units = _alphabet()
+    if vocabulary < len(units) + 2:
+        raise ValueError(f"a vocabulary of {vocabulary} tokens does not hold all bytes: give {len(units) + 2} at least")
+    backend = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[]).backend_tokenizer
+    # The trainer numbers what it meets as it comes out of a hash table, another in every process, and breaks ties by
+    # these numbers. What it is told beforehand keeps its place: all there is to meet.
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - 2, min_frequency=OFTEN, special_tokens=units, initial_alphabet=[], end_of_word_suffix=WORD_END, show_progress=False
+    )
+    backend.train_from_iterator([text.encode("utf-8", "replace").decode() for text in texts], trainer)
+    model = json.loads(backend.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    return Tokenizer({token: k for k, token in enumerate([*tokens, START, END])}, tuple(tuple(pair) for pair in model["merges"]), length)
+
+
+def write(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write vocab.json and merges.txt to `folder`, each atomically."""
+    for name, content in tokenizer.files.items():
+        write_atomically(folder / name, content)
+
+
+def _vocabulary(path: Path, cure: str) -> dict[str, int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
+    if not isinstance(found, dict) or sorted(map(str, found.values())) != sorted(map(str, range(len(found)))):
+        raise TokenizerError(f"{path} is no vocabulary, which numbers its tokens 0, 1, ...: {cure}")
+    for token in (START, END, *_alphabet()):
+        if token not in found:
+            raise TokenizerError(f"{path} is no vocabulary of CLIP: it lacks the token {token!r}; {cure}")
+    return found
+
+
+def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[str, str], ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except ValueError as error:
+        raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
+    if not lines[0].startswith("#version"):
+        raise TokenizerError(f"{path} is damaged (its first line gives no version): {cure}")
+    pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
+    for number, pair in enumerate(pairs, 2):
+        if len(pair) != 2 or any(token not in vocabulary for token in (*pair, "".join(pair))):
+            raise TokenizerError(f"line {number} of {path} merges no tokens of {VOCABULARY} beside it: {cure}")
+    unmade = set(vocabulary) - {START, END, *_alphabet(), *("".join(pair) for pair in pairs)}
+    if unmade:
+        raise TokenizerError(f"{path} is not whole: no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it; {cure}")
+    return pairs
+
+
+def _filling(path: Path, vocabulary: dict[str, int], cure: str) -> str:
+    """The token that fills texts up: a published one may have its own."""
+    if not path.is_file():
+        return END
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("pad_token") or END
+    except (ValueError, AttributeError) as error:
+        raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
+    token = found["content"] if isinstance(found, dict) else found
+    if token not in vocabulary:
+        raise TokenizerError(f"{path} fills texts up with {token!r}, which is not in {VOCABULARY} beside it: {cure}")
+    return token
+
+
+def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` again") -> Tokenizer:
+    """The tokenizer in `folder`, for texts of `length` tokens; raises TokenizerError, naming the file and the `cure`, where it is missing or damaged."""
+    for name in (VOCABULARY, MERGES):
+        if not (folder / name).is_file():
+            raise TokenizerError(f"{folder / name} is not there: {cure}")
+    vocabulary = _vocabulary(folder / VOCABULARY, cure)
+    return Tokenizer(vocabulary, _merges(folder / MERGES, vocabulary, cure), length, _filling(folder / CONFIG, vocabulary, cure))

@@ -1,0 +1,164 @@
+"""The model card of a saved student. Its numbers are those of the project's tables on disk, letter for letter."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import re
+from typing import TYPE_CHECKING
+
+from .. import objectives, scflow
+from ..recipes import Method
+from ..study import Study
+
+if TYPE_CHECKING:
+    from .pipeline import FewStepPipeline
+
+# objectives whose own text names no paper
+PAPERS = {"meanflow": "2505.13447"}
+LICENCE = "Apache-2.0"
+LIMITS = {
+    "smoke": "Tier smoke trains for seconds, for tests: its images and numbers mean nothing but that every part runs.",
+    "laptop": "Tier laptop trains small networks for minutes, on data that stand in for the papers': its numbers compare with each other and with nobody's.",
+    "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside its own only where the protocol is the same.",
+}
+Row = dict[str, str]
+
+
+def tables(study: Study, label: str) -> dict[str, list[Row]]:
+    """The rows of a method in the tables of its tier, as text, by table: the experiment's own first, and no cell twice.
+
+    Empty where no table holds the method.
+    """
+    folder, found, seen = study.workspace.root / "results" / study.tier / "tables", {}, set()
+    for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != study.name, path.stem)):
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if (row["experiment"], row["method"], row["tier"]) == (study.name, label, study.tier)]
+        fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
+        seen |= {(row["metric"], row["nfe"]) for row in fresh}
+        if fresh:
+            found[path.stem] = fresh
+    return found
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _grid(rows: list[Row]) -> str:
+    """Metrics down, network calls across: `value ± sd` as they stand in the rows, and under them what is published."""
+    calls = sorted({row["nfe"] for row in rows}, key=int)
+    lines = [_line(["", *(f"N = {n}" for n in calls)]), _line(["---"] * (len(calls) + 1))]
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        own = {row["nfe"]: row for row in rows if row["metric"] == metric}
+        lines.append(_line([metric, *(own[n]["value"] + (f" ± {own[n]['sd']}" if own[n]["sd"] else "") if n in own else "" for n in calls)]))
+        if any(row["published"] for row in own.values()):
+            beside = [f"{own[n]['published']} ({own[n]['status']})" if n in own and own[n]["published"] else "" for n in calls]
+            lines.append(_line([f"{metric}, published", *beside]))
+    return "\n".join(lines)
+
+
+def _origin(rows: list[Row]) -> list[str]:
+    """One line for each metric: protocol, seeds, notebook, revision, parameters and hardware."""
+    lines = []
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        row = next(row for row in rows if row["metric"] == metric)
+        lines.append(
+            f"- **{metric}**: {row['protocol']}; mean over {row['seeds']}, {row['samples']} samples each; notebook {row['notebook']}, revision "
+            f"{row['revision']}, parameters {row['parameters']}; {row['hardware']}; {row['software']}"
+        )
+    return lines
+
+
+def numbers(study: Study, method: str, seed: int) -> list[str]:
+    """The section of numbers, one entry a paragraph."""
+    found = tables(study, study.experiment.method(method).label)
+    if not found:
+        return [f"No table of results/{study.tier}/tables holds this method: nothing was measured that could stand here."]
+    text = [
+        f"N is the number of network calls for an image; ± is the standard deviation between training seeds. Every number is a mean over seeds, of which "
+        f"these weights are training seed {seed}: theirs alone may differ by about the deviation."
+    ]
+    for name, own in found.items():
+        text += [f"From results/{study.tier}/tables/{name}.csv:", _grid(own), "\n".join(_origin(own))]
+    return text
+
+
+def _named(words: str | None) -> str | None:
+    """The first arXiv number in a text."""
+    found = re.search(r"arXiv\s+(\d{4}\.\d{5})", words or "")
+    return found and found[1]
+
+
+def paper(objective: str) -> str:
+    """The arXiv number of an objective's paper: the first that its text names; raises KeyError where nothing names one."""
+    return _named(objectives.load(objective).__doc__) or PAPERS[objective]
+
+
+def _link(number: str) -> str:
+    return f"[arXiv {number}](https://arxiv.org/abs/{number})"
+
+
+def papers(method: Method) -> list[str]:
+    """One line for each objective of a method: what it is and its paper."""
+    if method.self_correction:
+        return [f"- self-corrected flow distillation (SCFlow): {_link(_named(scflow.__doc__))}"]
+    names = dict.fromkeys(term.objective for term in method.terms)
+    said = {name: importlib.import_module(f"{objectives.__name__}.{name}").__doc__.partition("\n")[0].rstrip(".") for name in names}
+    return [f"- `{name}`, {said[name]}: {_link(paper(name))}" for name in names]
+
+
+def shown_steps(study: Study, method: str) -> int:
+    """How many steps to show: the fewest that are measured, or the most where nothing but the velocity was learned."""
+    steps, own = study.experiment.sampling.steps[method] or [1], study.experiment.method(method)
+    return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
+
+
+def _facts(study: Study, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
+    own, training = study.experiment.method(method), study.experiment.training
+    settings, shape = pipe.flow_map.config.settings, " x ".join(map(str, pipe.flow_map.config.shape))
+    source = study.source
+    image = " x ".join(map(str, getattr(source, "image", source.shape)))
+    taught = f", from the teacher `{own.teacher}`" if own.teacher else ""
+    trained = f"converted from {own.weights}" if own.weights else f"{own.steps:,} steps of {training.batch} samples, training seed {seed}, averaged over training"
+    mark = pipe.config.student["fingerprint"]
+    facts = {
+        "experiment": f"`{study.name}`, tier {study.tier}",
+        "method": f"{own.label} (`{method}`){taught}",
+        "data": f"`{study.data_name}`, images of {image} in {source.top + 1} levels",
+        "network": f"{settings['kind']}, {sum(p.numel() for p in pipe.flow_map.parameters()):,} parameters, on points of {shape}",
+        "steps": "jumps of the flow map" if pipe.scheduler.config.kind == "jumps" else "Euler steps of the velocity",
+        "weights": f"{trained} (fingerprint {mark})",
+    }
+    if pipe.vae is not None:
+        facts["decoder"] = f"an AutoencoderKL, {sum(p.numel() for p in pipe.vae.parameters()):,} parameters; latents are scaled by {source.factor:.5g}"
+    return facts
+
+
+def _limits(study: Study, pipe: FewStepPipeline) -> list[str]:
+    lines = [f"- {LIMITS[study.tier]}", "- It draws without a prompt: images like its data, and no others.", "- Other numbers of steps than the measured ones run, and nobody has looked at them."]
+    if pipe.vae is not None:
+        lines.append("- An image is no sharper than the decoder: what the autoencoder loses, the student never saw.")
+    return [*lines, "- The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly the same images."]
+
+
+def text(study: Study, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
+    """The card as Markdown, for a hub and for people; `folder` is what the example calls the student's folder."""
+    own, steps = study.experiment.method(method), shown_steps(study, method)
+    head = ["---", f"license: {LICENCE.lower()}", "library_name: diffusers", "pipeline_tag: unconditional-image-generation", "tags: [flow-map, few-step, fewstep]", "---"]
+    use = [
+        "```python", "import torch", "from fewstep.release import FewStepPipeline", "", f'pipe = FewStepPipeline.from_pretrained("{folder}")',
+        f"images = pipe(num_inference_steps={steps}, batch_size=4, generator=torch.Generator().manual_seed(0)).images", 'images[0].save("one.png")', "```",
+    ]  # fmt: skip
+    facts = [_line(["", ""]), _line(["---", "---"]), *(_line([name, fact]) for name, fact in _facts(study, method, seed, pipe).items())]
+    elsewhere = (
+        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}`. Through diffusers' own class: "
+        f'`DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", trust_remote_code=True)`, which runs the one import in pipeline.py.'
+    )
+    vae = "" if pipe.vae is None or not pipe.vae.config.get("_name_or_path") else f" The decoder is {pipe.vae.config['_name_or_path']}, under its own licence."
+    parts = [
+        "\n".join(head), f"# {study.name}, {own.label}", "A student of fewstep, which draws images in a few network calls.", "\n".join(facts),
+        "## Use", "\n".join(use), elsewhere, "## Numbers", *numbers(study, method, seed), "## Papers", "\n".join(papers(own)),
+        "## Limits", "\n".join(_limits(study, pipe)), "## Licence", f"{LICENCE}, the weights as the code.{vae}",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,102 @@
+"""The folder of a saved student: written whole or not at all, over nothing but itself, and verified when it is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Callable
+
+from ..checkpoint import CheckpointError
+from ..files import write_atomically
+from ..networks.autoencoder import checksum
+
+INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
+# what is held against its checksum when a student is opened; a text may be edited, and what it says is checked by itself
+VERIFIED = ".safetensors"
+CURE = "`python -m fewstep save` writes one"
+
+
+class FolderError(ValueError):
+    """A folder is no saved student, or a place where none can be written; the message names it and the way out."""
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The checksum of every file that was written into `folder`, by its name below it."""
+    path = folder / SUMS
+    if not path.is_file():
+        raise FolderError(f"{path} is not there: the folder was not copied whole, or is no saved student; save the student again")
+    lines = [line.split("  ", 1) for line in path.read_text().splitlines()]
+    if not lines or any(len(line) != 2 for line in lines):
+        raise FolderError(f"{path} is no list of checksums and names: save the student again")
+    return {name: total for total, name in lines}
+
+
+def check(folder: Path) -> None:
+    """Raise FolderError where `folder` is no saved student or a file of it is gone, CheckpointError where weights are damaged."""
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be downloaded first")
+    index = folder / INDEX
+    if not index.is_file():
+        raise FolderError(f"{folder} is no saved student: it holds no {INDEX}; {CURE}")
+    try:
+        found = json.loads(index.read_text()).get("_class_name")
+    except (ValueError, AttributeError):
+        raise FolderError(f"{index} cannot be read as JSON: save the student again") from None
+    if found != CLASS:
+        raise FolderError(f"{folder} holds a {found} and no saved student ({CLASS}); {CURE}")
+    for name, total in _listed(folder).items():
+        path = folder / name
+        if not path.is_file():
+            # a text for people is no part of the student
+            if path.suffix != ".md":
+                raise FolderError(f"{path} is not there: copy the folder whole, or save the student again")
+        elif path.suffix == VERIFIED and checksum(path) != total:
+            raise CheckpointError(f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the student again")
+
+
+def check_free(target: Path) -> None:
+    """Raise FolderError unless a student may be written to `target`: nothing is there, or an older student and no other file."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not target.is_dir():
+        raise FolderError(f"{target} is a file: nothing was written; name another folder")
+    try:
+        found = json.loads((target / INDEX).read_text()).get("_class_name")
+        own = {SUMS, *_listed(target)} if found == CLASS else None
+    except (OSError, ValueError, AttributeError):
+        own = None
+    if own is None:
+        raise FolderError(f"{target} exists and is no saved student: nothing was written; name another folder")
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if not path.is_dir() and name not in own:
+            raise FolderError(f"{target} holds {name}, which is no part of a saved student: nothing was written; move it away, or name another folder")
+
+
+def write(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make `target` the folder that `fill(folder)` fills, with the checksums of its files; raises as `check_free`.
+
+    A reader sees the older student or the new one. Whatever stops `fill` leaves `target` as it was.
+    """
+    target = Path(os.path.abspath(target))
+    check_free(target)
+    fresh, old = (target.with_name(f".{target.name}.{os.getpid()}.{what}.tmp") for what in ("new", "old"))
+    try:
+        fresh.mkdir(parents=True)
+        fill(fresh)
+        files = sorted(path for path in fresh.rglob("*") if path.is_file())
+        lines = [f"{checksum(path)}  {path.relative_to(fresh).as_posix()}\n" for path in files]
+        write_atomically(fresh / SUMS, "".join(lines).encode())
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

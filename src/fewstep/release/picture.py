@@ -1,0 +1,53 @@
+"""Images side by side as a PNG, pixel for pixel, which is written over nothing but an older one."""
+
+from __future__ import annotations
+
+import io
+from math import ceil, sqrt
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ..files import write_atomically
+
+# pixels between images, and the smallest side that an image is shown at
+GAP, SMALLEST = 2, 64
+# the text in a PNG that tells a picture written here from any other
+KEY = "fewstep"
+
+
+def sheet(images: list[Image.Image]) -> Image.Image:
+    """Equally large images row by row, about as many across as down, on white; each pixel of small ones becomes a square."""
+    across, by = ceil(sqrt(len(images))), ceil(SMALLEST / max(images[0].size))
+    width, height = (by * side + GAP for side in images[0].size)
+    rows = ceil(len(images) / across)
+    whole = Image.new(images[0].mode, (across * width - GAP, rows * height - GAP), "white")
+    for k, image in enumerate(images):
+        square = np.asarray(image).repeat(by, axis=0).repeat(by, axis=1)
+        whole.paste(Image.fromarray(square), (k % across * width, k // across * height))
+    return whole
+
+
+def check_free(path: Path) -> None:
+    """Raise ValueError unless a picture may be written to `path`: a .png, and no file of somebody else's."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path} does not end with .png, and a picture is a PNG: name it so")
+    if not path.exists():
+        return
+    try:
+        with Image.open(path) as found:
+            own = KEY in found.info
+    except OSError:
+        own = False
+    if not own:
+        raise ValueError(f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name another file with --to")
+
+
+def write(path: Path, images: list[Image.Image], words: str) -> None:
+    """Write `images` to `path` as one picture, atomically; `words` say in its header what it shows. Raises as `check_free`."""
+    check_free(path)
+    said, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    said.add_text(KEY, words)
+    sheet(images).save(file, format="png", optimize=True, pnginfo=said)
+    write_atomically(path, file.getvalue())

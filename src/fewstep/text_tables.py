@@ -1,0 +1,36 @@
+"""What the notebooks of the text-to-image experiments show: captions and pictures, and the metrics of their tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from . import prompting, sampling
+from .evaluation_texts import ATTRIBUTES, CLIP_SCORE, NAMES
+from .study import Study
+
+CONSISTENCY, GUIDANCE = "scflow-t2i-consistency", "scflow-guidance"
+# the order in which metrics are shown
+ORDER = ("FID", CLIP_SCORE, ATTRIBUTES, *NAMES.values())
+# rows of the picture of captions
+SHOWN, SHOWN_STEPS = 8, (1, 2, 4, 8)
+
+
+def shown(table: pd.DataFrame) -> list[str]:
+    """The metrics of a table that are shown, in order."""
+    return [metric for metric in ORDER if (table.metric == metric).any()]
+
+
+def captions(study: Study) -> list[str]:
+    """The prompts in the picture of captions: the first ones."""
+    return [caption.text for caption in prompting.of(study).captions[:SHOWN]]
+
+
+def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
+    """Images of the methods of the experiment's own table, by label and number of steps, of one noise and caption each."""
+    names, steps = sampling.labels(study.experiment), study.experiment.sampling.steps
+    return {
+        names[method]: {f"N = {n}": sampling.points(study, method, n)[:SHOWN] for n in steps[method] if n in SHOWN_STEPS}
+        for method in study.experiment.tables[study.name]
+        if steps.get(method)
+    }

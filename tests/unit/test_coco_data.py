@@ -1,0 +1,137 @@
+"""COCO's captions as prompts: the first of each picture, in the order of the published files; and what is missing or damaged refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewstep import rehearsed, tiny_captioned
+from fewstep.data import archives, coco
+from fewstep.data.archives import ArchiveError
+from fewstep.data.coco import SETS, Split
+from fewstep.rehearsed import Rehearsed
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The data set's folder with a rehearsal's files."""
+    monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
+    tiny_captioned.coco(tmp_path / "coco")
+    return tmp_path / "coco"
+
+
+def annotations(home, name: str = "coco2014") -> dict:
+    return json.loads((home / SETS[name].annotations).read_text())
+
+
+def changed(home, name: str = "coco2014", **parts) -> None:
+    (home / SETS[name].annotations).write_text(json.dumps(annotations(home, name) | parts))
+
+
+def refused(sentence: str, error: type[Exception] = ArchiveError, name: str = "coco2014", count: int = 8) -> None:
+    with pytest.raises(error, match=sentence) as caught:
+        np.asarray(coco.prompt_set(name, count).pixels)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_published():
+    assert {name: (split.count, split.prompts, split.annotations, split.pictures) for name, split in SETS.items()} == {
+        "coco2014": (40_504, 30_000, "annotations/captions_val2014.json", "val2014"),
+        "coco2017": (5_000, 5_000, "annotations/captions_val2017.json", "val2017"),
+    }
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_prompts_are_the_first_captions_in_the_order_of_the_file(home, name):
+    written, found = annotations(home, name), coco.prompt_set(name, 8)
+    for k, image in enumerate(written["images"]):
+        own = min((a for a in written["annotations"] if a["image_id"] == image["id"]), key=lambda a: a["id"])
+        assert found.captions[k].text == own["caption"].strip() and "\n" not in found.captions[k].text
+        with Image.open(home / SETS[name].pictures / image["file_name"]) as picture:
+            shorter = min(picture.size)
+            left, top = ((side - shorter) // 2 for side in picture.size)
+            square = picture.crop((left, top, left + shorter, top + shorter))
+            assert square.size == (512, 512)
+            np.testing.assert_array_equal(found.pixels[k], np.asarray(square).transpose(2, 0, 1))
+    assert [image["id"] for image in written["images"]] != sorted(image["id"] for image in written["images"]), "nor by their numbers"
+    assert written["annotations"][0]["id"] > written["annotations"][1]["id"], "the first by its number is not the first in the file"
+    few = coco.prompt_set(name, 3)
+    assert few.captions == found.captions[:3] and few.pixels.shape == (3, 3, 512, 512)
+    np.testing.assert_array_equal(np.asarray(few.pixels), np.asarray(found.pixels[:3]))
+
+
+def test_no_more_prompts_than_there_are(home, monkeypatch):
+    for count in (0, 9):
+        refused(f"there are 8 prompts 'coco2014', and {count} are asked for: lower `sampling.count`", ValueError, count=count)
+    monkeypatch.setitem(SETS, "coco2014", Split(2014, 40_504, 6))
+    refused("there are 6 prompts 'coco2014', and 7 are asked for", ValueError, count=7)
+
+
+def test_the_number_of_pictures_is_the_published_one(home):
+    (home / rehearsed.FILE).unlink()
+    refused("captions_val2014.json describes 8 pictures instead of 40,504: get COCO-2014's validation set .* again")
+    refused("captions_val2017.json describes 8 pictures instead of 5,000: get COCO-2017's validation set .* again", name="coco2017")
+
+
+def test_missing_files_are_named_with_the_addresses(home):
+    names = [image["file_name"] for image in annotations(home)["images"]]
+    for name in (names[5], names[2]):
+        (home / "val2014" / name).unlink()
+    addresses = "http://images.cocodataset.org/annotations/annotations_trainval2014.zip and http://images.cocodataset.org/zips/val2014.zip"
+    refused(f"2 of 8 pictures are not in .*coco/val2014, the first of them {names[2]}: get .*{addresses}", FileNotFoundError)
+    assert len(coco.prompt_set("coco2014", 2).captions) == 2, "those that are asked for are there"
+    (home / "annotations" / "captions_val2014.json").unlink()
+    refused(f"captions_val2014.json is not there: get .*{addresses}.*set FEWSTEP_DATA to the folder that holds 'coco'", FileNotFoundError)
+
+
+def test_damaged_files_are_named(home):
+    path, written = home / "annotations" / "captions_val2014.json", annotations(home)
+    whole = path.read_bytes()
+    for content in (b"", whole[:200], whole[:-1], b"[1, 2]", b'{"images": []}', b"\xff"):
+        path.write_bytes(content)
+        refused(r"captions_val2014.json is cut short, or no file of COCO's captions \(\w+\):")
+    path.write_bytes(whole)
+    image = written["images"][3]
+    changed(home, annotations=[own for own in written["annotations"] if own["image_id"] != image["id"]])
+    refused(f"captions_val2014.json has no caption of {image['file_name']}:")
+    changed(home, annotations=written["annotations"], images=[{"id": "x", "file_name": "y"}])
+    refused("is cut short, or no file of COCO's captions")
+    path.write_bytes(whole)
+    picture = home / "val2014" / image["file_name"]
+    picture.write_bytes(picture.read_bytes()[:3000])
+    refused(rf"val2014/{image['file_name']} cannot be decoded \(\w+\):")
+
+
+def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, monkeypatch):
+    monkeypatch.setattr(coco, "decoded", lambda *_: pytest.fail("a picture is decoded"))
+    with pytest.raises(ArchiveError, match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and COCO-2014's validation set .* in their place"):
+        coco.check()
+    (home / rehearsed.FILE).unlink()
+    with pytest.raises(ArchiveError, match="captions_val2017.json describes 8 pictures instead of 5,000"):
+        coco.check()
+    for name, split in list(SETS.items()):
+        monkeypatch.setitem(SETS, name, Split(split.year, 8, 8))
+    coco.check()
+    files = [path for folder in ("annotations", "val2014", "val2017") for path in (home / folder).iterdir()]
+    sums = {path.relative_to(home).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+    (home / archives.CHECKSUMS).write_text("".join(f"{md5}  {name}\n" for name, md5 in sums.items()))
+    coco.check()
+    last = sorted(path for path in files if path.parent.name == "val2014")[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    coco.check(checksums=False)
+    with pytest.raises(ArchiveError, match=f"{last.name} .* has md5"):
+        coco.check()
+    last.unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 8 pictures are not in"):
+        coco.check(checksums=False)
+
+
+def test_a_rehearsals_files_are_always_the_same(home):
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    tiny_captioned.coco(home)
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before and len(before) == 2 + 16 + 1
+    assert rehearsed.read(home) == Rehearsed({"coco2017": 8, "coco2014": 8})

@@ -1,0 +1,258 @@
+"""Flows that are told texts: the wrapper, guidance against its formula, the network, the discriminator, and both loops on latents with texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fewstep import data, networks, run, samplers, training
+from fewstep.checkpoint import load_checkpoint
+from fewstep.conditions import Conditions, Given, draw_told, first, given, guided
+from fewstep.flow_map import NetworkFlowMap
+from fewstep.interpolants import LINEAR, Batch
+from fewstep.networks.text_discriminator import TextDiscriminator
+from fewstep.objectives.reflow import reflow
+from fewstep.recipes import Method, Training
+
+SHAPE, TOKENS, WIDTH = (4, 8, 8), 5, 16
+NETWORK = {"kind": "text_unet", "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": WIDTH}
+
+
+def conditions(count: int, seed: int = 0) -> Conditions:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(TOKENS) < torch.randint(2, TOKENS + 1, (count, 1), generator=generator)
+    return Conditions(torch.randn(count, TOKENS, WIDTH, generator=generator), mask)
+
+
+class Linear(torch.nn.Module):
+    """v_{s,t}(x | c) = a(c) x, a(c) the mean of the text's numbers: a flow with a closed form, told a text."""
+
+    def forward(self, s, t, x, told):
+        return told.hidden.mean((1, 2))[:, None] * x
+
+
+LINE = NetworkFlowMap(Linear())
+
+
+def test_a_flow_map_at_texts_is_the_network_at_them_and_rounds_repeat_them():
+    told, x, t = conditions(3), torch.randn(3, 2), torch.rand(3)
+    flow = given(LINE, told)
+    slope = told.hidden.mean((1, 2))[:, None]
+    assert torch.equal(flow.velocity(t, x), slope * x)
+    assert torch.equal(flow.jump(torch.zeros(3), torch.ones(3), x), x + slope * x)
+    twice = flow.velocity(torch.cat([t, t]), torch.cat([x, 2 * x]))
+    assert torch.allclose(twice, torch.cat([slope * x, 2 * slope * x]))
+    assert torch.equal(first(flow, 2).velocity(t[:2], x[:2]), slope[:2] * x[:2])
+    assert given(LINE, None) is LINE and first(LINE, 2) is LINE
+    with pytest.raises(ValueError, match="4 samples do not go with 3 texts"):
+        flow.velocity(torch.rand(4), torch.randn(4, 2))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1.5, 4.0])
+def test_guidance_is_its_formula(scale):
+    told, empty, x, t = conditions(3), conditions(1, 1), torch.randn(3, 2, generator=torch.Generator().manual_seed(2)), torch.rand(3)
+    slope, without = told.hidden.mean((1, 2))[:, None], empty.hidden.mean()
+    found = guided(given(LINE, told, empty), scale).velocity(t, x)
+    assert torch.allclose(found, without * x + scale * (slope - without) * x, atol=1e-6)
+    rounds = guided(given(LINE, told, empty), scale).velocity(torch.cat([t, t]), torch.cat([x, x]))
+    assert torch.allclose(rounds, torch.cat([found, found]), atol=1e-6)
+
+
+def test_guidance_without_texts_or_an_empty_one_is_refused():
+    with pytest.raises(ValueError, match="takes none: remove the guidance"):
+        guided(LINE, 1.5)
+    with pytest.raises(ValueError, match="was given none"):
+        guided(given(LINE, conditions(2)), 1.5)
+    assert guided(LINE, None) is LINE
+
+
+def test_the_guided_sampler_counts_both_calls_and_is_euler_on_the_guided_velocity():
+    told, empty, x0 = conditions(3), conditions(1, 1), torch.randn(3, 2)
+    flow = given(LINE, told, empty)
+    drawn = samplers.named("guided-2", torch.Generator())(flow, x0, 4)
+    assert drawn.nfe == 8
+    by_hand, slope = x0, told.hidden.mean((1, 2))[:, None]
+    for _ in range(4):
+        by_hand = by_hand + (empty.hidden.mean() + 2 * (slope - empty.hidden.mean())) * by_hand / 4
+    assert torch.allclose(drawn.points, by_hand, atol=1e-5)
+    alone = samplers.named("guided-1", torch.Generator())(flow, x0, 4)
+    assert alone.nfe == 4 and torch.equal(alone.points, samplers.euler(flow, x0, 4).points)
+    with pytest.raises(ValueError, match="guided-<scale>"):
+        samplers.named("guided-", torch.Generator())
+
+
+def test_reflow_with_several_samples_a_solution_repeats_their_texts():
+    """The teacher's solution of a text is linear in x0, so the student that knows it exactly has no loss; one with the texts shifted has."""
+    told, x0 = conditions(3), torch.randn(3, 2)
+    slope = told.hidden.mean((1, 2))[:, None]
+
+    class Straight(torch.nn.Module):
+        """The straight flow between x0 and the end of one Euler step, x0 (1 + a): v(x, t) = a x / (1 + a t)."""
+
+        def forward(self, s, t, x, own):
+            a = own.hidden.mean((1, 2))[:, None]
+            return a * x / (1 + a * s[:, None])
+
+    batch = Batch(x0.repeat(2, 1), torch.zeros(6, 2), torch.rand(6), torch.ones(6), torch.rand(6), LINEAR)
+    both = told.times(2)
+    # the texts of the second round are those of the first: what the batch has there does not count
+    other = Conditions(torch.cat([told.hidden, told.hidden.flip(0)]), both.mask)
+    for texts in (both, other):
+        loss = reflow(given(NetworkFlowMap(Straight()), texts), batch, given(LINE, texts), steps=1, times=2)
+        assert torch.allclose(loss, torch.zeros(6), atol=1e-10)
+    assert slope.abs().min() > 1e-3
+    wrong = given(NetworkFlowMap(Straight()), Conditions(told.hidden.flip(0), told.mask).times(2))
+    assert reflow(wrong, batch, given(LINE, both), steps=1, times=2).max() > 1e-5
+
+
+def network() -> NetworkFlowMap:
+    torch.manual_seed(0)
+    flow = networks.build(NETWORK, SHAPE)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return flow.requires_grad_(False).eval()
+
+
+def test_the_network_reads_its_text_and_not_the_filling():
+    flow, told, x, t = network(), conditions(3), torch.randn(3, *SHAPE), torch.rand(3)
+    own = given(flow, told).velocity(t, x)
+    assert own.shape == x.shape
+    filled = Conditions(torch.where(told.mask[:, :, None], told.hidden, 7.0), told.mask)
+    assert torch.allclose(given(flow, filled).velocity(t, x), own, atol=1e-5)
+    assert not torch.allclose(given(flow, conditions(3, 9)).velocity(t, x), own, atol=1e-3)
+
+
+def test_the_network_has_both_times_and_a_forward_mode_derivative():
+    flow, told, x = network(), conditions(2), torch.randn(2, *SHAPE)
+    s, t = torch.tensor([0.2, 0.4]), torch.tensor([0.6, 0.9])
+    own = Given(flow, told)
+    assert not torch.allclose(own.average_velocity(s, t, x), own.average_velocity(s, s, x), atol=1e-4)
+    jump, step = own.jump_dt(s, t, x), 1e-2
+    difference = (own.jump(s, t + step, x) - own.jump(s, t - step, x)) / (2 * step)
+    assert torch.allclose(jump.tangent, difference, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [({"attention": [True]}, "one entry of `attention`"), ({"channels": [6, 16]}, "divisible by the 4 groups"), ({"channels": [8] * 5, "attention": [True] * 5}, "halve the latents")],
+)
+def test_sizes_that_do_not_fit_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        networks.build(NETWORK | wrong, SHAPE)
+
+
+def test_the_discriminator_starts_from_the_teachers_encoder_and_sees_time_noise_and_text():
+    teacher, told, z = network(), conditions(4), torch.randn(4, *SHAPE)
+    torch.manual_seed(1)
+    critic = TextDiscriminator(teacher.network, 8)
+    theirs = teacher.state_dict()
+    for name, value in critic.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(value, theirs[f"network.model.{name}"]), name
+    assert all(parameter.requires_grad for parameter in critic.parameters())
+    t, noise = torch.rand(4), torch.randn(4, *SHAPE)
+    own = critic.at(t, noise, told)(z)
+    assert own.shape == (4,)
+    assert torch.allclose(critic.at(t, noise, told)(torch.cat([z, 2 * z]), 2)[:4], own, atol=1e-5)
+    # at time 1 nothing is left of the latents, at time 0 nothing of the noise
+    assert torch.allclose(critic.at(torch.ones(4), noise, told)(z), critic.at(torch.ones(4), noise, told)(-z), atol=1e-6)
+    assert torch.allclose(critic.at(torch.zeros(4), noise, told)(z), critic.at(torch.zeros(4), -noise, told)(z), atol=1e-6)
+    assert not torch.allclose(critic.at(t, noise, conditions(4, 3))(z), own, atol=1e-4)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Latents of two kinds, each with its text."""
+
+    shape: tuple[int, ...] = SHAPE
+    scale: float = 1.0
+    told: bool = True
+
+    @property
+    def empty(self) -> Conditions:
+        return conditions(1, 11)
+
+    def sample_told(self, count, generator):
+        kind = torch.randint(2, (count,), generator=generator)
+        both = conditions(2, 12)
+        points = 0.1 * torch.randn(count, *SHAPE, generator=generator) + (2.0 * kind - 1)[:, None, None, None]
+        return points, Conditions(both.hidden[kind], both.mask[kind])
+
+    def sample(self, count, generator):
+        return self.sample_told(count, generator)[0]
+
+
+def test_dropped_texts_become_the_empty_one():
+    source, generator = Source(), torch.Generator().manual_seed(0)
+    _, told = draw_told(source, 400, 0.25, generator)
+    lost = (told.hidden == source.empty.hidden).flatten(1).all(1)
+    assert 70 < int(lost.sum()) < 130
+    assert torch.equal(told.mask[lost], source.empty.mask.expand(int(lost.sum()), -1))
+    _, whole = draw_told(source, 50, 0.0, generator)
+    assert not (whole.hidden == source.empty.hidden).flatten(1).all(1).any()
+
+
+@pytest.fixture
+def jobs(tmp_path, smoke, monkeypatch):
+    """job(name, method, teacher): a run on latents with texts."""
+    monkeypatch.setattr(run.Job, "source", property(lambda self: Source()))
+    shared = smoke.experiment("fmm-cifar10").training.model_dump(exclude_none=True) | {"network": NETWORK, "batch": 8, "seeds": [0]}
+
+    def made(name: str, method: dict, teacher=None) -> run.Job:
+        return run.Job(Training.model_validate(shared), Method.model_validate(method), 0, tmp_path / f"{name}.state", teacher)
+
+    return made
+
+
+SI = {"label": "SI", "steps": 4, "dropped": 0.1, "terms": [{"objective": "si", "times": {"region": "diagonal"}}]}
+
+
+def test_both_loops_train_on_latents_with_texts_and_resume_exactly(jobs, tmp_path, monkeypatch):
+    teacher = jobs("si", SI)
+    run.advance(teacher, "mark", 4)
+    monkeypatch.setattr(data, "made_from", lambda folder: "latents")
+    training.publish(teacher, tmp_path / "si.safetensors")
+    straight = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5, "dropped": 0.1,
+                "terms": [{"objective": "reflow", "times": {"region": "diagonal"}, "options": {"steps": 2, "times": 2}}]}  # fmt: skip
+    corrected = {
+        "label": "SCFlow", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5,
+        "self_correction": {"threshold": 0.1, "truncation": 0.1, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
+                            "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 0.0, "head": 8}},
+    }  # fmt: skip
+    for name, method in (("straight", straight), ("corrected", corrected)):
+        whole, pieces = (jobs(f"{name}-{kind}", method, tmp_path / "si.safetensors") for kind in ("whole", "pieces"))
+        run.advance(whole, "mark", 4)
+        for until in (1, 3, 4):
+            run.advance(pieces, "mark", until)
+        assert whole.state.read_bytes() == pieces.state.read_bytes()
+        state = load_checkpoint(whole.state)[0]
+        start = load_checkpoint(teacher.state)[0]
+        assert any(not torch.equal(value, start[key]) for key, value in state.items() if key.startswith("student."))
+        assert torch.isfinite(state["log"]).all()
+    # guidance reaches the teacher: without it another student comes out
+    plain = jobs("plain", {key: value for key, value in corrected.items() if key != "guidance"}, tmp_path / "si.safetensors")
+    run.advance(plain, "mark", 4)
+    assert not torch.equal(load_checkpoint(plain.state)[0]["log"], state["log"])
+
+
+def test_settings_of_guidance_and_discriminator_are_checked():
+    with pytest.raises(ValueError, match="scale of a teacher's velocity"):
+        Method.model_validate(SI | {"guidance": 1.5})
+    adversary = {"weight": 0.1, "rate": 1e-3, "r1": 0.0}
+    for own in ({}, {"head": 8, "channels": [8, 8]}):
+        with pytest.raises(ValueError, match="either `channels` or"):
+            Method.model_validate({"label": "x", "steps": 1, "teacher": "si", "start": "teacher",
+                                   "self_correction": {"threshold": 0.1, "truncation": 0.1, "adversarial": adversary | own}})  # fmt: skip
+
+
+def test_a_text_is_told_to_every_chunk_of_samples(monkeypatch):
+    from fewstep import sampling
+
+    monkeypatch.setattr(sampling, "POINTS", 2)
+    told, x0 = conditions(5), torch.randn(5, 2)
+    drawn = sampling.sample(LINE, "euler", x0, 1, told=told)
+    assert torch.allclose(drawn.points, x0 + told.hidden.mean((1, 2))[:, None] * x0)
+    assert drawn.nfe == 1

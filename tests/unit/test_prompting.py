@@ -1,0 +1,159 @@
+"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from fewstep import captions, contrastive, evaluation_texts, prompting, reference
+from fewstep.conditions import Conditions
+from fewstep.data import latents, scenes
+from fewstep.evaluation_texts import Told
+from fewstep.metrics.attributes import ATTRIBUTES
+from fewstep.networks import clip
+
+TOKENS, WIDTH = 6, 4
+
+
+class Reader:
+    """A text tower that writes a text's length into every number, and an image tower that sees nothing."""
+
+    length, width = TOKENS, WIDTH
+    tokenizer = SimpleNamespace(
+        encode=lambda texts: (None, torch.tensor([[k < len(text.split()) for k in range(TOKENS)] for text in texts])), dropped=lambda texts: [len(text.split()) > TOKENS for text in texts]
+    )
+
+    def __init__(self):
+        self.seen: list[str] = []
+
+    def text(self, texts):
+        self.seen += texts
+        hidden = torch.tensor([[[float(len(text))] * WIDTH] * TOKENS for text in texts])
+        return Conditions(hidden, self.tokenizer.encode(texts)[1])
+
+    def score(self, images, texts):
+        return torch.full((len(images),), 25.0)
+
+
+@pytest.fixture
+def reader(monkeypatch, tmp_path):
+    own = Reader()
+    monkeypatch.setattr(contrastive.Maker, "open", classmethod(lambda cls, tier, name: SimpleNamespace(folder=tmp_path)))
+    monkeypatch.setattr(contrastive, "load", lambda maker: own)
+    monkeypatch.setattr(clip, "read_described", lambda folder: {"checksum": "ab" * 32, "clip": "a reader", "score": "a score"})
+    return own
+
+
+@pytest.fixture
+def maker(tmp_path):
+    def write(name):
+        path = tmp_path / "artifacts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    settings = SimpleNamespace(data="scenes", clip="scenes")
+    return SimpleNamespace(name="scenes", settings=settings, source=scenes.SOURCE, workspace=SimpleNamespace(tier="laptop", write=write))
+
+
+def test_every_caption_is_read_and_the_empty_one_stands_last(reader, maker, tmp_path):
+    said = captions.read_all(maker, 20, tmp_path / "latents")
+    texts = [caption.text for caption in scenes.captions()[:20]] + [""]
+    hidden, masks = (np.load(tmp_path / "latents" / name) for name in (latents.TEXTS, latents.MASKS))
+    assert hidden.shape == (21, TOKENS, WIDTH) and masks.shape == (21, TOKENS) and masks.dtype == bool
+    assert np.array_equal(hidden[:, 0, 0], [len(text) for text in texts])
+    assert said["captions"] == {"clip": "ab" * 32, "tokens": TOKENS, "width": WIDTH, "cut": sum(len(text.split()) > TOKENS for text in texts)}
+
+
+def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monkeypatch):
+    monkeypatch.setattr(captions, "BLOCK", 8)
+    whole = captions.read_all(maker, 20, tmp_path / "whole")
+    read, reader.seen = list(reader.seen), []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(texts):
+        if reader.seen:
+            raise Stopped
+        return Reader.text(reader, texts)
+
+    reader.text = stop
+    with pytest.raises(Stopped):
+        captions.read_all(maker, 20, tmp_path / "pieces")
+    del reader.text
+    assert captions.read_all(maker, 20, tmp_path / "pieces") == whole
+    assert reader.seen == read, "what was read before the stop is not read again"
+    for name in (latents.TEXTS, latents.MASKS):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+
+
+def test_mirrored_images_and_too_few_captions_are_refused(reader, maker, tmp_path):
+    with pytest.raises(ValueError, match="12000 captions for 12001 images"):
+        captions.read_all(maker, 12_001, tmp_path / "latents")
+    maker.source = SimpleNamespace(images=SimpleNamespace(flip=True))
+    with pytest.raises(ValueError, match="drawn mirrored, and captions say left and right"):
+        captions.read_all(maker, 5, tmp_path / "latents")
+
+
+def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, tmp_path):
+    study = SimpleNamespace(
+        tier="laptop", latents=SimpleNamespace(data="scenes", clip="scenes"), experiment=SimpleNamespace(sampling=SimpleNamespace(prompts="coco2017", count=7))
+    )
+    folder = prompting.prepare(study, tmp_path / "samples")
+    own = scenes.prompts(7, 2017)
+    assert prompting.texts(folder) == [caption.text for caption in own.captions] == reader.seen
+    told = prompting.conditions(folder)
+    assert told.hidden[:, 0, 0].tolist() == [len(caption.text) for caption in own.captions] and told.mask.dtype == torch.bool
+    other = prompting.load("scenes", "coco2014", 7)
+    assert [caption.text for caption in other.captions] != prompting.texts(folder)
+    assert scenes.holding_held_out(own.scenes) == scenes.holding_held_out(other.scenes) == 7
+    for data_name, name, message in (("scenes", "coco2015", "has no prompts 'coco2015'; there are coco2017, coco2014"), ("digits", "coco2017", "there are none")):
+        with pytest.raises(ValueError, match=message):
+            prompting.load(data_name, name, 7)
+
+
+def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(reader, tmp_path, monkeypatch):
+    own, other = scenes.prompts(30, 2017), scenes.prompts(30, 2014)
+    drawn = {pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)}
+    monkeypatch.setattr(reference, "load_probe", lambda path: None)
+    levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()  # noqa: E731
+    monkeypatch.setattr(evaluation_texts, "read", lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)))
+    monkeypatch.setattr(evaluation_texts, "_clip", lambda folder, device: reader)
+    told = Told("scenes", "coco2017", tmp_path, tmp_path / "probe")
+    found = evaluation_texts.measure(own.pixels, ["clip", "attributes"], told, "cpu")
+    assert found.pop("CLIP score") == 25.0
+    assert set(found) == {"attribute accuracy", *evaluation_texts.NAMES.values()} and set(found.values()) == {1.0}
+    wrong = evaluation_texts.measure(other.pixels, ["attributes"], told, "cpu")
+    assert wrong["attribute accuracy"] < 0.7 and wrong["caption accuracy"] < 0.2
+    assert set(evaluation_texts.NAMES) <= {*ATTRIBUTES, "caption"}
+
+
+def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "probe_name", lambda path: "a probe")
+    found = evaluation_texts.protocols(Told("scenes", "coco2017", tmp_path, tmp_path / "probe"), 600)
+    assert set(found) == {name for names in evaluation_texts.MEASURES.values() for name in names}
+    assert all(against == "the first 600 prompts coco2017 of scenes" for _, _, against in found.values())
+    assert set(evaluation_texts.protocols(Told("scenes", "coco2017", tmp_path, None), 600)) == {"CLIP score"}
+
+
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (lambda folder: (folder / latents.TEXTS).unlink(), "texts.npy is not there"),
+        (lambda folder: (folder / latents.MASKS).write_bytes(b"no array"), "masks.npy is truncated or no .npy file"),
+        (lambda folder: np.save(folder / latents.TEXTS, np.zeros((3, 2, 2), np.float32)), "instead of"),
+    ],
+)
+def test_damaged_texts_are_named(tmp_path, break_it, message):
+    np.save(tmp_path / latents.TEXTS, np.zeros((21, TOKENS, WIDTH), np.float32))
+    np.save(tmp_path / latents.MASKS, np.zeros((21, TOKENS), bool))
+    source = latents.LatentSource(tmp_path, (4, 8, 8), (3, 32, 32), 1.0, 255, told=True)
+    said = json.loads(json.dumps({"tokens": TOKENS, "width": WIDTH}))
+    latents._check_texts(source, 20, said)
+    break_it(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        latents._check_texts(source, 20, said)
