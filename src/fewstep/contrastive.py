@@ -34,8 +34,9 @@ from .text_settings import Clip as ClipSettings
 from .typed import SettingsError
 from .workspace import Workspace
 
-# Modules that read settings and name files: they decide no number but through the settings, which count by value
-NAMES = tuple(f"{__package__}.{name}" for name in ("experiments", "text_settings", "workspace", "progress"))
+# Modules that read settings, name files and hold what comes out: they decide no number of a training but through the settings,
+# which count by value
+NAMES = tuple(f"{__package__}.{name}" for name in ("experiments", "text_settings", "workspace", "progress", "conditions"))
 LOG = "log.csv"
 WARMUP, STEEPEST = 0.05, 1.0
 # a temperature below this is none: logits of cosines would go on growing

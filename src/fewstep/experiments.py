@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from . import data, precision
 from .autoencoder_settings import Latents
 from .measuring import Features, Metrics, Sampling, Speed
-from .recipes import UNSAID, Method, Training
+from .recipes import TOLD, UNSAID, Method, Training
 from .text_settings import Clip
 from .typed import Settings, SettingsError
 
@@ -133,8 +133,8 @@ class Tier(Settings):
             modelled = self.latents[latents].data if latents else experiment.training.data
             told = latents is not None and self.latents[latents].clip is not None
             kinds = {network.kind for network in [experiment.training.network, *(m.network for m in experiment.methods.values() if m.network)]}
-            if told != (kinds == {"text_unet"}) or told != (experiment.sampling.prompts is not None):
-                raise ValueError(f"the experiment '{name}': latents with texts (`clip`), networks of kind text_unet and `sampling.prompts` go together: give all or none")
+            if (told and not kinds <= {*TOLD}) or (not told and kinds & {*TOLD}) or told != (experiment.sampling.prompts is not None):
+                raise ValueError(f"the experiment '{name}': latents with texts (`clip`), networks of kind {' or '.join(TOLD)} and `sampling.prompts` go together: give all or none")
             if wanted is None:
                 continue
             if wanted not in self.features:

@@ -52,20 +52,34 @@ class ADMSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
-class TextUNetSettings(Settings):
-    """A two-time UNet that is told a text; see fewstep.networks.text_unet. `width` is that of the text's tokens."""
+class _ToldSettings(Settings):
+    """What networks that are told texts have in common; `width` is that of the text's tokens."""
 
-    kind: Literal["text_unet"]
     channels: list[int] = Field(min_length=1)
     layers: int = Field(ge=1)
     attention: list[bool]
     heads: int = Field(ge=1)
     groups: int = Field(ge=1)
-    time_scale: float = Field(gt=1)
     width: int = Field(ge=1)
 
 
-Network = Annotated[MLPSettings | UNetSettings | ADMSettings | TextUNetSettings, Field(discriminator="kind")]
+class TextUNetSettings(_ToldSettings):
+    """A two-time UNet that is told a text; see fewstep.networks.text_unet."""
+
+    kind: Literal["text_unet"]
+    time_scale: float = Field(gt=1)
+
+
+class PublishedUNetSettings(_ToldSettings):
+    """Stable Diffusion's UNet as InstaFlow and SCFlow publish it; see fewstep.networks.published_unet."""
+
+    kind: Literal["published_unet"]
+    checkpointing: bool = True
+
+
+# the kinds of networks that are told texts
+TOLD = ("text_unet", "published_unet")
+Network = Annotated[MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings, Field(discriminator="kind")]
 
 
 class Optimiser(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,8 +21,10 @@ def captioned() -> list[str]:
 
 
 def _check_data(name: str) -> None:
-    if name not in captioned():
-        raise ValueError(f"a CLIP needs pictures with captions, and '{name}' has none; there are {', '.join(captioned())}")
+    # it is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
+    drawn = [own for own in captioned() if hasattr(import_module(f"{data.__name__}.{own}"), "fresh")]
+    if name not in drawn:
+        raise ValueError(f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; there are {', '.join(drawn)}")
 
 
 class TrainedClip(Settings):
@@ -74,7 +77,7 @@ class PublishedClip(Settings):
     """
 
     kind: Literal["published"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repository: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     towers: Literal["both", "text"] = "both"
     data: str | None = None
 

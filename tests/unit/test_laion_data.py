@@ -169,6 +169,9 @@ def test_shards_are_gone_through_once_and_again_when_they_change(shards, monkeyp
     assert laion.captions()[5] == "Picture 7"
     (second,) = noted(shards)
     assert second != first
+    shard(shards / "00002.tar", pairs(7, 1) | {"000000007.txt": b"Picture 9"})
+    assert laion.captions()[5] == "Picture 9", "a file of the same size is another one"
+    (second,) = noted(shards)
     for damage in (b"", second.read_bytes()[:300], second.read_bytes().replace(b"Picture 3", b"Picture 8"), b"PK"):
         second.write_bytes(damage)
         assert laion.captions()[3] == "Picture 3", "a damaged note is made again"

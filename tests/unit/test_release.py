@@ -431,6 +431,7 @@ def test_a_card_shows_published_numbers_with_their_status(here):
     rows = [row for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).study, "LSD")[PIXELS] if row["metric"] == "FID"]
     rows[0] |= {"published": "8.1", "status": "confirmed"}
     lines = card._grid(rows).splitlines()
+    assert lines[0] == "|  | N = 1 | N = 2 | N = 4 | N = 8 | N = 16 |"
     assert lines[2].startswith(f"| FID | {rows[0]['value']} ± ") and lines[3] == "| FID, published | 8.1 (confirmed) |  |  |  |  |"
 
 

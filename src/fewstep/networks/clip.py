@@ -18,6 +18,7 @@ from .. import missing_operators  # noqa: F401  before transformers
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel  # isort: skip
 
 from ..checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from ..conditions import Conditions
 from ..data.images import to_signed
 from . import tokens
 from .tokens import Tokenizer
@@ -34,20 +35,6 @@ TOGETHER, NUMBERS_TOGETHER = 64, 2**21
 ATTENTION = "eager"
 # of a CLIP that is trained here: CLIP's own, three operations in the place of one, takes a fifth longer to train
 ACTIVATION = "silu"
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Texts as a flow's cross-attention takes them.
-
-    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion uses them
-    mask    (batch, tokens), bool: which are the text's own, start and end included; behind them is filling. A text's own
-            states do not depend on the filling, and in a tower that is trained here the filling's mean nothing: attend under
-            the mask. Stable Diffusion itself attends to all.
-    """
-
-    hidden: Tensor
-    mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -131,7 +118,7 @@ class Clip(nn.Module):
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Conditions:
-        """What a flow attends to: see `Conditions`. A text that is too long is cut: `tokenizer.dropped` counts what it loses."""
+        """What a flow attends to, the last states after the final norm; see `Conditions`. A text that is too long is cut: `tokenizer.dropped` counts what it loses."""
         device = next(self.parameters()).device
         found = [self.text_tower(ids).last_hidden_state[:count] for ids, count in self._text_parts(texts)]
         hidden = torch.cat(found) if found else torch.zeros(0, self.length, self.width, device=device)

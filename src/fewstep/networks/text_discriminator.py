@@ -6,15 +6,18 @@ high for data and low for samples, and no `network.kind` names it.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..conditions import Conditions
 from ..interpolants import per_sample
-from .text_unet import TextUNet
+
+if TYPE_CHECKING:
+    from .published_unet import PublishedUNet
+    from .text_unet import TextUNet
 
 GROUPS = 8
 SLOPE = 0.2
@@ -31,27 +34,17 @@ class TextDiscriminator(nn.Module):
     head     the channels of the two convolutions behind them
     """
 
-    def __init__(self, teacher: TextUNet, head: int):
+    def __init__(self, teacher: TextUNet | PublishedUNet, head: int):
         super().__init__()
-        model = copy.deepcopy(teacher.model).requires_grad_(True)
-        self.time_proj, self.time_embedding, self.class_embedding = model.time_proj, model.time_embedding, model.class_embedding
-        self.conv_in, self.down_blocks, self.mid_block = model.conv_in, model.down_blocks, model.mid_block
-        width = model.config.block_out_channels[-1]
+        self.encoder = teacher.encoder()
         self.head = nn.Sequential(
-            nn.Conv2d(width, head, 3, padding=1), nn.GroupNorm(min(GROUPS, head), head), nn.LeakyReLU(SLOPE),
+            nn.Conv2d(self.encoder.width, head, 3, padding=1), nn.GroupNorm(min(GROUPS, head), head), nn.LeakyReLU(SLOPE),
             nn.Conv2d(head, head, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(head, 1, 1),
         )  # fmt: skip
 
     def forward(self, z: Tensor, t: Tensor, texts: Conditions) -> Tensor:
         """The mean logit over places; `t` is SCFlow's time, 0 for data."""
-        embedded = self.time_embedding(self.time_proj(1 - t)) + self.class_embedding(self.time_proj(torch.zeros_like(t)))
-        # as diffusers hands a mask on: zero where a token counts, far below where not
-        bias = (1 - texts.mask[:, None].to(z.dtype)) * -10_000.0
-        told = {"encoder_hidden_states": texts.hidden, "encoder_attention_mask": bias}
-        x = self.conv_in(z)
-        for block in self.down_blocks:
-            x, _ = block(x, embedded, **told) if getattr(block, "has_cross_attention", False) else block(x, embedded)
-        return self.head(self.mid_block(x, embedded, **told)).mean((1, 2, 3))
+        return self.head(self.encoder(1 - t, z, texts)).mean((1, 2, 3))
 
     def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> "Noised":
         """The discriminator of latents that are first brought to the times `t` (batch,) by `noise` (batch, ...), and read with `texts`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from typing import Sequence
 
@@ -54,6 +55,35 @@ class TextUNet(nn.Module):
             return self.model(
                 x, s, encoder_hidden_states=conditions.hidden, class_labels=t - s, encoder_attention_mask=conditions.mask, return_dict=False
             )[0]
+
+
+    def encoder(self) -> "Encoder":
+        """The layers up to the middle, copied, to be trained as part of something else."""
+        return Encoder(self)
+
+
+class Encoder(nn.Module):
+    """What a TextUNet makes, up to its middle, of latents at times (batch,) and their texts: (batch, width, height, width of the coarsest level).
+
+    width  the channels of what it makes
+    """
+
+    def __init__(self, network: TextUNet):
+        super().__init__()
+        model = copy.deepcopy(network.model).requires_grad_(True)
+        self.time_proj, self.time_embedding, self.class_embedding = model.time_proj, model.time_embedding, model.class_embedding
+        self.conv_in, self.down_blocks, self.mid_block = model.conv_in, model.down_blocks, model.mid_block
+        self.width = model.config.block_out_channels[-1]
+
+    def forward(self, s: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
+        """`s` is this library's time, 0 for noise."""
+        embedded = self.time_embedding(self.time_proj(s)) + self.class_embedding(self.time_proj(torch.zeros_like(s)))
+        # as diffusers hands a mask on: zero where a token counts, far below where not
+        told = {"encoder_hidden_states": conditions.hidden, "encoder_attention_mask": (1 - conditions.mask[:, None].to(x.dtype)) * -10_000.0}
+        h = self.conv_in(x)
+        for block in self.down_blocks:
+            h, _ = block(h, embedded, **told) if getattr(block, "has_cross_attention", False) else block(h, embedded)
+        return self.mid_block(h, embedded, **told)
 
 
 def build(
