@@ -34,8 +34,7 @@ from .text_settings import Clip as ClipSettings
 from .typed import SettingsError
 from .workspace import Workspace
 
-# Modules that read settings, name files and hold what comes out: they decide no number of a training but through the settings,
-# which count by value
+# Modules that read settings, name files or hold what comes out: they decide no number but through the settings, which count by value
 NAMES = tuple(f"{__package__}.{name}" for name in ("experiments", "text_settings", "workspace", "progress", "conditions"))
 LOG = "log.csv"
 WARMUP, STEEPEST = 0.05, 1.0
@@ -298,6 +297,5 @@ def training_log(maker: Maker) -> pd.DataFrame:
 
 
 def curves(maker: Maker) -> dict[str, np.ndarray]:
-    """The loss and the temperature of every step of the training, (steps,) each, under names for a picture."""
-    log = training_log(maker)
-    return {"contrastive loss": log.loss.to_numpy(), "temperature": log.temperature.to_numpy()}
+    """What `training_log` holds, (steps,) each, under names for a picture."""
+    return {name: column.to_numpy() for name, column in training_log(maker).rename(columns={"loss": "contrastive loss"}).items()}

