@@ -24,7 +24,6 @@ from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_che
 from .files import write_atomically
 from .fingerprint import fingerprint
 from .networks import clip, published_clip, tokens
-from .networks.autoencoder import checksum
 from .networks.clip import Clip
 from .networks.tokens import Tokenizer
 from .pairs import Pairs, pairs_of, unseen_pairs
@@ -203,7 +202,7 @@ def _trained(maker: Maker, folder: Path) -> dict[str, Any]:
     dropped = network.tokenizer.dropped(maker.pairs.captions)
     return {
         "clip": f"trained here, {own.steps:,} steps of {own.batch} pairs",
-        "checksum": checksum(folder / clip.TRAINED),
+        "checksum": published_clip.checksum(folder / clip.TRAINED),
         "pairs": len(dropped),
         "captions cut": sum(count > 0 for count in dropped),
         "temperature": float(tensors["log"][-1, 1]),

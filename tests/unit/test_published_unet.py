@@ -143,6 +143,12 @@ def test_derivatives_against_central_differences(checkpointing):
     assert gradient.abs().max() > 0
 
 
+def test_latents_laid_out_channels_last_are_differentiated_too():
+    built, along = flow_map().to(memory_format=torch.channels_last), (torch.ones(3), torch.ones_like(X))
+    tangents = [torch.func.jvp(lambda t, x: given(built, TEXTS).average_velocity(S, t, x), (T, x), along)[1] for x in (X, X.contiguous(memory_format=torch.channels_last))]
+    close(tangents[1], tangents[0], 1e-4)
+
+
 def test_checkpointing_changes_no_bit():
     values = []
     for checkpointing in (False, True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from transformers.utils import logging
 
 from ..data.archives import ENVIRONMENT, folder_of
 from . import tokens
-from .autoencoder import checksum
 from .clip import ATTENTION, Clip, Preparation
 
 CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -22,6 +22,12 @@ CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor
 PLACES = {"both": ("", ""), "text": ("text_encoder", "tokenizer")}
 # SHA-256 of the weights as they were published
 PUBLISHED = {"openai/clip-vit-large-patch14": "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"}
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def wanted(towers: str) -> list[str]:
