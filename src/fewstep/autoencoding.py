@@ -18,47 +18,33 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import data, experiments, optimisers, rehearsed
+from . import data, optimisers, rehearsed
 from .autoencoder_settings import Latents
-from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import save_checkpoint
 from .data.archives import folder_of
+from .entries import Entry
 from .files import write_atomically
 from .fingerprint import fingerprint
 from .metrics.step_consistency import ssim
 from .networks import autoencoder
 from .networks.autoencoder import Autoencoder
 from .parallel import one_thread
-from .progress import Progress
-from .typed import SettingsError
-from .workspace import Workspace
+from .resumed import Progressing, to_the_end, under
 
 # Modules that read settings and name files: they decide no number but through the settings, which count by value
-NAMES = tuple(f"{__package__}.{name}" for name in ("experiments", "autoencoder_settings", "workspace", "progress"))
+NAMES = tuple(f"{__package__}.{name}" for name in ("entries", "experiments", "autoencoder_settings", "workspace", "progress"))
 # The bend of the pseudo-Huber distance, in units of [-1, 1]: four levels of 255
 BEND = 0.03
 WARMUP, CLIP = 0.05, 1.0
-# a state is stored every sixth of the training
-SLICES = 6
 MEASURED, DRAW_SEED = 256, 2_000_003
 
 
 @dataclass(frozen=True)
-class Maker:
+class Maker(Entry):
     """An entry of a tier's `latents`: its settings, and where its files are."""
 
-    name: str
-    workspace: Workspace
     settings: Latents
-    device: str
-
-    @classmethod
-    def open(cls, tier: str, name: str) -> "Maker":
-        """The entry `name` of params.yaml at `tier`; raises SettingsError when there is none."""
-        workspace = Workspace.here(tier)
-        settings = experiments.load(workspace.params, tier)
-        if name not in settings.latents:
-            raise SettingsError(f"there are no latents '{name}' at tier '{tier}'; there are {', '.join(settings.latents) or 'none'}")
-        return cls(name, workspace, settings.latents[name], settings.compute.device)
+    SECTION = "latents"
 
     @property
     def source(self) -> data.DataSource:
@@ -105,23 +91,14 @@ def advance(maker: Maker, until: int, tick: Callable[[int], None] | None = None)
     Equal seeds give equal bits on a CPU, however often it was stopped. `tick(step)` is called about once a second.
     Raises CheckpointError for a damaged state and FloatingPointError where the training diverged.
     """
-    own, source, path, step = maker.settings.autoencoder, maker.source, maker.state, 0
+    own, source, path = maker.settings.autoencoder, maker.source, maker.state
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(own.seed)
         network = autoencoder.small(source.shape, own.channels, own.layers, own.groups, own.latent_channels).to(maker.device)
     optimiser = optimisers.build("adam", network.parameters(), own.rate)
     generator, log = torch.Generator(maker.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
-    if path.exists():
-        tensors, info = load_checkpoint(path)
-        step = info["step"]
-        load_weights(network, _under(tensors, "weights."), path)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under(tensors, "optimiser.").items():
-            index, _, buffer = name.partition(".")
-            moments.setdefault(int(index), {})[buffer] = value
-        optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
-        generator.set_state(tensors["generator"])
-        log.copy_(tensors["log"])
+    now = Progressing(network, optimiser, generator, log)
+    step = now.restore(path)
     said, warm = time.monotonic(), max(WARMUP * own.steps, 1)
     with one_thread():
         while step < until:
@@ -138,32 +115,16 @@ def advance(maker: Maker, until: int, tick: Callable[[int], None] | None = None)
                 tick(step)
     if not torch.isfinite(log[:step]).all():
         raise FloatingPointError(f"the training of the autoencoder {maker.name} diverged: its loss is not finite; lower autoencoder.rate")
-    named = {f"weights.{name}": value for name, value in network.state_dict().items()}
-    for index, buffers in optimiser.state_dict()["state"].items():
-        named |= {f"optimiser.{index}.{buffer}": value for buffer, value in buffers.items()}
-    save_checkpoint(path, named | {"generator": generator.get_state(), "log": log}, {"step": step})
+    now.store(path, step)
     return path
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _trained(maker: Maker, path: Path) -> dict[str, Any]:
     """Train to the end, write the weights to `path`, and say what they are."""
     own = maker.settings.autoencoder
-    done = load_checkpoint(maker.state)[1]["step"] if maker.state.exists() else 0
-    size = -(-own.steps // SLICES)
-    with Progress(own.steps, f"training the autoencoder of {maker.settings.data}") as bar:
-        for until in (*range(size, own.steps, size), own.steps):
-            if until > done:
-                advance(maker, until, bar.update)
-            bar.update(until)
-    tensors, info = load_checkpoint(maker.state)
-    if info["step"] != own.steps:
-        raise CheckpointError(f"{maker.state} stands at step {info['step']} of {own.steps}: delete it")
+    tensors = to_the_end(maker.state, own.steps, lambda until, tick: advance(maker, until, tick), f"training the autoencoder of {maker.settings.data}")
     described = {"network": own.model_dump(), "shape": list(maker.source.shape), "data": maker.data_name, "fingerprint": maker.fingerprint()}
-    save_checkpoint(path, _under(tensors, "weights."), described)
+    save_checkpoint(path, under(tensors, "weights."), described)
     return {"autoencoder": f"trained here, {own.steps:,} steps of {own.batch} images", "checksum": autoencoder.checksum(path)}
 
 

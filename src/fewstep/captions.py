@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from . import data
 from .data import latents as made
 from .files import write_atomically
+from .growing import Growing
 from .parallel import one_thread
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from . import contrastive
     from .autoencoding import Maker
 
 # captions read between two marks of progress
 BLOCK = 512
 
 
-def _reader(maker: Maker):
+@dataclass(frozen=True, eq=False)
+class Read:
+    """The captions of some images, and the empty one behind them, as a text tower has read them; and what there is to say of it."""
+
+    hidden: Growing
+    masks: Tensor
+    said: dict[str, Any]
+
+    def finish(self, folder: Path) -> None:
+        """Put them into `folder`: texts.npy, (images + 1, tokens, width), float32, and masks.npy, (images + 1, tokens), bool."""
+        file = io.BytesIO()
+        np.save(file, self.masks.numpy())
+        write_atomically(folder / made.MASKS, file.getvalue())
+        self.hidden.finish(folder / made.TEXTS)
+
+
+def _reader(maker: Maker) -> contrastive.Maker:
     from . import contrastive  # here, and not above: transformers takes seconds to load, and most latents have no captions
 
     return contrastive.Maker.open(maker.workspace.tier, maker.settings.clip)
-
-
-def mark(maker: Maker) -> str:
-    """The checksum of the CLIP that reads the captions."""
-    from .networks import clip
-
-    return clip.read_described(_reader(maker).folder)["checksum"]
 
 
 def _texts(maker: Maker, count: int) -> list[str]:
@@ -45,42 +59,29 @@ def _texts(maker: Maker, count: int) -> list[str]:
     return [getattr(caption, "text", caption) for caption in found[:count]] + [""]
 
 
-def _grown(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """The array of `shape` that is being filled in `path`, and how many of its rows are; a new one unless the file is whole."""
-    marker = path.with_suffix(".rows")
-    try:
-        array = np.load(path, mmap_mode="r+", allow_pickle=False)
-        if array.shape == shape and array.dtype == np.float32:
-            return array, int(marker.read_text())
-    except (OSError, ValueError, EOFError):
-        pass  # absent, or damaged: it is made again
-    marker.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape), 0
+def mark(maker: Maker, count: int) -> list[str]:
+    """What the read captions depend on: the CLIP that reads them, by its checksum, and the texts, by theirs."""
+    from .networks import clip
+
+    content = "\n".join(_texts(maker, count)).encode()
+    return [clip.read_described(_reader(maker).folder)["checksum"], hashlib.sha256(content).hexdigest()]
 
 
-def read_all(maker: Maker, count: int, folder: Path) -> dict[str, Any]:
-    """Read the captions of the first `count` images, and the empty one, going on from wherever an earlier run has stopped.
+def read_all(maker: Maker, count: int, path: Path) -> Read:
+    """Read the captions of the first `count` images, and the empty one, into `path`, from wherever an earlier run has stopped.
 
-    Writes texts.npy, (count + 1, tokens, width), float32, and masks.npy, (count + 1, tokens), bool, into `folder`. Returns
-    {"captions": ...} with clip (checksum of its weights), tokens, width, cut (captions longer than the context). Raises
+    What there is to say: clip (checksum of its weights), tokens, width, cut (captions longer than the context). Raises
     FileNotFoundError where there is no CLIP yet, and ValueError for captions that do not go with the images.
     """
     from . import contrastive
 
-    checksum, texts = mark(maker), _texts(maker, count)
-    reader = contrastive.load(_reader(maker))
-    shape = (count + 1, reader.length, reader.width)
-    partial = maker.workspace.write(f"states/latents/{maker.name}-texts-{checksum[:16]}-{count}.npy")
-    array, done = _grown(partial, shape)
+    texts, reader = _texts(maker, count), contrastive.load(_reader(maker))
+    hidden = Growing.open(path, (len(texts), reader.length, reader.width))
     with Progress(len(texts), f"reading the captions of {maker.settings.data}") as bar, one_thread():
-        for start in range(done, len(texts), BLOCK):
-            array[start : start + BLOCK] = reader.text(texts[start : start + BLOCK]).hidden.cpu().numpy()
-            array.flush()
-            write_atomically(partial.with_suffix(".rows"), str(min(start + BLOCK, len(texts))).encode())
+        for start in range(hidden.done * BLOCK, len(texts), BLOCK):
+            hidden.values[start : start + BLOCK] = reader.text(texts[start : start + BLOCK]).hidden.cpu().numpy()
+            hidden.note(start // BLOCK + 1)
             bar.update(min(start + BLOCK, len(texts)))
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / made.MASKS, reader.tokenizer.encode(texts)[1].numpy())
-    os.replace(partial, folder / made.TEXTS)
-    partial.with_suffix(".rows").unlink(missing_ok=True)
     cut = sum(lost > 0 for lost in reader.tokenizer.dropped(texts))
-    return {"captions": {"clip": checksum, "tokens": reader.length, "width": reader.width, "cut": cut}}
+    said = {"clip": mark(maker, count)[0], "tokens": reader.length, "width": reader.width, "cut": cut}
+    return Read(hidden, reader.tokenizer.encode(texts)[1], said)

@@ -7,12 +7,15 @@ nothing of it: they are handed `given(flow_map, conditions)`, which is a flow ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from .flow_map import FlowMap, NetworkFlowMap
+
+if TYPE_CHECKING:
+    from .data import DataSource
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,13 @@ def is_told(source: object) -> bool:
     return getattr(source, "told", False)
 
 
-def draw_told(source: ToldSource, count: int, dropped: float, generator: torch.Generator) -> tuple[Tensor, Conditions]:
-    """`count` points with their texts, of which the share `dropped` is replaced by the empty one: what guidance compares with is so learned."""
+def draw(source: DataSource | ToldSource, count: int, dropped: float, generator: torch.Generator) -> tuple[Tensor, Conditions | None]:
+    """`count` points of a source, and their texts if they come with some.
+
+    The share `dropped` of the texts is replaced by the empty one: so a teacher learns what guidance compares with.
+    """
+    if not is_told(source):
+        return source.sample(count, generator), None
     points, conditions = source.sample_told(count, generator)
     lost = torch.rand(count, generator=generator, device=generator.device) < dropped
     return points, conditions.where(lost, source.empty.to(generator.device))

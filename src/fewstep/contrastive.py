@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import data, experiments, optimisers
-from .checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from . import data, optimisers
+from .checkpoint import load_weights
+from .entries import Entry
 from .files import write_atomically
 from .fingerprint import fingerprint
 from .networks import clip, published_clip, tokens
@@ -28,40 +29,25 @@ from .networks.clip import Clip
 from .networks.tokens import Tokenizer
 from .pairs import Pairs, pairs_of, unseen_pairs
 from .parallel import one_thread
-from .progress import Progress
+from .resumed import Progressing, to_the_end, under
 from .text_settings import Clip as ClipSettings
-from .typed import SettingsError
-from .workspace import Workspace
 
 # Modules that read settings, name files or hold what comes out: they decide no number but through the settings, which count by value
-NAMES = tuple(f"{__package__}.{name}" for name in ("experiments", "text_settings", "workspace", "progress", "conditions"))
+NAMES = tuple(f"{__package__}.{name}" for name in ("entries", "experiments", "text_settings", "workspace", "progress", "conditions"))
 LOG = "log.csv"
 WARMUP, STEEPEST = 0.05, 1.0
 # a temperature below this is none: logits of cosines would go on growing
 COLDEST = 0.01
-# a state is stored every sixth of the training
-SLICES = 6
 # pairs that are told apart, among which each must be found
 MEASURED = 256
 
 
 @dataclass(frozen=True)
-class Maker:
+class Maker(Entry):
     """An entry of a tier's `clip`: its settings, and where its files are."""
 
-    name: str
-    workspace: Workspace
     settings: ClipSettings
-    device: str
-
-    @classmethod
-    def open(cls, tier: str, name: str) -> "Maker":
-        """The entry `name` of params.yaml at `tier`; raises SettingsError when there is none."""
-        workspace = Workspace.here(tier)
-        settings = experiments.load(workspace.params, tier)
-        if name not in settings.clip:
-            raise SettingsError(f"there is no clip '{name}' at tier '{tier}'; there are {', '.join(settings.clip) or 'none'}")
-        return cls(name, workspace, settings.clip[name], settings.compute.device)
+    SECTION = "clip"
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -125,11 +111,11 @@ def advance(maker: Maker, until: int, tick: Callable[[int], None] | None = None)
     Equal seeds give equal bits on a CPU, however often it was stopped. `tick(step)` is called about once a second.
     Raises CheckpointError for a damaged state and FloatingPointError where the training diverged.
     """
-    own, network, path, step = maker.settings, untrained(maker), maker.state, 0
+    own, network, path = maker.settings, untrained(maker), maker.state
     optimiser = optimisers.build("adam", network.model.parameters(), own.rate)
     generator, logged = torch.Generator(maker.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
-    if path.exists():
-        step = _restore(path, network, optimiser, generator, logged)
+    now = Progressing(network.model, optimiser, generator, logged)
+    step = now.restore(path)
     pictures, ids, groups = (held.to(maker.device) for held in (maker.pairs.tensor(), *maker.encoded))
     said, warm, scale = time.monotonic(), max(WARMUP * own.steps, 1), network.model.logit_scale
     with one_thread():
@@ -151,50 +137,16 @@ def advance(maker: Maker, until: int, tick: Callable[[int], None] | None = None)
                 tick(step)
     if not torch.isfinite(logged[:step]).all():
         raise FloatingPointError(f"the training of the clip {maker.name} diverged: its loss is not finite; lower its `rate`")
-    _store(path, network, optimiser, generator, logged, step)
+    now.store(path, step)
     return path
-
-
-def _store(path: Path, network: Clip, optimiser: torch.optim.Optimizer, generator: torch.Generator, logged: Tensor, step: int) -> None:
-    named = {f"weights.{name}": value for name, value in network.model.state_dict().items()}
-    for index, buffers in optimiser.state_dict()["state"].items():
-        named |= {f"optimiser.{index}.{buffer}": value for buffer, value in buffers.items()}
-    save_checkpoint(path, named | {"generator": generator.get_state(), "log": logged}, {"step": step})
-
-
-def _restore(path: Path, network: Clip, optimiser: torch.optim.Optimizer, generator: torch.Generator, logged: Tensor) -> int:
-    """Fill all of these from the state in `path`; returns its step."""
-    tensors, info = load_checkpoint(path)
-    load_weights(network.model, _under(tensors, "weights."), path)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(tensors, "optimiser.").items():
-        index, _, buffer = name.partition(".")
-        moments.setdefault(int(index), {})[buffer] = value
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
-    generator.set_state(tensors["generator"])
-    logged.copy_(tensors["log"])
-    return info["step"]
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _trained(maker: Maker, folder: Path) -> dict[str, Any]:
     """Train to the end, write weights, tokenizer and log to `folder`, and say what they are."""
     own = maker.settings
-    done = load_checkpoint(maker.state)[1]["step"] if maker.state.exists() else 0
-    size = -(-own.steps // SLICES)
-    with Progress(own.steps, f"training the CLIP of {own.data}") as bar:
-        for until in (*range(size, own.steps, size), own.steps):
-            if until > done:
-                advance(maker, until, bar.update)
-            bar.update(until)
-    tensors, info = load_checkpoint(maker.state)
-    if info["step"] != own.steps:
-        raise CheckpointError(f"{maker.state} stands at step {info['step']} of {own.steps}: delete it")
+    tensors = to_the_end(maker.state, own.steps, lambda until, tick: advance(maker, until, tick), f"training the CLIP of {own.data}")
     network = untrained(maker)
-    load_weights(network.model, _under(tensors, "weights."), maker.state)
+    load_weights(network.model, under(tensors, "weights."), maker.state)
     described = {"network": own.model_dump(), "shape": list(maker.pairs.pictures.shape[1:]), "data": own.data, "fingerprint": maker.fingerprint()}
     clip.save(network, folder, described)
     logged = pd.DataFrame(tensors["log"].double().numpy(), columns=["loss", "temperature"], index=pd.RangeIndex(1, own.steps + 1, name="step"))

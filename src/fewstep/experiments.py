@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 from . import data, precision
 from .autoencoder_settings import Latents
 from .measuring import Features, Metrics, Sampling, Speed
-from .recipes import TOLD, UNSAID, Method, Training
+from .recipes import UNSAID, Method, Training
+from .text_checks import texts_problem
 from .text_settings import Clip
 from .typed import Settings, SettingsError
 
@@ -112,16 +113,27 @@ class Tier(Settings):
         return self
 
     @model_validator(mode="after")
-    def _read(self) -> "Tier":
+    def _shared(self) -> "Tier":
+        for name, experiment in self.experiments.items():
+            if experiment.trained is None:
+                continue
+            other = self.experiments.get(experiment.trained)
+            if other is None or other.trained is not None:
+                raise ValueError(f"the experiment '{name}' measures what '{experiment.trained}' has trained, which is no experiment that trains")
+            if experiment.training != other.training or any(own != other.methods.get(key) for key, own in experiment.methods.items()):
+                raise ValueError(f"the experiment '{name}' measures what '{experiment.trained}' has trained: its `training` and methods must be the same")
+        return self
+
+    @model_validator(mode="after")
+    def _told(self) -> "Tier":
         for name, latents in self.latents.items():
             if latents.clip is not None and latents.clip not in self.clip:
                 raise ValueError(f"the latents '{name}' name the clip '{latents.clip}'; there are {', '.join(self.clip) or 'none'}")
-        for name, experiment in self.experiments.items():
-            shared = experiment.trained
-            if shared is not None and (shared not in self.experiments or self.experiments[shared].trained is not None):
-                raise ValueError(f"the experiment '{name}' measures what '{shared}' has trained, which is no experiment that trains")
-            if shared is not None and not experiment.methods.keys() <= self.experiments[shared].methods.keys():
-                raise ValueError(f"the experiment '{name}' names a method that '{shared}' does not train")
+        for name, experiment in {"tour": self.tour, **self.experiments}.items():
+            latents = self.latents.get(experiment.training.latents)
+            reader = self.clip.get(latents.clip) if latents else None
+            if problem := texts_problem(experiment, latents, reader, self.features.get(experiment.metrics.features)):
+                raise ValueError(f"the experiment '{name}': {problem}")
         return self
 
     @model_validator(mode="after")
@@ -131,10 +143,6 @@ class Tier(Settings):
             if latents is not None and latents not in self.latents:
                 raise ValueError(f"the experiment '{name}' models the latents '{latents}'; there are {', '.join(self.latents) or 'none'}")
             modelled = self.latents[latents].data if latents else experiment.training.data
-            told = latents is not None and self.latents[latents].clip is not None
-            kinds = {network.kind for network in [experiment.training.network, *(m.network for m in experiment.methods.values() if m.network)]}
-            if (told and not kinds <= {*TOLD}) or (not told and kinds & {*TOLD}) or told != (experiment.sampling.prompts is not None):
-                raise ValueError(f"the experiment '{name}': latents with texts (`clip`), networks of kind {' or '.join(TOLD)} and `sampling.prompts` go together: give all or none")
             if wanted is None:
                 continue
             if wanted not in self.features:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from .data import latents as made
 from .data.images import to_signed
 from .files import write_atomically
 from .fingerprint import fingerprint
+from .growing import Growing
 from .networks import autoencoder
 from .parallel import one_thread
 from .progress import Progress
@@ -36,43 +36,23 @@ def _mark(maker: Maker, pixels: np.ndarray, checksum: str) -> str:
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
     modules = [f"{__package__}.networks.autoencoder", __name__]
     settings = [maker.settings.data, maker.source.images.flip, pixels.shape, spot, checksum, maker.device, BLOCK]
-    settings += [captions.mark(maker)] if maker.settings.clip else []
+    settings += captions.mark(maker, len(pixels)) if maker.settings.clip else []
     return fingerprint(settings, modules, [*NAMES, f"{__package__}.autoencoding"])
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """The array of `shape` that is being filled in `path`, and how many of its blocks are; a new one unless the file is whole."""
-    marker = path.with_suffix(".blocks")
-    try:
-        done = int(marker.read_text())
-        array = np.load(path, mmap_mode="r+", allow_pickle=False)
-        if array.shape == shape and array.dtype == np.float32:
-            return array, done
-    except (OSError, ValueError, EOFError):
-        pass  # absent, or damaged: it is made again
-    marker.unlink(missing_ok=True)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    with path.open("r+b") as file:
-        # a full disk is an error here, where writing to the map would kill the process (not every system can say)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array, 0
-
-
-def _fill(maker: Maker, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _fill(maker: Maker, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> Growing:
     """The moments, written to `path` block after block from wherever an earlier run has stopped."""
-    array, done = _open(path, shape)
+    moments = Growing.open(path, shape)
     count, top, network = len(pixels), maker.source.top, load(maker)
     with Progress(count, f"encoding {maker.settings.data}") as bar, one_thread():
-        for start in range(done * BLOCK, count, BLOCK):
+        for start in range(moments.done * BLOCK, count, BLOCK):
             images = to_signed(torch.from_numpy(np.array(pixels[start : start + BLOCK])), top).to(maker.device)
             mirrored = [(count + start, images.flip(-1))] if shape[0] > count else []
             for at, seen in [(start, images), *mirrored]:
-                array[at : at + len(seen)] = torch.cat(network.encode_many(seen), dim=1).cpu().numpy()
-            array.flush()
-            write_atomically(path.with_suffix(".blocks"), str(start // BLOCK + 1).encode())
+                moments.values[at : at + len(seen)] = torch.cat(network.encode_many(seen), dim=1).cpu().numpy()
+            moments.note(start // BLOCK + 1)
             bar.update(start + len(images))
-    return array
+    return moments
 
 
 def _channels(moments: np.ndarray) -> dict[str, list[float]]:
@@ -94,7 +74,8 @@ def _finished(target: Path, mark: str) -> dict[str, Any] | None:
     """What is said of the moments in `target` if they are whole and what `mark` says, or None."""
     try:
         described = json.loads((target.parent / made.DESCRIBED).read_text())
-        whole = described["fingerprint"] == mark and autoencoder.checksum(target) == described["checksum"]
+        files = {made.MOMENTS: described["checksum"], **described.get("captions", {}).get("checksums", {})}
+        whole = described["fingerprint"] == mark and all(autoencoder.checksum(target.with_name(name)) == own for name, own in files.items())
     except (OSError, ValueError, KeyError):
         return None
     return described if whole else None
@@ -108,7 +89,7 @@ def encode_all(maker: Maker) -> dict[str, Any]:
     half where the data set does not draw mirror images); described.json; and a copy of the autoencoder's folder.
     Keys of the result: data, count (images), mirrored, shape (of an image), top, latents (their shape), scale, channels (mean,
     std and drawn of each), checksum (of moments.npy), autoencoder (checksum of its weights), fingerprint, and captions where a
-    CLIP reads them (see `captions.read_all`). Raises
+    CLIP reads them: what `captions.read_all` says, and the checksums of its two files. Raises
     FileNotFoundError where there is no autoencoder yet, and FloatingPointError for moments that are not finite.
     """
     found = autoencoder.read_described(maker.folder)
@@ -122,19 +103,22 @@ def encode_all(maker: Maker) -> dict[str, Any]:
     # outside the folder that the pipeline empties before it runs a stage
     partial = maker.workspace.write(f"states/latents/{maker.name}-{mark}.npy")
     moments = _fill(maker, pixels, partial, (rows, 2 * channels, height, width))
-    each = _channels(moments)
+    each = _channels(moments.values)
     if not np.isfinite([each["mean"], each["std"]]).all():
         raise FloatingPointError(f"the autoencoder of {maker.name} makes latents that are not finite of some image: train it anew at a lower rate")
-    texts = captions.read_all(maker, len(pixels), target.parent) if maker.settings.clip else {}
+    texts = captions.read_all(maker, len(pixels), partial.with_name(f"{partial.stem}-texts.npy")) if maker.settings.clip else None
     described = {
         "data": maker.data_name, "count": len(pixels), "mirrored": images.flip, "shape": list(pixels.shape[1:]), "top": maker.source.top,
         "latents": found["latents"], "scale": found["scale"], "channels": each, "checksum": autoencoder.checksum(partial),
-        "autoencoder": found["checksum"], "fingerprint": mark, **texts,
+        "autoencoder": found["checksum"], "fingerprint": mark,
     }  # fmt: skip
     # an older description must not stand beside these moments, not even if this is killed here
     (target.parent / made.DESCRIBED).unlink(missing_ok=True)
-    os.replace(partial, target)
-    partial.with_suffix(".blocks").unlink(missing_ok=True)
+    moments.finish(target)
+    if texts:
+        texts.finish(target.parent)
+        sums = {name: autoencoder.checksum(target.with_name(name)) for name in (made.TEXTS, made.MASKS)}
+        described["captions"] = texts.said | {"checksums": sums}
     # whoever opens the latents finds beside them what decodes them
     shutil.copytree(maker.folder, target.parent / made.AUTOENCODER, dirs_exist_ok=True)
     write_atomically(target.parent / made.DESCRIBED, (json.dumps(described, indent=1) + "\n").encode())

@@ -60,6 +60,9 @@ class Features(Settings):
     def _known(self) -> "Features":
         if self.data not in data.names():
             raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
+        for setting, value, function in (("unseen", self.unseen, "held_out"), ("probe", self.probe, "any_pairs")):
+            if value and not data.offers(self.data, function):
+                raise ValueError(f"the data set '{self.data}' has nothing for `{setting}`, which asks for its `{function}`: remove it")
         return self
 
 

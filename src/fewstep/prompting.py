@@ -31,11 +31,9 @@ def load(data_name: str, name: str, count: int) -> Any:
 
     Raises ValueError, naming those there are, for a data set or a set that there is not.
     """
-    module = import_module(f"{data.__name__}.{data_name}")
-    there = getattr(module, "PROMPTS", {})
-    if name not in there:
-        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {', '.join(there) or 'none'}")
-    return module.prompt_set(name, count)
+    if name not in data.prompt_sets(data_name):
+        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {', '.join(data.prompt_sets(data_name)) or 'none'}")
+    return import_module(f"{data.__name__}.{data_name}").prompt_set(name, count)
 
 
 def of(study: Study) -> Any:

@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from . import data, experiments, rehearsed
+from . import data, rehearsed
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .data.archives import folder_of
 from .data.images import to_signed
+from .entries import Entry
 from .files import write_atomically
 from .measuring import Features
 from .metrics.attributes import judge
@@ -29,8 +30,6 @@ from .metrics.features import INCEPTION, Extractor, channel_means, extract, ince
 from .networks.classifier import Classifier, accuracy, train_classifier
 from .parallel import one_thread
 from .progress import Progress
-from .typed import SettingsError
-from .workspace import Workspace
 
 DRAW_SEED = 2_000_003
 # the probe's file, the pictures that it is trained on and those that it is judged on
@@ -38,22 +37,11 @@ PROBE, PROBE_PICTURES, PROBE_UNSEEN = "probe.safetensors", 12_000, 1000
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Entry):
     """An entry of a tier's `features`: its settings, and where its files are."""
 
-    name: str
-    workspace: Workspace
     settings: Features
-    device: str
-
-    @classmethod
-    def open(cls, tier: str, name: str) -> "Bench":
-        """The entry `name` of params.yaml at `tier`; raises SettingsError when there is none."""
-        workspace = Workspace.here(tier)
-        settings = experiments.load(workspace.params, tier)
-        if name not in settings.features:
-            raise SettingsError(f"there are no features '{name}' at tier '{tier}'; there are {', '.join(settings.features) or 'none'}")
-        return cls(name, workspace, settings.features[name], settings.compute.device)
+    SECTION = "features"
 
 
 @dataclass(frozen=True)

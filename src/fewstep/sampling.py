@@ -90,7 +90,7 @@ def sample(
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = POINTS if x0.ndim == 2 else IMAGES_ON_CUDA if x0.is_cuda else IMAGES
-    texts = [told and told.part(start, start + chunk) for start in range(0, len(x0), chunk)]
+    texts = [None if told is None else told.part(start, start + chunk) for start in range(0, len(x0), chunk)]
     parts = [move(given(flow_map, text, empty), some, steps) for some, text in zip(x0.split(chunk), texts)]
     calls = sum(p.nfe * len(p.points) for p in parts) / len(x0)
     return samplers.Samples(torch.cat([p.points for p in parts]), round(calls))

@@ -23,7 +23,7 @@ def shown(table: pd.DataFrame) -> list[str]:
 
 def captions(study: Study) -> list[str]:
     """The prompts in the picture of captions: the first ones."""
-    return [caption.text for caption in prompting.of(study).captions[:SHOWN]]
+    return prompting.texts(study.workspace.read(f"samples/{study.name}"))[:SHOWN]
 
 
 def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import torch
 
 from fewstep import data, networks, run, samplers, training
 from fewstep.checkpoint import load_checkpoint
-from fewstep.conditions import Conditions, Given, draw_told, first, given, guided
+from fewstep.conditions import Conditions, Given, draw, first, given, guided
 from fewstep.flow_map import NetworkFlowMap
 from fewstep.interpolants import LINEAR, Batch
 from fewstep.networks.text_discriminator import TextDiscriminator
@@ -137,7 +137,7 @@ def test_the_network_has_both_times_and_a_forward_mode_derivative():
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [({"attention": [True]}, "one entry of `attention`"), ({"channels": [6, 16]}, "divisible by the 4 groups"), ({"channels": [8] * 5, "attention": [True] * 5}, "halve the latents")],
+    [({"attention": [True]}, "one entry of `attention`"), ({"channels": [6, 16]}, "divisible by the 4 groups"), ({"channels": [8] * 5, "attention": [True] * 5}, "5 levels of a text_unet halve the image 4 times: 8 x 8 is not divisible by 16")],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -187,11 +187,11 @@ class Source:
 
 def test_dropped_texts_become_the_empty_one():
     source, generator = Source(), torch.Generator().manual_seed(0)
-    _, told = draw_told(source, 400, 0.25, generator)
+    _, told = draw(source, 400, 0.25, generator)
     lost = (told.hidden == source.empty.hidden).flatten(1).all(1)
     assert 70 < int(lost.sum()) < 130
     assert torch.equal(told.mask[lost], source.empty.mask.expand(int(lost.sum()), -1))
-    _, whole = draw_told(source, 50, 0.0, generator)
+    _, whole = draw(source, 50, 0.0, generator)
     assert not (whole.hidden == source.empty.hidden).flatten(1).all(1).any()
 
 

@@ -16,7 +16,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from fewstep import contrastive, text_settings
-from fewstep.checkpoint import CheckpointError
+from fewstep.checkpoint import CheckpointError, load_checkpoint
 from fewstep.contrastive import Maker
 from fewstep.data import scenes
 from fewstep.data.scene_captions import Caption, holds
@@ -152,7 +152,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     process = subprocess.Popen([sys.executable, "-c", script], cwd=root, env=dict(os.environ), stderr=subprocess.DEVNULL)
     waiting, state = time.monotonic(), own.state
     # four steps are in the second state
-    while not (state.exists() and contrastive.load_checkpoint(state)[1]["step"] == 4):
+    while not (state.exists() and load_checkpoint(state)[1]["step"] == 4):
         assert process.poll() is None and time.monotonic() - waiting < 300
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)

@@ -119,7 +119,7 @@ def test_the_reference_is_what_prepare_wrote(bench, measured_in, root, monkeypat
     monkeypatch.chdir(root)
     again = extract(digits.pixels(), measured_in.extractor).values
     assert np.allclose(again, measured_in.values, atol=1e-5) and again.shape == (1797, 64)
-    with pytest.raises(SettingsError, match="there are no features 'cifar' at tier 'smoke'; there are cifar10, imagenet32"):
+    with pytest.raises(SettingsError, match="there is no 'cifar' among the `features` of tier 'smoke'; there are cifar10, imagenet32"):
         reference.Bench.open("smoke", "cifar")
     (bench.workspace.pipeline / "features/cifar10/described.json").rename(bench.workspace.pipeline / "moved")
     with pytest.raises(FileNotFoundError, match="described.json is not there: run `dvc repro` at tier 'smoke'"):
@@ -239,3 +239,13 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(settings, smok
     with pytest.raises(CheckpointError, match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate"):
         sampling._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))
+
+
+def test_one_step_is_one_network_call(smoke, tmp_path):
+    """The steps of an adaptive solver are digits of its tolerance, and a step of Heun's takes two calls: neither has an image of one step."""
+    settings = smoke.experiment("scflow-celebahq")
+    rows = [("si", 2, 2), ("si", 4, 4), ("si-heun", 1, 2), ("si-adaptive", 1, 14), ("si-adaptive", 2, 20), ("lmd", 1, 1), ("lmd", 4, 4)]
+    index = pd.DataFrame([{"method": m, "steps": n, "nfe": calls, "train_seed": 0, "sample_seed": 0, "file": f"{m}-{n}.npy"} for m, n, calls in rows])
+    cells = evaluation_images._cells(settings, index, tmp_path, [tmp_path / f"{name}.features" for name in index.file])
+    assert [cell.images.one_step for cell in cells] == [None] * 6 + [tmp_path / "lmd-1.npy"]
+    assert [cell.images.teacher_images for cell in cells] == [None if name == "si-4.npy" else tmp_path / "si-4.npy" for name in index.file]

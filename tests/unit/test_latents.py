@@ -301,3 +301,18 @@ def test_a_description_that_is_absent_or_damaged_is_one_sentence(made):
     (made / "described.json").unlink()
     with pytest.raises(FileNotFoundError, match="described.json is not there: run"):
         data.load("latents", made)
+
+
+def test_latents_whose_texts_are_damaged_are_made_again(tmp_path):
+    """What is finished is known by the checksums of all its files, so that the cure that a reader is told of is one."""
+    target = tmp_path / latents.made.MOMENTS
+    for name in (latents.made.MOMENTS, latents.made.TEXTS, latents.made.MASKS):
+        np.save(tmp_path / name, np.zeros(3, np.float32))
+    sums = {name: latents.autoencoder.checksum(tmp_path / name) for name in (latents.made.TEXTS, latents.made.MASKS)}
+    described = {"fingerprint": "mark", "checksum": latents.autoencoder.checksum(target), "captions": {"checksums": sums}}
+    (tmp_path / latents.made.DESCRIBED).write_text(json.dumps(described))
+    assert latents._finished(target, "mark") == described and latents._finished(target, "other") is None
+    np.save(tmp_path / latents.made.TEXTS, np.ones(3, np.float32))
+    assert latents._finished(target, "mark") is None
+    (tmp_path / latents.made.TEXTS).unlink()
+    assert latents._finished(target, "mark") is None

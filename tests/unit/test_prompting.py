@@ -60,17 +60,19 @@ def maker(tmp_path):
 
 
 def test_every_caption_is_read_and_the_empty_one_stands_last(reader, maker, tmp_path):
-    said = captions.read_all(maker, 20, tmp_path / "latents")
+    read = captions.read_all(maker, 20, tmp_path / "partial.npy")
     texts = [caption.text for caption in scenes.captions()[:20]] + [""]
-    hidden, masks = (np.load(tmp_path / "latents" / name) for name in (latents.TEXTS, latents.MASKS))
+    assert read.said == {"clip": "ab" * 32, "tokens": TOKENS, "width": WIDTH, "cut": sum(len(text.split()) > TOKENS for text in texts)}
+    read.finish(tmp_path)
+    hidden, masks = (np.load(tmp_path / name) for name in (latents.TEXTS, latents.MASKS))
     assert hidden.shape == (21, TOKENS, WIDTH) and masks.shape == (21, TOKENS) and masks.dtype == bool
     assert np.array_equal(hidden[:, 0, 0], [len(text) for text in texts])
-    assert said["captions"] == {"clip": "ab" * 32, "tokens": TOKENS, "width": WIDTH, "cut": sum(len(text.split()) > TOKENS for text in texts)}
+    assert not list(tmp_path.glob("partial*")), "what is finished leaves nothing behind"
 
 
 def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monkeypatch):
     monkeypatch.setattr(captions, "BLOCK", 8)
-    whole = captions.read_all(maker, 20, tmp_path / "whole")
+    whole = captions.read_all(maker, 20, tmp_path / "whole.npy")
     read, reader.seen = list(reader.seen), []
 
     class Stopped(Exception):
@@ -83,20 +85,30 @@ def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monk
 
     reader.text = stop
     with pytest.raises(Stopped):
-        captions.read_all(maker, 20, tmp_path / "pieces")
+        captions.read_all(maker, 20, tmp_path / "pieces.npy")
     del reader.text
-    assert captions.read_all(maker, 20, tmp_path / "pieces") == whole
+    pieces = captions.read_all(maker, 20, tmp_path / "pieces.npy")
     assert reader.seen == read, "what was read before the stop is not read again"
-    for name in (latents.TEXTS, latents.MASKS):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+    assert pieces.said == whole.said and torch.equal(pieces.masks, whole.masks) and np.array_equal(pieces.hidden.values, whole.hidden.values)
+
+
+def test_other_texts_and_another_reader_are_another_mark(reader, maker, monkeypatch):
+    first = captions.mark(maker, 5)
+    assert captions.mark(maker, 5) == first != captions.mark(maker, 6)
+    said = [*scenes.captions()[:4], SimpleNamespace(text="a red square")]
+    with monkeypatch.context() as patch:
+        patch.setattr(scenes, "captions", lambda: said)
+        assert captions.mark(maker, 5) != first
+    monkeypatch.setattr(clip, "read_described", lambda folder: {"checksum": "cd" * 32})
+    assert captions.mark(maker, 5) != first
 
 
 def test_mirrored_images_and_too_few_captions_are_refused(reader, maker, tmp_path):
     with pytest.raises(ValueError, match="12000 captions for 12001 images"):
-        captions.read_all(maker, 12_001, tmp_path / "latents")
+        captions.read_all(maker, 12_001, tmp_path / "partial.npy")
     maker.source = SimpleNamespace(images=SimpleNamespace(flip=True))
     with pytest.raises(ValueError, match="drawn mirrored, and captions say left and right"):
-        captions.read_all(maker, 5, tmp_path / "latents")
+        captions.read_all(maker, 5, tmp_path / "partial.npy")
 
 
 def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, tmp_path):

@@ -175,11 +175,11 @@ def test_the_encoder_is_a_copy_of_what_leads_to_the_middle():
 @pytest.mark.parametrize(
     "change, shape, sentence",
     [
-        ({}, (2,), r"takes latents of shape \(channels, height, width\), not \(2,\)"),
-        ({"attention": [True]}, SHAPE, "has 2 levels, and `attention` has 1 entries: give one for each"),
-        ({}, (4, 6, 7), "halve the latents 1 times: 6 x 7 is not divisible by 2"),
-        ({"groups": 6}, SHAPE, "is 16 wide, which its 6 groups and 4 heads do not both divide"),
-        ({"heads": 3}, SHAPE, "is 16 wide, which its 8 groups and 3 heads do not both divide"),
+        ({}, (2,), r"takes images or latents of shape \(channels, height, width\), not \(2,\)"),
+        ({"attention": [True]}, SHAPE, "needs one entry of `attention` for each of its 2 levels, not 1"),
+        ({}, (4, 6, 7), "2 levels of a published_unet halve the image 1 times: 6 x 7 is not divisible by 2"),
+        ({"groups": 6}, SHAPE, r"is 16 wide: every width of \[16, 32\] must be divisible by the 6 groups"),
+        ({"heads": 3}, SHAPE, r"is 16 wide: every width of \[16, 32\] must be divisible by the 3 heads"),
     ],
 )
 def test_one_that_cannot_be_built_is_refused(change, shape, sentence):

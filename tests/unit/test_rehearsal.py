@@ -13,8 +13,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from fewstep import data, experiments, pipeline, provenance, published, reference, rehearsal, rehearsed, tiny_archives, training
@@ -330,3 +332,19 @@ def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
     assert info["steps"] == 2 and (log["log.gradient_norm"] > 0).all() and info["network"]["width"] == 512
     assert not (made / "states").exists()
     assert pd.read_csv(clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv").stage.tolist() == ["0-features-cifar10", "1-teacher-fmm-checkerboard-si"]
+
+
+def test_the_stand_in_autoencoder_makes_latents_of_the_published_spread(tmp_path):
+    """Else a rehearsal stops at its first latents, which would be taken for those of another scale."""
+    from diffusers import AutoencoderKL
+
+    from fewstep.autoencoder_settings import SCALE
+    from fewstep.data.latents import DEVIATION
+
+    tiny_archives.autoencoder(tmp_path)
+    model = AutoencoderKL.from_pretrained(tmp_path)
+    pictures = torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in tiny_archives._pictures(2, (64, 64), 400)]).float() / 127.5 - 1
+    with torch.no_grad():
+        found = model.encode(pictures).latent_dist
+    deviation = SCALE * (found.mean.var(unbiased=False) + found.std.square().mean()).sqrt()
+    assert DEVIATION[0] < deviation < DEVIATION[1]

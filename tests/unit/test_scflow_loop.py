@@ -217,3 +217,18 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
     assert kills == 3
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert killed.state.read_bytes() == whole.state.read_bytes()
+
+
+def test_the_discriminators_momentum_is_a_setting(job):
+    own = dict(TOLD["adversarial"]) | {"warmup": 0}
+    with_momentum, without = (job(name, adversarial=own | {"momentum": momentum}) for name, momentum in (("heavy", 0.9), ("light", 0.0)))
+    for one, momentum in ((with_momentum, 0.9), (without, 0.0)):
+        state = loop.start(one, load_flow_map(one.teacher))
+        assert state.optimisers["discriminator"].param_groups[0]["betas"] == (momentum, 0.99)
+        run.advance(one, "mark", 3)
+    # Adam without momentum steps by the gradient's sign at first: its memory of the mean is the last gradient alone
+    heavy, light = (tensors(one, "discriminator.") for one in (with_momentum, without))
+    assert any(not torch.equal(value, light[name]) for name, value in heavy.items())
+    with pytest.raises(ValueError, match="less than 1"):
+        told_wrong = told(adversarial=own | {"momentum": 1.0})
+        Method(label="SCFlow", steps=1, teacher="si", start="teacher", self_correction=told_wrong)

@@ -63,6 +63,16 @@ def made_from(folder: Path) -> str:
     return json.loads((folder / DESCRIBED).read_text())["checksum"]
 
 
+def prompt_sets(name: str) -> list[str]:
+    """The sets of prompts that a data set of captioned pictures has; none for any other."""
+    return list(getattr(_module(name), "PROMPTS", ()))
+
+
+def offers(name: str, function: str) -> bool:
+    """Whether the module of a data set has a function of that name, which not all have: `held_out`, `any_pairs`, `captions`."""
+    return hasattr(_module(name), function)
+
+
 def files(name: str) -> list[str]:
     """The files that ship with the project and that the data set reads, below the root; none for one that is drawn, fetched or made."""
     return list(getattr(_module(name), "FILES", ()))

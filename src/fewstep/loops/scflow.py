@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import optimisers, precision
-from ..conditions import Conditions, draw_told, given, guided, is_told
+from ..conditions import Conditions, draw, given, guided
 from ..flow_map import FlowMap
 from ..networks.discriminator import discriminator
 from ..networks.text_discriminator import TextDiscriminator
@@ -53,8 +53,9 @@ class Draw:
     def part(self, start: int, stop: int) -> "Draw":
         """The samples start..stop-1."""
         own = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
-        noised = self.noised and tuple(value[start:stop] for value in self.noised)
-        return Draw(*own, self.texts and self.texts.part(start, stop), noised)
+        texts = None if self.texts is None else self.texts.part(start, stop)
+        noised = None if self.noised is None else tuple(value[start:stop] for value in self.noised)
+        return Draw(*own, texts, noised)
 
 
 def start(job: Job, teacher: FlowMap) -> State:
@@ -84,31 +85,30 @@ class Loop:
     def __init__(self, job: Job, state: State, teacher: FlowMap, processes: Processes):
         self.job, self.state, self.processes, self.source = job, state, processes, job.source
         self.told: SelfCorrection = job.method.self_correction
-        self.with_texts = is_told(self.source)
         self.first, self.stop = processes.share(0, job.training.batch)
         if job.training.batch < processes.count:
             raise ValueError(f"{processes.count} processes cannot share a batch of {job.training.batch}: lower compute.processes")
-        self.flows = (teacher, state.student, state.others[TARGET])
-        self.teacher, self.student, self.target = map(Reversed, self.flows)
+        self.teacher = teacher
         self.weights = list(state.student.parameters())
         self.averages = list(state.average.parameters())
         self.targets = list(state.others[TARGET].parameters())
 
     def _draw(self) -> Draw:
         generator, count = self.state.generator, self.job.training.batch
-        z0, texts = draw_told(self.source, count, self.job.method.dropped or 0.0, generator) if self.with_texts else (self.source.sample(count, generator), None)
+        z0, texts = draw(self.source, count, self.job.method.dropped or 0.0, generator)
         z1 = torch.randn(z0.shape, generator=generator, device=generator.device) * self.source.scale
         t, u_down, u_up = torch.rand(3, count, generator=generator, device=generator.device)
         noised = None
-        if isinstance(self.state.others.get(CRITIC), TextDiscriminator):
+        if self.told.adversarial and self.told.adversarial.head:
             noised = torch.rand(count, generator=generator, device=generator.device), torch.randn(z0.shape, generator=generator, device=generator.device)
         z0, z1 = (precision.laid_out(z, self.job.training) for z in (z0, z1))
         return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
 
-    def _told(self, texts: Conditions) -> None:
-        """Let teacher, under its guidance, student and target read the texts of this step."""
-        teacher, *others = (given(flow, texts, self.source.empty) for flow in self.flows)
-        self.teacher, self.student, self.target = map(Reversed, (guided(teacher, self.job.method.guidance), *others))
+    def _reversed(self, texts: Conditions | None) -> tuple[Reversed, Reversed, Reversed]:
+        """Teacher, under its guidance, student and target as SCFlow writes them, at the texts of a step if there are any."""
+        empty = None if texts is None else self.source.empty
+        teacher = guided(given(self.teacher, texts, empty), self.job.method.guidance)
+        return Reversed(teacher), *(Reversed(given(flow, texts)) for flow in (self.state.student, self.state.others[TARGET]))
 
     def _critic(self, draw: Draw) -> losses.Critic:
         """The discriminator, as the losses call it; one of noised latents sees data and predictions at the step's times, noise and texts."""
@@ -121,22 +121,23 @@ class Loop:
     def _terms(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
         """The losses of the student that take part, (batch,) each, without the adversarial one; and zhat_0, if any loss needs it."""
         told, z0, z1, t = self.told, draw.z0, draw.z1, draw.t
-        move = losses.moves(self.teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, told.threshold)
+        teacher, student, target = self._reversed(draw.texts)
+        move = losses.moves(teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, told.threshold)
         both_ways, from_noise = self._takes_part(told.bidirectional), self._takes_part(told.reflow) or self._takes_part(told.adversarial)
         z, times = between(z0, z1, t), t
         if from_noise:
             z, times = torch.cat([z, z1]), torch.cat([t, torch.ones_like(t)])
-        predicted, one_step = self.student.f(z, times).split([len(t), len(z) - len(t)])
+        predicted, one_step = student.f(z, times).split([len(t), len(z) - len(t)])
         with torch.no_grad():
             if both_ways:
-                down, up = self.target.f(torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])).chunk(2)
+                down, up = target.f(torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])).chunk(2)
             else:
-                down = self.target.f(move.down, move.t_down)
+                down = target.f(move.down, move.t_down)
         terms = {"consistency": losses.truncated_consistency(predicted, z0, down, move.t_down, told.truncation, told.smoothing)}
         if both_ways:
             terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, told.smoothing)
         if self._takes_part(told.reflow):
-            terms["reflow"] = losses.reflow(self.student, one_step, z1, t)
+            terms["reflow"] = losses.reflow(student, one_step, z1, t)
         return terms, one_step if from_noise else None
 
     def _judge(self, draw: Draw, one_step: Tensor) -> Tensor:
@@ -167,8 +168,6 @@ class Loop:
     def step(self) -> None:
         """One optimisation step of the discriminator, where there is one, and of the student."""
         state, told, draw = self.state, self.told, self._draw()
-        if draw.texts is not None:
-            self._told(draw.texts)
         with precision.evaluating(self.job.training, self.job.device):
             terms, one_step = self._terms(draw)
         judged = None

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import objectives, optimisers, precision
-from ..conditions import Conditions, draw_told, given, guided, is_told
-from ..data import DataSource
+from ..conditions import Conditions, draw, given, guided
 from ..flow_map import EulerMap, FlowMap
 from ..interpolants import INTERPOLANTS, Batch
 from ..recipes import Training
@@ -29,13 +28,11 @@ STAGE = "stage"
 
 
 def draw_batch(
-    training: Training, source: DataSource, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator,
-    drawn: Tensor | None = None,
+    training: Training, x1: Tensor, scale: float, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator
 ) -> Batch:
-    """One batch: noise, data of `source` (or `drawn`, which came with texts), and for each term its share of the time pairs."""
+    """One batch: the data `x1`, noise of `scale`, and for each term its share of the time pairs."""
     interpolant, device, count = INTERPOLANTS[training.interpolant], generator.device, sum(sizes)
-    x1 = source.sample(count, generator) if drawn is None else drawn
-    x0 = torch.randn(x1.shape, generator=generator, device=device) * source.scale
+    x0 = torch.randn(x1.shape, generator=generator, device=device) * scale
     uniform = torch.rand(4, count, generator=generator, device=device)
     z = torch.randn(x1.shape, generator=generator, device=device) if interpolant.noisy else None
     pairs = [times.draw(u, progress) for times, u in zip(term_times, uniform[:3].split(list(sizes), 1))]
@@ -74,7 +71,6 @@ class Loop:
         self.doublings = max(times.doublings for times in self.times)
         self.stage_bound = -1
         self.residuals: list = []
-        self.told = is_told(self.source)
 
     def bind(self, progress: float) -> None:
         """Bind the objectives to their teacher, which a staged run replaces by the student as it goes."""
@@ -107,8 +103,8 @@ class Loop:
         job, state, settings = self.job, self.state, self.job.optimiser
         progress = state.step / job.method.steps
         self.bind(progress)
-        drawn, conditions = draw_told(self.source, sum(self.sizes), job.method.dropped or 0.0, state.generator) if self.told else (None, None)
-        batch = draw_batch(job.training, self.source, self.times, self.sizes, progress, state.generator, drawn)
+        x1, conditions = draw(self.source, sum(self.sizes), job.method.dropped or 0.0, state.generator)
+        batch = draw_batch(job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator)
         loss, start = 0.0, 0
         with precision.evaluating(job.training, job.device):
             for k, (term, size) in enumerate(zip(self.terms, self.sizes)):

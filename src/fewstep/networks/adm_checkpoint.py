@@ -11,8 +11,6 @@ weights_only, and what asks for more is refused.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
 import warnings
 from pathlib import Path
@@ -21,8 +19,9 @@ from typing import Any, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import CheckpointError, save_checkpoint
+from ..checkpoint import CheckpointError
 from . import build
+from .conversions import check_finite, check_names, save
 
 # Four heads: what the weights were trained with, and so what the evaluation uses; see fewstep.networks.adm.build
 PUBLISHED: dict[str, Any] = {
@@ -72,19 +71,12 @@ def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None
     """Raise CheckpointError naming the first tensor of `found` whose name, shape or type is not the network's, or that is not finite."""
     own = {name: value for name, value in network.state_dict().items() if not name.startswith(OWN)}
     cure = "give the width, multipliers, blocks and attention that it was trained with (heads and head_channels change no shape)"
-    for name in [*own, *found]:
-        if name not in found:
-            raise CheckpointError(f"{source} is of another network: it lacks '{name}'; {cure}")
-        if name not in own:
-            raise CheckpointError(f"{source} is of another network: it has '{name}', which the network lacks; {cure}")
-        if found[name].shape != own[name].shape:
-            there, here = tuple(found[name].shape), tuple(own[name].shape)
-            raise CheckpointError(f"{source} is of another network: '{name}' is {there} there and {here} in the network; {cure}")
-        if found[name].dtype != own[name].dtype:
-            there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (found[name], own[name]))
+    check_names(found, own, source, cure)
+    for name, value in found.items():
+        if value.dtype != own[name].dtype:
+            there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
             raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: convert the weights as they were trained, not a rounded copy")
-        if not found[name].isfinite().all():
-            raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
+    check_finite(found, source)
 
 
 def convert(
@@ -105,22 +97,7 @@ def convert(
         flow_map = build(network, tuple(shape))
     check(found, flow_map.network, source)
     flow_map.network.load_state_dict(flow_map.network.state_dict() | found)
-    with open(source, "rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    described = {
-        "fingerprint": hashlib.sha256(json.dumps([content, dict(network), list(shape)], sort_keys=True).encode()).hexdigest()[:16],
-        "network": dict(network),
-        "shape": list(shape),
-        "data": data,
-        "seed": 0,
-        "steps": 0,
-        "drawn": 0,
-        "source": {"file": source.name, "sha256": content},
-    }
-    # not trained here: an empty log, for whoever reads one
-    log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
-    save_checkpoint(Path(target), {f"weights.{name}": value for name, value in flow_map.state_dict().items()} | log, described)
-    return described
+    return save(flow_map, source, Path(target), network, shape, data, {})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:

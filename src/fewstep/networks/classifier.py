@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .fitting import fit
+
 FEATURES = 64
 
 
@@ -53,21 +55,16 @@ def train_classifier(
     if len(images) != len(labels) or not len(labels):
         raise ValueError(f"a classifier needs one label an image: there are {len(labels)} labels and {len(images)} images")
     x, y = torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
-    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = Classifier(tuple(x.shape[1:]), int(y.max()) + 1)
-    optimiser = torch.optim.Adam(classifier.parameters(), lr=rate, fused=True)
-    for step in range(steps):
+
+    def loss_of(generator: torch.Generator) -> Tensor:
         which = torch.randint(len(x), (batch,), generator=generator)
-        loss = F.cross_entropy(classifier(_shifted(x[which], generator)), y[which], label_smoothing=0.05)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
-        optimiser.step()
-        if tick and step % 20 == 0:
-            tick(step)
-    return classifier.requires_grad_(False).eval()
+        return F.cross_entropy(classifier(_shifted(x[which], generator)), y[which], label_smoothing=0.05)
+
+    fit(classifier, loss_of, steps, seed, rate, tick)
+    return classifier
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from a .bin with weights_only: nothing in it is run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import inspect
 import json
 import warnings
@@ -23,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoint import CheckpointError, save_checkpoint
+from ..checkpoint import CheckpointError
 from . import build
+from .conversions import check_finite, check_names, save
 from .published_unet import UNet2DConditionModel
 
 # Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit of what it computes
@@ -114,20 +114,11 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
 
 def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
     """Raise CheckpointError naming the first tensor of `found` whose name, shape or type is not the network's, or that is not finite."""
-    own = model.state_dict()
-    for name in [*own, *found]:
-        if name not in found:
-            raise CheckpointError(f"{source} is of another network: it lacks '{name}'; {CURE}")
-        if name not in own:
-            raise CheckpointError(f"{source} is of another network: it has '{name}', which the network lacks; {CURE}")
-        if found[name].shape != own[name].shape:
-            there, here = tuple(found[name].shape), tuple(own[name].shape)
-            raise CheckpointError(f"{source} is of another network: '{name}' is {there} there and {here} in the network; {CURE}")
+    check_names(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
             raise CheckpointError(f"{source} has '{name}' in {str(value.dtype).removeprefix('torch.')}, which is no weight: download it again")
-        if not value.isfinite().all():
-            raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
+    check_finite(found, source)
 
 
 def convert(
@@ -150,23 +141,8 @@ def convert(
     path, found = read(folder)
     check(found, model, path)
     model.load_state_dict({name: value.float() for name, value in found.items()})
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
     kinds = sorted({str(value.dtype).removeprefix("torch.") for value in found.values()})
-    described = {
-        "fingerprint": hashlib.sha256(json.dumps([content, dict(network), list(shape)], sort_keys=True).encode()).hexdigest()[:16],
-        "network": dict(network),
-        "shape": list(shape),
-        "data": data,
-        "seed": 0,
-        "steps": 0,
-        "drawn": 0,
-        "source": {"file": path.name, "sha256": content, "types": kinds},
-    }
-    # not trained here: an empty log, for whoever reads one
-    log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
-    save_checkpoint(Path(target), {f"weights.{name}": value for name, value in flow_map.state_dict().items()} | log, described)
-    return described
+    return save(flow_map, path, Path(target), network, shape, data, {"types": kinds})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:

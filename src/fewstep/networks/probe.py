@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.scene_drawing import BACKGROUNDS, COLOURS, HALF, MIDDLES, SHAPES, SIDE, SIZES, Scene, Thing
+from .fitting import fit
 
 # pixels that one cell of the features stands for, along each side
 CELL = 4
@@ -79,22 +80,17 @@ def train_probe(
     if len(images) != len(scenes) or not len(scenes):
         raise ValueError(f"a probe needs one scene a picture: there are {len(scenes)} scenes and {len(images)} pictures")
     x, y = torch.as_tensor(images, dtype=torch.float32), targets(scenes)
-    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = Probe()
-    optimiser = torch.optim.Adam(probe.parameters(), lr=rate, fused=True)
-    for step in range(steps):
+
+    def loss_of(generator: torch.Generator) -> Tensor:
         which = torch.randint(len(x), (batch,), generator=generator)
         noise = torch.randn((batch, *x.shape[1:]), generator=generator) * NOISE * torch.rand((batch, 1, 1, 1), generator=generator)
-        loss = _loss(probe, x[which] + noise, y[which])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
-        optimiser.step()
-        if tick and step % 20 == 0:
-            tick(step)
-    return probe.requires_grad_(False).eval()
+        return _loss(probe, x[which] + noise, y[which])
+
+    fit(probe, loss_of, steps, seed, rate, tick)
+    return probe
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ The text. Every place attends to all tokens, the filling behind a text included,
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Sequence
 
@@ -27,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from .. import missing_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DConditionModel  # isort: skip
 from ..conditions import Conditions
+from . import levels
 from .adm import zeroed
 from .unet import Waves
 
@@ -63,11 +63,9 @@ class PublishedUNet(nn.Module):
         self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int, groups: int, width: int, checkpointing: bool
     ):
         super().__init__()
-        down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
-        up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
         self.model = UNet2DConditionModel(
             sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers,
-            down_block_types=tuple(down), up_block_types=tuple(up), norm_num_groups=groups, cross_attention_dim=width,
+            **levels.told_blocks(attention), norm_num_groups=groups, cross_attention_dim=width,
             # by the name of a width, diffusers' setting has always been the number of heads
             attention_head_dim=heads,
             # what is added to the embedding of time, without a layer of its own
@@ -94,29 +92,21 @@ class PublishedUNet(nn.Module):
 
     def encoder(self) -> "Encoder":
         """The layers up to the middle, copied, to be trained as part of something else."""
-        return Encoder(self)
+        return Encoder(self.model)
 
 
-class Encoder(nn.Module):
-    """What a PublishedUNet makes, up to its middle, of latents at times (batch,) and their texts: (batch, width, height, width of the coarsest level).
+class Encoder(levels.Encoder):
+    """The layers of a PublishedUNet up to its middle; see fewstep.networks.levels."""
 
-    width  the channels of what it makes
-    """
+    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
+        return self.time_embedding(self.time_proj(NOISE * (1 - s)).to(x.dtype))
 
-    def __init__(self, network: PublishedUNet):
-        super().__init__()
-        model = copy.deepcopy(network.model).requires_grad_(True)
-        self.time_proj, self.time_embedding, self.conv_in = model.time_proj, model.time_embedding, model.conv_in
-        self.down_blocks, self.mid_block, self.width = model.down_blocks, model.mid_block, model.config.block_out_channels[-1]
+    def told(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
+        return {"encoder_hidden_states": conditions.hidden}
 
     def forward(self, s: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
-        """`s` is this library's time, 0 for noise."""
-        embedded, told = self.time_embedding(self.time_proj(NOISE * (1 - s)).to(x.dtype)), {"encoder_hidden_states": conditions.hidden}
-        h = self.conv_in(x)
         with _without_fused_kernels():
-            for block in self.down_blocks:
-                h, _ = block(h, embedded, **told) if getattr(block, "has_cross_attention", False) else block(h, embedded)
-            return self.mid_block(h, embedded, **told)
+            return super().forward(s, x, conditions)
 
 
 def build(
@@ -135,13 +125,5 @@ def build(
 
     Raises ValueError when the levels do not halve the latents evenly, or widths, heads, groups and levels do not fit.
     """
-    if len(shape) != 3:
-        raise ValueError(f"a published_unet takes latents of shape (channels, height, width), not {tuple(shape)}")
-    if len(attention) != len(channels):
-        raise ValueError(f"a published_unet has {len(channels)} levels, and `attention` has {len(attention)} entries: give one for each")
-    factor = 2 ** (len(channels) - 1)
-    if shape[1] % factor or shape[2] % factor:
-        raise ValueError(f"the {len(channels)} levels of a published_unet halve the latents {len(channels) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factor}")
-    if odd := [own for own in channels if own % groups or own % heads]:
-        raise ValueError(f"a level of a published_unet is {odd[0]} wide, which its {groups} groups and {heads} heads do not both divide")
+    levels.check("published_unet", shape, channels, attention, {"groups": groups, "heads": heads})
     return PublishedUNet(shape, channels, layers, attention, heads, groups, width, checkpointing)

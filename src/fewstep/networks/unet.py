@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import missing_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DModel  # isort: skip
+from . import levels
 from .dual import Dual, parts, value_of
 
 
@@ -29,6 +30,11 @@ class Waves(nn.Module):
         """(batch,) -> (batch, dim)."""
         angle = time[:, None] * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A hook before a group norm: that of torch.func refuses what attention leaves behind."""
+    return (inputs[0].contiguous(),)
 
 
 class UNet(nn.Module):
@@ -60,8 +66,7 @@ class UNet(nn.Module):
         self.model.time_proj = Waves(channels[0], time_scale)
         for module in self.model.modules():
             if isinstance(module, nn.GroupNorm):
-                # torch.func's group norm refuses what attention leaves behind
-                module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+                module.register_forward_pre_hook(contiguous)
         nn.init.zeros_(self.model.conv_out.weight)
         nn.init.zeros_(self.model.conv_out.bias)
 
@@ -94,13 +99,5 @@ def build(
 
     Raises ValueError when the levels do not halve the image evenly, or widths, groups and levels do not fit.
     """
-    if len(shape) != 3:
-        raise ValueError(f"a unet takes images of shape (channels, height, width), not {tuple(shape)}")
-    if len(attention) != len(channels):
-        raise ValueError(f"a unet needs one entry of `attention` for each of its {len(channels)} levels, not {len(attention)}")
-    halvings = 2 ** (len(channels) - 1)
-    if shape[1] % halvings or shape[2] % halvings:
-        raise ValueError(f"{len(channels)} levels halve the image {len(channels) - 1} times: {shape[1]} x {shape[2]} is not divisible by {halvings}")
-    if any(width % groups for width in channels):
-        raise ValueError(f"every width of {list(channels)} must be divisible by the {groups} groups")
+    levels.check("unet", shape, channels, attention, {"groups": groups})
     return UNet(shape, channels, layers, attention, groups, time_scale, dropout)

@@ -1,0 +1,74 @@
+"""A clone with trained students, and each of them saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewstep.release import FewStepPipeline, saving
+from fewstep.workspace import SCRATCH
+
+from .students import FACES, PIXELS, STUDENTS, latents, weights
+
+
+@pytest.fixture(scope="package")
+def clone(root, tmp_path_factory) -> Path:
+    """A clone of the repository with four trained students at tier smoke, and tables that hold some of them."""
+    own = tmp_path_factory.mktemp("clone")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(root / name, own / name)
+    (own / "data").symlink_to(root / "data")
+    made = own / "artifacts" / "smoke"
+    for experiment, method in STUDENTS:
+        weights(made / experiment / method / "seed-0.safetensors", (4, 4, 4) if experiment == FACES else (1, 8, 8))
+    latents(made / "latents" / "celebahq")
+    (own / "results" / "smoke").mkdir(parents=True)
+    tables = own / "results" / "smoke" / "tables"
+    shutil.copytree(root / "results" / "laptop" / "tables", tables)
+    for path in tables.glob("*.csv"):
+        path.write_text(path.read_text().replace(",laptop,", ",smoke,"))
+    return own
+
+
+@pytest.fixture(scope="package")
+def students(clone) -> dict[tuple[str, str], Path]:
+    """Each student saved once, by experiment and method."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(clone)
+        patch.setenv(SCRATCH, str(clone / "scratch"))
+        found = {pair: clone / "saved" / "-".join(pair) for pair in STUDENTS}
+        for (experiment, method), target in found.items():
+            saving.save(saving.chosen(clone, "smoke", experiment, method, 0), target)
+    return found
+
+
+@pytest.fixture
+def here(clone, tmp_path, monkeypatch) -> Path:
+    """The clone as working folder, with a scratch folder of the test's own."""
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
+    return clone
+
+
+@pytest.fixture
+def edited(students, tmp_path):
+    """edited(file, **settings): a copy of a student with other settings in a config; None as the file changes nothing."""
+
+    def make(file: str | None = None, student: tuple[str, str] = (PIXELS, "lsd"), **settings) -> Path:
+        place = tmp_path / "edited"
+        shutil.copytree(students[student], place)
+        if file:
+            (place / file).write_text(json.dumps(json.loads((place / file).read_text()) | settings))
+        return place
+
+    return make
+
+
+@pytest.fixture(scope="package")
+def pipe(students) -> FewStepPipeline:
+    found = FewStepPipeline.from_pretrained(students[PIXELS, "lsd"])
+    found.set_progress_bar_config(disable=True)
+    return found

@@ -1,0 +1,97 @@
+"""The model card repeats the tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from fewstep import experiments, objectives
+from fewstep.release import card, saving
+
+from .students import FACES, PIXELS, STUDENTS
+
+
+def cells(text: str, name: str) -> dict[tuple[str, str], str]:
+    """The cells of the card's table `name` by metric and number of steps."""
+    head, _, *lines = text.split(f"tables/{name}.csv:\n\n")[1].split("\n\n")[0].splitlines()
+    steps = [cell.strip().removeprefix("N = ") for cell in head.strip("| ").split("|")]
+    steps = [n for n in steps if n]
+    found = {}
+    for line in lines:
+        metric, *values = [cell.strip() for cell in line[1:-1].split("|")]
+        found |= {(metric, n): value for n, value in zip(steps, values, strict=True) if value}
+    return found
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
+    experiment, method = student
+    text = (students[student] / "README.md").read_text()
+    label, shown = json.loads((students[student] / "model_index.json").read_text())["student"]["label"], {}
+    for name in re.findall(r"tables/(\S+)\.csv:", text):
+        shown[name] = cells(text, name)
+    expected: dict[tuple[str, str], str] = {}
+    for path in sorted((here / "results/smoke/tables").glob("*.csv"), key=lambda path: path.stem != experiment):
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                if (row["experiment"], row["method"]) == (experiment, label):
+                    expected.setdefault((row["metric"], row["nfe"]), row["value"] + (f" ± {row['sd']}" if row["sd"] else ""))
+                    assert row["protocol"] in text and f"revision {row['revision']}" in text
+    merged = {key: value for own in shown.values() for key, value in own.items()}
+    assert len(expected) > 15 and merged == expected and sum(map(len, shown.values())) == len(merged), "no cell twice"
+    assert next(iter(shown)) == experiment
+
+
+def test_a_card_shows_published_numbers_with_their_status(here):
+    rows = [row for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).study, "LSD")[PIXELS] if row["metric"] == "FID"]
+    rows[0] |= {"published": "8.1", "status": "confirmed"}
+    lines = card._grid(rows).splitlines()
+    assert lines[0] == "|  | N = 1 | N = 2 | N = 4 | N = 8 | N = 16 |"
+    assert lines[2].startswith(f"| FID | {rows[0]['value']} ± ") and lines[3] == "| FID, published | 8.1 (confirmed) |  |  |  |  |"
+
+
+def test_a_card_says_who_where_and_how_far(here, students):
+    text = (students[FACES, "scflow"] / "README.md").read_text()
+    for piece in (
+        "license: apache-2.0", f"# {FACES}, SCFlow", "tier smoke", "from the teacher `si`", "`faces`, images of 3 x 8 x 8 in 256 levels", "Euler steps",
+        "training seed 0", "[arXiv 2412.16906](https://arxiv.org/abs/2412.16906)", "mean nothing but that every part runs", "latents are scaled by 0.7",
+        'FewStepPipeline.from_pretrained("scflow-celebahq-scflow")', "num_inference_steps=1", "Apache-2.0",
+    ):  # fmt: skip
+        assert piece in text, piece
+    digits = (students[PIXELS, "lsd"] / "README.md").read_text()
+    assert "jumps of the flow map" in digits and "`lsd`, Lagrangian self-distillation: [arXiv 2505.18825]" in digits and "in 17 levels" in digits
+    # a teacher of velocities is nothing in one step
+    assert re.search(r"num_inference_steps=(\d+)", (students["fmm-cifar10", "si"] / "README.md").read_text())[1] != "1"
+
+
+def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_path):
+    place = students[PIXELS, "lsd"]
+    code = (place / "README.md").read_text().split("```python\n")[1].split("```")[0].replace('"one.png"', repr(str(tmp_path / "one.png")))
+    monkeypatch.chdir(place.parent)
+    exec(compile(code, "README.md", "exec"), {})
+    with Image.open(tmp_path / "one.png") as found:
+        assert found.size == (8, 8)
+
+
+def test_a_card_without_a_table_says_so(here):
+    choice = saving.chosen(here, "smoke", PIXELS, "lsd", 0)
+    for path in (here / "results/smoke/tables").glob("*.csv"):
+        assert card.tables(choice.study, "LSD") and not card.tables(choice.study, "no such method")
+    (here / "results/smoke/tables").rename(here / "results/smoke/elsewhere")
+    try:
+        said = card.numbers(choice.study, "lsd", 0)
+    finally:
+        (here / "results/smoke/elsewhere").rename(here / "results/smoke/tables")
+    assert said == ["No table of results/smoke/tables holds this method: nothing was measured that could stand here."]
+
+
+def test_every_objective_names_a_paper(root):
+    assert {name: bool(re.fullmatch(r"\d{4}\.\d{5}", card.paper(name))) for name in objectives.names()} == dict.fromkeys(objectives.names(), True)
+    for tier in experiments.TIERS:
+        for experiment in experiments.load(root / "params.yaml", tier).experiments.values():
+            assert all("https://arxiv.org/abs/" in line for method in experiment.methods.values() for line in card.papers(method))
+    assert set(card.LIMITS) == set(experiments.TIERS)

@@ -1,0 +1,134 @@
+"""A saved folder: what does not load is one sentence, and what is written replaces nothing of anybody else's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from fewstep import networks
+from fewstep.checkpoint import CheckpointError
+from fewstep.flow_map import NetworkFlowMap
+from fewstep.networks import autoencoder
+from fewstep.release import FewStepPipeline, FlowMapModel, folder
+
+from .students import FACES, NETWORK
+
+
+@pytest.mark.parametrize(
+    "file, settings, said",
+    [
+        ("scheduler/scheduler_config.json", {"beta": 1}, "FlowMapScheduler has no setting 'beta'"),
+        ("flow_map/config.json", {"depth": 1}, "FlowMapModel has no setting 'depth'"),
+        ("model_index.json", {"bottom": 3}, "FewStepPipeline has no setting 'bottom'"),
+        ("flow_map/config.json", {"settings": NETWORK | {"layer": 2}}, "are no settings of a network .*'layer'"),
+        ("flow_map/config.json", {"settings": NETWORK | {"kind": "nope"}}, "there is no network 'nope'"),
+        ("flow_map/config.json", {"settings": NETWORK | {"channels": [8, 16]}}, r"of another network than config.json there says \('\S+' is of another shape\)"),
+        ("flow_map/config.json", {"settings": NETWORK | {"attention": [False, False]}}, "is in one and not in the other"),
+        ("flow_map/config.json", {"shape": [2]}, r"this network is for points of shape \(2,\)"),
+        ("model_index.json", {"_class_name": "StableDiffusionPipeline"}, r"holds a StableDiffusionPipeline and no saved student \(FewStepPipeline\)"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_one_sentence(edited, file, settings, said):
+    with pytest.raises(ValueError, match=said):
+        FewStepPipeline.from_pretrained(edited(file, **settings))
+
+
+def test_missing_and_damaged_files_are_one_sentence(edited, tmp_path):
+    place, name = edited(student=(FACES, "scflow")), "diffusion_pytorch_model.safetensors"
+    whole = (place / "vae" / name).read_bytes()
+    for content in (whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1])):
+        (place / "vae" / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"vae/\S+ is damaged \(its checksum differs from that in SHA256SUMS\)"):
+            FewStepPipeline.from_pretrained(place)
+    (place / "vae" / name).unlink()
+    with pytest.raises(folder.FolderError, match=f"vae/{name} is not there: copy the folder whole"):
+        FewStepPipeline.from_pretrained(place)
+    (place / "vae" / name).write_bytes(whole)
+    (place / "README.md").unlink()
+    FewStepPipeline.from_pretrained(place)
+    (place / folder.INDEX).write_text("{")
+    with pytest.raises(folder.FolderError, match="cannot be read as JSON"):
+        FewStepPipeline.from_pretrained(place)
+    (place / folder.INDEX).unlink()
+    with pytest.raises(folder.FolderError, match="is no saved student: it holds no model_index.json"):
+        FewStepPipeline.from_pretrained(place)
+    with pytest.raises(folder.FolderError, match="there is no such folder; .* one on a hub must be downloaded first"):
+        FewStepPipeline.from_pretrained("someone/some-student")
+
+
+def test_a_folder_without_its_checksums_is_refused(edited):
+    place = edited()
+    (place / folder.SUMS).write_text("nothing\n")
+    with pytest.raises(folder.FolderError, match="is no list of checksums and names"):
+        FewStepPipeline.from_pretrained(place)
+    (place / folder.SUMS).unlink()
+    with pytest.raises(folder.FolderError, match="SHA256SUMS is not there"):
+        FewStepPipeline.from_pretrained(place)
+
+
+def test_a_network_that_is_told_a_text_is_refused(monkeypatch):
+    class Told(nn.Module):
+        def forward(self, s, t, x, conditions):
+            return x
+
+    monkeypatch.setattr(networks, "build", lambda settings, shape: NetworkFlowMap(Told()))
+    with pytest.raises(ValueError, match="of kind 'told' is told a text, and a pipeline passes none on"):
+        FlowMapModel({"kind": "told"}, [1, 8, 8])
+
+
+def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
+    place = students[FACES, "scflow"]
+    files = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    name = "diffusion_pytorch_model.safetensors"
+    assert files == {
+        "model_index.json", "README.md", "pipeline.py", "SHA256SUMS", "flow_map/config.json", f"flow_map/{name}", "scheduler/scheduler_config.json",
+        "vae/config.json", f"vae/{name}",
+    }  # fmt: skip
+    listed = dict(reversed(line.split("  ")) for line in (place / "SHA256SUMS").read_text().splitlines())
+    assert listed == {file: autoencoder.checksum(place / file) for file in files - {"SHA256SUMS"}}
+    assert json.loads((place / "vae/config.json").read_text())["scaling_factor"] == 0.7
+    index = json.loads((place / "model_index.json").read_text())
+    assert index["student"] == {
+        "experiment": FACES, "method": "scflow", "label": "SCFlow", "tier": "smoke", "seed": 0, "data": "faces", "fingerprint": "0123456789abcdef"
+    }  # fmt: skip
+    assert (index["bypass"], index["top"], index["flow_map"]) == (True, 255, ["fewstep.release.network", "FlowMapModel"])
+    texts = [path.read_text() for path in place.rglob("*") if path.suffix in (".json", ".md", ".py")]
+    assert not any(str(place.parent) in text for text in texts), "no folder of this machine"
+
+
+def test_a_loaded_student_is_stored_again_over_itself_and_over_nothing_else(edited, pipe, tmp_path):
+    place = edited()
+    pipe.save_pretrained(place)
+    assert not (place / "README.md").exists()
+    FewStepPipeline.from_pretrained(place)
+    (place / "vae").mkdir()
+    (place / "vae" / "notes.txt").write_text("mine")
+    with pytest.raises(folder.FolderError, match="holds vae/notes.txt, which is no part of a saved student: nothing was written"):
+        pipe.save_pretrained(place)
+    assert (place / "vae" / "notes.txt").read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    pipe.save_pretrained(other)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(folder.FolderError, match="file is a file: nothing was written"):
+        pipe.save_pretrained(tmp_path / "file")
+    # another pipeline of diffusers is somebody's too
+    (other / folder.INDEX).write_text('{"_class_name": "DDPMPipeline"}')
+    with pytest.raises(folder.FolderError, match="other exists and is no saved student: nothing was written"):
+        pipe.save_pretrained(other)
+
+
+def test_whatever_stops_the_writing_leaves_the_older_student(edited):
+    place = edited()
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    def stopping(fresh: Path) -> None:
+        (fresh / "half").write_text("")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.write(place, stopping)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before and list(place.parent.iterdir()) == [place]

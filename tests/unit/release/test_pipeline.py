@@ -1,0 +1,115 @@
+"""Saved students draw the project's own samples, bit for bit, and in a fresh process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fewstep import experiments, sampling
+from fewstep.release import FewStepPipeline, seeded
+from fewstep.trained import load_flow_map
+
+from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS
+
+FRESH = """
+import json, socket, sys
+import numpy as np, torch
+
+def refuse(*given, **named):
+    raise AssertionError("the network, or a pickle, was asked")
+
+socket.socket.connect = socket.getaddrinfo = torch.load = refuse
+import fewstep.missing_operators
+from diffusers import DiffusionPipeline
+
+jobs = json.load(open(sys.argv[1]))
+place = jobs[-1][0]
+try:
+    DiffusionPipeline.from_pretrained(place)
+except AttributeError as error:
+    print(error)
+assert "fewstep.release" not in sys.modules
+found = DiffusionPipeline.from_pretrained(place, custom_pipeline=place, trust_remote_code=True)
+from fewstep.release import FewStepPipeline, seeded
+
+assert type(found) is FewStepPipeline
+pipes = {folder: FewStepPipeline.from_pretrained(folder) for folder, *_ in jobs}
+for folder, steps, seed, file in [*jobs, (None, *jobs[-1][1:])]:
+    expected, pipe = np.load(file), pipes[folder] if folder else found
+    drawn = pipe(num_inference_steps=steps, batch_size=len(expected), generator=seeded(seed), output_type="uint8").images
+    assert drawn.dtype == expected.dtype and np.array_equal(drawn, expected), (folder, file)
+    print(file)
+"""
+
+
+def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, tmp_path):
+    tier, jobs = experiments.load(here / "params.yaml", "smoke"), []
+    for experiment, method in STUDENTS:
+        own, made = tier.experiment(experiment), here / "artifacts" / "smoke" / "latents" / "celebahq" if experiment == FACES else None
+        plan = own.sampling.model_copy(update={"count": COUNT, "seeds": [0, 2], "steps": {method: list(STEPS)}, "solvers": {}})
+        training = own.training.model_copy(update={"seeds": [0]})
+        file = here / "artifacts" / "smoke" / experiment / method / "seed-0.safetensors"
+        out = tmp_path / experiment / method
+        index = sampling.sample_all(own.model_copy(update={"sampling": plan, "training": training}), {(method, 0): file}, out, tier.compute, made)
+        jobs += [(str(students[experiment, method]), row.steps, row.sample_seed, str(out / row.file)) for row in index.itertuples()]
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    surroundings = os.environ | {"HF_HOME": str(tmp_path / "hub")}
+    done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "jobs.json")], capture_output=True, text=True, cwd=tmp_path, env=surroundings)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # diffusers' own class finds the pipeline's where it is told to look, and draws the same
+    files = [file for *_, file in jobs]
+    assert done.stdout.splitlines() == ["module diffusers has no attribute FewStepPipeline", *files, files[-1]] and len(files) == 16
+    # a picture that is all black or white would agree with anything
+    assert all(0.02 < (np.load(file) % 255 != 0).mean() for file in files)
+
+
+def test_given_noise_is_started_from_as_it_is(here, pipe):
+    settings = experiments.load(here / "params.yaml", "smoke").experiment(PIXELS)
+    noise = sampling.noise(settings, 1)[:5]
+    drawn = pipe(noise=noise, num_inference_steps=2, output_type="uint8").images
+    points = sampling.sample(load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2).points
+    assert np.array_equal(drawn, ((points + 1) * 8).round().clamp(0, 16).numpy())
+    assert np.array_equal(drawn, pipe(batch_size=settings.sampling.count, generator=seeded(1), num_inference_steps=2, output_type="uint8").images[:5])
+
+
+def test_every_output_holds_the_same_levels(pipe, students):
+    faces = FewStepPipeline.from_pretrained(students[FACES, "lmd"])
+    for one, top, mode in ((pipe, 16, "L"), (faces, 255, "RGB")):
+        drawn = {kind: one(batch_size=3, generator=seeded(0), output_type=kind).images for kind in ("uint8", "np", "pt", "pil")}
+        levels = drawn["uint8"]
+        assert levels.dtype == np.uint8 and levels.max() <= top and drawn["np"].dtype == np.float32 and drawn["pt"].dtype == torch.float32
+        assert np.array_equal((drawn["np"] * top).round().transpose(0, 3, 1, 2), levels) and np.array_equal((drawn["pt"] * top).round(), levels)
+        assert [image.mode for image in drawn["pil"]] == [mode] * 3
+        pixels = np.stack([np.asarray(image) for image in drawn["pil"]]).reshape(drawn["np"].shape).transpose(0, 3, 1, 2)
+        assert np.array_equal(pixels, (levels * (255 / top)).round())
+    again = pipe(batch_size=3, generator=seeded(0), output_type="uint8", return_dict=False)
+    assert isinstance(again, tuple) and not np.array_equal(again[0], pipe(batch_size=3, generator=seeded(1), output_type="uint8").images)
+    assert len(pipe().images) == 1
+
+
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        ({"prompt": "a cat"}, "was trained without text: leave `prompt` out"),
+        ({"num_inference_steps": 0}, "whole number of steps from 1 on, not 0"),
+        ({"num_inference_steps": 1.5}, "whole number of steps from 1 on, not 1.5"),
+        ({"batch_size": 0}, "a batch holds one image at least, not 0"),
+        ({"output_type": "jpg"}, "one of pil, np, pt, uint8, not 'jpg'"),
+        ({"noise": torch.zeros(2, 3, 8, 8)}, r"has shape \(2, 3, 8, 8\), and this student starts from \(count, 1, 8, 8\)"),
+        ({"noise": torch.zeros(2, 1, 8, 8), "batch_size": 3}, r"starts from \(3, 1, 8, 8\)"),
+    ],
+)
+def test_what_a_pipeline_cannot_take_is_one_sentence(pipe, asked, said):
+    with pytest.raises(ValueError, match=said):
+        pipe(**asked)
+
+
+def test_values_that_are_not_finite_are_no_picture(pipe):
+    with pytest.raises(RuntimeError, match="not finite: its training diverged"):
+        pipe(noise=torch.full((1, 1, 8, 8), torch.nan))

@@ -1,0 +1,133 @@
+"""Settings of experiments that are told texts: what must go together, and the one sentence for what does not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import yaml
+
+from fewstep import experiments, pipeline
+
+# the smallest settings that every part accepts, on top of tier smoke
+TEXTS = """
+features:
+  scenes: {data: scenes, extractor: classifier, steps: 20, reference: 500, unseen: true, probe: 20}
+latents:
+  scenes:
+    data: scenes
+    count: 512
+    clip: scenes
+    autoencoder: {kind: trained, channels: [8, 8, 16], layers: 1, groups: 4, latent_channels: 4, steps: 24, batch: 8, rate: 4.0e-3, kl: 1.0e-3}
+clip:
+  scenes: {kind: trained, data: scenes, width: 16, layers: 1, heads: 2, patch: 8, projection: 16, vocabulary: 560, tokens: 48, steps: 12, batch: 32, rate: 2.0e-3}
+experiments:
+  told:
+    training:
+      data: latents
+      latents: scenes
+      interpolant: linear
+      network: {kind: text_unet, channels: [8, 16], layers: 1, attention: [false, true], heads: 2, groups: 4, time_scale: 10.0, width: 16}
+      optimiser: {kind: adam, rate: 2.0e-3, schedule: linear, warmup: 0.03, clip: 1.0, average: 0.05}
+      batch: 16
+      seeds: [0]
+    methods:
+      si: {label: SI, steps: 20, dropped: 0.1, terms: [{objective: si, times: {region: diagonal}}]}
+      scflow:
+        label: SCFlow
+        steps: 8
+        teacher: si
+        start: teacher
+        guidance: 1.5
+        self_correction: {threshold: 0.1, truncation: 0.1, adversarial: {weight: 0.1, rate: 1.0e-3, momentum: 0.0, r1: 0.0, head: 8}}
+    sampling:
+      prompts: coco2017
+      count: 150
+      seeds: [0]
+      steps: {si: [1, 4], scflow: [1, 4]}
+      samplers: {si: guided-1.5, scflow: euler}
+      solvers: {scflow: {guided-1.5: [1]}}
+    metrics: {measures: [fid, clip, attributes, one_step, teacher_images], features: scenes, reference: {method: si, steps: 4}}
+    tables: {scflow-coco2017: [si, scflow]}
+"""
+
+
+@pytest.fixture
+def raw(root) -> dict:
+    """Tier smoke with an experiment that is told texts, and one that measures its students on other prompts."""
+    found, added = yaml.safe_load((root / "params.yaml").read_text())["smoke"], yaml.safe_load(TEXTS)
+    for section, entries in added.items():
+        found[section] = found.get(section, {}) | entries
+    other = copy.deepcopy(found["experiments"]["told"]) | {"trained": "told"}
+    other["sampling"]["prompts"] = "coco2014"
+    found["experiments"]["other"] = other
+    return found
+
+
+def test_the_stages_of_texts_and_of_what_another_experiment_trained(raw):
+    stages = {stage.name: stage for stage in pipeline.plan(experiments.Tier.model_validate(raw))}
+    at = "artifacts/${item.tier}"
+    assert stages["clip-scenes"].notebook == "0-clip" and stages["clip-scenes"].outs == [f"{at}/clip/scenes"]
+    assert f"{at}/clip/scenes" in stages["latents-scenes"].after
+    assert stages["told-si"].notebook == "1-teacher" and stages["told-scflow"].notebook == "2-self-correction"
+    assert not [name for name in stages if name in ("other-si", "other-scflow")], "nothing is trained twice"
+    for name in ("told", "other"):
+        for stage in (stages[f"{name}-sample"], stages[f"{name}-figures"]):
+            assert {f"{at}/clip/scenes", f"{at}/told/si", f"{at}/told/scflow"} <= set(stage.after)
+        assert {f"{at}/clip/scenes", f"{at}/features/scenes"} <= set(stages[f"{name}-metrics"].after)
+    assert stages["told-figures"].notebook == "5-figures-text" and stages["other-figures"].notebook == "5-figures-prompts"
+
+
+def _set(path: str, value):
+    def change(raw: dict) -> None:
+        *keys, last = path.split("/")
+        for key in keys:
+            raw = raw[key]
+        if value is None:
+            del raw[last]
+        else:
+            raw[last] = value
+
+    return change
+
+
+TOLD, PLAIN = "experiments/told", "experiments/scflow-celebahq"
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        ("latents/scenes/clip", "other", "name the clip 'other'; there are scenes"),
+        ("latents/scenes/clip", None, "`sampling.prompts` go together: give all or none"),
+        (f"{TOLD}/sampling/prompts", None, "`sampling.prompts` go together: give all or none"),
+        (f"{TOLD}/sampling/prompts", "coco", "has no prompts 'coco'; there are coco2017, coco2014"),
+        (f"{TOLD}/training/network/width", 32, "reads tokens 32 wide, and its CLIP's are 16"),
+        ("features/scenes/probe", None, "give the steps of its training under `probe`"),
+        ("features/celebahq/probe", 20, "'faces' has nothing for `probe`, which asks for its `any_pairs`"),
+        ("features/cifar10/unseen", True, "'digits' has nothing for `unseen`, which asks for its `held_out`"),
+        ("latents/celebahq/clip", "scenes", "those of 'faces' have none: remove it"),
+        (f"{PLAIN}/methods/scflow/guidance", 1.5, "`methods.scflow.guidance` needs latents with texts"),
+        (f"{PLAIN}/methods/si/dropped", 0.1, "`methods.si.dropped` needs latents with texts"),
+        (f"{PLAIN}/sampling/samplers/si", "guided-2", "the guided sampler of 'si' needs latents with texts"),
+        (f"{PLAIN}/sampling/solvers/si", {"heun": [1], "adaptive": [1], "guided-2": [1]}, "the guided sampler of 'si' needs latents with texts"),
+        (f"{PLAIN}/metrics/measures", ["fid", "clip"], "the measure 'clip' needs latents with texts"),
+        (f"{PLAIN}/sampling/prompts", "coco2017", "`sampling.prompts` go together: give all or none"),
+        ("experiments/other/trained", "nobody", "measures what 'nobody' has trained, which is no experiment that trains"),
+        ("experiments/other/training/batch", 32, "its `training` and methods must be the same"),
+        ("experiments/other/methods/si/steps", 21, "its `training` and methods must be the same"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(raw, path, value, message):
+    if not path.startswith("experiments/other"):
+        del raw["experiments"]["other"]
+    _set(path, value)(raw)
+    with pytest.raises(ValueError, match=message):
+        experiments.Tier.model_validate(raw)
+
+
+def test_a_discriminator_of_texts_needs_texts(raw):
+    adversary = raw["experiments"]["scflow-celebahq"]["methods"]["scflow"]["self_correction"]["adversarial"]
+    del adversary["channels"]
+    adversary["head"] = 8
+    with pytest.raises(ValueError, match="`methods.scflow.self_correction.adversarial.head` needs latents with texts"):
+        experiments.Tier.model_validate(raw)
