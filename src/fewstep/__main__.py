@@ -65,10 +65,12 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
-    from .notebooks import end_with, run
+    from .notebooks import run
+    from .parents import leave_with
 
+    # a stage that outlived a killed `dvc repro` would write beside the one that takes its place
     if "DVC_STAGE" in os.environ:
-        end_with(os.getppid())
+        leave_with(os.getppid())
     run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.method)
 
 

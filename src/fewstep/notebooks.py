@@ -119,18 +119,6 @@ class _Watch(threading.Thread):
             sys.stderr.write("\r\033[K")
 
 
-def end_with(parent: int) -> None:
-    """End this process, and with it its kernel, when the process `parent` that started it has ended."""
-
-    def watch() -> None:
-        # a stage that outlives a killed `dvc repro` would write beside the one that takes its place
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def run(workspace: Workspace, notebook: str, experiment: str | None = None, method: str | None = None) -> Path:
     """Execute notebooks/<notebook>.ipynb for the pipeline and store it below artifacts/<tier>/notebooks.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Callable, Iterator, Sequence
 
 import torch
+
+from .parents import leave_with
 
 
 @contextmanager
@@ -26,18 +26,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def leave_with(parent: int) -> None:
-    """End this process, at once, when the process `parent` that started it has ended."""
-
-    def watch() -> None:
-        # A worker that outlives a killed notebook would go on competing for its cores and its files.
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _prepare_worker(parent: int) -> None:

@@ -18,7 +18,7 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor, distributed
 
-from .parallel import leave_with
+from .parents import leave_with
 
 
 @dataclass(frozen=True)

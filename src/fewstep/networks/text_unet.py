@@ -13,7 +13,7 @@ from .. import missing_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DConditionModel  # isort: skip
 from ..conditions import Conditions
 from . import levels
-from .unet import Waves, contiguous
+from .unet import prepared
 
 
 class TextUNet(nn.Module):
@@ -37,12 +37,7 @@ class TextUNet(nn.Module):
             # by the name of a width, diffusers' setting has always been the number of heads
             attention_head_dim=heads, class_embed_type="timestep", freq_shift=0,
         )  # fmt: skip
-        self.model.time_proj = Waves(channels[0], time_scale)
-        for module in self.model.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.register_forward_pre_hook(contiguous)
-        nn.init.zeros_(self.model.conv_out.weight)
-        nn.init.zeros_(self.model.conv_out.bias)
+        prepared(self.model, time_scale)
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""

@@ -32,9 +32,16 @@ class Waves(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], 1)
 
 
-def contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A hook before a group norm: that of torch.func refuses what attention leaves behind."""
-    return (inputs[0].contiguous(),)
+def prepared(model: nn.Module, time_scale: float) -> nn.Module:
+    """A UNet of diffusers as these flow maps want it: its times in waves up to `time_scale` radians, the identity before it is trained."""
+    model.time_proj = Waves(model.config.block_out_channels[0], time_scale)
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            # torch.func's group norm refuses what attention leaves behind
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    nn.init.zeros_(model.conv_out.weight)
+    nn.init.zeros_(model.conv_out.bias)
+    return model
 
 
 class UNet(nn.Module):
@@ -63,12 +70,7 @@ class UNet(nn.Module):
             add_attention=self.attends, attention_head_dim=None if not self.attends else min(64, channels[-1]), dropout=dropout,
             resnet_time_scale_shift="scale_shift",
         )  # fmt: skip
-        self.model.time_proj = Waves(channels[0], time_scale)
-        for module in self.model.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.register_forward_pre_hook(contiguous)
-        nn.init.zeros_(self.model.conv_out.weight)
-        nn.init.zeros_(self.model.conv_out.bias)
+        prepared(self.model, time_scale)
 
     def _run(self, s: Tensor, gap: Tensor, x: Tensor) -> Tensor:
         if not (self.dropout and self.training):

@@ -78,7 +78,8 @@ def check_free(target: Path) -> None:
 def write(target: Path, fill: Callable[[Path], None]) -> None:
     """Make `target` the folder that `fill(folder)` fills, with the checksums of its files; raises as `check_free`.
 
-    A reader sees the older student or the new one. Whatever stops `fill` leaves `target` as it was.
+    Whatever stops `fill` leaves `target` as it was. The older student is moved aside before the new one takes its place: a
+    power cut between these two steps leaves it beside `target`, its name ending in .old.tmp.
     """
     target = Path(os.path.abspath(target))
     check_free(target)

@@ -30,7 +30,7 @@ class Choice:
     @property
     def weights(self) -> Path:
         """Its file of weights; raises FileNotFoundError, naming the cure, before it is trained."""
-        return self.study.workspace.read(weights_file(self.study.name, self.method, self.seed))
+        return self.study.workspace.read(weights_file(self.study.trained, self.method, self.seed))
 
     @property
     def name(self) -> str:
