@@ -2,6 +2,7 @@
 
 nbval compares text and skips pictures. Here the numbers are taken out of every output first, also out of the data
 that a picture carries; nbval compares what is left letter by letter, and the numbers are compared as numbers.
+Kernels start as the pipeline's do, as forks of a process that has the libraries, or each would import them for seconds.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import json
 import re
 
 import nbformat
+import nbval.kernel
+from jupyter_client.manager import KernelManager
 from nbval.plugin import IPyNbCell
 
+from fewstep.notebooks import Forking
 from tests.tolerances import close
 
 NUMBER = re.compile(r"[-+]?(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w])")
@@ -49,6 +53,15 @@ def mask(outputs: list[dict]) -> tuple[list[dict], list[float]]:
     return masked, numbers
 
 
+class Forked(Forking, KernelManager):
+    """nbval's kernel, with this process's own stderr, which pytest captures, in the place of one that is thrown away."""
+
+    async def _async_pre_start_kernel(self, **options):
+        options.pop("stderr", None)
+        return await super()._async_pre_start_kernel(**options)
+
+
+nbval.kernel.KernelManager = Forked
 original = IPyNbCell.compare_outputs
 
 

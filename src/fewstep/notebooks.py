@@ -75,16 +75,20 @@ class _Provisioner(LocalProvisioner):
         return await super().launch_kernel(cmd, **options)
 
 
-class _LocalKernel(AsyncKernelManager):
-    """A kernel that talks over sockets in the file system, which nobody else on the machine can read."""
-
-    transport = CaselessStrEnum(["ipc"], default_value="ipc")
+class Forking:
+    """Before a kernel manager: its kernels start as forks, where they can."""
 
     async def _async_pre_start_kernel(self, **options):
         if self.provisioner is None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
             self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
         return await super()._async_pre_start_kernel(**options)
+
+
+class _LocalKernel(Forking, AsyncKernelManager):
+    """A kernel that talks over sockets in the file system, which nobody else on the machine can read."""
+
+    transport = CaselessStrEnum(["ipc"], default_value="ipc")
 
 
 class _Watch(threading.Thread):

@@ -149,7 +149,7 @@ def test_an_untrained_unet_is_the_identity_map():
 @pytest.mark.parametrize(
     "change, shape, sentence",
     [
-        ({}, (2,), r"takes images of shape \(channels, height, width\), not \(2,\)"),
+        ({}, (2,), r"takes images or latents of shape \(channels, height, width\), not \(2,\)"),
         ({"attention": [True]}, (1, 4, 4), "one entry of `attention` for each of its 2 levels, not 1"),
         ({}, (1, 5, 4), "5 x 4 is not divisible by 2"),
         ({"groups": 3}, (1, 4, 4), r"every width of \[8, 16\] must be divisible by the 3 groups"),

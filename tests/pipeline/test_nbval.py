@@ -18,6 +18,7 @@ def start(clone: Clone, root: Path, folder: Path, notebooks: list[Path], scratch
     """nbval over `notebooks` of `folder` inside the clone, as a process; what they write goes to `scratch`."""
     environment = clone.environment() | {
         "FEWSTEP_SCRATCH": str(scratch),
+        "FEWSTEP_WARM": "1",
         "FEWSTEP_PROGRESS": str(scratch / "progress.json"),
         "PYTHONPATH": f"{clone.path / 'src'}{os.pathsep}{root}",
     }
