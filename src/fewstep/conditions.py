@@ -122,8 +122,11 @@ def first(flow_map: FlowMap, count: int) -> FlowMap:
 
 
 def given(flow_map: FlowMap, conditions: Conditions | None, empty: Conditions | None = None) -> FlowMap:
-    """`flow_map` at the texts `conditions`, or itself where there are none; `empty` is the empty text, a batch of one."""
-    return flow_map if conditions is None else Given(flow_map, conditions, empty)
+    """`flow_map` at the texts `conditions`, or itself where there are none; `empty` is the empty text, a batch of one, wherever it is."""
+    if conditions is None:
+        return flow_map
+    # sources keep it on the CPU, and guidance puts both into one batch
+    return Given(flow_map, conditions, None if empty is None else empty.to(conditions.hidden.device))
 
 
 def guided(flow_map: FlowMap, scale: float | None) -> FlowMap:

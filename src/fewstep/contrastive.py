@@ -248,5 +248,7 @@ def training_log(maker: Maker) -> pd.DataFrame:
 
 
 def curves(maker: Maker) -> dict[str, np.ndarray]:
-    """What `training_log` holds, (steps,) each, under names for a picture."""
+    """What `training_log` holds, (steps,) each, under names for a picture; nothing for a published CLIP."""
+    if maker.settings.kind == "published":
+        return {}
     return {name: column.to_numpy() for name, column in training_log(maker).rename(columns={"loss": "contrastive loss"}).items()}

@@ -38,6 +38,8 @@ NEIGHBOURS = 3
 # are measured in clean-fid's hundred subsets of a thousand, as their pairs are too many
 ALL_PAIRS, SUBSETS, SUBSET_SIZE = 10_000, 100, 1000
 NOISE_SEED = 3_000_017
+# images of noise that are made together: a whole number of what goes through an extractor together, so that no bit depends on it
+TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,9 @@ def self_checks(study: Study, reference: Reference) -> pd.DataFrame:
 
     def noise(count: int) -> np.ndarray:
         drawn = torch.randn(count, *source.shape, generator=torch.Generator().manual_seed(NOISE_SEED)) * source.scale
-        return extract(source.to_uint8(drawn).numpy(), reference.extractor, device=study.compute.device).values
+        # some at a time, and latents decoded where the work runs: all images, as floats, may be more than there is memory
+        parts = (source.to_uint8(some.to(study.compute.device)).cpu().numpy() for some in drawn.split(TOGETHER))
+        return np.concatenate([extract(part, reference.extractor, device=study.compute.device).values for part in parts])
 
     half, dim = len(reference.values) // 2, reference.values.shape[1]
     sizes = [half // 2**k for k in (3, 2, 1) if half // 2**k > dim]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from . import prompting, reference
@@ -15,11 +16,14 @@ from .data.images import to_signed
 from .metrics.attributes import accuracies, judge
 from .networks import clip
 from .networks.probe import read
+from .parallel import one_thread
 from .study import Study
 
 CLIP_SCORE, ATTRIBUTES = "CLIP score", "attribute accuracy"
 # of the attributes, those with a metric of their own
 NAMES = {"shape": "shape accuracy", "colour": "colour accuracy", "place": "place accuracy", "caption": "caption accuracy"}
+# pictures of the prompts that are looked at, the first ones
+CHECKED = 1000
 MEASURES = {"clip": (CLIP_SCORE,), "attributes": (ATTRIBUTES, *NAMES.values())}
 
 
@@ -61,6 +65,16 @@ def measure(images: np.ndarray, measures: list[str], told: Told, device: str) ->
         found[ATTRIBUTES] = float(right.sum() / said.sum())
         found |= {title: own[name] for name, title in NAMES.items() if name in own}
     return found
+
+
+def self_checks(study: Study) -> pd.DataFrame:
+    """What the metrics of a study say of the pictures that its prompts were written for: in their order, and each one place further on."""
+    told = Told.of(study, reference.Bench.open(study.tier, study.experiment.metrics.features))
+    measures = [measure for measure in study.experiment.metrics.measures if measure in MEASURES]
+    own = np.asarray(_prompts(told.data, told.prompts, min(study.experiment.sampling.count, CHECKED)).pixels)
+    with one_thread():
+        found = {name: measure(images, measures, told, study.compute.device) for name, images in (("their own pictures", own), ("another prompt's", np.roll(own, 1, axis=0)))}
+    return pd.DataFrame(found).round(3).rename_axis("metric")
 
 
 def protocols(told: Told, count: int) -> dict[str, tuple[str, str, str]]:

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Callable, Protocol
 
 import torch
 
-from . import data, paces, pipeline, room, sampling, solvers, tiny_archives
-from .data.archives import ENVIRONMENT, folder_of
+from . import autoencoding, data, pipeline, room, sampling, solvers
+from .autoencoder_settings import Latents
+from .clocks import Clock, TooLargeError
 from .evaluation_images import SUBSET_SIZE, kid_subsets
+from .evaluation_texts import CHECKED
 from .experiments import Experiment, Tier
-from .recipes import Method
-from .metrics.features import INCEPTION
-from .paces import MetricPaces, Pace
-from .parallel import pool
+from .paces import ClipPaces, CoderPaces, Pace
 from .pipeline import Stage
-from .rehearsal import multiple, smallest_batch
 
 # an adaptive solver takes as many calls as it takes; this is what is reckoned with
 ADAPTIVE_CALLS = 50
-# what is timed where the true batch would take too long: points, and images of a sampled batch
-QUICK_POINTS, QUICK_IMAGES = 1000, 4
-
-
-class Clock(Protocol):
-    """Where the seconds come from."""
-
-    def step(self, experiment: Experiment, method: Method) -> Pace:
-        """One optimisation step."""
-        ...
-
-    def call(self, experiment: Experiment, method: Method) -> Pace:
-        """One network call of a sampler."""
-        ...
-
-    def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricPaces:
-        """The parts of image metrics."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,80 +38,37 @@ class Row:
     problem: str | None = None
 
 
-class Measured:
-    """A `Clock` that measures on `device` in one process of its own, each kind of work once.
-
-    With `quick` small batches are timed, and what they say is scaled in proportion. Use it as a context.
-    """
-
-    def __init__(self, tier: Tier, device: str, quick: bool, said: Callable[[str], None]):
-        self.tier, self.device, self.quick, self.said = tier, device, quick, said
-        self.known: dict[str, Any] = {}
-
-    def __enter__(self) -> "Measured":
-        self.weights = (folder_of("inception") / INCEPTION).resolve()
-        self.folder, self.before = tempfile.TemporaryDirectory(), os.environ.get(ENVIRONMENT)
-        tiny_archives.write(Path(self.folder.name))
-        # the processes of a pool inherit it: what is timed must not wait for archives that are not there yet
-        os.environ[ENVIRONMENT] = self.folder.name
-        self.pool = pool(1)
-        self.executor = self.pool.__enter__()
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.pool.__exit__(None, None, None)
-        os.environ.pop(ENVIRONMENT)
-        if self.before is not None:
-            os.environ[ENVIRONMENT] = self.before
-        self.folder.cleanup()
-
-    def _once(self, what: str, key: list, function: Callable, *arguments: Any) -> Any:
-        """`function` of `arguments`, in the other process; equal `key`s are measured once."""
-        mark = json.dumps([function.__name__, *key], sort_keys=True, default=str)
-        if mark not in self.known:
-            self.said(f"measuring {what}")
-            self.known[mark] = self.executor.submit(function, *arguments).result()
-        return self.known[mark]
-
-    def _key(self, experiment: Experiment, method: Method) -> list:
-        shared = experiment.training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
-        own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
-        return [shared, own, self.tier.shape(experiment)]
-
-    def step(self, experiment: Experiment, method: Method) -> Pace:
-        training = experiment.training
-        batch = max(training.batch // self.tier.compute.processes, 2)
-        if self.quick:
-            least = multiple(smallest_batch([[term.share for term in method.terms]]), [term.options.get("times", 1) for term in method.terms])
-            batch = min(batch, least if len(self.tier.shape(experiment)) > 1 else QUICK_POINTS)
-        what = f"a step of {method.label} on {training.data}, batch {batch}"
-        return self._once(what, [batch, *self._key(experiment, method)], paces.step, training, method, self.device, batch, self.tier.shape(experiment))
-
-    def call(self, experiment: Experiment, method: Method) -> Pace:
-        training, shape = experiment.training, self.tier.shape(experiment)
-        network = (method.network or training.network).model_dump()
-        batch = sampling.POINTS if len(shape) == 1 else sampling.IMAGES_ON_CUDA if self.device == "cuda" else sampling.IMAGES
-        if self.quick and len(shape) > 1:
-            batch = QUICK_IMAGES
-        return self._once(f"a network call on {training.data}, batch {batch}", [batch, network, shape], paces.call, training, method, self.device, batch, shape)
-
-    def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricPaces:
-        dimension = room.DIMENSIONS[extractor]
-        arguments = (shape, extractor, dimension, self.weights, self.device)
-        return self._once(f"metrics in {dimension} features", [shape, extractor], paces.metrics, *arguments)
-
-
 def _basis(pace: Pace, batch: int) -> str:
     return f"measured at batch {batch}" if pace.batch == batch else f"in proportion from batch {pace.batch}"
 
 
+def _latents(tier: Tier, experiment: Experiment) -> Latents | None:
+    """What an experiment's latents are made by, where it models some."""
+    return tier.latents.get(experiment.training.latents)
+
+
+def _coder(latents: Latents | None, clock: Clock) -> CoderPaces:
+    """What the autoencoder of latents takes; a small one, that is trained here, nothing that counts."""
+    return clock.coder(latents) if latents and latents.autoencoder.kind == "pretrained" else CoderPaces(0.0, 0.0)
+
+
+def _clip(tier: Tier, latents: Latents | None, clock: Clock) -> ClipPaces:
+    """What the CLIP that reads the captions of latents takes; a small one, that is trained here, nothing that counts."""
+    published = latents and latents.clip and tier.clip[latents.clip].kind == "published"
+    return clock.clip(data.load(latents.data).shape[-1]) if published else ClipPaces(0.0, 0.0)
+
+
 def _training(tier: Tier, experiment: Experiment, stage: str, name: str, clock: Clock) -> Row:
     method, batch, seeds = experiment.methods[name], experiment.training.batch, len(experiment.training.seeds)
+    if method.weights:
+        return Row(stage, "its weights are taken from a file", basis=method.weights)
     work = f"{method.steps:,} steps of {batch:,}" + (f" x {seeds} seeds" if seeds > 1 else "")
     try:
         pace = clock.step(experiment, method)
     except torch.OutOfMemoryError:
         return Row(stage, work, problem=f"a step at batch {batch} does not fit into the GPU's free memory: lower training.batch, or raise compute.processes")
+    except TooLargeError as error:
+        return Row(stage, work, basis=str(error))
     # each of several processes has its share of the batch, and a CPU's workers each a seed
     share = batch / tier.compute.processes
     together = min(tier.compute.workers, seeds) if tier.compute.device == "cpu" and tier.compute.processes == 1 else 1
@@ -145,25 +77,33 @@ def _training(tier: Tier, experiment: Experiment, stage: str, name: str, clock: 
 
 
 def _sampling(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> Row:
-    count, calls, seconds, pace = experiment.sampling.count, 0, 0.0, None
-    for draw in sampling.plan(experiment):
-        if draw.trained == sampling.EXACT:
-            continue
-        own = (solvers.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
-        pace = clock.call(experiment, experiment.methods[draw.trained])
-        calls += own
-        seconds += own * count * pace.seconds / pace.batch
+    """Network calls, and the decoding of what latents are drawn."""
+    count, calls, drawn, seconds, pace = experiment.sampling.count, 0, 0, 0.0, None
+    try:
+        for draw in sampling.plan(experiment):
+            if draw.trained == sampling.EXACT:
+                continue
+            own = (solvers.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
+            pace = clock.call(experiment, experiment.methods[draw.trained])
+            calls, drawn = calls + own, drawn + 1
+            seconds += own * count * pace.seconds / pace.batch
+    except torch.OutOfMemoryError:
+        return Row(stage, f"{count:,} samples", problem="a network call does not fit into the GPU's free memory, as many samples as are drawn together: free some, or take a larger GPU")
+    except TooLargeError as error:
+        return Row(stage, f"{count:,} samples", basis=str(error))
     if pace is None:
         return Row(stage, "nothing is drawn from a network")
-    return Row(stage, f"{calls:,} calls for each of {count:,} samples", seconds / tier.compute.workers, f"a call of {pace.batch}", pace.device_bytes)
+    decode = _coder(_latents(tier, experiment), clock).decode
+    work = f"{calls:,} calls for each of {count:,} samples" + (f", decoded {drawn:,} times" if decode else "")
+    return Row(stage, work, (seconds + drawn * count * decode) / tier.compute.workers, f"a call of {pace.batch}", pace.device_bytes)
 
 
 def _metrics(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> Row:
     """Features and metrics of every array of samples, and the self-checks of the data."""
     draws, count, measures = len(sampling.plan(experiment)), experiment.sampling.count, experiment.metrics.measures
     against, dimension = room.measured_against(tier, experiment.metrics.features), room.dimension(tier, experiment)
-    pictured = experiment.training.latents
-    shape = data.load(tier.latents[pictured].data).shape if pictured else tier.shape(experiment)
+    latents = _latents(tier, experiment)
+    shape = data.load(latents.data).shape if latents else tier.shape(experiment)
     pace = clock.metrics(shape, tier.features[experiment.metrics.features].extractor)
     one = count * pace.image
     if "fid" in measures:
@@ -176,7 +116,12 @@ def _metrics(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> Ro
     if {"precision", "recall"} & set(measures):
         one += (count + against) ** 2 * pace.pair
     sizes = sum(against // 2**k > dimension for k in (2, 3, 4))
-    checks = against * pace.image + (4 + 3 * sizes) * (against * pace.moment + pace.distance)
+    # noise is as many images as there are to measure against
+    checks = against * (pace.image + _coder(latents, clock).decode) + (4 + 3 * sizes) * (against * pace.moment + pace.distance)
+    if "clip" in measures:
+        own = _clip(tier, latents, clock)
+        one += count * (own.image + own.text)
+        checks += 2 * min(count, CHECKED) * (own.image + own.text)
     pairs = f"; precision and recall over {count + against:,} squared pairs" if {"precision", "recall"} & set(measures) else ""
     return Row(stage, f"{draws} arrays of {count:,}{pairs}", draws * one / tier.compute.workers + checks, f"parts measured; {pace.extractor}")
 
@@ -187,22 +132,48 @@ def _features(tier: Tier, stage: Stage, clock: Clock) -> Row:
     return Row(stage.name, f"features of {count:,} images", count * pace.image, pace.extractor)
 
 
+def _reconstruction(tier: Tier, stage: Stage, clock: Clock) -> Row:
+    """A published autoencoder is found, and what it keeps of some images is measured."""
+    own = tier.latents[stage.experiment]
+    pace, parts = _coder(own, clock), 1 + data.offers(own.data, "held_out")
+    count = parts * (own.measured or autoencoding.MEASURED)
+    if not pace.encode:
+        return Row(stage.name, "minutes at most")
+    return Row(stage.name, f"{count:,} images encoded and decoded", count * (pace.encode + pace.decode), "an untrained autoencoder of its size")
+
+
+def _encoding(tier: Tier, stage: Stage, clock: Clock) -> Row:
+    """Every image, where it is drawn so its mirror image too, and every caption."""
+    own = tier.latents[stage.experiment]
+    pace, read, count, flipped = _coder(own, clock), _clip(tier, own, clock), room.encoded(own), data.load(own.data).flip
+    if not pace.encode:
+        return Row(stage.name, "minutes at most")
+    work = f"{count:,} images{' and their mirror images' if flipped else ''} encoded" + (", their captions read" if read.text else "")
+    return Row(stage.name, work, count * ((1 + flipped) * pace.encode + read.text), "untrained networks of the published sizes")
+
+
+def _tour(tier: Tier, stage: Stage, clock: Clock) -> Row:
+    parts = [_training(tier, tier.tour, stage.name, name, clock) for name in tier.tour.methods]
+    taken, problem = sum(part.seconds or 0 for part in parts), next((part.problem for part in parts if part.problem), None)
+    return Row(stage.name, f"{len(parts)} trainings", taken, parts[0].basis, parts[0].device_bytes, problem)
+
+
+# stages of an entry of a tier's settings, by their notebook
+ENTRIES = {"0-tour": _tour, "0-features": _features, "0-autoencoder": _reconstruction, "0-latents": _encoding}
+
+
 def forecast(tier: Tier, clock: Clock) -> list[Row]:
     """One row a stage, in the plan's order, by the seconds of `clock`; what is not forecast takes minutes at most."""
     rows = []
     for stage in pipeline.plan(tier):
-        experiment = tier.tour if stage.notebook == "0-tour" else tier.experiments.get(stage.experiment or "")
-        if stage.method:
+        experiment = tier.experiments.get(stage.experiment or "")
+        if stage.notebook in ENTRIES:
+            rows.append(ENTRIES[stage.notebook](tier, stage, clock))
+        elif stage.method:
             rows.append(_training(tier, experiment, stage.name, stage.method, clock))
-        elif stage.notebook == "0-tour":
-            parts = [_training(tier, experiment, stage.name, name, clock) for name in experiment.methods]
-            taken = sum(part.seconds or 0 for part in parts)
-            rows.append(Row(stage.name, f"{len(parts)} trainings", taken, parts[0].basis, parts[0].device_bytes, next((p.problem for p in parts if p.problem), None)))
-        elif stage.notebook == "0-features":
-            rows.append(_features(tier, stage, clock))
         elif stage.notebook == "3-sample":
             rows.append(_sampling(tier, experiment, stage.name, clock))
-        elif stage.notebook == "4-metrics-images":
+        elif stage.notebook in ("4-metrics-images", "4-metrics-text"):
             rows.append(_metrics(tier, experiment, stage.name, clock))
         else:
             rows.append(Row(stage.name, "minutes at most"))

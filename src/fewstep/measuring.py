@@ -44,8 +44,9 @@ class Features(Settings):
     data       the data set
     extractor  "classifier": a small one, trained here for `steps` from `seed`; "inception": clean-fid's network
     reference  how many images of the data are drawn to measure against; without it, every image once
+    prompts    where the images have captions: which set of zero-shot prompts, the first `reference` of whose pictures are
+               measured against in the place of images drawn
     probe      where the images have captions: the steps for which a probe is trained that reads back what they show
-    unseen     whether these are images that are held out of training, such as the pictures behind zero-shot prompts
     """
 
     data: str
@@ -54,15 +55,18 @@ class Features(Settings):
     seed: int = 0
     reference: int | None = Field(default=None, ge=2)
     probe: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
-    unseen: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    prompts: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _known(self) -> "Features":
         if self.data not in data.names():
             raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
-        for setting, value, function in (("unseen", self.unseen, "held_out"), ("probe", self.probe, "any_pairs")):
-            if value and not data.offers(self.data, function):
-                raise ValueError(f"the data set '{self.data}' has nothing for `{setting}`, which asks for its `{function}`: remove it")
+        if self.prompts is not None and self.prompts not in (there := data.prompt_sets(self.data)):
+            raise ValueError(f"the data set '{self.data}' has no prompts '{self.prompts}'; there are {', '.join(there) or 'none'}")
+        if self.prompts is not None and self.reference is None:
+            raise ValueError("`prompts` are measured against their pictures: say how many under `reference`")
+        if self.probe and not data.offers(self.data, "any_pairs"):
+            raise ValueError(f"the data set '{self.data}' has nothing for `probe`, which asks for its `any_pairs`: remove it")
         return self
 
 

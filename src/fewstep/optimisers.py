@@ -64,11 +64,16 @@ class SOAP(torch.optim.Optimizer):
         p.add_(direction, alpha=-group["lr"] * sqrt(1 - beta**count) / (1 - beta**count))
 
 
-def build(kind: str, params: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
-    """The optimiser `kind` ("adam", "radam" or "soap") at step size `rate`."""
+def build(kind: str, params: Iterable[Tensor], rate: float, decay: float = 0.0, momentum: float = 0.9) -> torch.optim.Optimizer:
+    """The optimiser `kind` ("adam", "radam" or "soap") at step size `rate`.
+
+    Adam alone takes `momentum`, its first beta, and `decay`, of the weights and apart from the gradient: AdamW (arXiv 1711.05101).
+    """
     if kind == "radam":
         return torch.optim.RAdam(params, lr=rate, foreach=True)
     if kind == "soap":
         return SOAP(params, lr=rate)
     # fused: one pass over the weights; 0.99: the gradient's size changes faster here than in large networks
-    return torch.optim.Adam(params, lr=rate, betas=(0.9, 0.99), fused=True)
+    if decay:
+        return torch.optim.AdamW(params, lr=rate, betas=(momentum, 0.99), weight_decay=decay, fused=True)
+    return torch.optim.Adam(params, lr=rate, betas=(momentum, 0.99), fused=True)

@@ -1,4 +1,4 @@
-"""Seconds of the work that a tier is made of, measured on this machine: optimisation steps, network calls, metrics.
+"""Seconds of the work that a tier is made of, measured on this machine: optimisation steps, network calls, autoencoders, CLIPs, metrics.
 
 Everything is measured by the code that will run, on synthetic inputs, in a process of its own: no archive is needed
 and no state is left.
@@ -17,6 +17,7 @@ import torch
 
 from . import data
 from .checkpoint import save_checkpoint
+from .conditions import Conditions, given, is_told
 from .evaluation_images import NEIGHBOURS
 from .recipes import Method, Training
 from .metrics.features import CLEAN, INCEPTION, Extractor, extract, inception
@@ -27,8 +28,8 @@ from .networks.classifier import Classifier
 from .parallel import one_thread
 from .run import Job, advance
 
-# the clock runs at least so long
-SECONDS = 2.0
+# the clock runs at least so long; what takes longer by itself is not waited for a second time
+SECONDS, LONG = 2.0, 10.0
 SEED = 5_000_011
 
 
@@ -57,14 +58,48 @@ class MetricPaces:
 
 
 @dataclass(frozen=True)
+class CoderPaces:
+    """Seconds that a published autoencoder takes to encode one picture, and to decode one."""
+
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True)
+class ClipPaces:
+    """Seconds that a published CLIP takes to read one text, and to look at one picture."""
+
+    text: float
+    image: float
+
+
+@dataclass(frozen=True)
 class _Noise:
-    """A data set that is noise, of the shape of latents: what they hold costs no time."""
+    """A data set that is noise, of the shape of latents: what they hold costs no time.
+
+    texts  where latents come with texts, their tokens and the numbers a token: these are noise too
+    """
 
     shape: tuple[int, ...]
+    texts: tuple[int, int] | None = None
     scale: float = 1.0
+
+    @property
+    def told(self) -> bool:
+        """Whether every point comes with a text."""
+        return self.texts is not None
+
+    @property
+    def empty(self) -> Conditions:
+        """The empty text, a batch of one, on the CPU as that of latents is."""
+        return Conditions(torch.zeros(1, *self.texts), torch.ones(1, self.texts[0], dtype=torch.bool))
 
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, *self.shape, generator=generator, device=generator.device)
+
+    def sample_told(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, Conditions]:
+        hidden = torch.randn(count, *self.texts, generator=generator, device=generator.device)
+        return self.sample(count, generator), Conditions(hidden, torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device))
 
 
 @dataclass(frozen=True)
@@ -72,10 +107,11 @@ class _Timed(Job):
     """A training that is timed, on latents that no stage has made yet where it is one on latents."""
 
     shape: tuple[int, ...] = ()
+    texts: tuple[int, int] | None = None
 
     @property
     def source(self) -> data.DataSource:
-        return _Noise(self.shape) if self.training.latents else super().source
+        return _Noise(self.shape, self.texts) if self.training.latents else super().source
 
 
 class _Enough(Exception):
@@ -86,10 +122,10 @@ def _peak(device: str) -> int | None:
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
-def step(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...]) -> Pace:
+def step(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...], texts: tuple[int, int] | None = None) -> Pace:
     """One optimisation step of a method at `batch`, by the training loop itself, on points of `shape`; an untrained network teaches.
 
-    What torch raises comes through, OutOfMemoryError among it.
+    `texts` are the tokens and the width of the texts that come with the points, if any do. What torch raises comes through, OutOfMemoryError among it.
     """
     ticks: list[tuple[float, int]] = []
 
@@ -100,7 +136,7 @@ def step(training: Training, method: Method, device: str, batch: int, shape: tup
 
     with tempfile.TemporaryDirectory() as folder:
         own = training.model_copy(update={"batch": batch})
-        job = _Timed(own, method, 0, Path(folder) / "state.safetensors", None, device, shape=shape)
+        job = _Timed(own, method, 0, Path(folder) / "state.safetensors", None, device, shape=shape, texts=texts)
         if method.teacher:
             taught_by = Path(folder) / "teacher.safetensors"
             weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
@@ -120,27 +156,60 @@ def step(training: Training, method: Method, device: str, batch: int, shape: tup
 
 
 def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds of one `work`, the mean of as many as fill the clock, after one that does not count."""
-    work()
-    start, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - start < SECONDS:
+    """Seconds of one `work`, the mean of as many as fill the clock, after one that does not count unless it takes long."""
+    taken: list[float] = []
+    while len(taken) < 2 or sum(taken[1:]) < SECONDS:
+        start = time.perf_counter()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        count += 1
-    return (time.perf_counter() - start) / count
+        taken.append(time.perf_counter() - start)
+        if taken[0] > LONG:
+            return taken[0]
+    return sum(taken[1:]) / len(taken[1:])
 
 
 @torch.no_grad()
-def call(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...]) -> Pace:
-    """One call of a method's network, as sampling makes it, for `batch` samples of `shape`."""
+def call(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...], texts: tuple[int, int] | None = None) -> Pace:
+    """One call of a method's network, as sampling makes it, for `batch` samples of `shape`, each told a text where there are `texts`."""
     # sampling evaluates the plain network, whatever training makes of it
     plain = training.model_copy(update={"compile": None, "cuda_graphs": None, "channels_last": None})
-    flow_map = _Timed(plain, method, 0, Path(), None, device, shape=shape).fresh().eval()
+    job = _Timed(plain, method, 0, Path(), None, device, shape=shape, texts=texts)
+    flow_map = job.fresh().eval()
+    if is_told(job.source):
+        flow_map = given(flow_map, job.source.empty.times(batch).to(device))
     x = torch.randn(batch, *shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
     with one_thread():
         return Pace(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, _peak(device))
+
+
+@torch.no_grad()
+def coder(shape: tuple[int, ...], batch: int, device: str) -> CoderPaces:
+    """Encoding and decoding of pictures of `shape` by an untrained autoencoder of Stable Diffusion's size, `batch` together."""
+    from . import stand_ins  # here, and not above: diffusers and transformers take seconds to load
+    from .networks.autoencoder import Autoencoder
+
+    network = Autoencoder(stand_ins.autoencoder_model()).to(device).eval()
+    images, latents = torch.zeros(batch, *shape, device=device), torch.zeros(batch, *network.latent_shape(shape), device=device)
+    with one_thread():
+        return CoderPaces(*(_seconds(work, device) / batch for work in (lambda: network.encode(images), lambda: network.decode(latents))))
+
+
+def clip(side: int, device: str) -> ClipPaces:
+    """Texts and pictures, `side` pixels wide and high, through an untrained CLIP of the sizes of OpenAI's large one."""
+    from . import stand_ins
+    from .networks.clip import NUMBERS_TOGETHER, Clip, Preparation
+
+    words, sizes = stand_ins.tokenizer(), stand_ins.LARGE
+    own = sizes["vision"]
+    ready = Preparation(own["image_size"], *(tuple(stand_ins.PREPARATION[name]) for name in ("image_mean", "image_std")))
+    network = Clip(stand_ins.clip_model(words, **sizes), words, ready).to(device).eval()
+    # as many as go through a tower together
+    texts = ["a boat by a lake"] * (NUMBERS_TOGETHER // (network.length * network.width))
+    images = torch.zeros(NUMBERS_TOGETHER // (((own["image_size"] // own["patch_size"]) ** 2 + 1) * own["hidden_size"]), 3, side, side)
+    with one_thread():
+        return ClipPaces(_seconds(lambda: network.text(texts), device) / len(texts), _seconds(lambda: network.image_features(images), device) / len(images))
 
 
 def _like_inception() -> Extractor:

@@ -109,13 +109,18 @@ def _figures(settings: Experiment) -> str:
     return "5-figures-scflow" if settings.self_corrected else "5-figures-images"
 
 
+def _metrics(settings: Experiment) -> str:
+    """The notebook that measures an experiment's images."""
+    return "4-metrics-text" if settings.sampling.prompts else "4-metrics-images"
+
+
 def _images(name: str, settings: Experiment, after: list[str]) -> list[Stage]:
     metrics, features = f"{ARTIFACTS}/metrics/{name}.csv", f"{ARTIFACTS}/features/{settings.metrics.features}"
     trained = _trained(name, settings)
     files, modules = data.files(settings.training.data), _named(settings, [])
     after, figures = [*after, *_made(settings)], _figures(settings)
     found = [
-        Stage(f"{name}-metrics", "4-metrics-images", name, None, _settings(settings), modules, files, [features, *after], [metrics]),
+        Stage(f"{name}-metrics", _metrics(settings), name, None, _settings(settings), modules, files, [features, *after], [metrics]),
         Stage(
             f"{name}-figures", figures, name, None, _settings(settings), modules, files,
             [metrics, features, *after, *trained], [f"{ARTIFACTS}/report/{name}"],

@@ -10,14 +10,16 @@ import os
 import shutil
 from importlib import import_module
 from pathlib import Path
+from typing import Callable
 
-from . import data, provenance, room
+from . import data, provenance, room, taken
+from .clocks import Measured
 from .data.archives import ENVIRONMENT, folder_of
 from .devices import require_cuda
 from .experiments import Tier
-from .forecast import Measured, Row, forecast
+from .forecast import Row, forecast
 from .metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
-from .networks import autoencoder
+from .networks import autoencoder, published_clip
 from .typed import SettingsError
 
 GB = 10**9
@@ -34,32 +36,39 @@ def _data_sets(tier: Tier) -> list[str]:
     return sorted(name for name in used if room.is_fetched(name))
 
 
+def _said(check: Callable[..., None], *arguments: object) -> list[str]:
+    """What a check raises, as a sentence, or nothing."""
+    try:
+        check(*arguments)
+    except (OSError, ValueError, RuntimeError) as error:
+        return [str(error)]
+    return []
+
+
+def _check_inception(checksums: bool) -> None:
+    path = folder_of("inception") / INCEPTION
+    if not path.is_file():
+        raise FileNotFoundError(f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)")
+    if checksums:
+        verify(path, INCEPTION_SHA256)
+
+
 def missing_files(tier: Tier, checksums: bool) -> list[str]:
     """A sentence for each data set and each weights file of `tier` that is not the published one; their checksums are read if asked for.
 
-    Nothing is unpacked or decoded.
+    Nothing is unpacked or decoded, and no network is loaded.
     """
     found = []
     for name in _data_sets(tier):
-        try:
-            import_module(f"{data.__name__}.{name}").check(checksums)
-        except (OSError, RuntimeError) as error:
-            found.append(str(error))
-    for own in tier.latents.values():
-        if own.autoencoder.kind == "pretrained":
-            try:
-                autoencoder.check(own.autoencoder.repository, checksums)
-            except (OSError, ValueError) as error:
-                found.append(str(error))
+        found += _said(import_module(f"{data.__name__}.{name}").check, checksums)
+    # what several entries share is said once
+    for repository in dict.fromkeys(own.autoencoder.repository for own in tier.latents.values() if own.autoencoder.kind == "pretrained"):
+        found += _said(autoencoder.check, repository, checksums)
+    for repository, towers in dict.fromkeys((own.repository, own.towers) for own in tier.clip.values() if own.kind == "published"):
+        found += _said(published_clip.check, repository, towers, checksums)
+    found += taken.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
-        path = folder_of("inception") / INCEPTION
-        if not path.is_file():
-            found.append(f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)")
-        elif checksums:
-            try:
-                verify(path, INCEPTION_SHA256)
-            except ValueError as error:
-                found.append(str(error))
+        found += _said(_check_inception, checksums)
     return found
 
 

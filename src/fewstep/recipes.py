@@ -68,6 +68,7 @@ class TextUNetSettings(_ToldSettings):
 
     kind: Literal["text_unet"]
     time_scale: float = Field(gt=1)
+    readers: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
 
 
 class PublishedUNetSettings(_ToldSettings):
@@ -91,6 +92,7 @@ class Optimiser(Settings):
              `hold` steps; "constant": as it is
     clip     the largest norm of a gradient
     average  the horizon of the averaged weights that are kept, as a fraction of training
+    decay    how much of every weight is taken away at a step, times the step size: Adam's alone, which it makes AdamW
     """
 
     kind: Literal["adam", "radam", "soap"]
@@ -100,6 +102,13 @@ class Optimiser(Settings):
     warmup: float = Field(ge=0, lt=1)
     clip: float = Field(gt=0)
     average: float = Field(ge=0, lt=1)
+    decay: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda value: value is None)
+
+    @model_validator(mode="after")
+    def _adams(self) -> "Optimiser":
+        if self.decay is not None and self.kind != "adam":
+            raise ValueError(f"`decay` is of Adam alone, and the optimiser is {self.kind}: remove it")
+        return self
 
 
 class TimesSettings(Settings):

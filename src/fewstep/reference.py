@@ -22,6 +22,7 @@ from . import data, rehearsed
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .data.archives import folder_of
 from .data.images import to_signed
+from .data.pictures import Pictures
 from .entries import Entry
 from .files import write_atomically
 from .measuring import Features
@@ -34,6 +35,8 @@ from .progress import Progress
 DRAW_SEED = 2_000_003
 # the probe's file, the pictures that it is trained on and those that it is judged on
 PROBE, PROBE_PICTURES, PROBE_UNSEEN = "probe.safetensors", 12_000, 1000
+# images whose checksum is taken together
+TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,26 @@ class OnLevels(nn.Module):
         return self.classifier.features(images / (self.top / 2) - 1)
 
 
-def _images(settings: Features) -> tuple[np.ndarray, str]:
+def _images(settings: Features) -> tuple[np.ndarray | Pictures, str]:
     """The images that are measured against, uint8, and which part of the data they are."""
     source = data.load(settings.data)
     # under its own name no published number could be kept from standing beside what is measured against a stand-in
     name = f"a rehearsal's stand-in for {settings.data}" if rehearsed.here(folder_of(settings.data)) else settings.data
     if settings.reference is None:
         return np.asarray(source.images.pixels), f"all {len(source.images.pixels)} training images of {name}"
-    if settings.unseen:
-        held_out = import_module(f"{data.__name__}.{settings.data}").held_out(settings.reference, DRAW_SEED)
-        return source.to_uint8(held_out).numpy(), f"{settings.reference} images of {name} that are held out of training"
+    if settings.prompts:
+        shown = import_module(f"{data.__name__}.{settings.data}").prompt_set(settings.prompts, settings.reference)
+        return shown.pixels, f"the pictures of the first {settings.reference} prompts {settings.prompts} of {name}"
     drawn = source.sample(settings.reference, torch.Generator().manual_seed(DRAW_SEED))
     return source.to_uint8(drawn).numpy(), f"{settings.reference} images drawn from {name}, as in training"
+
+
+def _checksum(images: np.ndarray | Pictures) -> str:
+    """Of images that may be decoded as they are looked at: some at a time."""
+    found = hashlib.sha256()
+    for start in range(0, len(images), TOGETHER):
+        found.update(np.ascontiguousarray(images[start : start + TOGETHER]).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _classifier(settings: Features, bar: Progress) -> tuple[Classifier, float]:
@@ -117,7 +128,7 @@ def prepare(bench: Bench) -> dict:
     np.save(folder / "features.npy", found.values.astype(np.float32))
     described = {
         "data": settings.data, "images": split, "features": found.values.shape[1], "extractor": extractor.name, "accuracy": right,
-        "checksum": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16],
+        "checksum": _checksum(images),
     }  # fmt: skip
     write_atomically(folder / "described.json", (json.dumps(described, indent=1) + "\n").encode())
     return described

@@ -1,53 +1,40 @@
 """A rehearsal: every stage of tier paper, with its true networks, in minutes, before anybody gives it days of a GPU.
 
-A tree of its own, artifacts/rehearsal, gets the notebooks, the paper section of params.yaml made small, and tiny
-archives in the published formats. Each stage then runs there as DVC would run it, one after another. What is made
-small is the amount: batches, steps, seeds, samples. Networks, optimisers, objectives, samplers and metrics stay. The
+A tree of its own, artifacts/rehearsal, gets the notebooks, the paper section of params.yaml made small, tiny archives in
+the published formats, and untrained networks where published ones are taken. Each stage then runs there as DVC would run
+it, one after another. What is made small is the amount: batches, steps, seeds, samples. Networks, optimisers, objectives,
+samplers and metrics stay; only where the networks of text-to-image would not fit are they made narrow, and it says so. The
 tree says that it is a rehearsal's, and so does the `revision` of every number in it.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import shutil
 import sys
 from dataclasses import dataclass
-from math import lcm
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import yaml
 
-from . import experiments, pipeline, rehearsed, tiny_archives, training
-from .claims_2d import RIVALS
+from . import experiments, pipeline, rehearsal_settings, rehearsed, room, taken, tiny_archives, tiny_captioned, training
+from .checkpoint import CheckpointError
 from .data.archives import ENVIRONMENT, folder_of
 from .data.export import EXPORTS
-from .evaluation_images import NEIGHBOURS
 from .experiments import Tier
 from .files import write_atomically
 from .notebooks import executed_name
 from .progress import CHANNEL
+from .rehearsal_settings import STEPS, too_small
 from .run import advance
-from .sampling import POINTS
 from .study import TOUR, Study
 from .supervised import Spent, supervise
 from .workspace import PIPELINE, SCRATCH
 
 TIER, TREE = "paper", Path("artifacts") / "rehearsal"
-STEPS = 2
-# on a CPU, where each has a network and its batch in memory
-MOST_WORKERS = 4
-# points: several chunks, and enough for a histogram's divergence to be positive; images: as few as have the neighbours
-# that precision asks for
-FEW_POINTS, FEW_PAIRS, FEW_IMAGES = 8 * POINTS, 100, NEIGHBOURS + 1
-# of 256 x 256 pixels, each a minute of a CPU through the published autoencoder
-FEW_LATENTS = 4
-# the methods whose every number of steps the claims about self-distillation name
-CLAIMED = ("lsd", *RIVALS)
-# the numbers of steps that the claims about SCFlow name
-CORRECTED = (1, 4, 8)
+CAPTIONED = {"laion": tiny_captioned.laion, "coco": tiny_captioned.coco}
 
 
 FIRST_STEP = f"import sys; from {__name__} import first_step; first_step(*sys.argv[1:])"
@@ -61,8 +48,8 @@ class RehearsalError(RuntimeError):
 class Step:
     """A stage as it is run here: its arguments for `python -m fewstep`, the files that it needs and those that it makes.
 
-    Paths are below the tree; `trains` is the folder of weights that a training makes, and `trained` whose training it is:
-    experiment and method.
+    Paths are below the tree; `trains` is the folder of weights that a training makes, and `trained` whose training it is,
+    experiment and method, unless it takes its weights from a file.
     """
 
     name: str
@@ -71,91 +58,6 @@ class Step:
     makes: tuple[str, ...]
     trains: str | None = None
     trained: tuple[str, str] | None = None
-
-
-def smallest_batch(shares: Sequence[Sequence[float]], processes: int = 1) -> int:
-    """The smallest batch, 2 or more, that gives a sample to every term of every method, and one to each of the `processes`.
-
-    `shares` holds the shares of a batch of each method's terms, which add up to 1; they are rounded as training does.
-    """
-
-    def sizes(batch: int, own: Sequence[float]) -> list[int]:
-        first = [round(share * batch) for share in own[:-1]]
-        return [*first, batch - sum(first)]
-
-    return next(batch for batch in range(2, 10_000) if all(min(s) >= 1 and max(s) >= processes for s in (sizes(batch, own) for own in shares)))
-
-
-def multiple(batch: int, served: Sequence[int]) -> int:
-    """`batch`, or the next number of samples that all of `served` divide: as many as share one solution of a teacher's."""
-    common = lcm(*served)
-    return -(-batch // common) * common
-
-
-def _make_small(experiment: dict, processes: int) -> None:
-    """Shrink one experiment of params.yaml, as it is read from the file, in place."""
-    methods, sampling, metrics, shared = (experiment[key] for key in ("methods", "sampling", "metrics", "training"))
-    images, reference = "features" in metrics, metrics.get("reference")
-    corrected = any("self_correction" in method for method in methods.values())
-    shares = [[term.get("share", 1.0) for term in method.get("terms", [{}])] for method in methods.values()]
-    served = [term.get("options", {}).get("times", 1) for method in methods.values() for term in method.get("terms", [])]
-    shared["batch"] = multiple(smallest_batch(shares, processes), served)
-    shared["seeds"] = shared["seeds"][:1]
-    for method in methods.values():
-        method["steps"] = STEPS
-        # a loss that waits for its first step would not be rehearsed
-        for loss in method.get("self_correction", {}).values():
-            if isinstance(loss, dict) and "warmup" in loss:
-                loss["warmup"] = 0
-    sampling["count"] = FEW_IMAGES if images else FEW_POINTS
-    # two where a measure compares one noise with another; the sampling of self-distillation's large networks takes longest
-    sampling["seeds"] = sampling["seeds"][: 2 if "t_fid" in metrics["measures"] or not images else 1]
-    if "w2_samples" in metrics:
-        metrics["w2_samples"] = min(metrics["w2_samples"], FEW_PAIRS)
-    if not images:
-        return
-    for method, steps in sampling["steps"].items():
-        if corrected:
-            sampling["steps"][method] = [n for n in steps if n in CORRECTED]
-        else:
-            named = method in CLAIMED and not reference
-            sampling["steps"][method] = steps if named else [n for n in steps if n <= 2] or steps[:1]
-    for solvers in sampling.get("solvers", {}).values():
-        solvers.update({solver: steps[:1] for solver, steps in solvers.items()})
-    if reference:
-        reference["steps"] = max(sampling["steps"][reference["method"]])
-    if "speed" in experiment:
-        experiment["speed"] = {"batches": [1, 2], "repeats": 2}
-
-
-def settings(paper: Mapping[str, Any], device: str, devices: int) -> dict:
-    """The section `paper` of params.yaml, as it is read from the file, made small for `device` ("cpu" or "cuda").
-
-    `devices` is the number of GPUs, or of a CPU's cores. Changed are: the device, with `processes` no more than the GPUs
-    (on a CPU, 1) or `workers` those that the cores can keep busy; of each training the batch and the seeds, and on a CPU
-    the settings that only a GPU takes; the steps of each method; of sampling the count, seeds and, of images, the steps;
-    w2_samples, the reference's steps, what is timed, and how many images are drawn to measure against, encoded and decoded. All else is as
-    it was. `paper` is left alone.
-    """
-    small = json.loads(json.dumps(paper))
-    compute = small["compute"]
-    compute["device"] = device
-    if device == "cpu":
-        compute["workers"] = min(devices, MOST_WORKERS)
-    if "processes" in compute:
-        compute["processes"] = 1 if device == "cpu" else min(compute["processes"], devices)
-    for experiment in (small["tour"], *small["experiments"].values()):
-        shared = experiment["training"]
-        if device == "cpu":
-            for key in [k for k in ("compile", "cuda_graphs") if k in shared] + (["precision"] if shared.get("precision") == "tf32" else []):
-                del shared[key]
-        _make_small(experiment, compute.get("processes", 1))
-    for features in small.get("features", {}).values():
-        if features.get("reference"):
-            features["reference"] = tiny_archives.COUNT
-    for latents in small.get("latents", {}).values():
-        latents |= {"count": FEW_LATENTS, "measured": FEW_IMAGES}
-    return small
 
 
 def steps(tier: Tier) -> list[Step]:
@@ -169,8 +71,10 @@ def steps(tier: Tier) -> list[Step]:
     for stage in pipeline.plan(tier):
         executed = executed_name(stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method)
         makes = (*here(stage.outs), (artifacts / "notebooks" / executed).as_posix())
-        trains = (makes[0], (stage.experiment, stage.method)) if stage.method else ()
-        found.append(Step(stage.name, tuple(pipeline.words(stage, TIER)), here(stage.after), makes, *trains))
+        trains = makes[0] if stage.method else None
+        own = tier.experiments[stage.experiment].methods[stage.method] if trains else None
+        trained = (stage.experiment, stage.method) if own and not own.weights else None
+        found.append(Step(stage.name, tuple(pipeline.words(stage, TIER)), here(stage.after), makes, trains, trained))
     reports = tuple(path for step in found for path in step.makes if Path(path).parent == artifacts / "report")
     check = Step("check", ("check", "--tier", TIER, "--inputs", inputs), (), (inputs,))
     return [check, *found, Step("publish", ("publish", "--tier", TIER), reports, (f"results/{TIER}/report.md",))]
@@ -195,10 +99,35 @@ def chosen(every: Sequence[Step], names: Sequence[str]) -> list[Step]:
     return [step for step in every if step.name in wanted]
 
 
-def lay_out(root: Path, device: str, devices: int) -> Path:
+def _write_networks(tier: Tier, folder: Path, narrow: bool) -> None:
+    """Untrained networks where `tier` takes published ones, in `folder`, each where it would be looked for; what is there stays.
+
+    With `narrow`, the autoencoder is one of a sixteenth of the time.
+    """
+    from . import stand_ins  # here, and not above: diffusers and transformers take seconds to load
+
+    for own in tier.latents.values():
+        place = folder / own.autoencoder.repository.partition("/")[2] if own.autoencoder.kind == "pretrained" else folder
+        if not place.exists():
+            stand_ins.autoencoder(place, stand_ins.NARROW_AUTOENCODER if narrow else stand_ins.AUTOENCODER)
+    for name, own in tier.clip.items():
+        place = folder / own.repository.partition("/")[2] if own.kind == "published" else folder
+        if not place.exists():
+            stand_ins.clip(place, room.reading(tier, name)[1], own.towers)
+    for k, own in enumerate(taken.of(tier)):
+        path = folder / own.name
+        try:
+            there = taken.described(path)["network"] == own.network
+        except CheckpointError:
+            there = False
+        if not there:
+            stand_ins.weights(path, own.network, own.shape, k)
+
+
+def lay_out(root: Path, device: str, devices: int, memory: int | None = None) -> Path:
     """Make or refresh the rehearsal's tree below `root`, and return it; raises SettingsError for what is wrong in params.yaml.
 
-    Raises RehearsalError where something that is no rehearsal's is in its place.
+    `memory` is the GPU's, in bytes. Raises RehearsalError where something that is no rehearsal's is in its place.
     """
     tree = root / TREE
     if tree.exists() and not rehearsed.here(tree):
@@ -206,7 +135,8 @@ def lay_out(root: Path, device: str, devices: int) -> Path:
     rehearsed.mark(tree)
     shutil.rmtree(tree / "notebooks", ignore_errors=True)
     shutil.copytree(root / "notebooks", tree / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"))
-    small = settings(experiments.read(root / "params.yaml")[TIER], device, devices)
+    paper = experiments.read(root / "params.yaml")[TIER]
+    small = rehearsal_settings.settings(paper, device, devices, memory)
     write_atomically(tree / "params.yaml", yaml.safe_dump({"tier": TIER, TIER: small}, sort_keys=False, width=140).encode())
     # a root has a dvc.yaml; DVC, which looks for these files in all folders, must find no stage in this one
     write_atomically(tree / "dvc.yaml", b"stages: {}\n")
@@ -214,13 +144,13 @@ def lay_out(root: Path, device: str, devices: int) -> Path:
     for name in sorted({name for stage in pipeline.plan(tier) for name in stage.data}):
         if not (tree / name).is_file():
             write_atomically(tree / name, EXPORTS[name]())
-    if not (tree / "data" / TIER / "inception").exists():
-        tiny_archives.write(tree / "data" / TIER)
-    for own in tier.latents.values():
-        # where the published one would be looked for
-        folder = tree / "data" / TIER / own.autoencoder.repository.partition("/")[2] if own.autoencoder.kind == "pretrained" else tree
-        if not folder.exists():
-            tiny_archives.autoencoder(folder)
+    folder = tree / "data" / TIER
+    if not (folder / "inception").exists():
+        tiny_archives.write(folder)
+    for name, write in CAPTIONED.items():
+        if not rehearsed.here(folder / name):
+            write(folder / name)
+    _write_networks(tier, folder, device == "cpu" and too_small(paper, device, memory) is not None)
     return tree
 
 
@@ -260,6 +190,13 @@ def first_step(experiment: str, method: str) -> None:
         advance(job, mark, 1, lambda step: None)
 
 
+def _narrowed(paper: Mapping[str, Any], device: str, memory: int | None) -> str | None:
+    """What there is to say of networks that are rehearsed at reduced width, or None."""
+    why = too_small(paper, device, memory)
+    too = ", and so are autoencoders" if device == "cpu" else ""
+    return why and f"Networks of text-to-image are rehearsed at reduced width, about a fifth of their channels{too}, because {why}: neither memory nor seconds are theirs."
+
+
 def _inception(device: str) -> str:
     """Try the true Inception on four images where its verified file is there; returns what there is to say of it."""
     from .metrics.features import INCEPTION, extract, inception
@@ -280,23 +217,25 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     written. With `go_on`, what an earlier rehearsal finished is kept. Raises RehearsalError, naming the stage, at the
     first that fails, RuntimeError where `device` is "cuda" and there is none, and ValueError for a wrong params.yaml.
     """
-    devices = os.cpu_count() or 1
+    devices, memory = os.cpu_count() or 1, None
     if device == "cuda":
         from .devices import require_cuda
 
         require_cuda()
         import torch
 
-        devices = torch.cuda.device_count()
+        devices, memory = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
     every = steps(experiments.load(root / "params.yaml", TIER))
     todo = chosen(every, names)
     if not go_on and rehearsed.here(root / TREE):
         shutil.rmtree(root / TREE)
-    tree = lay_out(root, device, devices)
+    tree = lay_out(root, device, devices, memory)
     if go_on:
         todo = to_come(tree, todo)
     print(f"This is a rehearsal of tier {TIER} on {device}: true networks, {STEPS} steps, tiny archives, {len(todo)} stages below {TREE}.")
     print("Its numbers mean nothing: every row's revision says 'rehearsal', and images are measured in 3 channel means, not by Inception.")
+    if said := _narrowed(experiments.read(root / "params.yaml")[TIER], device, memory):
+        print(said)
     print(_inception(device), flush=True)
     spent: dict[str, Spent] = {}
     try:

@@ -13,6 +13,7 @@ import torch
 from . import evaluation, tables, trained
 from .claims import calls_to_match, values_of
 from .conditions import given, is_told
+from .experiments import Experiment
 from .parallel import one_thread
 from .provenance import gather
 from .sampling import labels
@@ -37,6 +38,12 @@ def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[floa
     return found[WARM_UP:]
 
 
+def _teacher(settings: Experiment) -> str:
+    """The method whose network is timed: the one that stands for the teacher, or the first that has none."""
+    reference = settings.metrics.reference
+    return reference.method if reference else next(name for name, method in settings.methods.items() if method.teacher is None)
+
+
 def calls(study: Study) -> pd.DataFrame:
     """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
 
@@ -44,8 +51,7 @@ def calls(study: Study) -> pd.DataFrame:
     the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
     """
     settings, device = study.experiment, study.compute.device
-    teacher = settings.metrics.reference.method
-    flow_map = trained.of(study, teacher).to(device)
+    flow_map = trained.of(study, _teacher(settings)).to(device)
     source, rows = study.source, []
     with one_thread():
         for batch in settings.speed.batches:

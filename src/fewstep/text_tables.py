@@ -21,6 +21,11 @@ def shown(table: pd.DataFrame) -> list[str]:
     return [metric for metric in ORDER if (table.metric == metric).any()]
 
 
+def fit(table: pd.DataFrame) -> str:
+    """The metric that says how well pictures fit their captions: what a probe reads back from them or, without one, the CLIP score."""
+    return ATTRIBUTES if (table.metric == ATTRIBUTES).any() else CLIP_SCORE
+
+
 def captions(study: Study) -> list[str]:
     """The prompts in the picture of captions: the first ones."""
     return prompting.texts(study.workspace.read(f"samples/{study.name}"))[:SHOWN]

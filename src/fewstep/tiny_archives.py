@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import torch
 from PIL import Image
 
 from . import rehearsed
@@ -23,8 +24,6 @@ from .rehearsed import Rehearsed
 
 # images of each set: enough for its halves, quarters and eighths to be told apart in a few features
 COUNT, UNSEEN = 40, 8
-# what brings the latents of the untrained autoencoder to the spread of the published one's
-SPREAD = 27.0
 SEED = 4_000_037
 
 
@@ -32,6 +31,11 @@ def _pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]
     """`count` RGB images of `size` (width, height)."""
     coarse = np.random.default_rng(SEED + seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return [Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC) for levels in coarse]
+
+
+def levels(count: int, size: tuple[int, int], seed: int) -> torch.Tensor:
+    """`count` such images as levels 0..255, (count, 3, height, width), float32."""
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in _pictures(count, size, seed)])).permute(0, 3, 1, 2).float()
 
 
 def _rows(count: int, seed: int) -> np.ndarray:
@@ -116,24 +120,3 @@ def write(folder: Path) -> None:
         write_atomically(own / CHECKSUMS, "".join(lines).encode())
         rehearsed.mark(own, holds)
     rehearsed.mark(folder / "inception")
-
-
-def autoencoder(folder: Path) -> None:
-    """An untrained autoencoder in `folder`, of the sizes of Stable Diffusion's (83.7M weights), marked as a rehearsal's."""
-    import torch
-
-    from . import missing_operators  # noqa: F401  before diffusers
-    from diffusers import AutoencoderKL  # isort: skip
-
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(SEED)
-        model = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, norm_num_groups=32, sample_size=256,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        )  # fmt: skip
-        # an untrained encoder's latents, times the published scale, have a standard deviation of 0.18 and would be refused
-        half = len(model.quant_conv.weight) // 2
-        model.quant_conv.weight[:half] *= SPREAD
-        model.quant_conv.bias[:half] *= SPREAD
-    model.save_pretrained(folder, safe_serialization=True)
-    rehearsed.mark(folder)

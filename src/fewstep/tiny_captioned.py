@@ -31,6 +31,11 @@ def _caption(k: int) -> str:
     return f"A {THINGS[k % len(THINGS)]} {PLACES[k // len(THINGS) % len(PLACES)]}, picture {k}"
 
 
+def captions() -> list[str]:
+    """Every caption that there is here, once."""
+    return [_caption(k) for k in range(SHARDS * PER_SHARD)]
+
+
 def _jpeg(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG")

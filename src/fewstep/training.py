@@ -173,7 +173,9 @@ def recipe_table(method: Method) -> pd.DataFrame:
 
 
 def summary(study: Study, method: str, files: dict[int, Path]) -> pd.DataFrame:
-    """One row a seed: steps, samples drawn, mean loss of the last tenth, median gradient norm."""
+    """One row a seed: steps, samples drawn, mean loss of the last tenth, median gradient norm; or the file that the weights were taken from."""
+    if weights := study.experiment.method(method).weights:
+        return pd.DataFrame({"taken from": {f"seed {seed}": weights for seed in files}})
     rows = {}
     for seed, path in files.items():
         log, steps = load_log(path), study.experiment.method(method).steps

@@ -61,13 +61,6 @@ def clone_of(source: Path, target: Path) -> Clone:
     return clone
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder share one clone: where tests are shared out, one process gets them."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("pipeline"))
-
-
 @pytest.fixture(scope="session")
 def fresh(root, tmp_path_factory) -> Clone:
     """A clean clone with its data exported and the tier set to smoke, and nothing run."""

@@ -15,12 +15,15 @@ import pytest
 
 from .conftest import Clone
 
+# all tests of this folder share one clone: where tests are shared out, one process gets them
+pytestmark = pytest.mark.xdist_group("pipeline")
+
 FMM, SELF, SCFLOW = "fmm-checkerboard", "selfdistill-checkerboard", "scflow-celebahq"
 CONSISTENCY = "consistency only"
 IMAGES = ("fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10")
-# one a training (5 + 5, 5 + 5 + 5 and 15), one a sampling and a metrics (6), one a figures (1 and 4), three features, the autoencoder
-# and its latents, speed and the tour
-NOTEBOOKS = 40 + 2 * 6 + 5 + 3 + 2 + 1 + 1
+# one a training (5 + 5, 5 + 5 + 5, 15 and 3), one a sampling and a metrics (8), one a figures (1 and 6), five features, two
+# autoencoders and their latents, the CLIP, speed and the tour
+NOTEBOOKS = 43 + 2 * 8 + 7 + 5 + 2 * 2 + 1 + 1 + 1
 
 
 def contents(clone: Clone, *folders: str) -> dict[str, bytes]:
@@ -43,6 +46,10 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         "scflow-ablation": {"SCFlow", CONSISTENCY, "truncated", *(f"truncated + {loss}" for loss in ("adversarial", "reflow", "bidirectional"))},
         "scflow-settings": {"SCFlow", "SCFlow, stochastic-0.5", *(f"SCFlow, {what}" for what in ("threshold 0.03", "threshold 0.3", "truncation 0.1", "truncation 0.7"))},
         "scflow-consistency": None,
+        "scflow-coco2017": {"SI", "InstaFlow", "SCFlow"},
+        "scflow-coco2014": {"SI", "InstaFlow", "SCFlow"},
+        "scflow-guidance": {"SI", "SI, guided-3", "SCFlow", "SCFlow, guided-1.5"},
+        "scflow-t2i-consistency": None,
     }  # fmt: skip
     assert {path.stem for path in built.file("results/smoke/tables").iterdir()} == set(tables)
     for name, methods in tables.items():
@@ -53,8 +60,8 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
             assert table[column].notna().all(), column
         assert (table.groupby(["metric"]).protocol.nunique() == 1).all()
     claims = pd.read_csv(built.file("results/smoke/claims.csv"))
-    assert len(claims) >= 37 and claims.claim.is_unique and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
-    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3
+    assert len(claims) >= 46 and claims.claim.is_unique and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
+    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3 + 3
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
     assert len(notebooks) == NOTEBOOKS
     for path in notebooks:

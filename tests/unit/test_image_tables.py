@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 
 from fewstep import evaluation_images, experiments, networks, reference, report, sampling, speed, tables
 from fewstep.checkpoint import CheckpointError, save_checkpoint
-from fewstep.data import digits
-from fewstep.metrics.features import extract
+from fewstep.data import digits, scenes
+from fewstep.data.pictures import Pictures
+from fewstep.measuring import Features
+from fewstep.metrics.features import channel_means, extract
 from fewstep.metrics.frechet import frechet, moments
 from fewstep.metrics.protocol import parse
 from fewstep.plots.picture import Picture
@@ -49,6 +52,26 @@ def measured_in(bench, root) -> reference.Reference:
         patch.chdir(root)
         patch.setenv("FEWSTEP_PIPELINE", "1")
         return reference.load(bench)
+
+
+def test_prompts_are_measured_against_the_pictures_that_they_were_written_for():
+    found, split = reference._images(Features(data="scenes", extractor="classifier", prompts="coco2014", reference=30))
+    assert np.array_equal(found, scenes.prompt_set("coco2014", 30).pixels) and "first 30 prompts coco2014 of scenes" in split
+    assert not np.array_equal(found, scenes.prompt_set("coco2017", 30).pixels)
+
+
+def test_pictures_that_are_decoded_when_they_are_looked_at_are_measured_as_an_array_is(monkeypatch):
+    held, decoded = np.repeat(images("data", 3)[:70], 3, axis=1)[:, :, :8, :8], []
+
+    def decode(row: int) -> np.ndarray:
+        decoded.append(row)
+        return held[row]
+
+    looked_at = Pictures(decode, np.arange(70), 8)
+    means = channel_means()
+    assert np.array_equal(extract(looked_at, means).values, extract(held, means).values) and sorted(decoded) == list(range(70))
+    monkeypatch.setattr(reference, "TOGETHER", 32)
+    assert reference._checksum(looked_at) == reference._checksum(held) == hashlib.sha256(held.tobytes()).hexdigest()[:16]
 
 
 def images(kind: str, seed: int) -> np.ndarray:

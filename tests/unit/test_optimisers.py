@@ -55,3 +55,24 @@ def test_every_kind_goes_downhill(kind):
         w.square().sum().backward()
         update.step()
     assert w.square().sum() < 0.01 * before
+
+
+def test_decay_takes_its_share_of_every_weight_and_leaves_adam_as_it_is():
+    start, gradient, rate, decay = torch.tensor([1.0, -2.0, 0.0]), torch.tensor([0.5, 0.1, -3.0]), 0.1, 0.25
+    plain, decayed = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    for weight, own in ((plain, 0.0), (decayed, decay)):
+        weight.grad = gradient.clone()
+        optimisers.build("adam", [weight], rate, own).step()
+    assert torch.allclose(plain - decayed, rate * decay * start, atol=1e-7)
+    assert torch.allclose(plain, start - rate * gradient.sign(), atol=1e-6), "Adam's first step is of its size"
+
+
+def test_the_first_beta_is_the_momentum():
+    with_momentum, without = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    for weight, momentum in ((with_momentum, 0.9), (without, 0.0)):
+        optimiser = optimisers.build("adam", [weight], 1.0, momentum=momentum)
+        for slope in (1.0, -1.0):
+            weight.grad = torch.full((1,), slope)
+            optimiser.step()
+    # without momentum the second step undoes the first, nearly: with it, it follows the mean of both
+    assert without.abs() < 0.01 < with_momentum.abs() - 0.5

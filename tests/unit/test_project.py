@@ -64,7 +64,7 @@ def test_a_training_depends_on_its_own_objective_and_on_no_other(made_from):
     objectives = {name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"} for name, found in made_from.items()}
     assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {"si", "lsd"}
     trainings = [stage.name for stage in pipeline.plan(experiments.load(find_root() / "params.yaml", "smoke")) if stage.method]
-    assert len(trainings) == 40
+    assert len(trainings) == 43
     for name in trainings:
         assert "training" in modules[name] and not modules[name] & {"claims", "tables", "report", "evaluation", "samples", "sampling"}, name
     assert objectives["scflow-celebahq-scflow"] == set() and {"scflow", "losses", "discriminator"} <= modules["scflow-celebahq-scflow"]

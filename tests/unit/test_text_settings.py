@@ -12,7 +12,7 @@ from fewstep import experiments, pipeline
 # the smallest settings that every part accepts, on top of tier smoke
 TEXTS = """
 features:
-  scenes: {data: scenes, extractor: classifier, steps: 20, reference: 500, unseen: true, probe: 20}
+  scenes: {data: scenes, extractor: classifier, steps: 20, reference: 500, prompts: coco2017, probe: 20}
 latents:
   scenes:
     data: scenes
@@ -76,6 +76,7 @@ def test_the_stages_of_texts_and_of_what_another_experiment_trained(raw):
             assert {f"{at}/clip/scenes", f"{at}/told/si", f"{at}/told/scflow"} <= set(stage.after)
         assert {f"{at}/clip/scenes", f"{at}/features/scenes"} <= set(stages[f"{name}-metrics"].after)
     assert stages["told-figures"].notebook == "5-figures-text" and stages["other-figures"].notebook == "5-figures-prompts"
+    assert {stages[f"{name}-metrics"].notebook for name in ("told", "other")} == {"4-metrics-text"} and stages["scflow-celebahq-metrics"].notebook == "4-metrics-images"
 
 
 def _set(path: str, value):
@@ -97,14 +98,17 @@ TOLD, PLAIN = "experiments/told", "experiments/scflow-celebahq"
 @pytest.mark.parametrize(
     "path, value, message",
     [
-        ("latents/scenes/clip", "other", "name the clip 'other'; there are scenes"),
+        ("latents/scenes/clip", "other", "name the clip 'other'; there are captions, scenes"),
         ("latents/scenes/clip", None, "`sampling.prompts` go together: give all or none"),
         (f"{TOLD}/sampling/prompts", None, "`sampling.prompts` go together: give all or none"),
         (f"{TOLD}/sampling/prompts", "coco", "has no prompts 'coco'; there are coco2017, coco2014"),
         (f"{TOLD}/training/network/width", 32, "reads tokens 32 wide, and its CLIP's are 16"),
         ("features/scenes/probe", None, "give the steps of its training under `probe`"),
         ("features/celebahq/probe", 20, "'faces' has nothing for `probe`, which asks for its `any_pairs`"),
-        ("features/cifar10/unseen", True, "'digits' has nothing for `unseen`, which asks for its `held_out`"),
+        ("features/cifar10/prompts", "coco2017", "'digits' has no prompts 'coco2017'; there are none"),
+        ("features/scenes/prompts", "coco", "'scenes' has no prompts 'coco'; there are coco2017, coco2014"),
+        ("features/scenes/reference", None, "say how many under `reference`"),
+        ("experiments/scflow-celebahq/training/optimiser", {"kind": "soap", "rate": 1e-3, "schedule": "linear", "warmup": 0.0, "clip": 1.0, "average": 0.1, "decay": 0.01}, "`decay` is of Adam alone"),
         ("latents/celebahq/clip", "scenes", "those of 'faces' have none: remove it"),
         (f"{PLAIN}/methods/scflow/guidance", 1.5, "`methods.scflow.guidance` needs latents with texts"),
         (f"{PLAIN}/methods/si/dropped", 0.1, "`methods.si.dropped` needs latents with texts"),

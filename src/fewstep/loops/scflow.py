@@ -71,8 +71,8 @@ def start(job: Job, teacher: FlowMap) -> State:
             own = told.adversarial
             critic = discriminator(job.source.shape, own.channels) if own.head is None else TextDiscriminator(teacher.network, own.head)
             others[CRITIC] = critic.to(job.device)
-        learning[CRITIC] = torch.optim.Adam(others[CRITIC].parameters(), lr=own.rate, betas=(own.momentum, 0.99), fused=True)
-    optimiser = optimisers.build(job.optimiser.kind, student.parameters(), job.optimiser.rate)
+        learning[CRITIC] = optimisers.build("adam", others[CRITIC].parameters(), own.rate, job.optimiser.decay or 0.0, own.momentum)
+    optimiser = optimisers.build(job.optimiser.kind, student.parameters(), job.optimiser.rate, job.optimiser.decay or 0.0)
     generator = torch.Generator(job.device).manual_seed(job.seed)
     columns = (LOSS, NORM, *PARTS)
     log = torch.zeros(job.method.steps, len(columns))

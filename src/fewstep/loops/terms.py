@@ -50,7 +50,7 @@ def start(job: Job, teacher: FlowMap | None) -> State:
     average.load_state_dict(student.state_dict())
     others = {STAGE: job.fresh().requires_grad_(False)} if job.method.teacher_as == "stages" else {}
     settings = job.optimiser
-    optimiser = optimisers.build(settings.kind, student.parameters(), settings.rate)
+    optimiser = optimisers.build(settings.kind, student.parameters(), settings.rate, settings.decay or 0.0)
     generator = torch.Generator(job.device).manual_seed(job.seed)
     return State(student, average.requires_grad_(False), optimiser, generator, torch.zeros(job.method.steps, 2), others=others)
 

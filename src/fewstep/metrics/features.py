@@ -83,7 +83,8 @@ def extract(images: np.ndarray, extractor: Extractor, batch: int = 64, device: s
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(f"features need uint8 images (count, 1 or 3, height, width), not {images.dtype} of shape {images.shape}")
     network = extractor.network.to(device).eval()
-    parts = [network(_resized(images[k : k + batch], extractor).to(device)).cpu().numpy() for k in range(0, len(images), batch)]
+    # pictures that are decoded when they are looked at become an array here, a batch at a time
+    parts = [network(_resized(np.asarray(images[k : k + batch]), extractor).to(device)).cpu().numpy() for k in range(0, len(images), batch)]
     values = np.concatenate(parts)
     as_features(values, f"the features by {extractor.name}", least=1)
     return Features(values, f"{extractor.name}, resize {extractor.resize}")

@@ -35,6 +35,9 @@ TOGETHER, NUMBERS_TOGETHER = 64, 2**21
 ATTENTION = "eager"
 # of a CLIP that is trained here: CLIP's own, three operations in the place of one, takes a fifth longer to train
 ACTIVATION = "silu"
+# deviations of a token's and of a place's embedding before training. With CLIP's own 0.02 what the layers add drowns which token
+# stands where: the contrast of whole texts does not miss it, and a flow that attends to the tokens does
+OF_TOKENS, OF_PLACES = 1.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,11 @@ def small(shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, h
         vision_config=tower | {"num_channels": channels, "image_size": side, "patch_size": patch},
         projection_dim=projection, attn_implementation=ATTENTION,
     )  # fmt: skip
-    return Clip(CLIPModel(config), tokenizer)
+    network = Clip(CLIPModel(config), tokenizer)
+    embeddings = network.text_tower.embeddings
+    nn.init.normal_(embeddings.token_embedding.weight, std=OF_TOKENS)
+    nn.init.normal_(embeddings.position_embedding.weight, std=OF_PLACES)
+    return network
 
 
 def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:

@@ -18,7 +18,8 @@ def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
-    """Loss and gradient norm against the fraction of training, one line a run, coloured by method."""
+    """Loss and gradient norm against the fraction of training, one line a run, coloured by method; weights that were taken from a file have none."""
+    logs = {method: kept for method, runs in logs.items() if (kept := [run for run in runs if len(run["loss"])])}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.2))
         axes = figure.subplots(1, 2)
@@ -32,16 +33,23 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
             numbers[f"{method}, {quantity}"] = [float(f"{v:.3g}") for v in coarse]
     for axis, name in zip(axes, ("loss", "norm of the gradient")):
         axis.set(yscale="log", xlabel="fraction of training", ylabel=name)
-    axes[1].legend(frameon=False, fontsize=8)
+    if logs:
+        axes[1].legend(frameon=False, fontsize=8)
     figure.tight_layout()
     return Picture(figure, numbers, title)
 
 
 def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture:
-    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed; those that stay zero are left out."""
+    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed; those that stay zero are left out.
+
+    Where nothing was logged, as of weights that were published, the picture says so.
+    """
     names = [name for name in logs[0] if name not in ("loss", "gradient_norm") and any(np.any(log[name]) for log in logs)]
-    figure = Figure(figsize=(2.6 * len(names), 2.4))
+    figure = Figure(figsize=(2.6 * max(len(names), 1), 2.4))
     numbers: dict[str, list[float]] = {}
+    if not names:
+        figure.text(0.5, 0.5, "nothing was trained here", ha="center", va="center")
+        return Picture(figure, numbers, title)
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         for log in logs:
             x, y = _smooth(log[name], 100)

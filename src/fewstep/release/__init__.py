@@ -4,6 +4,7 @@
     pipe = FewStepPipeline.from_pretrained("folder")
     images = pipe(num_inference_steps=1, batch_size=4, generator=torch.Generator().manual_seed(0)).images
 
+One that was trained with texts is told some: pipe("a red circle", ...), or a list with one text an image.
 `python -m fewstep save` writes such a folder, `python -m fewstep sample` draws from one.
 
 What diffusers itself makes of the folder (0.42): the index names the classes of this package by module and class
@@ -23,5 +24,6 @@ from .. import missing_operators  # noqa: F401  before diffusers
 from .network import FlowMapModel  # isort: skip
 from .pipeline import FewStepPipeline, seeded
 from .scheduler import FlowMapScheduler
+from .tokenizer import TextTokenizer
 
-__all__ = ["FewStepPipeline", "FlowMapModel", "FlowMapScheduler", "seeded"]
+__all__ = ["FewStepPipeline", "FlowMapModel", "FlowMapScheduler", "TextTokenizer", "seeded"]

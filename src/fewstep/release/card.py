@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import re
+import shlex
 from typing import TYPE_CHECKING
 
-from .. import objectives, scflow
+from .. import objectives, prompting, scflow
 from ..recipes import Method
 from ..study import Study
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 # objectives whose own text names no paper
 PAPERS = {"meanflow": "2505.13447"}
 LICENCE = "Apache-2.0"
+# what the example asks for where the measured prompts are not on this machine
+PROMPT = "a red circle"
 LIMITS = {
     "smoke": "Tier smoke trains for seconds, for tests: its images and numbers mean nothing but that every part runs.",
     "laptop": "Tier laptop trains small networks for minutes, on data that stand in for the papers': its numbers compare with each other and with nobody's.",
@@ -114,6 +118,32 @@ def shown_steps(study: Study, method: str) -> int:
     return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
 
 
+def example(study: Study) -> str:
+    """The first of the prompts that a study's tables measured, or PROMPT where their files are not there."""
+    try:
+        return prompting.load(study.latents.data, study.experiment.sampling.prompts, 1).captions[0].text
+    except FileNotFoundError:
+        return PROMPT
+
+
+def _of_texts(study: Study, method: str, pipe: FewStepPipeline) -> dict[str, str]:
+    """The facts about what a student is told."""
+    own, sampling, tower, read = study.experiment.method(method), study.experiment.sampling, pipe.text_encoder, pipe.tokenizer.texts
+    said, scale = pipe.config.student["clip"], pipe.config.guidance_scale
+    captions = f" on `{said['captions']}`" if said["captions"] else ""
+    # a teacher leaves captions out, a student has a teacher that is guided
+    trained = f"; trained with {own.dropped:.0%} of its captions left empty" if own.dropped else ""
+    trained += f"; trained with its teacher under guidance of {own.guidance:g}" if own.guidance else ""
+    usual = "none, one network call a step" if scale == 1 else f"{scale:g} against the empty text, two network calls a step"
+    size = sum(p.numel() for p in tower.parameters())
+    return {
+        "text encoder": f"the text tower of a CLIP ({said['clip']}{captions}; sha256 {said['checksum'][:8]}), {size:,} parameters",
+        "texts": f"{read.length} tokens of {len(read.vocabulary):,}, {tower.config.hidden_size} numbers each; trained with the captions of `{study.data_name}`",
+        "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{study.data_name}`, zero-shot",
+        "guidance": f"{usual}, unless a call names a `guidance_scale`{trained}",
+    }
+
+
 def _facts(study: Study, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
     own, training = study.experiment.method(method), study.experiment.training
     settings, shape = pipe.flow_map.config.settings, " x ".join(map(str, pipe.flow_map.config.shape))
@@ -132,11 +162,17 @@ def _facts(study: Study, method: str, seed: int, pipe: FewStepPipeline) -> dict[
     }
     if pipe.vae is not None:
         facts["decoder"] = f"an AutoencoderKL, {sum(p.numel() for p in pipe.vae.parameters()):,} parameters; latents are scaled by {source.factor:.5g}"
-    return facts
+    return facts | (_of_texts(study, method, pipe) if pipe.flow_map.told else {})
 
 
 def _limits(study: Study, pipe: FewStepPipeline) -> list[str]:
-    lines = [f"- {LIMITS[study.tier]}", "- It draws without a prompt: images like its data, and no others.", "- Other numbers of steps than the measured ones run, and nobody has looked at them."]
+    draws = "- It draws without a prompt: images like its data, and no others."
+    if pipe.flow_map.told:
+        draws = (
+            f"- It draws what captions like those of `{study.data_name}` say. Other words, and other languages, have tokens too, and nobody has looked at what "
+            f"becomes of them; a prompt of more than {pipe.tokenizer.texts.length} tokens is cut, with a warning."
+        )
+    lines = [f"- {LIMITS[study.tier]}", draws, "- Other numbers of steps than the measured ones run, and nobody has looked at them."]
     if pipe.vae is not None:
         lines.append("- An image is no sharper than the decoder: what the autoencoder loses, the student never saw.")
     return [*lines, "- The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly the same images."]
@@ -145,20 +181,28 @@ def _limits(study: Study, pipe: FewStepPipeline) -> list[str]:
 def text(study: Study, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
     """The card as Markdown, for a hub and for people; `folder` is what the example calls the student's folder."""
     own, steps = study.experiment.method(method), shown_steps(study, method)
-    head = ["---", f"license: {LICENCE.lower()}", "library_name: diffusers", "pipeline_tag: unconditional-image-generation", "tags: [flow-map, few-step, fewstep]", "---"]
+    prompt = example(study) if pipe.flow_map.told else None
+    task, given, asked = ("unconditional-image-generation", "", "") if prompt is None else (
+        "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, ", f" --prompt {shlex.quote(prompt)}"
+    )  # fmt: skip
+    head = ["---", f"license: {LICENCE.lower()}", "library_name: diffusers", f"pipeline_tag: {task}", "tags: [flow-map, few-step, fewstep]", "---"]
     use = [
         "```python", "import torch", "from fewstep.release import FewStepPipeline", "", f'pipe = FewStepPipeline.from_pretrained("{folder}")',
-        f"images = pipe(num_inference_steps={steps}, batch_size=4, generator=torch.Generator().manual_seed(0)).images", 'images[0].save("one.png")', "```",
+        f"images = pipe({given}num_inference_steps={steps}, batch_size=4, generator=torch.Generator().manual_seed(0)).images", 'images[0].save("one.png")', "```",
     ]  # fmt: skip
     facts = [_line(["", ""]), _line(["---", "---"]), *(_line([name, fact]) for name, fact in _facts(study, method, seed, pipe).items())]
     elsewhere = (
-        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}`. Through diffusers' own class: "
+        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{asked}`. Through diffusers' own class: "
         f'`DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", trust_remote_code=True)`, which runs the one import in pipeline.py.'
     )
-    vae = "" if pipe.vae is None or not pipe.vae.config.get("_name_or_path") else f" The decoder is {pipe.vae.config['_name_or_path']}, under its own licence."
+    taken = {
+        "decoder": pipe.vae.config.get("_name_or_path") if pipe.vae is not None else "",
+        "text encoder": pipe.text_encoder.config._name_or_path if pipe.text_encoder is not None else "",
+    }
+    others = "".join(f" The {what} is {name}, under its own licence." for what, name in taken.items() if name)
     parts = [
         "\n".join(head), f"# {study.name}, {own.label}", "A student of fewstep, which draws images in a few network calls.", "\n".join(facts),
         "## Use", "\n".join(use), elsewhere, "## Numbers", *numbers(study, method, seed), "## Papers", "\n".join(papers(own)),
-        "## Limits", "\n".join(_limits(study, pipe)), "## Licence", f"{LICENCE}, the weights as the code.{vae}",
+        "## Limits", "\n".join(_limits(study, pipe)), "## Licence", f"{LICENCE}, the weights as the code.{others}",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -13,8 +13,9 @@ from ..files import write_atomically
 from ..networks.autoencoder import checksum
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
-# what is held against its checksum when a student is opened; a text may be edited, and what it says is checked by itself
-VERIFIED = ".safetensors"
+# what is held against its checksum when a student is opened, wherever it lies, and folders in which everything is; any other text
+# may be edited, and what it says is checked by itself
+WEIGHTS, TEXTS = ".safetensors", ("text_encoder", "tokenizer")
 CURE = "`python -m fewstep save` writes one"
 
 
@@ -34,7 +35,7 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def check(folder: Path) -> None:
-    """Raise FolderError where `folder` is no saved student or a file of it is gone, CheckpointError where weights are damaged."""
+    """Raise FolderError where `folder` is no saved student or a file of it is gone, CheckpointError where weights, or what reads texts, are damaged."""
     if not folder.is_dir():
         raise FolderError(f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be downloaded first")
     index = folder / INDEX
@@ -52,7 +53,7 @@ def check(folder: Path) -> None:
             # a text for people is no part of the student
             if path.suffix != ".md":
                 raise FolderError(f"{path} is not there: copy the folder whole, or save the student again")
-        elif path.suffix == VERIFIED and checksum(path) != total:
+        elif (path.suffix == WEIGHTS or Path(name).parts[0] in TEXTS) and checksum(path) != total:
             raise CheckpointError(f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the student again")
 
 

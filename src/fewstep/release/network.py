@@ -14,12 +14,13 @@ from diffusers import ModelMixin  # isort: skip  by this name diffusers finds ho
 from diffusers.configuration_utils import register_to_config
 
 from ..checkpoint import load_checkpoint
+from ..conditions import Conditions, given
 from ..trained import load_flow_map
 from .strict import Strict
 
 
 class FlowMapModel(ModelMixin, Strict):
-    """v_{s,t}(x); its `flow_map` is what fewstep's own samplers take.
+    """v_{s,t}(x), of a text where the network is `told` one; its `flow_map` is what fewstep's own samplers take.
 
     settings  the network's kind and sizes, as in params.yaml
     shape     of one point, (channels, height, width)
@@ -37,13 +38,20 @@ class FlowMapModel(ModelMixin, Strict):
         except (TypeError, KeyError) as error:
             raise ValueError(f"{dict(settings)} are no settings of a network ({error}): save the student again") from None
 
-        # a network that is told a text needs more than a scheduler knows of
-        if "conditions" in inspect.signature(self.flow_map.network.forward).parameters:
-            raise ValueError(f"a network of kind '{settings['kind']}' is told a text, and a pipeline passes none on: choose a student without text")
+    @property
+    def told(self) -> bool:
+        """Whether the network is told texts."""
+        return "conditions" in inspect.signature(self.flow_map.network.forward).parameters
 
-    def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        """v_{s,t}(x), (batch, channels, height, width), of times (batch,)."""
-        return self.flow_map.average_velocity(s, t, x)
+    def forward(self, s: Tensor, t: Tensor, x: Tensor, texts: Conditions | None = None, empty: Conditions | None = None, guidance: float = 1.0) -> Tensor:
+        """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
+
+        texts     what a network that is told texts is told, one a point
+        empty     the empty text, a batch of one, which `guidance` compares with; a scale of 1 is none
+        """
+        if texts is None:
+            return self.flow_map.average_velocity(s, t, x)
+        return given(self.flow_map, texts, empty).guided(guidance).average_velocity(s, t, x)
 
     @classmethod
     def trained(cls, path: Path) -> FlowMapModel:

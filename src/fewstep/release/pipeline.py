@@ -1,4 +1,7 @@
-"""The pipeline: noise, a few steps of a flow map, and the decoder where it draws in latents. The project's own samples, bit for bit."""
+"""The pipeline: noise, a few steps of a flow map, of a text where it is told one, and the decoder where it draws in latents.
+
+It draws the project's own samples, bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,19 @@ from torch import Tensor
 from .. import missing_operators  # noqa: F401  before diffusers
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput  # isort: skip
 from diffusers.utils.torch_utils import randn_tensor
+from transformers import CLIPTextModel
 
+from ..conditions import Conditions
 from ..files import write_atomically
 from ..networks.autoencoder import Autoencoder
+from ..networks.clip import ATTENTION
 from ..parallel import one_thread
 from ..sampling import IMAGES, IMAGES_ON_CUDA, NOISE
-from . import folder
+from . import folder, prompts
 from .network import FlowMapModel
 from .scheduler import FlowMapScheduler
 from .strict import Strict
+from .tokenizer import TextTokenizer
 
 OUTPUTS = ("pil", "np", "pt", "uint8")
 # the file that diffusers looks for where it is told to take a pipeline's class from a folder
@@ -37,23 +44,34 @@ def seeded(sampling_seed: int) -> torch.Generator:
 class FewStepPipeline(Strict, DiffusionPipeline):
     """Images from a trained student.
 
-    flow_map   the network
-    scheduler  its steps, and the scale of the noise
-    vae        for a student in latents, what decodes them; its config's `scaling_factor` is what latents were multiplied by
-    bypass     whether decoded images are added to the enlarged latents, as autoencoders trained here do
-    top        the highest level of a pixel; the lowest is 0
-    student    which student this is: experiment, method, label, tier, seed and whatever else there is to say of it
+    flow_map        the network
+    scheduler       its steps, and the scale of the noise
+    vae             for a student in latents, what decodes them; its config's `scaling_factor` is what latents were multiplied by
+    text_encoder    for a student that is told texts, what reads them
+    tokenizer       and what makes them tokens
+    bypass          whether decoded images are added to the enlarged latents, as autoencoders trained here do
+    top             the highest level of a pixel; the lowest is 0
+    guidance_scale  the scale of classifier-free guidance where a call names none; 1 is none
+    student         which student this is: experiment, method, label, tier, seed and whatever else there is to say of it
+
+    Raises ValueError for components that do not go together.
     """
 
-    _optional_components = ["vae"]
+    _optional_components = ["vae", "text_encoder", "tokenizer"]
 
     def __init__(
         self, flow_map: FlowMapModel, scheduler: FlowMapScheduler, vae: AutoencoderKL | None = None,
-        bypass: bool = False, top: int = 255, student: dict[str, Any] | None = None,
+        text_encoder: CLIPTextModel | None = None, tokenizer: TextTokenizer | None = None,
+        bypass: bool = False, top: int = 255, guidance_scale: float = 1.0, student: dict[str, Any] | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.register_modules(flow_map=flow_map, scheduler=scheduler, vae=vae)
-        self.register_to_config(bypass=bypass, top=top, student=student)
+        prompts.check_components(flow_map, text_encoder, tokenizer)
+        prompts.guidance(guidance_scale, flow_map.told, 1.0)
+        if text_encoder is not None:
+            # how attention is computed is stored with no model, and another way gives other bits
+            text_encoder.set_attn_implementation(ATTENTION)
+        self.register_modules(flow_map=flow_map, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
+        self.register_to_config(bypass=bypass, top=top, guidance_scale=guidance_scale, student=student)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, scheduler: FlowMapScheduler | None = None) -> FewStepPipeline:
@@ -91,11 +109,18 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             raise ValueError(f"`noise` has shape {tuple(noise.shape)}, and this student starts from ({wanted}, {', '.join(map(str, shape))})")
         return noise.to(device, torch.float32)
 
-    def _moved(self, x: Tensor) -> Tensor:
+    def _read(self, texts: list[str] | None, start: Tensor) -> tuple[Conditions | None, Conditions | None]:
+        """What each of the points to start from is told, and the empty text; None and None for a student without text."""
+        if texts is None:
+            return None, None
+        own, empty = prompts.read(self.text_encoder, self.tokenizer.texts, texts, len(start))
+        return own.to(start.device), empty.to(start.device)
+
+    def _moved(self, x: Tensor, told: Conditions | None, empty: Conditions | None, guidance: float) -> Tensor:
         """Where the steps carry one chunk of points (batch, *shape)."""
         for timestep in self.scheduler.timesteps:
             s, t = (torch.full((len(x),), time, dtype=x.dtype, device=x.device) for time in self.scheduler.asked_at(timestep))
-            average = self.flow_map(s, t, self.scheduler.scale_model_input(x, timestep))
+            average = self.flow_map(s, t, self.scheduler.scale_model_input(x, timestep), told, empty, guidance)
             x = self.scheduler.step(average, timestep, x).prev_sample
         return x
 
@@ -122,13 +147,16 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self, prompt: str | list[str] | None = None, num_inference_steps: int = 1, batch_size: int | None = None,
+        self, prompt: str | list[str] | None = None, num_inference_steps: int = 1, guidance_scale: float | None = None, batch_size: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None, noise: Tensor | None = None,
         output_type: str = "pil", return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple:  # fmt: skip
-        """Draw `batch_size` images (1) in `num_inference_steps` network calls each.
+        """Draw `batch_size` images (1, or one a prompt) in `num_inference_steps` network calls each, two a step under guidance.
 
-        prompt       for students that were trained with text; any other refuses one
+        prompt       for students that were trained with text, and for no others: one text for all images, or a list with one an
+                     image; what is longer than the text encoder reads is cut, with one warning
+        guidance_scale  of classifier-free guidance against the empty text, as in fewstep.conditions.Guided; 1 is none, and None
+                     what the student's own rows in the project's tables were drawn with
         generator    where the noise is drawn from; `seeded(k)` is that of sampling seed k in the project's tables
         noise        what to start from instead, (batch, *shape), as `fewstep.sampling.noise` gives it: already scaled
         output_type  "pil": images; "np": (batch, height, width, channels), float32 in [0, 1]; "pt": a tensor (batch,
@@ -138,14 +166,17 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         Computes on one thread, and in chunks as `fewstep.sampling` does, since sums taken in another order give other bits.
         Raises ValueError, in one sentence, for what it cannot take.
         """
-        if prompt is not None:
-            raise ValueError("this student was trained without text: leave `prompt` out")
+        texts, guidance = prompts.checked(prompt, self.flow_map.told), prompts.guidance(guidance_scale, self.flow_map.told, self.config.guidance_scale)
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
         self.scheduler.set_timesteps(num_inference_steps)
         with one_thread():
-            start = self._noise(batch_size, generator, noise)
-            chunks = start.split(IMAGES_ON_CUDA if start.is_cuda else IMAGES)
-            points = torch.cat([self._moved(chunk) for chunk in self.progress_bar(chunks)])
+            start = self._noise(prompts.images(texts, batch_size, noise), generator, noise)
+            if texts is not None:
+                prompts.warn_of_cuts(self.tokenizer.texts, texts)
+            told, empty = self._read(texts, start)
+            size = IMAGES_ON_CUDA if start.is_cuda else IMAGES
+            chunks = [(start[k : k + size], None if told is None else told.part(k, k + size)) for k in range(0, len(start), size)]
+            points = torch.cat([self._moved(*chunk, empty, guidance) for chunk in self.progress_bar(chunks)])
             images = self._shown(self._levels(points), output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)

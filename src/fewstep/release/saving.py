@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .. import experiments
-from ..checkpoint import load_checkpoint
+from .. import contrastive, experiments
+from ..checkpoint import CheckpointError, load_checkpoint
+from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
+from ..networks import clip
 from ..networks.autoencoder import read_described
+from ..solvers import GUIDED
 from ..study import Study
 from ..trained import weights_file
 from ..typed import SettingsError
@@ -16,16 +21,18 @@ from ..workspace import Workspace
 from . import card, folder
 from .network import FlowMapModel
 from .pipeline import FewStepPipeline
-from .scheduler import KINDS, FlowMapScheduler
+from .scheduler import KINDS, FlowMapScheduler, kind_of
+from .tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One trained student: a method of a study, from one of its training seeds."""
+    """One trained student: a method of a study, from one of its training seeds; and the CLIP that has read the captions, if it is told texts."""
 
     study: Study
     method: str
     seed: int
+    reader: contrastive.Maker | None = None
 
     @property
     def weights(self) -> Path:
@@ -41,8 +48,8 @@ class Choice:
 def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Choice:
     """The student of `experiment` at `tier`.
 
-    Raises SettingsError for a tier, experiment, method or seed that there is not, and for experiments whose points are no
-    images; FileNotFoundError before it is trained.
+    Raises SettingsError for a tier, experiment, method or seed that there is not, for experiments whose points are no
+    images, and for a sampler that is no steps of a pipeline; FileNotFoundError before it is trained.
     """
     workspace = Workspace(root, tier)
     settings = experiments.load(workspace.params, tier)
@@ -51,16 +58,18 @@ def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Ch
     if len(settings.shape(own)) != 3:
         pictures = [name for name, other in settings.experiments.items() if len(settings.shape(other)) == 3]
         raise SettingsError(f"'{experiment}' models points in the plane, which make no pictures; a pipeline draws images: {', '.join(pictures)}")
-    if own.sampling.samplers[method] not in KINDS:
-        raise SettingsError(f"'{method}' is sampled by '{own.sampling.samplers[method]}', and a pipeline knows {' and '.join(KINDS)}")
+    if kind_of(own.sampling.samplers[method])[0] not in KINDS:
+        raise SettingsError(f"'{method}' is sampled by '{own.sampling.samplers[method]}', and a pipeline knows {', '.join(KINDS)} and {GUIDED}<scale>")
     if seed not in own.training.seeds:
         raise SettingsError(f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier '{tier}', and not from {seed}")
-    found = Choice(Study(experiment, workspace, own, settings.compute), method, seed)
+    latents = settings.latents.get(own.training.latents)
+    reader = contrastive.Maker(latents.clip, workspace, settings.clip[latents.clip], "cpu") if latents and latents.clip else None
+    found = Choice(Study(experiment, workspace, own, settings.compute, latents), method, seed, reader)
     found.weights
     return found
 
 
-def _decoder(source: LatentSource) -> dict:
+def _decoder(source: LatentSource) -> dict[str, Any]:
     """What a pipeline in latents has besides: the autoencoder, its scale in its own config."""
     decoder = source.decoder()
     # under its published name, and not the folder of this machine that it was found in
@@ -69,17 +78,41 @@ def _decoder(source: LatentSource) -> dict:
     return {"vae": decoder.model, "bypass": decoder.bypass}
 
 
+def _said(choice: Choice) -> dict[str, Any]:
+    """What a stage has said of the CLIP that read a student's captions; raises CheckpointError where its folder holds another by now."""
+    described = clip.read_described(choice.reader.folder)
+    read_by = json.loads((choice.study.made / DESCRIBED).read_text()).get("captions", {}).get("clip", "none")
+    if described["checksum"] != read_by:
+        raise CheckpointError(
+            f"the captions of {choice.study.made} were read by another CLIP (sha256 {read_by[:8]}) than lies in {choice.reader.folder} "
+            f"({described['checksum'][:8]}): run `dvc repro` again"
+        )
+    return described
+
+
+def _texts(choice: Choice, described: dict[str, Any]) -> dict[str, Any]:
+    """What a pipeline that is told texts has besides: the tower of the CLIP so described that read the captions, and its tokenizer."""
+    network = contrastive.load(choice.reader)
+    network.text_tower.config._name_or_path = described.get("repository", "")
+    return {"text_encoder": network.text_tower, "tokenizer": TextTokenizer(network.tokenizer)}
+
+
 def pipeline(choice: Choice) -> FewStepPipeline:
-    """The student as a pipeline; raises CheckpointError for weights that are damaged."""
+    """The student as a pipeline; raises CheckpointError for weights that are damaged, and for a CLIP that is not the one whose texts it was trained with."""
     study = choice.study
     source, method = study.source, study.experiment.method(choice.method)
-    scheduler = FlowMapScheduler(kind=study.experiment.sampling.samplers[choice.method], noise_scale=float(source.scale))
+    kind, guidance = kind_of(study.experiment.sampling.samplers[choice.method])
+    scheduler = FlowMapScheduler(kind=kind, noise_scale=float(source.scale))
     student = {
         "experiment": study.name, "method": choice.method, "label": method.label, "tier": study.tier, "seed": choice.seed,
         "data": study.data_name, "fingerprint": load_checkpoint(choice.weights)[1]["fingerprint"],
     }  # fmt: skip
-    decoder = _decoder(source) if isinstance(source, LatentSource) else {}
-    return FewStepPipeline(FlowMapModel.trained(choice.weights), scheduler, top=source.top, student=student, **decoder)
+    further = _decoder(source) if isinstance(source, LatentSource) else {}
+    if choice.reader:
+        said = _said(choice)
+        student["clip"] = {"clip": said["clip"], "checksum": said["checksum"], "captions": None if "repository" in said else said["data"]}
+        further |= _texts(choice, said)
+    return FewStepPipeline(FlowMapModel.trained(choice.weights), scheduler, top=source.top, guidance_scale=guidance, student=student, **further)
 
 
 def save(choice: Choice, target: Path) -> None:

@@ -10,9 +10,15 @@ from diffusers import SchedulerMixin  # isort: skip  by this name diffusers find
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
+from ..solvers import GUIDED
 from .strict import Strict
 
 KINDS = ("jumps", "euler")
+
+
+def kind_of(sampler: str) -> tuple[str, float]:
+    """The kind of the steps of one of fewstep's samplers, by its name, and the scale of guidance: "guided-2" takes Euler steps under 2."""
+    return ("euler", float(sampler.removeprefix(GUIDED))) if sampler.startswith(GUIDED) else (sampler, 1.0)
 
 
 class FlowMapScheduler(SchedulerMixin, Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -11,25 +12,29 @@ import pytest
 from fewstep.release import FewStepPipeline, saving
 from fewstep.workspace import SCRATCH
 
-from .students import FACES, PIXELS, STUDENTS, latents, weights
+from .students import LATENTS, NETWORK, PIXELS, STUDENTS, TEXTS, TOLD_NETWORK, latents, reader, table, weights
 
 
 @pytest.fixture(scope="package")
 def clone(root, tmp_path_factory) -> Path:
-    """A clone of the repository with four trained students at tier smoke, and tables that hold some of them."""
+    """A clone of the repository with six trained students at tier smoke, and tables that hold some of them."""
     own = tmp_path_factory.mktemp("clone")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(root / name, own / name)
     (own / "data").symlink_to(root / "data")
     made = own / "artifacts" / "smoke"
     for experiment, method in STUDENTS:
-        weights(made / experiment / method / "seed-0.safetensors", (4, 4, 4) if experiment == FACES else (1, 8, 8))
+        shape = (4, 4, 4) if experiment in LATENTS else (1, 8, 8)
+        weights(made / experiment / method / "seed-0.safetensors", shape, TOLD_NETWORK if experiment == TEXTS else NETWORK)
     latents(made / "latents" / "celebahq")
+    latents(made / "latents" / "laion", reader(own))
     (own / "results" / "smoke").mkdir(parents=True)
     tables = own / "results" / "smoke" / "tables"
     shutil.copytree(root / "results" / "laptop" / "tables", tables)
     for path in tables.glob("*.csv"):
         path.write_text(path.read_text().replace(",laptop,", ",smoke,"))
+    with (tables / f"{PIXELS}.csv").open() as file:
+        table(tables / f"{TEXTS}.csv", csv.DictReader(file).fieldnames)
     return own
 
 
@@ -70,5 +75,13 @@ def edited(students, tmp_path):
 @pytest.fixture(scope="package")
 def pipe(students) -> FewStepPipeline:
     found = FewStepPipeline.from_pretrained(students[PIXELS, "lsd"])
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+@pytest.fixture(scope="package")
+def told(students) -> FewStepPipeline:
+    """The student that is told texts without guidance."""
+    found = FewStepPipeline.from_pretrained(students[TEXTS, "scflow"])
     found.set_progress_bar_config(disable=True)
     return found

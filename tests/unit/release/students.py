@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from fewstep import networks, sampling
+from fewstep import contrastive, experiments, networks, sampling
 from fewstep.checkpoint import save_checkpoint
-from fewstep.networks import autoencoder
+from fewstep.data import scenes
+from fewstep.networks import autoencoder, clip
+from fewstep.pairs import Pairs
+from fewstep.workspace import PIPELINE, Workspace
 
 NETWORK = {"kind": "unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "groups": 4, "time_scale": 10.0, "dropout": 0.0}
-PIXELS, FACES = "selfdistill-cifar10", "scflow-celebahq"
-# one of each: pixels and latents, jumps and Euler steps
-STUDENTS = ((PIXELS, "lsd"), ("fmm-cifar10", "si"), (FACES, "scflow"), (FACES, "lmd"))
+TOLD_NETWORK = {
+    "kind": "text_unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": 16
+}  # fmt: skip
+PIXELS, FACES, TEXTS = "selfdistill-cifar10", "scflow-celebahq", "scflow-coco2017"
+# one of each: pixels and latents, jumps and Euler steps, told texts with guidance and without
+STUDENTS = ((PIXELS, "lsd"), ("fmm-cifar10", "si"), (FACES, "scflow"), (FACES, "lmd"), (TEXTS, "si"), (TEXTS, "scflow"))
+LATENTS = {FACES: "celebahq", TEXTS: "laion"}
 # more than a chunk, and no multiple of one
 COUNT, STEPS = sampling.IMAGES + 6, (1, 3)
 
 
-def weights(path: Path, shape: tuple[int, ...]) -> None:
+def weights(path: Path, shape: tuple[int, ...], network: dict = NETWORK) -> None:
     """A trained flow map as a training writes it, its weights random, the last layer's too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(len(path.parts[-2]))
-        built = networks.build(NETWORK, shape)
+        built = networks.build(network, shape)
         nn.init.normal_(built.network.model.conv_out.weight, std=0.1)
-    info = {"fingerprint": "0123456789abcdef", "network": NETWORK, "shape": list(shape)}
+    info = {"fingerprint": "0123456789abcdef", "network": network, "shape": list(shape)}
     save_checkpoint(path, {f"weights.{name}": value for name, value in built.state_dict().items()}, info)
 
 
-def latents(place: Path) -> None:
-    """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7."""
+def reader(root: Path) -> contrastive.Maker:
+    """The CLIP of the clone `root`, trained for four steps on 200 scenes."""
+    drawn = scenes.draw(200, 0)
+    pairs = Pairs(drawn.pixels, tuple(caption.text for caption in drawn.captions))
+    settings = experiments.load(root / "params.yaml", "smoke").clip["captions"].model_copy(update={"steps": 4})
+    maker = contrastive.Maker("captions", Workspace(root, "smoke"), settings, "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PIPELINE, "1")
+        patch.setattr(contrastive, "pairs_of", lambda name, which: pairs)
+        patch.setattr(contrastive, "unseen_pairs", lambda name, count: {})
+        contrastive.train(maker)
+    return maker
+
+
+def latents(place: Path, told: contrastive.Maker | None = None) -> None:
+    """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7; with captions where a CLIP is `told` them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = autoencoder.small((3, 8, 8), [8, 8], 1, 4, 4)
@@ -40,7 +63,27 @@ def latents(place: Path) -> None:
     save_checkpoint(place / "autoencoder" / autoencoder.TRAINED, network.state_dict(), {"network": sizes, "shape": [3, 8, 8]})
     (place / "autoencoder" / autoencoder.DESCRIBED).write_text(json.dumps({"checksum": "abc"}))
     described = {"data": "faces", "count": 6, "mirrored": False, "shape": [3, 8, 8], "top": 255, "latents": [4, 4, 4], "scale": 0.7, "autoencoder": "abc"}
+    if told:
+        read = contrastive.load(told).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
+        np.save(place / "texts.npy", read.hidden.numpy())
+        np.save(place / "masks.npy", read.mask.numpy())
+        checksum = clip.read_described(told.folder)["checksum"]
+        described |= {"data": "scenes", "captions": {"clip": checksum, "tokens": read.hidden.shape[1], "width": read.hidden.shape[2], "cut": 0}}
     (place / "described.json").write_text(json.dumps(described))
     moments = np.random.default_rng(0).normal(size=(6, 8, 4, 4)).astype(np.float32)
     moments[:, 4:] = 0.1
     np.save(place / "moments.npy", moments)
+
+
+def table(path: Path, columns: list[str]) -> None:
+    """A table of the students that are told texts, its numbers all different."""
+    rows = []
+    for label, calls in (("SI", (1, 2, 8)), ("SCFlow", (1, 2, 4))):
+        for metric in ("FID", "CLIP score", "attribute accuracy", "shape accuracy", "colour accuracy", "place accuracy"):
+            for n in calls:
+                own = {"experiment": TEXTS, "table": TEXTS, "method": label, "metric": metric, "nfe": n, "tier": "smoke", "value": f"{len(rows) + 0.25}"}
+                rows.append(dict.fromkeys(columns, "") | own | {"protocol": f"metric={metric}; prompts=coco2017", "revision": "abc", "seeds": "1 training"})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from fewstep import experiments, objectives
+from fewstep.data import scenes
 from fewstep.release import card, saving
 
-from .students import FACES, PIXELS, STUDENTS
+from .students import FACES, PIXELS, STUDENTS, TEXTS
 
 
 def cells(text: str, name: str) -> dict[tuple[str, str], str]:
@@ -68,8 +69,37 @@ def test_a_card_says_who_where_and_how_far(here, students):
     assert re.search(r"num_inference_steps=(\d+)", (students["fmm-cifar10", "si"] / "README.md").read_text())[1] != "1"
 
 
-def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_path):
-    place = students[PIXELS, "lsd"]
+def test_a_card_says_what_a_student_is_told(students):
+    teacher, student = ((students[TEXTS, method] / "README.md").read_text() for method in ("si", "scflow"))
+    for piece in (
+        "pipeline_tag: text-to-image", "the text tower of a CLIP (trained here, 4 steps of 32 pairs on `scenes`; sha256 ", "13,040 parameters",
+        "48 tokens of 560, 16 numbers each; trained with the captions of `scenes`", "the first 150 of `coco2017` of `scenes`, zero-shot",
+        "a prompt of more than 48 tokens is cut, with a warning", "It draws what captions like those of `scenes` say.",
+    ):  # fmt: skip
+        assert piece in teacher and piece in student, piece
+    assert "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a `guidance_scale`; trained with 10% of its captions left empty |" in teacher
+    assert "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with its teacher under guidance of 1.5 |" in student
+    first = scenes.prompt_set("coco2017", 1).captions[0].text
+    assert f'pipe("{first}", num_inference_steps=4' in teacher and f'pipe("{first}", num_inference_steps=1' in student
+    assert f"--steps 1 --prompt '{first}'`" in student and "under its own licence" not in student
+    for pair in STUDENTS:
+        if pair[0] != TEXTS:
+            text = (students[pair] / "README.md").read_text()
+            assert "unconditional-image-generation" in text and "It draws without a prompt" in text and "| guidance |" not in text
+
+
+def test_a_card_without_the_files_of_its_prompts_has_an_example_all_the_same(here, monkeypatch):
+    def absent(*asked):
+        raise FileNotFoundError("download them")
+
+    study = saving.chosen(here, "smoke", TEXTS, "si", 0).study
+    monkeypatch.setattr(card.prompting, "load", absent)
+    assert card.example(study) == card.PROMPT
+
+
+@pytest.mark.parametrize("student", [(PIXELS, "lsd"), (TEXTS, "scflow")])
+def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_path, student):
+    place = students[student]
     code = (place / "README.md").read_text().split("```python\n")[1].split("```")[0].replace('"one.png"', repr(str(tmp_path / "one.png")))
     monkeypatch.chdir(place.parent)
     exec(compile(code, "README.md", "exec"), {})

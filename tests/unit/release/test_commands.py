@@ -12,7 +12,7 @@ from PIL import Image
 from fewstep import __main__
 from fewstep.release import picture, seeded
 
-from .students import PIXELS
+from .students import PIXELS, TEXTS
 
 
 def run(monkeypatch, capsys, *words: str) -> tuple[int, str]:
@@ -93,3 +93,71 @@ def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
     assert whole.size == (162, 142) and [whole.getpixel(at) for at in ((0, 0), (82, 0), (0, 72), (82, 72), (80, 0))] == [
         (0, 0, 0), (1, 0, 0), (2, 0, 0), (255, 255, 255), (255, 255, 255)
     ]  # fmt: skip
+
+
+def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys, tmp_path):
+    status, said = run(monkeypatch, capsys, "save", "--experiment", TEXTS, "--method", "scflow", "--tier", "smoke")
+    assert status == 0 and said.endswith(f'python -m fewstep sample {tmp_path}/scratch/smoke/students/{TEXTS}-scflow-seed-0 --prompt "..."`\n')
+    monkeypatch.chdir(tmp_path)
+    asked = ("sample", students[TEXTS, "scflow"], "--seed", "1", "--steps", "2")
+    status, said = run(monkeypatch, capsys, *asked, "--prompt", "a red circle", "--prompt", "赤い円", "--guidance", "3")
+    assert status == 0 and said == (
+        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, told "a red circle", "赤い円"\n'
+    )  # fmt: skip
+    with Image.open("picture.png") as found:
+        assert found.info[picture.KEY].endswith('told "a red circle", "赤い円"')
+        pixels = np.asarray(found)
+    expected = told(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
+    assert pixels.shape == (64, 130, 3) and np.array_equal(pixels[:, 66:], np.asarray(expected[1]).repeat(8, 0).repeat(8, 1))
+    status, said = run(monkeypatch, capsys, *asked, "--prompt", "a  red\ncircle")
+    assert status == 0 and said == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, told "a red circle"\n'
+    # the guidance of a student's own table is its own, and counted
+    status, said = run(monkeypatch, capsys, "sample", students[TEXTS, "si"], "--prompt", "", "--count", "3", "--steps", "4")
+    assert status == 0 and said == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, told ""\n'
+
+
+def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tmp_path):
+    file, to = tmp_path / "prompts.txt", tmp_path / "all.png"
+    file.write_bytes("\ufeffa red circle\r\nгород\nx\nx y\nlast".encode())
+    status, said = run(monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompts", file, "--to", to)
+    assert status == 0 and said.endswith('told "a red circle", "город", "x" and 2 more\n') and "shows 5 images" in said
+    with Image.open(to) as found:
+        assert found.info[picture.KEY].endswith('told "a red circle", "город", "x", "x y", "last"')
+    for content, words in (
+        (b"", "prompts.txt is empty: give one prompt a line"),
+        (b"a\n\nb\n", "line 2 of .*prompts.txt is blank: take it out"),
+        (b"a\nb\n\t \n", "line 3 of .*prompts.txt is blank"),
+        (b"a\nb\xff\n", "line 2 of .*prompts.txt is not UTF-8: store the file as UTF-8"),
+        (None, "prompts.txt is not there, or is no file"),
+    ):
+        file.unlink() if content is None else file.write_bytes(content)
+        status, said = run(monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompts", file, "--to", tmp_path / "no.png")
+        assert status == 1 and re.search(words, said) and said.count("\n") == 1 and not (tmp_path / "no.png").exists()
+
+
+@pytest.mark.parametrize(
+    "student, words, said",
+    [
+        ((TEXTS, "scflow"), (), 'draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file'),
+        ((TEXTS, "scflow"), ("--prompt", "a", "--prompt", "b", "--count", "3"), "2 prompts do not go with 3 images"),
+        ((TEXTS, "scflow"), ("--prompt", "a", "--guidance", "-1"), "is a number from 0 on, not -1"),
+        ((PIXELS, "lsd"), ("--prompt", "a"), "was trained without text: leave --prompt and --prompts out"),
+        ((PIXELS, "lsd"), ("--guidance", "2"), "was trained without text, and guidance compares texts"),
+    ],
+)
+def test_prompts_that_do_not_go_with_a_student_are_one_sentence(students, monkeypatch, capsys, tmp_path, student, words, said):
+    status, found = run(monkeypatch, capsys, "sample", students[student], *words, "--to", tmp_path / "no.png")
+    assert status == 1 and said in found and found.count("fewstep: ") == 1 == found.count("\n") and not (tmp_path / "no.png").exists()
+
+
+def test_prompts_and_a_file_of_prompts_exclude_each_other(students, monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompt", "a", "--prompts", tmp_path / "prompts.txt")
+    assert "argument --prompts: not allowed with argument --prompt" in capsys.readouterr().err
+
+
+def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monkeypatch, capsys, tmp_path):
+    words = ("sample", students[TEXTS, "scflow"], "--prompt", "red circle " * 60, "--count", "1", "--to", tmp_path / "cut.png")
+    monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
+    assert __main__.main() == 0 and (tmp_path / "cut.png").is_file()
+    assert re.fullmatch(r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at its end were lost\n", capsys.readouterr().err)

@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from torch import nn
 
-from fewstep import networks
 from fewstep.checkpoint import CheckpointError
-from fewstep.flow_map import NetworkFlowMap
 from fewstep.networks import autoencoder
-from fewstep.release import FewStepPipeline, FlowMapModel, folder
+from fewstep.release import FewStepPipeline, folder
 
 from .students import FACES, NETWORK
 
@@ -67,16 +64,6 @@ def test_a_folder_without_its_checksums_is_refused(edited):
     (place / folder.SUMS).unlink()
     with pytest.raises(folder.FolderError, match="SHA256SUMS is not there"):
         FewStepPipeline.from_pretrained(place)
-
-
-def test_a_network_that_is_told_a_text_is_refused(monkeypatch):
-    class Told(nn.Module):
-        def forward(self, s, t, x, conditions):
-            return x
-
-    monkeypatch.setattr(networks, "build", lambda settings, shape: NetworkFlowMap(Told()))
-    with pytest.raises(ValueError, match="of kind 'told' is told a text, and a pipeline passes none on"):
-        FlowMapModel({"kind": "told"}, [1, 8, 8])
 
 
 def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):

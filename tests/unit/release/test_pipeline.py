@@ -6,16 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from fewstep import experiments, sampling
-from fewstep.release import FewStepPipeline, seeded
+from fewstep import experiments, prompting, sampling
+from fewstep.release import FewStepPipeline, saving, seeded
 from fewstep.trained import load_flow_map
 
-from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS
+from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS, TEXTS
 
 FRESH = """
 import json, socket, sys
@@ -29,42 +30,50 @@ import fewstep.missing_operators
 from diffusers import DiffusionPipeline
 
 jobs = json.load(open(sys.argv[1]))
-place = jobs[-1][0]
-try:
-    DiffusionPipeline.from_pretrained(place)
-except AttributeError as error:
-    print(error)
+ends = [jobs[0], jobs[-1]]
+for place, *_ in ends:
+    try:
+        DiffusionPipeline.from_pretrained(place)
+    except AttributeError as error:
+        print(error)
 assert "fewstep.release" not in sys.modules
-found = DiffusionPipeline.from_pretrained(place, custom_pipeline=place, trust_remote_code=True)
+found = {place: DiffusionPipeline.from_pretrained(place, custom_pipeline=place, trust_remote_code=True) for place, *_ in ends}
 from fewstep.release import FewStepPipeline, seeded
 
-assert type(found) is FewStepPipeline
+assert all(type(pipe) is FewStepPipeline for pipe in found.values())
 pipes = {folder: FewStepPipeline.from_pretrained(folder) for folder, *_ in jobs}
-for folder, steps, seed, file in [*jobs, (None, *jobs[-1][1:])]:
-    expected, pipe = np.load(file), pipes[folder] if folder else found
-    drawn = pipe(num_inference_steps=steps, batch_size=len(expected), generator=seeded(seed), output_type="uint8").images
+for where, (folder, steps, seed, file, told) in [*((pipes, job) for job in jobs), *((found, job) for job in ends)]:
+    expected, pipe = np.load(file), where[folder]
+    drawn = pipe(num_inference_steps=steps, batch_size=len(expected), generator=seeded(seed), output_type="uint8", **told).images
     assert drawn.dtype == expected.dtype and np.array_equal(drawn, expected), (folder, file)
     print(file)
 """
 
 
 def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, tmp_path):
-    tier, jobs = experiments.load(here / "params.yaml", "smoke"), []
+    jobs = []
     for experiment, method in STUDENTS:
-        own, made = tier.experiment(experiment), here / "artifacts" / "smoke" / "latents" / "celebahq" if experiment == FACES else None
-        plan = own.sampling.model_copy(update={"count": COUNT, "seeds": [0, 2], "steps": {method: list(STEPS)}, "solvers": {}})
-        training = own.training.model_copy(update={"seeds": [0]})
+        study = saving.chosen(here, "smoke", experiment, method, 0).study
+        own, solvers = study.experiment, {method: {"guided-3": [2]}} if experiment == TEXTS else {}
+        plan = own.sampling.model_copy(update={"count": COUNT, "seeds": [2] if solvers else [0, 2], "steps": {method: list(STEPS)}, "solvers": solvers})
+        study = replace(study, experiment=own.model_copy(update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}))
         file = here / "artifacts" / "smoke" / experiment / method / "seed-0.safetensors"
         out = tmp_path / experiment / method
-        index = sampling.sample_all(own.model_copy(update={"sampling": plan, "training": training}), {(method, 0): file}, out, tier.compute, made)
-        jobs += [(str(students[experiment, method]), row.steps, row.sample_seed, str(out / row.file)) for row in index.itertuples()]
+        told = prompting.prepare(study, out) if experiment == TEXTS else None
+        index = sampling.sample_all(study.experiment, {(method, 0): file}, out, study.compute, study.made, told)
+        for row in index.itertuples():
+            said = {"prompt": prompting.texts(told)} if told else {}
+            # the scale of a student's own row is its own; that of any other row is asked for
+            said |= {"guidance_scale": 3.0} if row.sampler == "guided-3" else {}
+            jobs.append((str(students[experiment, method]), row.steps, row.sample_seed, str(out / row.file), said))
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     surroundings = os.environ | {"HF_HOME": str(tmp_path / "hub")}
     done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "jobs.json")], capture_output=True, text=True, cwd=tmp_path, env=surroundings)
     assert done.returncode == 0, done.stderr[-2000:]
     # diffusers' own class finds the pipeline's where it is told to look, and draws the same
-    files = [file for *_, file in jobs]
-    assert done.stdout.splitlines() == ["module diffusers has no attribute FewStepPipeline", *files, files[-1]] and len(files) == 16
+    files = [file for *_, file, _ in jobs]
+    assert done.stdout.splitlines() == ["module diffusers has no attribute FewStepPipeline"] * 2 + [*files, files[0], files[-1]] and len(files) == 22
+    assert len({np.load(file).tobytes() for file in files}) == len(files)
     # a picture that is all black or white would agree with anything
     assert all(0.02 < (np.load(file) % 255 != 0).mean() for file in files)
 
@@ -97,6 +106,8 @@ def test_every_output_holds_the_same_levels(pipe, students):
     "asked, said",
     [
         ({"prompt": "a cat"}, "was trained without text: leave `prompt` out"),
+        ({"prompt": [""]}, "was trained without text: leave `prompt` out"),
+        ({"guidance_scale": 1.5}, "without text, and guidance compares texts: leave `guidance_scale` at 1, not 1.5"),
         ({"num_inference_steps": 0}, "whole number of steps from 1 on, not 0"),
         ({"num_inference_steps": 1.5}, "whole number of steps from 1 on, not 1.5"),
         ({"batch_size": 0}, "a batch holds one image at least, not 0"),
