@@ -20,8 +20,8 @@ from .parallel import pool
 from .recipes import Method
 from .rehearsal_settings import multiple, smallest_batch
 
-# what is timed where the true batch would take too long: points, and images of a sampled batch
-QUICK_POINTS, QUICK_IMAGES = 1000, 4
+# what is timed where the true batch would take too long: points, images of a sampled batch, and those that are told texts
+QUICK_POINTS, QUICK_IMAGES, QUICK_TOLD = 1000, 4, 1
 GB = 10**9
 
 
@@ -112,7 +112,9 @@ class Measured:
     def call(self, experiment: Experiment, method: Method) -> Pace:
         training, shape, texts = experiment.training, self.tier.shape(experiment), room.texts(self.tier, experiment)
         network = (method.network or training.network).model_dump()
-        batch = QUICK_IMAGES if self.quick and len(shape) > 1 else sampling.together(len(shape), texts is not None, self.device)
+        batch = sampling.together(len(shape), texts is not None, self.device)
+        if self.quick and len(shape) > 1:
+            batch = QUICK_TOLD if texts else QUICK_IMAGES
         self._check_memory(room.FLOAT * room.weights(experiment, method, shape))
         what = f"a network call on {training.data}, batch {batch}"
         return self._once(what, [batch, network, shape, texts], paces.call, training, method, self.device, batch, shape, texts)

@@ -96,7 +96,7 @@ def protocols(settings: Experiment, reference: Reference, told: Told | None = No
 
 
 def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> None:
-    found = extract(np.load(samples), extractor, device=device)
+    found = extract(np.load(samples, mmap_mode="r"), extractor, device=device)
     with target.open("wb") as file:
         np.save(file, found.values.astype(np.float32))
 

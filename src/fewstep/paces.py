@@ -20,7 +20,7 @@ from .checkpoint import save_checkpoint
 from .conditions import Conditions, given, is_told
 from .evaluation_images import NEIGHBOURS
 from .recipes import Method, Training
-from .metrics.features import CLEAN, INCEPTION, Extractor, extract, inception
+from .metrics.features import CLEAN, INCEPTION, Extractor, clean, extract, inception
 from .metrics.frechet import frechet, moments
 from .metrics.kid import kid
 from .metrics.precision_recall import precision_recall
@@ -213,12 +213,11 @@ def clip(side: int, device: str) -> ClipPaces:
 
 
 def _like_inception() -> Extractor:
-    from cleanfid.resize import build_resizer
     from torchvision.models import inception_v3
 
     network = inception_v3(weights=None, aux_logits=False, init_weights=False)
     network.fc = torch.nn.Identity()
-    return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, build_resizer("clean"))
+    return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, clean)
 
 
 def metrics(shape: tuple[int, ...], extractor: str, dimension: int, weights: Path, device: str) -> MetricPaces:

@@ -15,7 +15,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
 import yaml
 
@@ -99,35 +99,41 @@ def chosen(every: Sequence[Step], names: Sequence[str]) -> list[Step]:
     return [step for step in every if step.name in wanted]
 
 
-def _write_networks(tier: Tier, folder: Path, narrow: bool) -> None:
-    """Untrained networks where `tier` takes published ones, in `folder`, each where it would be looked for; what is there stays.
+def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Collection[str]) -> None:
+    """Untrained networks where the `stages` of `tier` take published ones, in `folder`, each where it would be looked for; what is there stays.
 
     With `narrow`, the autoencoder is one of a sixteenth of the time.
     """
     from . import stand_ins  # here, and not above: diffusers and transformers take seconds to load
 
-    for own in tier.latents.values():
-        place = folder / own.autoencoder.repository.partition("/")[2] if own.autoencoder.kind == "pretrained" else folder
-        if not place.exists():
-            stand_ins.autoencoder(place, stand_ins.NARROW_AUTOENCODER if narrow else stand_ins.AUTOENCODER)
+    for name, own in tier.latents.items():
+        if f"autoencoder-{name}" in stages and own.autoencoder.kind == "pretrained":
+            place = folder / own.autoencoder.repository.partition("/")[2]
+            if not rehearsed.here(place):
+                stand_ins.autoencoder(place, stand_ins.NARROW_AUTOENCODER if narrow else stand_ins.AUTOENCODER)
     for name, own in tier.clip.items():
-        place = folder / own.repository.partition("/")[2] if own.kind == "published" else folder
-        if not place.exists():
-            stand_ins.clip(place, room.reading(tier, name)[1], own.towers)
+        if f"clip-{name}" in stages and own.kind == "published":
+            place = folder / own.repository.partition("/")[2]
+            if not rehearsed.here(place):
+                stand_ins.clip(place, room.reading(tier, name)[1], own.towers)
     for k, own in enumerate(taken.of(tier)):
-        path = folder / own.name
-        try:
-            there = taken.described(path)["network"] == own.network
-        except CheckpointError:
-            there = False
-        if not there:
-            stand_ins.weights(path, own.network, own.shape, k)
+        if f"{own.experiment}-{own.method}" in stages and not _holds(folder / own.name, own.network):
+            stand_ins.weights(folder / own.name, own.network, own.shape, k)
 
 
-def lay_out(root: Path, device: str, devices: int, memory: int | None = None) -> Path:
+def _holds(path: Path, network: Mapping[str, Any]) -> bool:
+    """Whether weights of the settings `network` lie in `path`: another device may have rehearsed here at another width."""
+    try:
+        return taken.described(path)["network"] == network
+    except CheckpointError:
+        return False
+
+
+def lay_out(root: Path, device: str, devices: int, memory: int | None = None, stages: Collection[str] = ()) -> Path:
     """Make or refresh the rehearsal's tree below `root`, and return it; raises SettingsError for what is wrong in params.yaml.
 
-    `memory` is the GPU's, in bytes. Raises RehearsalError where something that is no rehearsal's is in its place.
+    `memory` is the GPU's, in bytes; the networks that `stages` take are written, by their names, and no others. Raises
+    RehearsalError where something that is no rehearsal's is in its place.
     """
     tree = root / TREE
     if tree.exists() and not rehearsed.here(tree):
@@ -150,7 +156,7 @@ def lay_out(root: Path, device: str, devices: int, memory: int | None = None) ->
     for name, write in CAPTIONED.items():
         if not rehearsed.here(folder / name):
             write(folder / name)
-    _write_networks(tier, folder, device == "cpu" and too_small(paper, device, memory) is not None)
+    _write_networks(tier, folder, device == "cpu" and too_small(paper, device, memory) is not None, stages)
     return tree
 
 
@@ -229,12 +235,13 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     todo = chosen(every, names)
     if not go_on and rehearsed.here(root / TREE):
         shutil.rmtree(root / TREE)
-    tree = lay_out(root, device, devices, memory)
+    tree = lay_out(root, device, devices, memory, [step.name for step in todo])
+    latent = any(step.name.startswith("autoencoder-") for step in todo)
     if go_on:
         todo = to_come(tree, todo)
     print(f"This is a rehearsal of tier {TIER} on {device}: true networks, {STEPS} steps, tiny archives, {len(todo)} stages below {TREE}.")
     print("Its numbers mean nothing: every row's revision says 'rehearsal', and images are measured in 3 channel means, not by Inception.")
-    if said := _narrowed(experiments.read(root / "params.yaml")[TIER], device, memory):
+    if (said := _narrowed(experiments.read(root / "params.yaml")[TIER], device, memory)) and latent:
         print(said)
     print(_inception(device), flush=True)
     spent: dict[str, Spent] = {}

@@ -22,6 +22,8 @@ from .trained import load_flow_map, weights_file
 from .worlds.checkerboard import CheckerboardMap
 
 EXACT = "exact"
+# images of each array that pictures show
+SHOWN = 8
 # what the seeds of noise are counted from, and those of the noise that a stochastic sampler adds
 NOISE, FURTHER_NOISE = 1_000_003, 6_000_011
 # Samples per network call: enough to keep the core busy, few enough to stay in its cache; a GPU wants more, but of the networks
@@ -152,8 +154,8 @@ def draw(study: Study) -> pd.DataFrame:
     return sample_all(settings, weights, folder, study.compute, study.made, told)
 
 
-def points(study: Study, method: str, steps: int) -> np.ndarray:
-    """The samples (count, *shape) of a method at its first training and sampling seed; KeyError when not drawn.
+def points(study: Study, method: str, steps: int, count: int | None = None) -> np.ndarray:
+    """The samples (count, *shape) of a method at its first training and sampling seed, or the first `count`; KeyError when not drawn.
 
     Images are float32 in [-1, 1].
     """
@@ -162,16 +164,17 @@ def points(study: Study, method: str, steps: int) -> np.ndarray:
     rows = index[(index.method == method) & (index.steps == steps)]
     if rows.empty:
         raise KeyError(f"no samples of {method} at {steps} steps: `sampling.steps` in params.yaml must draw them")
-    found = np.load(folder / rows.iloc[0].file)
+    # no more of it is read than is asked for: an array of large images may be more than there is memory
+    found = np.array(np.load(folder / rows.iloc[0].file, mmap_mode="r")[:count])
     if found.dtype != np.uint8:
         return found
     return found.astype(np.float32) / (study.source.top / 2) - 1
 
 
 def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
-    """Samples of every method by number of steps, labelled for a grid of pictures."""
-    label = labels(study.experiment)
-    return {label[m]: {f"N = {n}": points(study, m, n) for n in steps} for m, steps in study.experiment.sampling.steps.items() if steps}
+    """Samples of every method by number of steps, labelled for a grid of pictures: all points, or the first images."""
+    label, count = labels(study.experiment), SHOWN if study.experiment.metrics.of_images else None
+    return {label[m]: {f"N = {n}": points(study, m, n, count) for n in steps} for m, steps in study.experiment.sampling.steps.items() if steps}
 
 
 def between(study: Study, count: int) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ def panels(study: Study) -> dict[str, dict[str, np.ndarray]]:
     """Images of the methods of the experiment's own table, by label and number of steps, of one noise and caption each."""
     names, steps = sampling.labels(study.experiment), study.experiment.sampling.steps
     return {
-        names[method]: {f"N = {n}": sampling.points(study, method, n)[:SHOWN] for n in steps[method] if n in SHOWN_STEPS}
+        names[method]: {f"N = {n}": sampling.points(study, method, n, SHOWN) for n in steps[method] if n in SHOWN_STEPS}
         for method in study.experiment.tables[study.name]
         if steps.get(method)
     }

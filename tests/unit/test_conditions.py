@@ -13,11 +13,12 @@ from fewstep.conditions import Conditions, Given, draw, first, given, guided
 from fewstep.flow_map import NetworkFlowMap
 from fewstep.interpolants import LINEAR, Batch
 from fewstep.networks.text_discriminator import TextDiscriminator
+from fewstep.networks.text_unet import _read
 from fewstep.objectives.reflow import reflow
 from fewstep.recipes import Method, Training
 
 SHAPE, TOKENS, WIDTH = (4, 8, 8), 5, 16
-NETWORK = {"kind": "text_unet", "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": WIDTH}
+NETWORK = {"kind": "text_unet", "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": WIDTH, "readers": 1}
 
 
 def conditions(count: int, seed: int = 0) -> Conditions:
@@ -125,6 +126,20 @@ def test_the_network_reads_its_text_and_not_the_filling():
     assert not torch.allclose(given(flow, conditions(3, 9)).velocity(t, x), own, atol=1e-3)
 
 
+def test_readers_look_at_a_text_in_both_directions_and_under_its_mask():
+    built, told = network().network, conditions(2)
+    own = _read(built.readers, told)
+    first, last = told.hidden.clone(), told.hidden.clone()
+    first[:, 0] *= -1
+    last[torch.arange(2), told.mask.sum(1) - 1] *= -1
+    for changed, seen in ((first, told.mask.sum(1) - 1), (last, torch.zeros(2, dtype=torch.long))):
+        moved = (_read(built.readers, Conditions(changed, told.mask)) - own)[torch.arange(2), seen].abs()
+        assert moved.amax(1).min() > 1e-5, "the first token and the last know of each other"
+    filled = Conditions(torch.where(told.mask[:, :, None], told.hidden, 7.0), told.mask)
+    assert torch.allclose(_read(built.readers, filled)[told.mask], own[told.mask], atol=1e-6)
+    assert torch.equal(_read(networks.build(NETWORK | {"readers": 0}, SHAPE).network.readers, told), told.hidden)
+
+
 def test_the_network_has_both_times_and_a_forward_mode_derivative():
     flow, told, x = network(), conditions(2), torch.randn(2, *SHAPE)
     s, t = torch.tensor([0.2, 0.4]), torch.tensor([0.6, 0.9])
@@ -137,7 +152,7 @@ def test_the_network_has_both_times_and_a_forward_mode_derivative():
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [({"attention": [True]}, "one entry of `attention`"), ({"channels": [6, 16]}, "divisible by the 4 groups"), ({"channels": [8] * 5, "attention": [True] * 5}, "5 levels of a text_unet halve the image 4 times: 8 x 8 is not divisible by 16")],
+    [({"attention": [True]}, "one entry of `attention`"), ({"width": 7}, "`readers` of tokens 7 wide need that to be divisible by the 2 heads"), ({"channels": [6, 16]}, "divisible by the 4 groups"), ({"channels": [8] * 5, "attention": [True] * 5}, "5 levels of a text_unet halve the image 4 times: 8 x 8 is not divisible by 16")],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -151,7 +166,8 @@ def test_the_discriminator_starts_from_the_teachers_encoder_and_sees_time_noise_
     theirs = teacher.state_dict()
     for name, value in critic.state_dict().items():
         if not name.startswith("head."):
-            assert torch.equal(value, theirs[name.replace("encoder.", "network.model.", 1)]), name
+            place = "network." if name.startswith("encoder.readers.") else "network.model."
+            assert torch.equal(value, theirs[name.replace("encoder.", place, 1)]), name
     assert all(parameter.requires_grad for parameter in critic.parameters())
     t, noise = torch.rand(4), torch.randn(4, *SHAPE)
     own = critic.at(t, noise, told)(z)

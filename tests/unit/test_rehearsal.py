@@ -13,25 +13,28 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
-from fewstep import data, experiments, pipeline, provenance, published, reference, rehearsal, rehearsed, tiny_archives, training
-from fewstep.checkpoint import load_checkpoint
+from fewstep import data, experiments, pipeline, provenance, published, reference, rehearsal, rehearsal_settings, rehearsed, stand_ins, taken, tiny_archives, tiny_captioned, training
+from fewstep.checkpoint import load_checkpoint, save_checkpoint
+from fewstep.conditions import Conditions, given
 from fewstep.data import afhq64, archives, celeba64, celebahq, cifar10, imagenet32
-from fewstep.rehearsal import RehearsalError, smallest_batch
+from fewstep.networks import published_clip
+from fewstep.rehearsal import RehearsalError
+from fewstep.rehearsal_settings import NARROWER, smallest_batch
 from fewstep.study import Study
 from fewstep.supervised import Spent, supervise
+from fewstep.trained import load_flow_map
 from fewstep.workspace import Workspace
 
 PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}
 # what a rehearsal may change, by the end of its path in params.yaml
 SMALL = (
     r"compute\.(device|workers)", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
-    r"sampling\.solvers\.\w+\.stochastic-[\d.]+", r"self_correction\.\w+\.warmup", r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
+    r"sampling\.solvers\.\w+\.(stochastic|guided)-[\d.]+", r"self_correction\.\w+\.warmup", r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
 )  # fmt: skip
 
 
@@ -51,6 +54,8 @@ def tiny(tmp_path_factory) -> Path:
     """A folder of tiny archives."""
     folder = tmp_path_factory.mktemp("archives")
     tiny_archives.write(folder)
+    for name, write in rehearsal.CAPTIONED.items():
+        write(folder / name)
     return folder
 
 
@@ -82,15 +87,18 @@ def leaves(tree: object, path: str = "") -> dict[str, object]:
 # What is made small
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_only_amounts_are_made_small(paper, device):
+@pytest.mark.parametrize("device, memory, narrow", [("cpu", None, True), ("cuda", 80 * 10**9, False), ("cuda", 24 * 10**9, True)])
+def test_only_amounts_are_made_small(paper, device, memory, narrow):
     before = copy.deepcopy(paper)
-    small = rehearsal.settings(paper, device, 1)
+    small = rehearsal_settings.settings(paper, device, 1, memory)
     assert paper == before, "the argument is left alone"
     was, now = leaves(paper), leaves(small)
     # how many images are encoded and measured is said where tier paper leaves it open
     assert was.keys() <= now.keys() and all(re.fullmatch(r"\.latents\.\w+\.(count|measured)", path) for path in now.keys() - was.keys())
     changed = {path for path in was if was[path] != now[path]}
+    narrowed = {path for path in changed if path.endswith("network.channels")}
+    assert narrowed == ({f".experiments.scflow-{name}.training.network.channels" for name in ("coco2017", "coco2014")} if narrow else set())
+    changed -= narrowed
     assert all(re.search(rf"\.({'|'.join(SMALL)})$", path) for path in changed), changed
     assert now[".compute.device"] == device
     assert {now[path] for path in now if re.search(r"methods\.[\w-]+\.steps$", path)} == {2}
@@ -100,13 +108,20 @@ def test_only_amounts_are_made_small(paper, device):
 
 
 def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
-    small = experiments.Tier.model_validate(rehearsal.settings(paper, "cpu", 1))
+    small = experiments.Tier.model_validate(rehearsal_settings.settings(paper, "cpu", 1))
     assert small.experiments.keys() == tier.experiments.keys()
     for name, own in small.experiments.items():
-        assert own.training.network == tier.experiments[name].training.network and own.training.seeds == [0]
+        network = tier.experiments[name].training.network
+        # heads of 8 and groups of 32 divide what is left of the widths
+        if network.kind == "published_unet":
+            assert own.training.network == network.model_copy(update={"channels": [width // NARROWER for width in network.channels]})
+            assert not any(width % network.groups or width % network.heads for width in own.training.network.channels)
+        else:
+            assert own.training.network == network
+        assert own.training.seeds == [0]
         needs_two = {"t_fid", "w2_teacher"} & set(own.metrics.measures) or name == "selfdistill-checkerboard"
         assert own.sampling.seeds == ([0, 1] if needs_two else [0])
-        assert own.training.batch == (6 if name.startswith("selfdistill") else 8 if name.startswith("scflow") else 2)
+        assert own.training.batch == (6 if name.startswith("selfdistill") else 8 if name == "scflow-celebahq" else 2)
     named = small.experiments["selfdistill-afhq64"].sampling.steps
     assert named["lsd"] == named["esd"] == named["psd-m"] == named["psd-u"] == [1, 2, 4, 8, 16] and named["meanflow"] == [1, 2]
     taught = small.experiments["fmm-cifar10"]
@@ -114,6 +129,27 @@ def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
     assert taught.sampling.solvers == {"si": {"heun": [2], "adaptive": [2]}} and taught.sampling.count == 4
     assert small.experiments["fmm-checkerboard"].sampling.steps == tier.experiments["fmm-checkerboard"].sampling.steps, "points cost nothing"
     assert small.features["imagenet32"].reference == tiny_archives.COUNT and small.features["cifar10"].reference is None
+    told, again = small.experiments["scflow-coco2017"], small.experiments["scflow-coco2014"]
+    assert told.sampling.steps == {"si": [1, 4], "instaflow": [1, 4], "scflow": [1, 4]} and told.metrics.reference.steps == 4
+    assert told.sampling.solvers == {"si": {"guided-1": [2], "guided-3": [2], "guided-5": [2]}, "scflow": {"guided-1.5": [1], "guided-3": [1]}}
+    # no row is left without samples, in however many steps it is drawn in earnest
+    assert again.sampling.steps == {"si": [2], "instaflow": [1, 4], "scflow": [1, 4]}
+    for name in ("coco2017", "coco2014"):
+        assert small.experiments[f"scflow-{name}"].sampling.count <= small.features[name].reference == tiny_captioned.OF_COCO
+
+
+@pytest.mark.parametrize(
+    "device, memory, why",
+    [("cpu", None, "a CPU would take hours"), ("cuda", 39 * 10**9, "the GPU has 39 GB, and a step takes more than 30 GB"), ("cuda", 40 * 10**9, None), ("cuda", None, None)],
+)
+def test_large_networks_are_made_narrow_where_they_would_not_fit(paper, device, memory, why):
+    found = rehearsal_settings.too_small(paper, device, memory)
+    assert found is None if why is None else why in found
+    without = copy.deepcopy(paper)
+    for name in ("scflow-coco2017", "scflow-coco2014"):
+        del without["experiments"][name]
+    assert rehearsal_settings.too_small(without, device, memory) is None
+    assert rehearsal_settings.narrow({"channels": [320, 1280, 48], "heads": 8, "groups": 32}) == [64, 256, 32]
 
 
 def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
@@ -121,12 +157,12 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
     fast["compute"]["processes"] = 4
     fast["experiments"]["fmm-cifar10"]["training"] |= {"precision": "tf32", "channels_last": True, "compile": True, "cuda_graphs": True}
     fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16"}
-    small = experiments.Tier.model_validate(rehearsal.settings(fast, "cpu", 16))
+    small = experiments.Tier.model_validate(rehearsal_settings.settings(fast, "cpu", 16))
     own = small.experiments["fmm-cifar10"].training
     assert (own.precision, own.channels_last, own.compile, own.cuda_graphs) == (None, True, None, None)
     assert (small.compute.processes, small.compute.workers) == (1, 4)
     assert small.experiments["selfdistill-cifar10"].training.precision == "bf16"
-    two = experiments.Tier.model_validate(rehearsal.settings(fast, "cuda", 2))
+    two = experiments.Tier.model_validate(rehearsal_settings.settings(fast, "cuda", 2))
     assert two.compute.processes == 2 and two.compute.workers == 1 and two.experiments["fmm-cifar10"].training.compile and two.experiments["fmm-cifar10"].training.precision == "tf32"
     assert two.experiments["fmm-cifar10"].training.batch == 3 and two.tour.training.batch == 3, "a process without a sample would be refused"
 
@@ -192,10 +228,19 @@ def test_the_stages_are_the_plans_and_their_commands_are_dvcs(root, tier):
     assert all(path in made for step in every for path in step.after), "what is needed is made by some stage"
 
 
+def test_what_takes_its_weights_from_a_file_is_not_trained_before_its_stage(tier):
+    every = {step.name: step for step in rehearsal.steps(tier)}
+    for name, trained in (("si", None), ("instaflow", None), ("scflow", ("scflow-coco2017", "scflow"))):
+        step = every[f"scflow-coco2017-{name}"]
+        assert step.trained == trained and step.trains == f"artifacts/paper/scflow-coco2017/{name}"
+
+
 def test_a_named_stage_brings_what_it_needs_and_nothing_else(tier):
     every = rehearsal.steps(tier)
     names = [step.name for step in rehearsal.chosen(every, ["fmm-imagenet32-lmd"])]
     assert names == ["fmm-imagenet32-si", "fmm-imagenet32-lmd"]
+    names = [step.name for step in rehearsal.chosen(every, ["scflow-coco2014-sample"])]
+    assert names == ["clip-captions", "autoencoder-laion", "latents-laion", *(f"scflow-coco2017-{name}" for name in ("si", "instaflow", "scflow")), "scflow-coco2014-sample"]
     names = [step.name for step in rehearsal.chosen(every, ["selfdistill-afhq64-metrics"])]
     methods = [f"selfdistill-afhq64-{method}" for method in ("lsd", "esd", "psd-m", "psd-u", "meanflow")]
     assert names == ["features-afhq64", *methods, "selfdistill-afhq64-sample", "selfdistill-afhq64-metrics"]
@@ -334,17 +379,105 @@ def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
     assert pd.read_csv(clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv").stage.tolist() == ["0-features-cifar10", "1-teacher-fmm-checkerboard-si"]
 
 
-def test_the_stand_in_autoencoder_makes_latents_of_the_published_spread(tmp_path):
+# Untrained networks in the place of published ones
+
+
+@pytest.mark.parametrize("channels", [stand_ins.AUTOENCODER, stand_ins.NARROW_AUTOENCODER])
+def test_the_stand_in_autoencoder_makes_latents_of_the_published_spread(tmp_path, channels):
     """Else a rehearsal stops at its first latents, which would be taken for those of another scale."""
     from diffusers import AutoencoderKL
 
     from fewstep.autoencoder_settings import SCALE
     from fewstep.data.latents import DEVIATION
 
-    tiny_archives.autoencoder(tmp_path)
+    stand_ins.autoencoder(tmp_path, channels)
+    assert rehearsed.here(tmp_path)
     model = AutoencoderKL.from_pretrained(tmp_path)
-    pictures = torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in tiny_archives._pictures(2, (64, 64), 400)]).float() / 127.5 - 1
+    assert model.config.block_out_channels == list(channels)
+    pictures = tiny_archives.levels(2, (64, 64), 400) / 127.5 - 1
     with torch.no_grad():
         found = model.encode(pictures).latent_dist
     deviation = SCALE * (found.mean.var(unbiased=False) + found.std.square().mean()).sqrt()
     assert DEVIATION[0] < deviation < DEVIATION[1]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A folder to which FEWSTEP_DATA points."""
+    monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("towers", ["both", "text"])
+def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home, towers, capfd):
+    repository = "openai/clip-vit-large-patch14"
+    stand_ins.clip(home / "clip-vit-large-patch14", 24, towers)
+    found, described = published_clip.published(repository, towers)
+    assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
+    captions = tiny_captioned.captions()[:3]
+    told = found.text([*captions, ""])
+    assert told.hidden.shape == (4, 77, 24) and told.hidden.std() > 0.1 and not torch.allclose(told.hidden[0], told.hidden[1], atol=0.01)
+    assert (told.mask.sum(1) > 2).tolist() == [True] * 3 + [False]
+    if towers == "both":
+        scores = found.score(torch.randint(0, 256, (3, 3, 512, 512), dtype=torch.uint8), captions)
+        assert scores.shape == (3,) and scores.isfinite().all()
+    with pytest.raises(ValueError, match="holds a rehearsal's CLIP"):
+        published_clip.check(repository, towers)
+
+
+def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(tmp_path):
+    network = {"kind": "published_unet", "channels": [8, 16], "layers": 1, "attention": [True, False], "heads": 2, "groups": 4, "width": 12, "checkpointing": True}
+    paths = [tmp_path / "instaflow" / f"{name}.safetensors" for name in ("si", "instaflow")]
+    for seed, path in enumerate(paths):
+        stand_ins.weights(path, network, (4, 8, 8), seed)
+    assert rehearsed.here(tmp_path / "instaflow")
+    flow_map, other = (load_flow_map(path) for path in paths)
+    info = taken.described(paths[0])
+    assert info["network"] == network and info["shape"] == [4, 8, 8] and info["steps"] == 0 and info["source"]["file"] == rehearsed.FILE
+    tensors = load_checkpoint(paths[0])[0]
+    assert len(tensors["log.loss"]) == len(tensors["log.gradient_norm"]) == 0
+    told = Conditions(torch.randn(2, 5, 12), torch.ones(2, 5, dtype=torch.bool))
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.7])
+    velocities = [given(flow, told).velocity(t, x) for flow in (flow_map, other)]
+    # an untrained network has a last layer of zeros, and would teach its students nothing
+    assert velocities[0].std() > 0.01 and not torch.allclose(*velocities, atol=0.01)
+
+
+def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_another_width(clone, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(stand_ins, "autoencoder", lambda folder, channels: made.append((folder.name, channels)) or rehearsed.mark(folder))
+    monkeypatch.setattr(stand_ins, "clip", lambda folder, width, towers: made.append((folder.name, width, towers)) or rehearsed.mark(folder))
+
+    def weights(path, network, shape, seed):
+        made.append((path.name, network["channels"][0], shape, seed))
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(path, {}, {"network": network})
+
+    monkeypatch.setattr(stand_ins, "weights", weights)
+    rehearsal.lay_out(clone, "cpu", 1, stages=["features-cifar10", "fmm-cifar10-si"])
+    assert made == [], "no stage takes a published network"
+    stages = ["clip-captions", "autoencoder-laion", "scflow-coco2017-si", "scflow-coco2017-instaflow", "scflow-coco2017-scflow"]
+    clips = [("clip-vit-large-patch14", 768, "both")]
+    narrow, wide = ([(f"{name}.safetensors", width, (4, 64, 64), k) for k, name in enumerate(("2_rectified_flow", "instaflow"))] for width in (64, 320))
+    for device, memory, expected in (
+        ("cpu", None, [("sd-vae-ft-mse", stand_ins.NARROW_AUTOENCODER), *clips, *narrow]), ("cpu", None, []), ("cuda", 80 * 10**9, wide), ("cuda", 80 * 10**9, []),
+    ):  # fmt: skip
+        made.clear()
+        rehearsal.lay_out(clone, device, 1, memory, stages)
+        assert made == expected
+    assert (clone / rehearsal.TREE / "data" / "paper" / "laion" / rehearsed.FILE).is_file()
+    shutil.rmtree(clone / rehearsal.TREE / "data" / "paper" / "sd-vae-ft-mse")
+    rehearsal.lay_out(clone, "cuda", 1, 24 * 10**9, stages)
+    assert made == [("sd-vae-ft-mse", stand_ins.AUTOENCODER), *narrow], "a small GPU has room for the autoencoder"
+
+
+def test_a_rehearsal_says_what_is_made_narrow_and_why(clone, monkeypatch, capsys):
+    monkeypatch.setattr(rehearsal, "lay_out", lambda *arguments: clone)
+    monkeypatch.setattr(rehearsal, "supervise", lambda *arguments: Spent(1.0, 2**30, None, None))
+    monkeypatch.setattr(rehearsal, "_tidy", lambda *arguments: None)
+    monkeypatch.chdir(clone)
+    rehearsal.rehearse(clone, "cpu", ["scflow-coco2017-scflow"])
+    said = [line for line in capsys.readouterr().out.splitlines() if "at reduced width" in line]
+    assert len(said) == 1 and "and so are autoencoders, because a CPU would take hours for them" in said[0]
+    rehearsal.rehearse(clone, "cpu", ["fmm-cifar10-si"])
+    assert "at reduced width" not in capsys.readouterr().out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,19 @@ def extract(images: np.ndarray, extractor: Extractor, batch: int = 64, device: s
     return Features(values, f"{extractor.name}, resize {extractor.resize}")
 
 
+@cache
+def _clean() -> Callable[[np.ndarray], np.ndarray]:
+    # here, and not above: clean-fid is wanted at tier paper alone
+    from cleanfid.resize import build_resizer
+
+    return build_resizer("clean")
+
+
+def clean(image: np.ndarray) -> np.ndarray:
+    """clean-fid's resizing of one image (height, width, channels), uint8, to float32; its own function could not be sent to another process."""
+    return _clean()(image)
+
+
 class _ChannelMeans(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images.mean((2, 3))
@@ -97,9 +111,7 @@ class _ChannelMeans(nn.Module):
 
 def channel_means() -> Extractor:
     """The mean of each channel after clean-fid's resizing, 3 features: what takes Inception's place where few samples must do, in rehearsals."""
-    from cleanfid.resize import build_resizer
-
-    return Extractor("channel means, a rehearsal's stand-in for Inception", _ChannelMeans(), CLEAN, build_resizer("clean"))
+    return Extractor("channel means, a rehearsal's stand-in for Inception", _ChannelMeans(), CLEAN, clean)
 
 
 def verify(path: Path, sha256: str) -> None:
@@ -125,7 +137,6 @@ def inception(path: Path, sha256: str = INCEPTION_SHA256) -> Extractor:
     verify(path, sha256)
     # here, and not above: clean-fid is wanted at tier paper alone
     from cleanfid.inception_torchscript import InceptionV3W
-    from cleanfid.resize import build_resizer
 
     network = InceptionV3W(str(path.parent), download=False)
-    return Extractor(f"{path.stem} (sha256 {sha256[:8]})", network, CLEAN, build_resizer("clean"))
+    return Extractor(f"{path.stem} (sha256 {sha256[:8]})", network, CLEAN, clean)

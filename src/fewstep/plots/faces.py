@@ -10,18 +10,7 @@ from matplotlib.figure import Figure
 from .images import BLOCK_GAP, DPI, GAP, TEXT, ColourPicture, data_strip
 from .picture import Picture
 
-# faces are told apart at this side, and a sheet of fifteen rows stays one that can be read
-SIDE = 128
 INDENT = 8
-
-
-def _reduced(images: np.ndarray) -> np.ndarray:
-    """Images (count, channels, height, width) of at most 128 pixels a side, by the means of whole squares of pixels."""
-    count, channels, height, width = images.shape
-    by = -(-max(height, width) // SIDE)
-    while height % by or width % by:
-        by -= 1
-    return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
 
 
 def _order(column: str) -> int:
@@ -43,11 +32,8 @@ def rows_of_faces(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, co
     for label, rows in panels.items():
         for column in sorted(rows, key=_order):
             name = f"{label}, {column}"
-            images = np.asarray(rows[column])[:count]
-            strip = data_strip(images, name, across=count)
+            strip = data_strip(np.asarray(rows[column])[:count], name, across=count)
             numbers[name] = strip.numbers["images"]
-            if max(images.shape[2:]) > SIDE:
-                strip = data_strip(_reduced(images.clip(-1, 1)), name, across=count)
             strips[label, column] = np.asarray(strip.figure.axes[0].images[0].get_array())
     return ColourPicture(_sheet(strips), numbers, title)
 

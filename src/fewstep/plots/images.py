@@ -19,8 +19,9 @@ from .picture import STYLE, Picture, strokes
 GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294", "#10263c"])
 # Lengths in pixels of a picture at DPI: gaps between tiles and between blocks of tiles, room for text
 DPI, GAP, BLOCK_GAP, TEXT = 100, 3, 14, 22
-# A sheet is about this wide, with tiles neither too small to read nor larger than an image deserves
-WIDTH, SMALLEST, LARGEST = 1000, 40, 64
+# A sheet is about this wide, with tiles neither too small to read nor enlarged beyond what an image deserves; an image that is
+# larger than SIDE itself is reduced to it, or a sheet of many would be a hundred megapixels
+WIDTH, SMALLEST, LARGEST, SIDE = 1000, 40, 64, 128
 
 
 class ColourPicture(Picture):
@@ -63,9 +64,18 @@ def _scale(images: np.ndarray, tiles: int) -> int:
     return max(round(min(WIDTH / tiles, LARGEST) / side), ceil(SMALLEST / side))
 
 
+def reduced(images: np.ndarray) -> np.ndarray:
+    """Images (count, channels, height, width) of at most SIDE pixels a side, by the means of whole squares of pixels."""
+    count, channels, height, width = images.shape
+    by = max(-(-max(height, width) // SIDE), 1)
+    while height % by or width % by:
+        by -= 1
+    return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5)) if by > 1 else images
+
+
 def _tile(images: np.ndarray, across: int, scale: int) -> np.ndarray:
     """Images side by side, `across` a row, row after row, on white: (height, width, 3), uint8."""
-    levels = (images.transpose(0, 2, 3, 1) + 1) / 2
+    levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
     colours = GREY(levels[..., 0])[..., :3] if levels.shape[-1] == 1 else levels
     colours = (255 * colours).round().astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = (size + GAP for size in colours.shape[1:3])

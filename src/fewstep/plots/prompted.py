@@ -8,7 +8,7 @@ from typing import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .images import BLOCK_GAP, DPI, GAP, TEXT, ColourPicture, data_strip
+from .images import BLOCK_GAP, DPI, GAP, TEXT, ColourPicture, data_strip, reduced
 from .picture import Picture
 
 # little pictures are enlarged to at least this side, whole pixels by whole pixels
@@ -39,7 +39,8 @@ def rows_of_captions(panels: Mapping[str, Mapping[str, np.ndarray]], captions: S
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
-    """An image (channels, height, width) in [-1, 1] as (height, width, 3) in [0, 1], enlarged by whole pixels."""
+    """An image (channels, height, width) in [-1, 1] as (height, width, 3) in [0, 1], enlarged, or reduced, by whole pixels."""
+    image = reduced(image[None])[0]
     by = max(-(-SIDE // image.shape[1]), 1)
     shown = ((image.clip(-1, 1) + 1) / 2).repeat(by, 1).repeat(by, 2).transpose(1, 2, 0)
     return shown.repeat(3, 2) if shown.shape[2] == 1 else shown
