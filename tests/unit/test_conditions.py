@@ -69,6 +69,14 @@ def test_guidance_without_texts_or_an_empty_one_is_refused():
     assert guided(LINE, None) is LINE
 
 
+def test_the_empty_text_goes_where_the_texts_are():
+    """Sources keep it on the CPU, and guidance puts it into one batch with texts on a GPU."""
+    told, empty = Conditions(torch.empty(2, 5, 4, device="meta"), torch.empty(2, 5, dtype=torch.bool, device="meta")), conditions(1)
+    own = given(NetworkFlowMap(Linear()), told, empty)
+    assert own.empty.hidden.device == own.empty.mask.device == told.hidden.device and empty.hidden.device.type == "cpu"
+    assert given(NetworkFlowMap(Linear()), told).empty is None
+
+
 def test_the_guided_sampler_counts_both_calls_and_is_euler_on_the_guided_velocity():
     told, empty, x0 = conditions(3), conditions(1, 1), torch.randn(3, 2)
     flow = given(LINE, told, empty)

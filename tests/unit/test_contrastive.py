@@ -22,6 +22,7 @@ from fewstep.data import scenes
 from fewstep.data.scene_captions import Caption, holds
 from fewstep.networks import clip, published_clip, tokens
 from fewstep.pairs import UNSEEN, Pairs, pairs_of, told_apart, unseen_pairs
+from fewstep.plots.training import part_curves
 from fewstep.workspace import SCRATCH, Workspace
 
 SMALL = {
@@ -222,6 +223,7 @@ def test_a_published_clip_is_measured_and_described(maker, monkeypatch):
         described = contrastive.train(one)
         assert set(described["figures"]) == parts and [path.name for path in one.folder.iterdir()] == [clip.DESCRIBED]
         assert "somebody/some-clip" in str(contrastive.for_people(described)) and contrastive.load(one) is network
+        assert part_curves([contrastive.curves(one)], "its curves").numbers == {}, "nothing was trained, and the notebook shows that"
 
 
 # Pairs

@@ -350,7 +350,7 @@ def test_a_rehearsals_archive_is_read_as_the_published_one_and_refused_as_one(tm
 
 def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monkeypatch):
     monkeypatch.setattr(captioned, "decoded", lambda *_: pytest.fail("a picture is decoded"))
-    with pytest.raises(ArchiveError, match="^[^;]*captions_val2017.json is not there: get COCO-2017's[^;]*$"):
+    with pytest.raises(ArchiveError, match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and [^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$"):
         laion.check()
     monkeypatch.setattr(coco, "check", lambda checksums: None)
     laion.check()

@@ -9,18 +9,25 @@ import sys
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 import torch
 
-from fewstep import data, experiments, forecast, networks, paces, pipeline, preflight, rehearsed, room, sampling, tiny_archives
-from fewstep.data import archives, celeba64, cifar10
-from fewstep.forecast import ADAPTIVE_CALLS, Measured
+from fewstep import clocks, data, experiments, forecast, memory, networks, paces, pipeline, preflight, rehearsed, room, sampling, stand_ins, taken, tiny_archives, tiny_captioned
+from fewstep.checkpoint import save_checkpoint
+from fewstep.clocks import Measured, TooLargeError
+from fewstep.data import archives, celeba64, cifar10, laion
+from fewstep.data.pictures import Pictures
+from fewstep.forecast import ADAPTIVE_CALLS
 from fewstep.networks.discriminator import discriminator
-from fewstep.paces import MetricPaces, Pace
+from fewstep.networks.text_discriminator import TextDiscriminator
+from fewstep.paces import ClipPaces, CoderPaces, MetricPaces, Pace
 
 PAPER = ("cifar10", "imagenet32", "celeba64", "afhq64")
 METRICS = MetricPaces(image=0.01, moment=1e-5, distance=2.0, kid=2e-9, pair=1e-9, extractor="fake")
+CODER, CLIP = CoderPaces(encode=0.03, decode=0.07), ClipPaces(text=0.001, image=0.005)
+TOLD = ("scflow-coco2017", "scflow-coco2014")
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +61,74 @@ class Fake:
     def metrics(self, shape, extractor) -> MetricPaces:
         return METRICS
 
+    def coder(self, latents) -> CoderPaces:
+        return CODER
+
+    def clip(self, side) -> ClipPaces:
+        assert side == 512
+        return CLIP
+
 
 # What is missing
 
 
 def test_everything_that_is_missing_is_listed_at_once(bare, paper):
     found = preflight.missing_files(paper, checksums=True)
-    assert len(found) == 7 and all("\n" not in sentence for sentence in found)
+    assert len(found) == 11 and all("\n" not in sentence for sentence in found)
     homes = {
         "afhq64": "stargan-v2", "celeba64": "CelebA.html", "celebahq": "CelebA-HQ", "cifar10": "cs.toronto.edu", "imagenet32": "image-net.org",
-        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse",
+        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse", "clip-vit-large-patch14": "huggingface.co/openai/clip-vit-large-patch14",
+        "laion": "laion.ai/blog/laion-aesthetics", "coco/annotations/captions_val2017.json": "images.cocodataset.org/zips/val2014.zip",
+        "instaflow/2_rectified_flow.safetensors": "huggingface.co/XCLiu/2_rectified_flow_from_sd_1_5 (the folder unet) to a folder and turn them into it by `python -m fewstep convert-instaflow",
+        "instaflow/instaflow.safetensors": "huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet)",
     }  # fmt: skip
     for name, home in homes.items():
         assert [s for s in found if f"{bare / 'paper' / 'data' / name}" in s and home in s], name
     assert "Inception weights" in found[-1] and "nvlabs-fi-cdn" in found[-1]
+
+
+def told(paper: experiments.Tier, **network: object) -> experiments.Tier:
+    """The paper tier's experiments with texts alone, with another network of that kind where one is given."""
+    shared = paper.experiments[TOLD[0]].training
+    training = shared.model_copy(update={"network": shared.network.model_copy(update=network)})
+    return paper.model_copy(update={"experiments": {name: paper.experiments[name].model_copy(update={"training": training}) for name in TOLD}})
+
+
+def test_weights_in_the_place_of_training_are_looked_at_and_not_loaded(bare, paper, monkeypatch):
+    tier = told(paper, channels=[8, 16], attention=[True, False], layers=1, heads=2, groups=4, width=12)
+    network, folder = tier.experiments[TOLD[0]].training.network.model_dump(), bare / "paper" / "data" / "instaflow"
+    first, second = taken.of(tier)
+    assert (first.path, first.method, second.path) == (folder / "2_rectified_flow.safetensors", "si", folder / "instaflow.safetensors")
+    stand_ins.weights(first.path, network, (4, 64, 64), 0)
+    said = taken.missing(tier, checksums=False)
+    assert "instaflow holds a rehearsal's weights (rehearsal.json says so): delete it, and download config.json" in said[0] and "are not there" in said[1]
+    (folder / rehearsed.FILE).unlink()
+    save_checkpoint(second.path, {}, {"network": network | {"width": 16}, "shape": [4, 64, 64]})
+    loaded = []
+    monkeypatch.setattr(taken, "load_checkpoint", loaded.append)
+    (sentence,) = taken.missing(tier, checksums=False)
+    assert "instaflow.safetensors holds weights of another network, {" in sentence and "'width': 16" in sentence and loaded == []
+    save_checkpoint(second.path, {}, {"network": network, "shape": [4, 32, 32]})
+    assert "weights of another shape, [4, 32, 32], and scflow-coco2017 has [4, 64, 64]: delete it" in taken.missing(tier, checksums=False)[0]
+    save_checkpoint(second.path, {}, {"network": network, "shape": [4, 64, 64]})
+    assert taken.missing(tier, checksums=True) == [] and loaded == [first.path, second.path], "checksums are of what is in the file"
+    monkeypatch.undo()
+    monkeypatch.chdir(bare)
+    content = bytearray(first.path.read_bytes())
+    content[-9] ^= 1
+    first.path.write_bytes(content)
+    assert taken.missing(tier, checksums=False) == [] and "damaged (its checksum differs)" in taken.missing(tier, checksums=True)[0]
+    first.path.write_bytes(content[:100])
+    assert "is damaged, or was not written by fewstep" in taken.missing(tier, checksums=False)[0]
+
+
+def test_how_a_file_of_weights_comes_about_goes_by_its_network():
+    def cure(kind: str, name: str) -> str:
+        return taken.Taken(f"here/{name}.safetensors", "an experiment", "a method", {"kind": kind}, (4, 64, 64)).cure
+
+    assert "convert-lfm" in cure("adm", "celebahq") and "convert" not in cure("unet", "celebahq")
+    assert "haopt/scflow_t2i (the folder unet_ema)" in cure("published_unet", "scflow_t2i") and "XCLiu" not in cure("published_unet", "scflow_t2i")
+    assert all(source in cure("published_unet", "other") for source in taken.INSTAFLOW.values())
 
 
 def test_nothing_is_missing_where_nothing_is_fetched(smoke, bare):
@@ -76,7 +137,12 @@ def test_nothing_is_missing_where_nothing_is_fetched(smoke, bare):
 
 def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_against_their_checksums(bare, paper, monkeypatch):
     tiny_archives.write(bare / "paper" / "data")
-    assert sum("holds a rehearsal's tiny archives" in sentence for sentence in preflight.missing_files(paper, checksums=False)) == 5
+    tiny_captioned.laion(bare / "paper" / "data" / "laion")
+    tiny_captioned.coco(bare / "paper" / "data" / "coco")
+    stand_ins.clip(bare / "paper" / "data" / "clip-vit-large-patch14", 8, "both")
+    found = preflight.missing_files(paper, checksums=False)
+    # LAION's and COCO's are in one sentence
+    assert sum(sentence.count("holds a rehearsal's tiny archives") for sentence in found) == 7 and sum("holds a rehearsal's CLIP" in sentence for sentence in found) == 1
     for name in PAPER:
         (bare / "paper" / "data" / name / rehearsed.FILE).unlink()
     monkeypatch.setattr(celeba64, "COUNT", tiny_archives.COUNT)
@@ -123,7 +189,23 @@ def test_networks_are_counted_as_they_are_built(smoke, paper):
     assert [round(size / 1e6, 1) for size in sizes] == [55.0, 121.4, 154.4]
     assert paper.shape(large[2]) == (4, 32, 32) and smoke.shape(smoke.experiments["scflow-celebahq"]) == (4, 8, 8)
     built = discriminator((4, 32, 32), [512] * 4)
-    assert room.judging(large[2].methods["scflow"], (4, 32, 32)) == sum(p.numel() for p in built.parameters()) and room.judging(large[2].methods["lsd"], (4, 32, 32)) == 0
+    assert room.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(p.numel() for p in built.parameters())
+    assert room.judging(large[2], large[2].methods["lsd"], (4, 32, 32)) == 0
+
+
+def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
+    own = smoke.experiments[TOLD[0]]
+    shape, method = smoke.shape(own), own.methods["scflow"]
+    built = TextDiscriminator(networks.build(own.training.network.model_dump(), shape).network, method.self_correction.adversarial.head)
+    assert room.judging(own, method, shape) == sum(p.numel() for p in built.parameters()) and room.judging(own, own.methods["si"], shape) == 0
+    large = paper.experiments[TOLD[0]]
+    numbers, critic = (count(large, large.methods["scflow"], (4, 64, 64)) for count in (room.weights, room.judging))
+    assert (round(numbers / 1e6, 1), round(critic / 1e6, 1)) == (861.6, 352.3)
+    # student, average, target and Adam's two; then the teacher and what is added in a step
+    assert room.stored(large, large.methods["scflow"], (4, 64, 64)) == 4 * (5 * numbers + 3 * critic)
+    assert room.held(large, large.methods["scflow"], (4, 64, 64)) == 4 * (7 * numbers + 4 * critic)
+    # what is taught nothing has no teacher
+    assert room.held(large, large.methods["si"], (4, 64, 64)) == 4 * 5 * numbers
 
 
 def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
@@ -144,15 +226,45 @@ def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
 def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper):
     found = room.needs(paper)
     assert found["decoded images"] == 3 * (1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803) + 256**2 * 27_000)
-    # mean and deviation of every image and its mirror image
-    assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4
+    # mean and deviation of every image and, where there are no captions, its mirror image
+    assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4 + 2_000_000 * 2 * 4 * 64 * 64 * 4
+    assert found["captions"] == 2_000_001 * 77 * (768 * 4 + 1)
     points = sum(len(sampling.plan(paper.experiments[f"{name}-checkerboard"])) * 64_000 * 2 * 4 for name in ("fmm", "selfdistill"))
-    sizes = {name: prod((3, 256, 256) if e.training.latents else paper.shape(e)) for name, e in paper.experiments.items()}
+    sides = {"celebahq": 256, "laion": 512}
+    sizes = {name: 3 * sides[e.training.latents] ** 2 if e.training.latents else prod(paper.shape(e)) for name, e in paper.experiments.items()}
     images = sum(len(sampling.plan(e)) * e.sampling.count * sizes[name] for name, e in paper.experiments.items() if e.metrics.of_images)
-    assert found["samples"] == points + images
+    prompts = (5_000 + 30_000) * 77 * (768 * 4 + 1)
+    assert found["samples"] == points + images + prompts
     one = paper.model_copy(update={"experiments": {"fmm-cifar10": paper.experiments["fmm-cifar10"]}})
     numbers, methods = 38_635_395, paper.experiments["fmm-cifar10"].methods
     assert room.needs(one)["states of trainings"] == sum((4 * (5 if name == "pfmm" else 4)) * numbers + 8 * m.steps for name, m in methods.items())
+
+
+def test_what_is_taken_or_was_trained_elsewhere_writes_no_state(paper):
+    both = told(paper)
+    found, numbers = room.needs(both), 861_568_964
+    assert found["trained networks"] == 3 * 4 * numbers + 8 * 18_000, "the files that are taken are written again, one for each seed"
+    scflow = both.experiments[TOLD[0]]
+    assert found["states of trainings"] == room.stored(scflow, scflow.methods["scflow"], (4, 64, 64)) + 8 * 18_000
+    assert found["DVC's copies"] == sum(found[what] for what in ("latents", "captions", "trained networks", "samples", "features of the data"))
+
+
+def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
+    monkeypatch.chdir(root)
+    assert [room.encoded(own) for own in smoke.latents.values()] == [512, 512]
+    few = smoke.model_copy(update={"experiments": {}, "features": {}, "latents": {"laion": smoke.latents["laion"].model_copy(update={"count": 10})}})
+    tokens, width = 48, 16
+    found = room.needs(few)
+    assert found["latents"] == 4 * 10 * 2 * prod(few.latents["laion"].shape) and found["captions"] == 11 * tokens * (4 * width + 1)
+    mirrored = smoke.model_copy(update={"experiments": {}, "features": {}, "latents": {"celebahq": smoke.latents["celebahq"]}})
+    assert room.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape) and room.needs(mirrored)["captions"] == 0
+    many = smoke.latents["celebahq"].model_copy(update={"count": 10**9})
+    assert room.encoded(many) == room.images("faces")
+
+
+def test_captioned_pictures_are_never_decoded_to_disk(paper):
+    assert get_type_hints(laion.pixels)["return"] is Pictures and room.is_fetched("laion") and not room.is_decoded("laion")
+    assert room.is_decoded("celebahq") and not room.is_decoded("faces")
 
 
 # How long it takes
@@ -178,6 +290,50 @@ def test_sampling_is_calls_times_samples(paper):
     assert rows["fmm-cifar10-sample"].seconds == pytest.approx(calls * 50_000 * 0.1 / 1000)
     own = 3 * 3 * 4 * (1 + 2 + 4 + 8 + 16)
     assert rows["selfdistill-checkerboard-sample"].seconds == pytest.approx(own * 64_000 * 0.1 / 1000), "the exact map is no network"
+
+
+def test_guided_samples_take_two_calls_a_step_and_are_decoded(paper):
+    rows = {row.stage: row for row in forecast.forecast(told(paper), Fake(batch=64))}
+    # the teacher under guidance and, at scale 1, without
+    teacher = 2 * (1 + 2 + 4 + 8 + 25) + 25 + 2 * (25 + 25)
+    calls, draws = 3 * (teacher + 2 * (1 + 2 + 4 + 8) + 2 * (1 + 4 + 1)), 3 * (5 + 4 + 4 + 3 + 3)
+    row = rows["scflow-coco2017-sample"]
+    assert row.work == f"{calls} calls for each of 5,000 samples, decoded {draws} times"
+    assert row.seconds == pytest.approx(calls * 5_000 * 0.1 / 64 + draws * 5_000 * CODER.decode)
+
+
+def test_encoding_reading_and_reconstructing_are_counted_and_weights_that_are_taken_are_not(paper):
+    rows = {row.stage: row for row in forecast.forecast(paper, Fake(batch=20))}
+    assert rows["latents-laion"].work == "2,000,000 images encoded, their captions read"
+    assert rows["latents-laion"].seconds == pytest.approx(2_000_000 * (CODER.encode + CLIP.text))
+    assert rows["latents-celebahq"].work == "27,000 images and their mirror images encoded"
+    assert rows["latents-celebahq"].seconds == pytest.approx(27_000 * 2 * CODER.encode)
+    assert rows["autoencoder-laion"].seconds == pytest.approx(256 * (CODER.encode + CODER.decode))
+    assert rows["clip-captions"].seconds is None and rows["clip-captions"].problem is None
+    for name, file in (("si", "2_rectified_flow"), ("instaflow", "instaflow")):
+        row = rows[f"scflow-coco2017-{name}"]
+        assert (row.work, row.seconds, row.basis) == ("its weights are taken from a file", None, f"instaflow/{file}.safetensors")
+    assert rows["scflow-coco2017-scflow"].seconds == pytest.approx(18_000 * 0.1 * 40 / 20)
+    assert not any(row.startswith("scflow-coco2014-s") and row != "scflow-coco2014-sample" for row in rows), "it trains nothing"
+
+
+def test_small_networks_that_are_trained_here_take_minutes(smoke, root, monkeypatch):
+    monkeypatch.chdir(root)
+
+    class Never(Fake):
+        coder = clip = None
+
+    rows = {row.stage: row for row in forecast.forecast(smoke, Never())}
+    assert all(rows[name].work == "minutes at most" for name in ("latents-laion", "autoencoder-laion", "latents-celebahq"))
+    assert "decoded" not in rows["scflow-coco2017-sample"].work
+
+
+def test_metrics_of_texts_are_clip_scores_too_and_noise_is_decoded(paper):
+    row = next(row for row in forecast.forecast(told(paper), Fake()) if row.stage == "scflow-coco2017-metrics")
+    draws, one = 57, 5_000 * 0.01 + (5_000 + 5_000) * 1e-5 + 2.0 + 10_000**2 * 1e-9 + 5_000 * (CLIP.image + CLIP.text)
+    # no part of the data has more images than features, but of 2048 its half
+    checks = 5_000 * (0.01 + CODER.decode) + 4 * (5_000 * 1e-5 + 2.0) + 2 * 1_000 * (CLIP.image + CLIP.text)
+    assert row.seconds == pytest.approx(draws * one + checks)
 
 
 def test_metrics_are_features_distances_and_pairs(paper):
@@ -210,31 +366,82 @@ def test_a_step_that_does_not_fit_is_a_problem_and_no_number(paper):
     assert rows[0].problem.startswith("a step at batch 256 does not fit into the GPU's free memory: lower training.batch")
 
 
-def measured(tier: experiments.Tier, quick: bool) -> tuple[Measured, list[tuple]]:
+def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper):
+    class Small(Fake):
+        def step(self, experiment, method) -> Pace:
+            raise TooLargeError("not measured: a step")
+
+        def call(self, experiment, method) -> Pace:
+            raise TooLargeError("not measured: a call")
+
+    rows = {row.stage: row for row in forecast.forecast(told(paper), Small())}
+    assert (rows["scflow-coco2017-scflow"].seconds, rows["scflow-coco2017-scflow"].basis) == (None, "not measured: a step")
+    assert (rows["scflow-coco2017-sample"].seconds, rows["scflow-coco2017-sample"].basis) == (None, "not measured: a call")
+    assert not any(row.problem for row in rows.values())
+
+    class Full(Fake):
+        def call(self, experiment, method) -> Pace:
+            raise torch.OutOfMemoryError
+
+    rows = {row.stage: row for row in forecast.forecast(told(paper), Full())}
+    assert "does not fit into the GPU's free memory" in rows["scflow-coco2014-sample"].problem
+
+
+@pytest.mark.parametrize("device, free, refused", [("cpu", 29 * 10**9, True), ("cpu", 31 * 10**9, False), ("cuda", 0, False)])
+def test_a_step_is_only_begun_where_a_cpu_can_hold_it(paper, device, free, refused, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: free)
+    clock, submitted = measured(paper, quick=True, device=device)
+    experiment = paper.experiments[TOLD[0]]
+    if refused:
+        with pytest.raises(TooLargeError, match="not measured: it takes 30 GB of memory and more, and 29 GB are free here"):
+            clock.step(experiment, experiment.methods["scflow"])
+        assert submitted == []
+    clock.call(experiment, experiment.methods["scflow"])
+    assert refused or clock.step(experiment, experiment.methods["scflow"]).batch == 2
+
+
+def test_memory_is_what_the_system_says_or_all_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory.available() == whole
+    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:     1234 kB\nBuffers: 7 kB\n")
+    assert memory.available() == 1234 * 1024
+    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\n")
+    assert memory.available() == whole
+
+
+def measured(tier: experiments.Tier, quick: bool, device: str = "cpu") -> tuple[Measured, list[tuple]]:
     """A `Measured` whose other process only writes down what it is asked."""
     submitted: list[tuple] = []
 
     def submit(function, *arguments):
         submitted.append((function, *arguments))
-        return SimpleNamespace(result=lambda: METRICS if function is paces.metrics else Pace(0.1, arguments[-2]))
+        fixed = {paces.metrics: METRICS, paces.coder: CODER, paces.clip: CLIP}
+        return SimpleNamespace(result=lambda: fixed.get(function) or Pace(0.1, arguments[3]))
 
-    clock = Measured(tier, "cpu", quick, lambda what: None)
+    clock = Measured(tier, device, quick, lambda what: None)
     clock.executor, clock.weights = SimpleNamespace(submit=submit), Path("nowhere")
     return clock, submitted
 
 
-def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper):
+def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 10**12)
     clock, submitted = measured(paper, quick=True)
     rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    steps = [(a.data, m.label, batch) for function, a, m, _, batch, _ in (s for s in submitted if s[0] is paces.step)]
+    steps = [(a.data, m.label, batch) for function, a, m, _, batch, _, _ in (s for s in submitted if s[0] is paces.step)]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
     assert batches == {"SI": 2, "LMD": 2, "EMD": 2, "PFMM": 2, "FMM": 2, "LSD": 6, "ESD": 3, "PSD-M": 6, "PSD-U": 6, "MeanFlow": 3}
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
     assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"} and {b for s, _, b in steps if s == "checkerboard"} == {1000}
     assert rows["fmm-imagenet32-si"].basis == "in proportion from batch 2" and rows["fmm-imagenet32-si"].seconds == pytest.approx(400_000 * 0.1 * 256)
-    assert sum(s[0] is paces.metrics for s in submitted) == 3 and sum(s[0] is paces.call for s in submitted) == 5
-    full, submitted = measured(paper, quick=False)
+    # and no picture is of 512 x 512 pixels but LAION's
+    assert sum(s[0] is paces.metrics for s in submitted) == 4 and [s[4] for s in submitted if s[0] is paces.call] == [500, 4, 4, 4, 4, 1]
+    assert [s[1:3] for s in submitted if s[0] is paces.coder] == [((3, 256, 256), 1), ((3, 512, 512), 1)] and [s[1:] for s in submitted if s[0] is paces.clip] == [(512, "cpu")]
+    told_steps = [s for s in submitted if s[0] is paces.step and s[1].latents == "laion"]
+    assert [(s[2].label, *s[4:]) for s in told_steps] == [("SCFlow", 2, (4, 64, 64), (77, 768))]
+    full, submitted = measured(paper, quick=False, device="cuda")
     assert {row.stage: row.basis for row in forecast.forecast(paper, full)}["selfdistill-afhq64-lsd"] == "measured at batch 256"
+    assert [s[4] for s in submitted if s[0] is paces.call] == [500, 1000, 1000, 1000, 1000, 64] and [s[2] for s in submitted if s[0] is paces.coder] == [16, 4]
 
 
 def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, monkeypatch):
@@ -248,6 +455,63 @@ def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, mo
         paces.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, (2,))
     call = paces.call(experiment.training, method, "cpu", 500, (2,))
     assert call.batch == 500 and 0 < call.seconds < 0.5
+
+
+@pytest.mark.parametrize("name", ["si", "instaflow", "scflow"])
+def test_a_step_that_is_told_texts_is_timed_without_latents_or_a_clip(smoke, name, monkeypatch):
+    monkeypatch.setattr(paces, "SECONDS", 0.0)
+    experiment, asked = smoke.experiments[TOLD[0]], []
+    true = paces._Noise.sample_told
+
+    def sample_told(source, count, generator):
+        points, texts = true(source, count, generator)
+        asked.append((tuple(points.shape), tuple(texts.hidden.shape), texts.mask.all().item(), source.empty.hidden.shape))
+        return points, texts
+
+    monkeypatch.setattr(paces._Noise, "sample_told", sample_told)
+    shape, texts = smoke.shape(experiment), room.texts(smoke, experiment)
+    method = experiment.methods[name].model_copy(update={"steps": 10**6})
+    pace = paces.step(experiment.training, method, "cpu", 4, shape, texts)
+    assert pace.batch == 4 and 1e-3 < pace.seconds < 5
+    assert set(asked) == {((4, *shape), (4, *texts), True, (1, *texts))}
+    assert texts == (48, 16) and paces.call(experiment.training, method, "cpu", 3, shape, texts).batch == 3
+
+
+def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeypatch):
+    monkeypatch.setattr(paces, "SECONDS", 0.0)
+    assert stand_ins.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), "Stable Diffusion's is what is timed"
+    seen = []
+
+    def seconds(work, device):
+        seen.append(work())
+        return 6.0
+
+    monkeypatch.setattr(paces, "_seconds", seconds)
+    monkeypatch.setattr(stand_ins.autoencoder_model, "__defaults__", (stand_ins.NARROW_AUTOENCODER,))
+    assert paces.coder((3, 32, 48), 2, "cpu") == CoderPaces(3.0, 3.0)
+    assert seen[0][0].shape == (2, 4, 4, 6) and seen[1].shape == (2, 3, 32, 48)
+    small = {"hidden_size": 256, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    monkeypatch.setattr(stand_ins, "LARGE", {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8})
+    # as many texts, and as many pictures, as go through a tower together
+    assert paces.clip(40, "cpu") == ClipPaces(6.0 / 106, 6.0 / 7)
+    assert seen[2].hidden.shape == (106, 77, 256) and seen[3].shape == (7, 8)
+
+
+def test_what_takes_long_is_done_once(monkeypatch):
+    now, done = [0.0], []
+    monkeypatch.setattr(paces.time, "perf_counter", lambda: now[0])
+
+    def work(seconds):
+        def once():
+            now[0] += seconds
+            done.append(seconds)
+
+        return once
+
+    assert paces._seconds(work(paces.LONG + 1)) == paces.LONG + 1 and len(done) == 1
+    done.clear()
+    # the first, which chooses algorithms, does not count
+    assert paces._seconds(work(0.9)) == pytest.approx(0.9) and len(done) == 1 + 3
 
 
 def test_metrics_are_timed_in_parts(monkeypatch):
@@ -307,6 +571,6 @@ def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypat
 
     monkeypatch.setattr(devices, "require_cuda", lambda count: None)
     __main__._check(bare, SimpleNamespace(tier="paper", inputs=None))
-    assert capsys.readouterr().out.count("missing: ") == 7
+    assert capsys.readouterr().out.count("missing: ") == 11
     __main__._check(bare, SimpleNamespace(tier="smoke", inputs=None))
     assert "missing" not in capsys.readouterr().out

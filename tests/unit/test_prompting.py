@@ -92,6 +92,18 @@ def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monk
     assert pieces.said == whole.said and torch.equal(pieces.masks, whole.masks) and np.array_equal(pieces.hidden.values, whole.hidden.values)
 
 
+def test_a_tokenizer_has_some_texts_at_a_time(reader, maker, tmp_path, monkeypatch):
+    """Millions together would take more memory than the text tower."""
+    whole, asked, own = captions.read_all(maker, 20, tmp_path / "whole.npy"), [], Reader.tokenizer
+    monkeypatch.setattr(captions, "BLOCK", 8)
+    counting = SimpleNamespace(
+        encode=lambda texts: asked.append(len(texts)) or own.encode(texts), dropped=lambda texts: asked.append(len(texts)) or own.dropped(texts)
+    )
+    monkeypatch.setattr(reader, "tokenizer", counting, raising=False)
+    read = captions.read_all(maker, 20, tmp_path / "pieces.npy")
+    assert max(asked) == 8 and torch.equal(read.masks, whole.masks) and read.said == whole.said and read.said["cut"] > 0
+
+
 def test_other_texts_and_another_reader_are_another_mark(reader, maker, monkeypatch):
     first = captions.mark(maker, 5)
     assert captions.mark(maker, 5) == first != captions.mark(maker, 6)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from fewstep import networks, training
 from fewstep.checkpoint import CheckpointError, save_checkpoint
 from fewstep.data.archives import ENVIRONMENT
+from fewstep.plots.training import part_curves, training_curves
 from fewstep.study import Study
-from fewstep.trained import load_flow_map
+from fewstep.trained import load_flow_map, load_log
 from fewstep.workspace import SCRATCH, Workspace
 
 NAME = "fmm-checkerboard"
@@ -51,3 +53,16 @@ def test_weights_of_another_network_or_none_are_refused(study, tmp_path):
     with pytest.raises(CheckpointError, match="holds weights of another network, .*'width': 8.* convert the right file, or change params.yaml"):
         training.train(study, "si")
     assert not list((tmp_path / "scratch").rglob("*.safetensors"))
+
+
+def test_nothing_is_shown_of_a_training_that_was_none(study, tmp_path):
+    write(tmp_path, study.experiment.training.network.model_dump())
+    files = training.train(study, "si")
+    found = training.summary(study, "si", files)
+    assert found["taken from"].tolist() == ["teachers/si.safetensors"] * len(files) and list(found.index) == [f"seed {seed}" for seed in files]
+    logs = [load_log(path) for path in files.values()]
+    # a warning would be an error here
+    assert training_curves({"SI": logs}, "title").numbers == {} == part_curves(logs, "title").numbers
+    ran = {"loss": np.array([1.0, 0.5]), "gradient_norm": np.array([2.0, 1.0])}
+    both = training_curves({"SI": logs, "LMD": [ran]}, "title")
+    assert list(both.numbers) == ["LMD, loss", "LMD, gradient_norm"] and [text.get_text() for text in both.figure.axes[1].get_legend().get_texts()] == ["LMD"]

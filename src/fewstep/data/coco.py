@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import rehearsed
-from .archives import ENVIRONMENT, _damaged, _verify_listed, folder_of, require_published
+from .archives import ENVIRONMENT, ArchiveError, _damaged, _verify_listed, folder_of, require_published
 from .captioned import tidy
 from .pictures import Pictures, decoded
 
@@ -127,15 +127,26 @@ def prompt_set(name: str, count: int) -> Prompts:
     return Prompts(tuple(Prompt(text) for _, text in pairs[:count]), Pictures(one, np.arange(count), SIDE))
 
 
+def _check(name: str, checksums: bool) -> None:
+    split, folder, pairs = _read(name)
+    paths = _there(split, folder, [picture for picture, _ in pairs])
+    if checksums:
+        _verify_listed(folder, [folder / split.annotations, *paths])
+
+
 def check(checksums: bool = True) -> None:
-    """Raise as `prompt_set` where a set's files are not the published ones, and for a rehearsal's; no picture is decoded.
+    """Raise as `prompt_set` where a set's files are not the published ones, naming all sets of which that is so, and for a rehearsal's; no picture is decoded.
 
     With `checksums`, files are held against checksums.md5 if that lies in the folder.
     """
-    folder = folder_of("coco")
-    require_published(folder, " and ".join(split.source for split in SETS.values()))
+    require_published(folder_of("coco"), " and ".join(split.source for split in SETS.values()))
+    found = []
     for name in SETS:
-        split, _, pairs = _read(name)
-        paths = _there(split, folder, [picture for picture, _ in pairs])
-        if checksums:
-            _verify_listed(folder, [folder / split.annotations, *paths])
+        try:
+            _check(name, checksums)
+        except (OSError, ArchiveError) as error:
+            found.append(error)
+    if len(found) > 1:
+        raise ArchiveError("; and ".join(map(str, found)))
+    if found:
+        raise found[0]

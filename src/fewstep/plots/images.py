@@ -65,7 +65,7 @@ def _scale(images: np.ndarray, tiles: int) -> int:
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
-    """Images (count, channels, height, width) of at most SIDE pixels a side, by the means of whole squares of pixels."""
+    """Images (count, channels, height, width) of at most SIDE pixels a side, by the means of whole squares of pixels, as far as squares divide them."""
     count, channels, height, width = images.shape
     by = max(-(-max(height, width) // SIDE), 1)
     while height % by or width % by:
