@@ -29,9 +29,8 @@ endif
 	$(BIN)/python -m fewstep data
 	$(BIN)/dvc repro
 
-# two processes; the pipeline in its clone is one piece of work
 test: env
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 preflight: env
 	$(BIN)/python -m fewstep preflight

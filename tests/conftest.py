@@ -5,11 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from fewstep import experiments
 from fewstep.data.export import export
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class _Shared(LoadScopeScheduling):
+    """How tests are shared out over processes: those of the pipeline together, because they share one clone; all others one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "pipeline" if nodeid.startswith("tests/pipeline/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    return _Shared(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,6 @@ import pytest
 
 from .conftest import Clone
 
-# with the tests of test_pipeline.py, whose clone it is
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 def start(clone: Clone, root: Path, folder: Path, notebooks: list[Path], scratch: Path) -> subprocess.Popen:
     """nbval over `notebooks` of `folder` inside the clone, as a process; what they write goes to `scratch`."""

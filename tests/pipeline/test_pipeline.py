@@ -15,9 +15,6 @@ import pytest
 
 from .conftest import Clone
 
-# all tests of this folder share one clone: where tests are shared out, one process gets them
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 FMM, SELF, SCFLOW = "fmm-checkerboard", "selfdistill-checkerboard", "scflow-celebahq"
 CONSISTENCY = "consistency only"
 IMAGES = ("fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10")
