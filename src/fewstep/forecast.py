@@ -88,7 +88,8 @@ def _sampling(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> R
             calls, drawn = calls + own, drawn + 1
             seconds += own * count * pace.seconds / pace.batch
     except torch.OutOfMemoryError:
-        return Row(stage, f"{count:,} samples", problem="a network call does not fit into the GPU's free memory, as many samples as are drawn together: free some, or take a larger GPU")
+        problem = "a network call does not fit into the GPU's free memory, as many samples as are drawn together: free some, or take a larger GPU"
+        return Row(stage, f"{count:,} samples", problem=problem)
     except TooLargeError as error:
         return Row(stage, f"{count:,} samples", basis=str(error))
     if pace is None:

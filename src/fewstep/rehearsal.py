@@ -200,7 +200,8 @@ def _narrowed(paper: Mapping[str, Any], device: str, memory: int | None) -> str 
     """What there is to say of networks that are rehearsed at reduced width, or None."""
     why = too_small(paper, device, memory)
     too = ", and so are autoencoders" if device == "cpu" else ""
-    return why and f"Networks of text-to-image are rehearsed at reduced width, about a fifth of their channels{too}, because {why}: neither memory nor seconds are theirs."
+    how = f"at reduced width, about a fifth of their channels{too}, because {why}"
+    return why and f"Networks of text-to-image are rehearsed {how}: neither memory nor seconds are theirs."
 
 
 def _inception(device: str) -> str:

@@ -44,7 +44,8 @@ class Taken:
         """How the file comes about."""
         if self.network["kind"] == "published_unet":
             source = INSTAFLOW.get(self.path.stem, " or ".join(INSTAFLOW.values()))
-            return f"download config.json and diffusion_pytorch_model.safetensors of {source} to a folder and turn them into it by `python -m fewstep convert-instaflow <folder> {self.path}`"
+            files = f"config.json and diffusion_pytorch_model.safetensors of {source}"
+            return f"download {files} to a folder and turn them into it by `python -m fewstep convert-instaflow <folder> {self.path}`"
         if self.network["kind"] == "adm":
             return f"turn the checkpoint of Latent Flow Matching, model_480.pth, into it by `python -m fewstep convert-lfm <file> {self.path}`"
         return "put a trained flow map of this library there"
