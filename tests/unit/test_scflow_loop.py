@@ -103,7 +103,7 @@ def test_the_gradient_is_clipped_at_every_step(job, smoke, monkeypatch):
     """Plain gradient steps of rate 1: what moves the weights is the clipped gradient itself, at every step."""
     shared = job("x").training
     tight = shared.model_copy(update={"optimiser": shared.optimiser.model_copy(update={"clip": 1e-3, "schedule": "constant", "warmup": 0.0, "rate": 1.0})})
-    monkeypatch.setattr(loop.optimisers, "build", lambda kind, parameters, rate: torch.optim.SGD(parameters, lr=rate))
+    monkeypatch.setattr(loop.optimisers, "build", lambda kind, parameters, rate, decay: torch.optim.SGD(parameters, lr=rate))
     one = job("clip", shared=tight, adversarial=None)
     last = load_flow_map(one.teacher).state_dict()
     for step in range(1, 6):
