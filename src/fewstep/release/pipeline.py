@@ -23,7 +23,7 @@ from ..files import write_atomically
 from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION
 from ..parallel import one_thread
-from ..sampling import IMAGES, IMAGES_ON_CUDA, NOISE
+from ..sampling import NOISE, together
 from . import folder, prompts
 from .network import FlowMapModel
 from .scheduler import FlowMapScheduler
@@ -175,7 +175,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             if texts is not None:
                 prompts.warn_of_cuts(self.tokenizer.texts, texts)
             told, empty = self._read(texts, start)
-            size = IMAGES_ON_CUDA if start.is_cuda else IMAGES
+            size = together(start.ndim - 1, told is not None, start.device.type)
             chunks = [(start[k : k + size], None if told is None else told.part(k, k + size)) for k in range(0, len(start), size)]
             points = torch.cat([self._moved(*chunk, empty, guidance) for chunk in self.progress_bar(chunks)])
             images = self._shown(self._levels(points), output_type)

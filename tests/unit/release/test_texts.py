@@ -16,7 +16,7 @@ from fewstep.checkpoint import CheckpointError
 from fewstep.networks import clip, tokens
 from fewstep.networks.published_unet import PublishedUNet
 from fewstep.networks.tokens import TokenizerError
-from fewstep.release import FewStepPipeline, FlowMapModel, FlowMapScheduler, TextTokenizer, folder, prompts, saving, seeded
+from fewstep.release import FewStepPipeline, FlowMapModel, FlowMapScheduler, TextTokenizer, folder, pipeline, prompts, saving, seeded
 from fewstep.trained import load_flow_map
 
 from .students import TEXTS, TOLD_NETWORK
@@ -55,6 +55,20 @@ def test_any_string_is_read_as_the_projects_own_samples_read_it(clone, told, rea
     points = sampling.sample(flow_map, f"guided-{scale:g}", noise, 2, told=reader.text(texts), empty=reader.text([""])).points
     source = saving.chosen(clone, "smoke", TEXTS, "scflow", 0).study.source
     assert np.array_equal(quietly(told, texts, noise=noise, num_inference_steps=2, guidance_scale=scale), source.to_uint8(points).numpy())
+
+
+def test_samples_go_through_the_network_as_many_together_as_in_sampling(told, monkeypatch):
+    asked = []
+
+    def together(dimensions: int, with_text: bool, device: str) -> int:
+        asked.append((dimensions, with_text, device))
+        return 2
+
+    monkeypatch.setattr(pipeline, "together", together)
+    sizes, network = [], told.flow_map.forward
+    monkeypatch.setattr(told.flow_map, "forward", lambda s, *others: sizes.append(len(s)) or network(s, *others))
+    assert len(drawn(told, "a red circle", batch_size=5)) == 5
+    assert asked == [(3, True, "cpu")] and sizes == [2, 2, 1]
 
 
 def test_a_prompt_decides_the_picture_and_guidance_brings_it_nearer(told):
