@@ -27,7 +27,7 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
     if settings.compute.device == "cuda":
         from .devices import require_cuda
 
-        require_cuda(settings.compute.processes)
+        require_cuda(settings.processes)
     print(f"params.yaml is valid: {', '.join(settings.experiments)}")
     # said, and no reason to stop: the stages that do without these can run
     for sentence in missing_files(settings, checksums=False):

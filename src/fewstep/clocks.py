@@ -100,7 +100,7 @@ class Measured:
 
     def step(self, experiment: Experiment, method: Method) -> Pace:
         training = experiment.training
-        batch = max(training.batch // self.tier.compute.processes, 2)
+        batch = max(training.batch // self.tier.compute.of(training).processes, 2)
         if self.quick:
             least = multiple(smallest_batch([[term.share for term in method.terms]]), [term.options.get("times", 1) for term in method.terms])
             batch = min(batch, least if len(self.tier.shape(experiment)) > 1 else QUICK_POINTS)

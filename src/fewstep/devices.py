@@ -14,6 +14,6 @@ def require_cuda(count: int = 1) -> None:
         )
     if torch.cuda.device_count() < count:
         raise RuntimeError(
-            f"this tier trains on {count} GPUs (`compute.processes: {count}` in params.yaml) and {torch.cuda.device_count()} are visible: "
-            "lower `compute.processes`"
+            f"this tier trains on {count} GPUs (`processes: {count}` in params.yaml) and {torch.cuda.device_count()} are visible: "
+            "lower `processes`"
         )

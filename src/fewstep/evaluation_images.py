@@ -16,9 +16,9 @@ from .evaluation_texts import Told
 from .experiments import Compute, Experiment
 from .files import write_atomically
 from .metrics.features import Extractor, extract
-from .metrics.frechet import frechet, moments
+from .metrics.frechet import Moments, frechet, moments
 from .metrics.kid import kid
-from .metrics.precision_recall import precision_recall
+from .metrics.precision_recall import Manifold, manifold, precision_recall
 from .metrics.protocol import ImageProtocol
 from .metrics.self_checks import self_checks as checks
 from .parallel import one_thread, run_all
@@ -54,6 +54,21 @@ class Cell:
     samples: Path
     teacher: Path | None
     images: Pair
+
+
+@dataclass(frozen=True)
+class Against:
+    """The data's features as the measures want them, computed once for all cells; None what no measure of an experiment asks for."""
+
+    values: np.ndarray | None
+    moments: Moments
+    manifold: Manifold | None
+
+    @classmethod
+    def of(cls, reference: Reference, measures: list[str]) -> "Against":
+        values = reference.values
+        of_data = manifold(values, NEIGHBOURS) if {"precision", "recall"} & set(measures) else None
+        return cls(values if "kid" in measures else None, moments(values), of_data)
 
 
 def kid_subsets(samples: int, against: int) -> int | None:
@@ -102,24 +117,24 @@ def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> 
 
 
 def _measure(
-    settings: Experiment, cell: Cell, reference: np.ndarray, seed: int, extractor: Extractor, device: str, told: Told | None = None
+    settings: Experiment, cell: Cell, against: Against, seed: int, extractor: Extractor, device: str, told: Told | None = None
 ) -> dict[str, float]:
     own = np.load(cell.samples).astype(np.float64)
     found: dict[str, float] = {}
     for measure in settings.metrics.measures:
         if measure == "fid":
-            found[measure] = frechet(moments(own), moments(reference))
+            found[measure] = frechet(moments(own), against.moments)
         elif measure == "t_fid":
             if cell.teacher is not None:
                 found[measure] = frechet(moments(own), moments(np.load(cell.teacher).astype(np.float64)))
         elif measure == "kid":
-            found[measure] = kid(own, reference, kid_subsets(len(own), len(reference)), SUBSET_SIZE, seed)
+            found[measure] = kid(own, against.values, kid_subsets(len(own), len(against.values)), SUBSET_SIZE, seed)
         elif measure in ("precision", "recall") and measure not in found:
-            both = precision_recall(reference, own, NEIGHBOURS)
+            both = precision_recall(against.manifold, own)
             found |= {"precision": both.precision, "recall": both.recall}
     named = {NAMES[measure]: found[measure] for measure in settings.metrics.measures if measure in found}
     further = [measure for measure in settings.metrics.measures if measure in (*AGAINST, "fid_jpeg")]
-    named |= evaluation_steps.measure(cell.images, further, extractor, reference, device) if further else {}
+    named |= evaluation_steps.measure(cell.images, further, extractor, against.moments, device) if further else {}
     texts = [measure for measure in settings.metrics.measures if measure in evaluation_texts.MEASURES]
     return named | (evaluation_texts.measure(np.load(cell.images.own), texts, told, device) if texts else {})
 
@@ -156,7 +171,8 @@ def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference:
         jobs = [(folder / r.file, file, reference.extractor, compute.device) for r, file in zip(index.itertuples(), files)]
         run_all(_extract, jobs, compute.workers, bar.update)
         cells = _cells(settings, index, folder, files)
-        todo = [(settings, cell, reference.values, int(index.sample_seed[cell.row]), reference.extractor, compute.device, told) for cell in cells]
+        against = Against.of(reference, settings.metrics.measures)
+        todo = [(settings, cell, against, int(index.sample_seed[cell.row]), reference.extractor, compute.device, told) for cell in cells]
         measured = run_all(_measure, todo, compute.workers, lambda done: bar.update(len(index) + done))
     rows = []
     for cell, values in zip(cells, measured):

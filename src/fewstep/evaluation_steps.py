@@ -10,7 +10,7 @@ import numpy as np
 
 from .measuring import Metrics, Sampling
 from .metrics.features import Extractor, extract
-from .metrics.frechet import frechet, moments
+from .metrics.frechet import Moments, frechet, moments
 from .metrics.step_consistency import CAP, Maps, activations, distances
 from .metrics.stored import QUALITY, as_jpeg
 from .reference import OnLevels
@@ -58,8 +58,8 @@ def check(sampling: Sampling, metrics: Metrics) -> None:
         raise ValueError("the measure 'one_step' compares with one step: `sampling.steps` must draw it for a method")
 
 
-def measure(pair: Pair, measures: list[str], extractor: Extractor, reference: np.ndarray, device: str) -> Mapping[str, float]:
-    """The metrics of a cell by name: distances to one step and to the teacher, and FID of the images as JPEG files."""
+def measure(pair: Pair, measures: list[str], extractor: Extractor, reference: Moments, device: str) -> Mapping[str, float]:
+    """The metrics of a cell by name: distances to one step and to the teacher, and FID of the images as JPEG files against the data's moments."""
     found: dict[str, float] = {}
     own = np.load(pair.own)
     for name in AGAINST:
@@ -70,7 +70,7 @@ def measure(pair: Pair, measures: list[str], extractor: Extractor, reference: np
             found |= {title: values[distance] for distance, title in names(name).items()}
     if "fid_jpeg" in measures:
         stored = extract(as_jpeg(own), extractor, device=device).values.astype(np.float32).astype(np.float64)
-        found[JPEG] = frechet(moments(stored), moments(reference))
+        found[JPEG] = frechet(moments(stored), reference)
     return found
 
 

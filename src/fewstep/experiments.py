@@ -34,6 +34,10 @@ class Compute(Settings):
     workers: int = Field(ge=1, le=64)
     processes: int = Field(default=1, ge=1, le=64)
 
+    def of(self, training: Training) -> "Compute":
+        """Where `training` runs: here, with as many `processes` as it asks for itself, if it does."""
+        return self.model_copy(update={"processes": training.processes or self.processes})
+
 
 class Experiment(Settings):
     """One table: its training, its methods, its sampling and its metrics, and what is timed, if anything.
@@ -104,6 +108,11 @@ class Tier(Settings):
     latents: dict[str, Latents] = {}
     clip: dict[str, Clip] = {}
     experiments: dict[str, Experiment]
+
+    @property
+    def processes(self) -> int:
+        """The most processes that train one network together."""
+        return max(self.compute.of(experiment.training).processes for experiment in (self.tour, *self.experiments.values()))
 
     @model_validator(mode="after")
     def _possible(self) -> "Tier":

@@ -70,8 +70,9 @@ def _training(tier: Tier, experiment: Experiment, stage: str, name: str, clock: 
     except TooLargeError as error:
         return Row(stage, work, basis=str(error))
     # each of several processes has its share of the batch, and a CPU's workers each a seed
-    share = batch / tier.compute.processes
-    together = min(tier.compute.workers, seeds) if tier.compute.device == "cpu" and tier.compute.processes == 1 else 1
+    processes = tier.compute.of(experiment.training).processes
+    share = batch / processes
+    together = min(tier.compute.workers, seeds) if tier.compute.device == "cpu" and processes == 1 else 1
     seconds = pace.seconds * share / pace.batch * method.steps * seeds / together
     return Row(stage, work, seconds, _basis(pace, round(share)), pace.device_bytes)
 
@@ -106,16 +107,18 @@ def _metrics(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> Ro
     latents = _latents(tier, experiment)
     shape = data.load(latents.data).shape if latents else tier.shape(experiment)
     pace = clock.metrics(shape, tier.features[experiment.metrics.features].extractor)
-    one = count * pace.image
+    # of every array; and of the data, once
+    one, once = count * pace.image, against * pace.moment
     if "fid" in measures:
-        one += (count + against) * pace.moment + pace.distance
+        one += count * pace.moment + pace.distance
     if "t_fid" in measures:
         one += 2 * count * pace.moment + pace.distance
     if "kid" in measures:
         subsets = kid_subsets(count, against)
         one += ((count**2 + count * against + against**2) if subsets is None else 3 * subsets * SUBSET_SIZE**2) * pace.kid
     if {"precision", "recall"} & set(measures):
-        one += (count + against) ** 2 * pace.pair
+        one += (count + 2 * against) * count * pace.pair
+        once += against**2 * pace.pair
     sizes = sum(against // 2**k > dimension for k in (2, 3, 4))
     # noise is as many images as there are to measure against
     checks = against * (pace.image + _coder(latents, clock).decode) + (4 + 3 * sizes) * (against * pace.moment + pace.distance)
@@ -123,8 +126,8 @@ def _metrics(tier: Tier, experiment: Experiment, stage: str, clock: Clock) -> Ro
         own = _clip(tier, latents, clock)
         one += count * (own.image + own.text)
         checks += 2 * min(count, CHECKED) * (own.image + own.text)
-    pairs = f"; precision and recall over {count + against:,} squared pairs" if {"precision", "recall"} & set(measures) else ""
-    return Row(stage, f"{draws} arrays of {count:,}{pairs}", draws * one / tier.compute.workers + checks, f"parts measured; {pace.extractor}")
+    pairs = f"; precision and recall over {(count + 2 * against) * count:,} pairs each" if {"precision", "recall"} & set(measures) else ""
+    return Row(stage, f"{draws} arrays of {count:,}{pairs}", draws * one / tier.compute.workers + once + checks, f"parts measured; {pace.extractor}")
 
 
 def _features(tier: Tier, stage: Stage, clock: Clock) -> Row:

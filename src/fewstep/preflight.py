@@ -109,7 +109,7 @@ def missing_device(tier: Tier) -> list[str]:
     """The sentence about GPUs that `tier` asks for and this machine does not have, if any."""
     if tier.compute.device == "cuda":
         try:
-            require_cuda(tier.compute.processes)
+            require_cuda(tier.processes)
         except RuntimeError as error:
             return [str(error)]
     return []

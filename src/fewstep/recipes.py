@@ -198,7 +198,9 @@ class Method(Settings):
 class Training(Settings):
     """What all methods of an experiment share; for precision, channels_last, compile and cuda_graphs see fewstep.precision.
 
-    latents  the entry of the tier's `latents` that `data: latents` means
+    latents    the entry of the tier's `latents` that `data: latents` means
+    processes  how many processes train each network together, in the place of the tier's `compute.processes`; results
+               depend on it in their last digits, so it is said here and not found out from the machine
     """
 
     data: str
@@ -207,6 +209,7 @@ class Training(Settings):
     network: Network
     optimiser: Optimiser
     batch: int = Field(ge=2)
+    processes: int | None = Field(default=None, ge=1, le=64, exclude_if=lambda value: value is None)
     seeds: list[int] = Field(min_length=1)
     precision: Literal["fp32", "tf32", "bf16"] | None = UNSAID
     channels_last: bool | None = UNSAID
@@ -223,4 +226,6 @@ class Training(Settings):
             raise ValueError("`data: latents` and `latents`, which of the tier's they are, go together: give both or neither")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("the training seeds must differ from each other")
+        if self.batch < (self.processes or 1):
+            raise ValueError(f"{self.processes} processes cannot share a batch of {self.batch}: lower `processes`, or raise `batch`")
         return self

@@ -139,14 +139,15 @@ def settings(paper: Mapping[str, Any], device: str, devices: int, memory: int | 
     compute["device"] = device
     if device == "cpu":
         compute["workers"] = min(devices, MOST_WORKERS)
-    if "processes" in compute:
-        compute["processes"] = 1 if device == "cpu" else min(compute["processes"], devices)
+    for place in (compute, *(experiment["training"] for experiment in (small["tour"], *small["experiments"].values()))):
+        if "processes" in place:
+            place["processes"] = 1 if device == "cpu" else min(place["processes"], devices)
     for experiment in (small["tour"], *small["experiments"].values()):
         shared = experiment["training"]
         if device == "cpu":
             for key in [k for k in ("compile", "cuda_graphs") if k in shared] + (["precision"] if shared.get("precision") == "tf32" else []):
                 del shared[key]
-        _make_small(experiment, compute.get("processes", 1))
+        _make_small(experiment, shared.get("processes", compute.get("processes", 1)))
     if too_small(small, device, memory):
         for network in _networks(small):
             network["channels"] = narrow(network)

@@ -155,7 +155,7 @@ def train(study: Study, method: str) -> dict[int, Path]:
         folder, _, name = weights.partition("/")
         return _taken(study, method, folder_of(folder) / name)
     todo, marks = zip(*jobs(study, method))
-    train_all(todo, marks, study.compute, f"training {study.name} {method}")
+    train_all(todo, marks, study.compute.of(study.experiment.training), f"training {study.name} {method}")
     files = {}
     for job in todo:
         files[job.seed] = study.workspace.write(weights_file(study.name, method, job.seed))

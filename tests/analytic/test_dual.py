@@ -100,10 +100,10 @@ def test_shapes_and_types_are_the_values():
     assert x.shape == X.shape and x.dtype == F64 and x.size(1) == 6 and x.dim() == 4 and torch.is_tensor(x)
 
 
-def unet(attention: bool, seed: int = 0) -> FlowMap:
+def unet(*attention: bool, seed: int = 0) -> FlowMap:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        settings = {"channels": [8, 16], "layers": 1, "attention": [False, attention], "groups": 4, "time_scale": 10.0, "dropout": 0.0}
+        settings = {"channels": [8, 16], "layers": 1, "attention": attention, "groups": 4, "time_scale": 10.0, "dropout": 0.0}
         flow_map = networks.build({"kind": "unet", **settings}, (2, 4, 4)).double()
         torch.nn.init.normal_(flow_map.network.model.conv_out.weight, std=0.1)
     return flow_map
@@ -114,11 +114,11 @@ S, T = (uniform(3, low=0.0, high=1.0, seed=k) for k in (3, 4))
 DS, DT = (randn(3, seed=k) for k in (5, 6))
 
 
-@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("attention", [(False, False), (False, True), (True, True)])
 def test_the_unets_pushforward_is_the_jvp_with_its_gradients(attention):
     found = []
     for general in (False, True):
-        flow_map = unet(attention)
+        flow_map = unet(*attention)
         how = FlowMap.average_velocity_pushforward if general else type(flow_map).average_velocity_pushforward
         v, dv = how(flow_map, S, T, IMAGES, DS, DT, ALONG)
         grads = torch.autograd.grad((v * dv.sin()).sum(), list(flow_map.parameters()))
@@ -130,7 +130,7 @@ def test_the_unets_pushforward_is_the_jvp_with_its_gradients(attention):
 
 
 def test_both_times_matter_and_their_waves_turn_as_fast_as_they_say():
-    flow_map = unet(True)
+    flow_map = unet(False, True)
     base = flow_map.average_velocity(S, T, IMAGES)
     assert (flow_map.average_velocity(S + 0.1, T + 0.1, IMAGES) - base).abs().max() > 1e-3
     assert (flow_map.average_velocity(S, T + 0.1, IMAGES) - base).abs().max() > 1e-3
@@ -152,6 +152,7 @@ def test_an_untrained_unet_is_the_identity_map():
         ({}, (2,), r"takes images or latents of shape \(channels, height, width\), not \(2,\)"),
         ({"attention": [True]}, (1, 4, 4), "one entry of `attention` for each of its 2 levels, not 1"),
         ({}, (1, 5, 4), "5 x 4 is not divisible by 2"),
+        ({"channels": [16, 24], "attention": [True, True]}, (1, 4, 4), "24 wide, which heads of 16 channels do not divide"),
         ({"groups": 3}, (1, 4, 4), r"every width of \[8, 16\] must be divisible by the 3 groups"),
     ],
 )

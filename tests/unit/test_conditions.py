@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 import torch
 
-from fewstep import data, networks, run, samplers, training
+from fewstep import data, loops, networks, run, samplers, training
 from fewstep.checkpoint import load_checkpoint
 from fewstep.conditions import Conditions, Given, draw, first, given, guided
 from fewstep.flow_map import NetworkFlowMap
@@ -16,6 +18,8 @@ from fewstep.networks.text_discriminator import TextDiscriminator
 from fewstep.networks.text_unet import _read
 from fewstep.objectives.reflow import reflow
 from fewstep.recipes import Method, Training
+from fewstep.several import Processes
+from fewstep.trained import load_flow_map
 
 SHAPE, TOKENS, WIDTH = (4, 8, 8), 5, 16
 NETWORK = {"kind": "text_unet", "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": WIDTH, "readers": 1}
@@ -234,30 +238,79 @@ def jobs(tmp_path, smoke, monkeypatch):
 SI = {"label": "SI", "steps": 4, "dropped": 0.1, "terms": [{"objective": "si", "times": {"region": "diagonal"}}]}
 
 
-def test_both_loops_train_on_latents_with_texts_and_resume_exactly(jobs, tmp_path, monkeypatch):
+STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5, "dropped": 0.1,
+            "terms": [{"objective": "reflow", "times": {"region": "diagonal"}, "options": {"steps": 2, "times": 2}}]}  # fmt: skip
+CORRECTED = {
+    "label": "SCFlow", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5,
+    "self_correction": {"threshold": 0.1, "truncation": 0.1, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
+                        "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 0.0, "head": 8}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def taught(jobs, tmp_path, monkeypatch):
+    """The file of a teacher of latents with texts."""
     teacher = jobs("si", SI)
     run.advance(teacher, "mark", 4)
     monkeypatch.setattr(data, "made_from", lambda folder: "latents")
     training.publish(teacher, tmp_path / "si.safetensors")
-    straight = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5, "dropped": 0.1,
-                "terms": [{"objective": "reflow", "times": {"region": "diagonal"}, "options": {"steps": 2, "times": 2}}]}  # fmt: skip
-    corrected = {
-        "label": "SCFlow", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5,
-        "self_correction": {"threshold": 0.1, "truncation": 0.1, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
-                            "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 0.0, "head": 8}},
-    }  # fmt: skip
-    for name, method in (("straight", straight), ("corrected", corrected)):
+    return tmp_path / "si.safetensors"
+
+
+@dataclass(frozen=True)
+class Side(Processes):
+    """One of two that train together as threads of this process: they leave their gradients on `table`, and wait for each other."""
+
+    table: tuple[list, threading.Barrier] = ()
+
+    def sum(self, loss, parameters):
+        heap, barrier = self.table
+        own = [loss, *(torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters)]
+        heap[self.rank] = own
+        barrier.wait()
+        total, *sums = (a + b for a, b in zip(*heap))
+        barrier.wait()
+        for parameter, summed in zip(parameters, sums):
+            parameter.grad = summed
+        return total
+
+
+# a solution of the teacher that serves several samples is shared within a process: here it serves one
+ONE_EACH = STRAIGHT | {"terms": [STRAIGHT["terms"][0] | {"options": {"steps": 2}}]}
+
+
+@pytest.mark.parametrize("method", [SI, ONE_EACH, CORRECTED], ids=["si", "straight", "corrected"])
+def test_two_that_train_together_each_read_the_texts_of_their_share(jobs, taught, method):
+    """Three steps of two sides are three steps of one, student and discriminator, to what the order of a sum leaves, which Adam makes larger where a gradient is small."""
+    job = jobs("shared", method, taught if "teacher" in method else None)
+    loop, flow, table = loops.load(job.method.loop), load_flow_map(taught), ([None, None], threading.Barrier(2, timeout=60))
+    alone, *sides = (loop.Loop(job, loop.start(job, flow), flow, place) for place in (Processes(), Side(0, 2, table), Side(1, 2, table)))
+    for _ in range(3):
+        alone.step()
+        with ThreadPoolExecutor(2) as both:
+            list(both.map(lambda side: side.step(), sides))
+    start = loop.start(job, flow)
+    for network in ("student", *alone.state.others):
+        found = [torch.cat([p.flatten() for p in ({"student": side.state.student} | side.state.others)[network].parameters()]) for side in (alone, *sides)]
+        first = torch.cat([p.flatten() for p in ({"student": start.student} | start.others)[network].parameters()])
+        assert (found[0] - first).norm() > 1e-3 * first.norm(), f"{network} must have moved"
+        assert torch.equal(found[1], found[2]), network
+        assert (found[1] - found[0]).norm() < 1e-4 * found[0].norm(), network
+
+
+def test_both_loops_train_on_latents_with_texts_and_resume_exactly(jobs, taught, tmp_path):
+    for name, method in (("straight", STRAIGHT), ("corrected", CORRECTED)):
         whole, pieces = (jobs(f"{name}-{kind}", method, tmp_path / "si.safetensors") for kind in ("whole", "pieces"))
         run.advance(whole, "mark", 4)
         for until in (1, 3, 4):
             run.advance(pieces, "mark", until)
         assert whole.state.read_bytes() == pieces.state.read_bytes()
         state = load_checkpoint(whole.state)[0]
-        start = load_checkpoint(teacher.state)[0]
+        start = load_checkpoint(tmp_path / "si.state")[0]
         assert any(not torch.equal(value, start[key]) for key, value in state.items() if key.startswith("student."))
         assert torch.isfinite(state["log"]).all()
     # guidance reaches the teacher: without it another student comes out
-    plain = jobs("plain", {key: value for key, value in corrected.items() if key != "guidance"}, tmp_path / "si.safetensors")
+    plain = jobs("plain", {key: value for key, value in CORRECTED.items() if key != "guidance"}, tmp_path / "si.safetensors")
     run.advance(plain, "mark", 4)
     assert not torch.equal(load_checkpoint(plain.state)[0]["log"], state["log"])
 

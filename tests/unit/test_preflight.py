@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -330,17 +331,19 @@ def test_small_networks_that_are_trained_here_take_minutes(smoke, root, monkeypa
 
 def test_metrics_of_texts_are_clip_scores_too_and_noise_is_decoded(paper):
     row = next(row for row in forecast.forecast(told(paper), Fake()) if row.stage == "scflow-coco2017-metrics")
-    draws, one = 57, 5_000 * 0.01 + (5_000 + 5_000) * 1e-5 + 2.0 + 10_000**2 * 1e-9 + 5_000 * (CLIP.image + CLIP.text)
+    draws, one = 57, 5_000 * 0.01 + 5_000 * 1e-5 + 2.0 + 15_000 * 5_000 * 1e-9 + 5_000 * (CLIP.image + CLIP.text)
+    once = 5_000 * 1e-5 + 5_000**2 * 1e-9
     # no part of the data has more images than features, but of 2048 its half
     checks = 5_000 * (0.01 + CODER.decode) + 4 * (5_000 * 1e-5 + 2.0) + 2 * 1_000 * (CLIP.image + CLIP.text)
-    assert row.seconds == pytest.approx(draws * one + checks)
+    assert row.seconds == pytest.approx(draws * one + once + checks)
 
 
 def test_metrics_are_features_distances_and_pairs(paper):
     rows = {row.stage: row for row in forecast.forecast(paper, Fake())}
-    draws, one = 5 * 5 * 3, 50_000 * 0.01 + (50_000 + 202_599) * 1e-5 + 2.0 + 3 * 100 * 1000**2 * 2e-9 + (50_000 + 202_599) ** 2 * 1e-9
+    draws, one = 5 * 5 * 3, 50_000 * 0.01 + 50_000 * 1e-5 + 2.0 + 3 * 100 * 1000**2 * 2e-9 + (50_000 + 2 * 202_599) * 50_000 * 1e-9
+    once = 202_599 * 1e-5 + 202_599**2 * 1e-9
     checks = 202_599 * 0.01 + (4 + 3 * 3) * (202_599 * 1e-5 + 2.0)
-    assert rows["selfdistill-celeba64-metrics"].seconds == pytest.approx(draws * one + checks)
+    assert rows["selfdistill-celeba64-metrics"].seconds == pytest.approx(draws * one + once + checks)
     assert rows["fmm-checkerboard-metrics"].seconds is None, "points are measured in minutes"
 
 
@@ -352,6 +355,18 @@ def test_workers_share_the_seeds_and_processes_the_batch(smoke, paper):
     four = paper.model_copy(update={"compute": paper.compute.model_copy(update={"processes": 4})})
     alone, shared = ({row.stage: row.seconds for row in forecast.forecast(t, Fake())} for t in (paper, four))
     assert shared["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 4
+    own = copy.deepcopy(paper.experiments["fmm-cifar10"])
+    own = own.model_copy(update={"training": own.training.model_copy(update={"processes": 2})})
+    told = {row.stage: row.seconds for row in forecast.forecast(four.model_copy(update={"experiments": four.experiments | {"fmm-cifar10": own}}), Fake())}
+    assert told["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 2 and told["selfdistill-cifar10-lsd"] == shared["selfdistill-cifar10-lsd"], "one experiment's own"
+
+
+def test_the_gpus_are_those_of_the_training_that_asks_for_most(paper):
+    assert paper.processes == 1 and paper.compute.of(paper.tour.training) == paper.compute
+    own = paper.experiments["fmm-cifar10"]
+    six = own.model_copy(update={"training": own.training.model_copy(update={"processes": 6})})
+    tier = paper.model_copy(update={"experiments": paper.experiments | {"fmm-cifar10": six}})
+    assert tier.processes == 6 and tier.compute.of(six.training).processes == 6 and tier.compute.of(own.training).processes == 1
 
 
 def test_a_step_that_does_not_fit_is_a_problem_and_no_number(paper):

@@ -156,14 +156,15 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
     fast = copy.deepcopy(paper)
     fast["compute"]["processes"] = 4
     fast["experiments"]["fmm-cifar10"]["training"] |= {"precision": "tf32", "channels_last": True, "compile": True, "cuda_graphs": True}
-    fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16"}
+    fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16", "processes": 8}
     small = experiments.Tier.model_validate(rehearsal_settings.settings(fast, "cpu", 16))
     own = small.experiments["fmm-cifar10"].training
     assert (own.precision, own.channels_last, own.compile, own.cuda_graphs) == (None, True, None, None)
     assert (small.compute.processes, small.compute.workers) == (1, 4)
-    assert small.experiments["selfdistill-cifar10"].training.precision == "bf16"
+    assert small.experiments["selfdistill-cifar10"].training.precision == "bf16" and small.processes == 1
     two = experiments.Tier.model_validate(rehearsal_settings.settings(fast, "cuda", 2))
     assert two.compute.processes == 2 and two.compute.workers == 1 and two.experiments["fmm-cifar10"].training.compile and two.experiments["fmm-cifar10"].training.precision == "tf32"
+    assert two.experiments["selfdistill-cifar10"].training.processes == 2
     assert two.experiments["fmm-cifar10"].training.batch == 3 and two.tour.training.batch == 3, "a process without a sample would be refused"
 
 

@@ -40,6 +40,8 @@ def spoil(path, old: str, new: str) -> None:
         ("steps: 120", "steps: 0", r"smoke\.tour\.methods\.si\.steps: .*greater than or equal to 1, not 0"),
         ("device: cpu", "device: tpu", r"smoke\.compute\.device: .*'cpu' or 'cuda', not 'tpu'"),
         ("batch: 128", "batch: 128.5", r"smoke\.tour\.training\.batch: .*integer"),
+        ("batch: 128", "batch: 8\n      processes: 9", r"9 processes cannot share a batch of 8: lower `processes`, or raise `batch`"),
+        ("batch: 128", "batch: 128\n      processes: 0", r"smoke\.tour\.training\.processes: .*greater than or equal to 1, not 0"),
         ("data: checkerboard", "data: chessboard", r"there is no data set 'chessboard'; there are .*checkerboard"),
         ("interpolant: linear", "interpolant: cubic", r"there is no interpolant 'cubic'; there are linear"),
         ("kind: mlp", "kind: resnet", r"smoke\.tour\.training\.network: there is no network 'resnet'; there are mlp, unet, adm"),

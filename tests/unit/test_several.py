@@ -210,7 +210,7 @@ def test_only_the_main_process_writes_and_tells(jobs, tmp_path, monkeypatch):
 
 
 def test_a_batch_too_small_for_the_processes_is_refused(jobs, tmp_path):
-    with pytest.raises(ValueError, match="8 processes cannot share the samples of a batch of 7: lower compute.processes"):
+    with pytest.raises(ValueError, match="8 processes cannot share the samples of a batch of 7: lower `processes`"):
         run.advance(jobs(tmp_path)["mlp-si"], "mark", 3, None, Second(0, 8))
 
 
@@ -218,7 +218,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     devices.require_cuda(2)
-    with pytest.raises(RuntimeError, match="trains on 4 GPUs .* and 2 are visible: lower `compute.processes`"):
+    with pytest.raises(RuntimeError, match="trains on 4 GPUs .* and 2 are visible: lower `processes`"):
         devices.require_cuda(4)
 
 

@@ -87,7 +87,7 @@ class Loop:
         self.told: SelfCorrection = job.method.self_correction
         self.first, self.stop = processes.share(0, job.training.batch)
         if job.training.batch < processes.count:
-            raise ValueError(f"{processes.count} processes cannot share a batch of {job.training.batch}: lower compute.processes")
+            raise ValueError(f"{processes.count} processes cannot share a batch of {job.training.batch}: lower `processes`")
         self.teacher = teacher
         self.weights = list(state.student.parameters())
         self.averages = list(state.average.parameters())

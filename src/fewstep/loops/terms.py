@@ -64,7 +64,7 @@ class Loop:
         self.sizes = [round(term.share * batch) for term in self.terms[:-1]]
         self.sizes.append(batch - sum(self.sizes))
         if max(self.sizes) < processes.count:
-            raise ValueError(f"{processes.count} processes cannot share the samples of a batch of {batch}: lower compute.processes")
+            raise ValueError(f"{processes.count} processes cannot share the samples of a batch of {batch}: lower `processes`")
         self.times = [term.times.build() for term in self.terms]
         self.weights = list(state.student.parameters())
         self.means = list(state.average.parameters())

@@ -38,25 +38,47 @@ def _squared_radii(x: np.ndarray, k: int) -> np.ndarray:
     return radii
 
 
-def _covered(points: np.ndarray, centres: np.ndarray, k: int, slack: float) -> float:
-    """The share of `points` in at least one closed ball about a centre that reaches to its k-th nearest neighbour."""
-    reach = _squared_radii(centres, k) + slack
+@dataclass(frozen=True)
+class Manifold:
+    """The union of the balls about samples that reach to their k-th nearest neighbours among them.
+
+    centre (dim,) the samples' mean, which is taken from `points` (n, dim); squared_radii (n,).
+    """
+
+    centre: np.ndarray
+    points: np.ndarray
+    squared_radii: np.ndarray
+    k: int
+
+
+def manifold(data: np.ndarray, k: int = 3) -> Manifold:
+    """The manifold of features `data` (n, dim), to be measured against more than once; raises ValueError as `precision_recall`."""
+    if k < 1:
+        raise ValueError(f"precision and recall need k >= 1 nearest neighbours, not {k}")
+    data = as_features(data, "the data's features", k + 1)
+    # a common shift changes no distance and keeps |x|^2, and with it the rounding, small
+    centre = data.mean(0)
+    return Manifold(centre, data - centre, _squared_radii(data - centre, k), k)
+
+
+def _covered(points: np.ndarray, centres: np.ndarray, squared_radii: np.ndarray, slack: float) -> float:
+    """The share of `points` in at least one closed ball about a centre."""
+    reach = squared_radii + slack
     return sum(int((squares <= reach).any(1).sum()) for _, squares in _squared_distances(points, centres)) / len(points)
 
 
-def precision_recall(data: np.ndarray, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
+def precision_recall(data: np.ndarray | Manifold, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
     """Improved precision and recall of `generated` (m, dim) against `data` (n, dim): arXiv 1904.06991, eq. 1 and 2.
 
     A set's manifold is the union of the balls about its samples that reach to their k-th nearest neighbours in the
     set (k = 3 in the paper). Precision is the share of generated samples in the data's, recall the share of data in
-    the generated one's. All pairs are measured. Raises ValueError for NaN, different dimensions or less than k + 1 samples.
+    the generated one's. All pairs are measured. Of `data` its `manifold` will do, whose k then counts. Raises ValueError
+    for NaN, different dimensions or less than k + 1 samples.
     """
-    if k < 1:
-        raise ValueError(f"precision and recall need k >= 1 nearest neighbours, not {k}")
-    data, generated = as_features(data, "the data's features", k + 1), as_features(generated, "the generated features", k + 1)
-    check_same_dim(data, generated)
-    # a common shift changes no distance and keeps |x|^2, and with it the rounding, small
-    centre = data.mean(0)
-    data, generated = data - centre, generated - centre
-    slack = ROUNDING * max(np.square(data).sum(1).max(), np.square(generated).sum(1).max())
-    return PrecisionRecall(_covered(generated, data, k, slack), _covered(data, generated, k, slack))
+    own = data if isinstance(data, Manifold) else manifold(data, k)
+    generated = as_features(generated, "the generated features", own.k + 1)
+    check_same_dim(own.points, generated)
+    generated = generated - own.centre
+    slack = ROUNDING * max(np.square(own.points).sum(1).max(), np.square(generated).sum(1).max())
+    theirs = _squared_radii(generated, own.k)
+    return PrecisionRecall(_covered(generated, own.points, own.squared_radii, slack), _covered(own.points, generated, theirs, slack))

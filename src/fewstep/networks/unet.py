@@ -44,12 +44,17 @@ def prepared(model: nn.Module, time_scale: float) -> nn.Module:
     return model
 
 
+def head_width(channels: Sequence[int], attention: Sequence[bool]) -> int | None:
+    """Channels a head of attention: as many as the narrowest level that attends has, and 64 at most; None if none attends."""
+    return min((64, *(width for width, attends in zip(channels, attention) if attends))) if any(attention) else None
+
+
 class UNet(nn.Module):
     """v_{s,t}(x) for images (batch, channels, height, width).
 
     channels    the width of each level, from the finest to the coarsest; every level halves the image
     layers      residual blocks a level
-    attention   whether each level attends
+    attention   whether each level attends, in heads of `head_width` channels; the middle does if any level does
     groups      the groups of every normalisation
     time_scale  the highest frequency of the embedding of times, in radians
     dropout     the dropped fraction in every residual block while training; equal batches drop equal units
@@ -67,7 +72,7 @@ class UNet(nn.Module):
         self.model = UNet2DModel(
             sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers,
             down_block_types=tuple(down), up_block_types=tuple(up), norm_num_groups=groups, class_embed_type="timestep", freq_shift=0,
-            add_attention=self.attends, attention_head_dim=None if not self.attends else min(64, channels[-1]), dropout=dropout,
+            add_attention=self.attends, attention_head_dim=head_width(channels, attention), dropout=dropout,
             resnet_time_scale_shift="scale_shift",
         )  # fmt: skip
         prepared(self.model, time_scale)
@@ -102,4 +107,7 @@ def build(
     Raises ValueError when the levels do not halve the image evenly, or widths, groups and levels do not fit.
     """
     levels.check("unet", shape, channels, attention, {"groups": groups})
+    own = head_width(channels, attention)
+    if odd := [width for width, attends in zip(channels, [*attention[:-1], True]) if own and attends and width % own]:
+        raise ValueError(f"a level of a unet that attends is {odd[0]} wide, which heads of {own} channels do not divide: change `channels` or `attention`")
     return UNet(shape, channels, layers, attention, groups, time_scale, dropout)
