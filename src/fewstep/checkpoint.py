@@ -19,7 +19,7 @@ from torch import Tensor
 from .files import write_atomically
 
 # The header has one entry: safetensors orders several at random, and equal states must give equal bytes.
-_ENTRY = "fewstep"
+ENTRY = "fewstep"
 
 
 class CheckpointError(RuntimeError):
@@ -40,7 +40,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str
     """Write named tensors and JSON-able `info` to `path`, atomically."""
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = json.dumps({"info": info, "sha256": _digest(flat)}, sort_keys=True)
-    write_atomically(path, save(flat, metadata={_ENTRY: header}))
+    write_atomically(path, save(flat, metadata={ENTRY: header}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -49,12 +49,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"the checkpoint {path} is not there: run the stage that writes it (`dvc repro`)")
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = (file.metadata() or {}).get(_ENTRY)
+            header = (file.metadata() or {}).get(ENTRY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"the checkpoint {path} is damaged ({error}): delete it and run `dvc repro` again") from None
     if header is None:
-        raise CheckpointError(f"{path} was not written by fewstep: its header has no '{_ENTRY}' entry")
+        raise CheckpointError(f"{path} was not written by fewstep: its header has no '{ENTRY}' entry")
     content = json.loads(header)
     if _digest(tensors) != content["sha256"]:
         raise CheckpointError(f"the checkpoint {path} is damaged (its checksum differs): delete it and run `dvc repro` again")

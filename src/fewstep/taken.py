@@ -10,7 +10,7 @@ from typing import Any, Mapping
 from safetensors import SafetensorError, safe_open
 
 from . import rehearsed
-from .checkpoint import _ENTRY, CheckpointError, load_checkpoint
+from .checkpoint import ENTRY, CheckpointError, load_checkpoint
 from .data.archives import ENVIRONMENT, folder_of
 from .experiments import Tier
 
@@ -66,7 +66,7 @@ def described(path: Path) -> dict[str, Any]:
     """What the header of a checkpoint says of it; raises CheckpointError for a file that is damaged at its start, or foreign."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            return json.loads(file.metadata()[_ENTRY])["info"]
+            return json.loads(file.metadata()[ENTRY])["info"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged, or was not written by fewstep ({type(error).__name__})") from None
 
