@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
 from .files import write_atomically
 from .experiments import Compute, Experiment
@@ -143,10 +144,13 @@ def load(study: Study) -> pd.DataFrame:
     return pd.read_csv(study.workspace.read(f"metrics/{study.name}.csv"))
 
 
-def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over all seeds, methods down, metric and network calls across."""
-    wide = rows.pivot_table(index="method", columns=["metric", "nfe"], values="value", aggfunc="mean", sort=False)
-    return wide.sort_index(axis=1).round(3)
+def means(rows: pd.DataFrame) -> HTML:
+    """Means over all seeds, for a notebook to show: metric and network calls down, methods across, nothing where nothing was measured.
+
+    All of them: of a table as large pandas would show the corners.
+    """
+    table = rows.pivot_table(index=["metric", "nfe"], columns="method", values="value", aggfunc="mean", sort=False)
+    return HTML(table.sort_index().to_html(na_rep="", float_format="{:.3f}".format))
 
 
 def empty_cells(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from fewstep import evaluation_images, experiments, networks, reference, report, sampling, speed, tables
+from fewstep import evaluation, evaluation_images, experiments, networks, reference, report, sampling, speed, tables
 from fewstep.checkpoint import CheckpointError, save_checkpoint
 from fewstep.data import digits, scenes
 from fewstep.data.pictures import Pictures
@@ -123,6 +124,19 @@ def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
     for protocol in found.values():
         assert parse(str(protocol)) == protocol and protocol.samples == settings.sampling.count
     assert "si at 4 Euler steps" in found["t_fid"].split and found["fid"].split == "all 1797 training images of digits"
+
+
+def test_a_notebook_shows_every_mean_and_leaves_blank_what_was_not_measured():
+    """More metrics, steps and methods than pandas would print: two seeds each, value 10 metric + method + seed."""
+    rows = pd.DataFrame(
+        [{"method": f"m{m}", "metric": f"k{k:02}", "nfe": n, "value": 10 * k + m + seed} for m in range(30) for k in range(20) for n in (1, 2, 4, 8) for seed in (0, 1) if (m, n) != (3, 8)]
+    )
+    table = ElementTree.fromstring(evaluation.means(rows).data)
+    shown = [[cell.text or "" for cell in row.findall("td")] for row in table.find("tbody")]
+    assert [cell.text for cell in table.find("thead").find("tr").findall("th")][-30:] == [f"m{m}" for m in range(30)]
+    assert len(shown) == 80 and all(len(row) == 30 for row in shown)
+    assert shown[4 * 7 + 1][5] == "75.500", "k07 in two steps of m5"
+    assert [row[3] for row in shown].count("") == 20 and sum(row.count("") for row in shown) == 20
 
 
 def test_calls_that_do_not_fit_the_steps_are_refused(settings, drawn, measured_in, smoke):

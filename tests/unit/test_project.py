@@ -108,6 +108,18 @@ def test_notebooks_call_and_do_not_compute(root):
                 assert not re.search(r"^\s*(import torch|import numpy|class |for .* in range|%)", source, re.M), f"{path}: {source}"
 
 
+def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
+    """Its default parameters are those of a stage that executes it."""
+    stages = {(stage.notebook, stage.experiment, stage.method) for stage in pipeline.plan(experiments.load(root / "params.yaml", "laptop"))}
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        if path.stem in ("0-tour", "5-figures"):
+            continue
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+        said: dict[str, str] = {}
+        exec("".join(cells[0]["source"]), said)
+        assert said["tier"] == "laptop" and (path.stem, said["experiment"], said.get("method")) in stages, path
+
+
 def test_dvc_reaches_no_network(root):
     config = (root / ".dvc" / "config").read_text()
     assert "analytics = false" in config and "check_update = false" in config and "remote" not in config
