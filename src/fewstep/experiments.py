@@ -134,6 +134,17 @@ class Tier(Settings):
         return self
 
     @model_validator(mode="after")
+    def _trained_features(self) -> "Tier":
+        for name, own in self.features.items():
+            other = self.features.get(own.trained)
+            if own.trained is not None and (other is None or other.trained is not None):
+                raise ValueError(f"the features '{name}' take the classifier of '{own.trained}', which is no entry that trains one")
+            for what in ("data", "extractor", "steps", "seed", "probe") if own.trained else ():
+                if getattr(own, what) != getattr(other, what):
+                    raise ValueError(f"the features '{name}' take what '{own.trained}' has trained: their `{what}` must be the same")
+        return self
+
+    @model_validator(mode="after")
     def _told(self) -> "Tier":
         for name, latents in self.latents.items():
             if latents.clip is not None and latents.clip not in self.clip:

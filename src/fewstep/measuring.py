@@ -47,6 +47,8 @@ class Features(Settings):
     prompts    where the images have captions: which set of zero-shot prompts, the first `reference` of whose pictures are
                measured against in the place of images drawn
     probe      where the images have captions: the steps for which a probe is trained that reads back what they show
+    trained    the entry whose classifier and probe these are too, in the place of training the same ones again; all tiers
+               name the same one, and of Inception, which is not trained here, nothing is taken
     """
 
     data: str
@@ -56,6 +58,7 @@ class Features(Settings):
     reference: int | None = Field(default=None, ge=2)
     probe: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     prompts: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    trained: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _known(self) -> "Features":

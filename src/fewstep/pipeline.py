@@ -159,7 +159,7 @@ def plan(tier: Tier) -> list[Stage]:
     stages = [Stage("tour", "0-tour", TOUR, None, _settings(tour), _named(tour, list(tour.methods.values())))]
     for name, own in tier.features.items():
         modules, files = [f"{data.__name__}.{own.data}"], data.files(own.data)
-        stages.append(Stage(f"features-{name}", "0-features", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/features/{name}"]))
+        stages.append(Stage(f"features-{name}", "0-features", name, None, _settings(own), modules, files, [f"{ARTIFACTS}/features/{own.trained}"] if own.trained else [], [f"{ARTIFACTS}/features/{name}"]))
     for name, own in tier.clip.items():
         modules, files = ([f"{data.__name__}.{own.data}"], data.files(own.data)) if own.data else ([], [])
         stages.append(Stage(f"clip-{name}", "0-clip", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/clip/{name}"]))

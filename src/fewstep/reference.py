@@ -33,6 +33,7 @@ from .parallel import one_thread
 from .progress import Progress
 
 DRAW_SEED = 2_000_003
+CLASSIFIER = "classifier.safetensors"
 # the probe's file, the pictures that it is trained on and those that it is judged on
 PROBE, PROBE_PICTURES, PROBE_UNSEEN = "probe.safetensors", 12_000, 1000
 # images whose checksum is taken together
@@ -106,20 +107,38 @@ def _extractor(bench: Bench, network: Classifier | None) -> Extractor:
     return Extractor(name, OnLevels(network, data.load(bench.settings.data).top))
 
 
+def _stored(folder: Path) -> Classifier:
+    """The classifier in `folder`; raises CheckpointError for damage."""
+    tensors, info = load_checkpoint(folder / CLASSIFIER)
+    network = Classifier(tuple(info["shape"]), info["classes"])
+    load_weights(network, tensors, folder / CLASSIFIER)
+    return network.requires_grad_(False).eval()
+
+
+def _taken(bench: Bench, folder: Path) -> tuple[Classifier, float]:
+    """The classifier that another entry has trained and its accuracy; its files, and those of the probe, are copied to `folder`."""
+    described = bench.workspace.read(f"features/{bench.settings.trained}/described.json")
+    for name in (CLASSIFIER, PROBE) if bench.settings.probe else (CLASSIFIER,):
+        write_atomically(folder / name, (described.parent / name).read_bytes())
+    return _stored(folder), json.loads(described.read_text())["accuracy"]
+
+
 def prepare(bench: Bench) -> dict:
-    """Train the classifier if one is asked for, and compute the data's features; returns what there is to say of them.
+    """Train the classifier if one is asked for, or take another entry's, and compute the data's features; returns what there is to say of them.
 
     Writes features/<name>/ below the tier's artifacts: classifier.safetensors, features.npy, described.json. Keys of
     the result: data, images, features, extractor, accuracy (of the classifier on images it has not seen, or None).
     """
     settings, network, right = bench.settings, None, None
     folder = bench.workspace.write(f"features/{bench.name}/features.npy").parent
-    if settings.extractor == "classifier":
+    if settings.extractor == "classifier" and settings.trained:
+        network, right = _taken(bench, folder)
+    elif settings.extractor == "classifier":
         with Progress(settings.steps, f"training the classifier of {settings.data}") as bar:
             network, right = _classifier(settings, bar)
         shape = list(data.load(settings.data).shape)
-        save_checkpoint(folder / "classifier.safetensors", network.state_dict(), {"shape": shape, "classes": network.out.out_features})
-    if settings.probe:
+        save_checkpoint(folder / CLASSIFIER, network.state_dict(), {"shape": shape, "classes": network.out.out_features})
+    if settings.probe and not settings.trained:
         _probe(bench, folder)
     images, split = _images(settings)
     extractor = _extractor(bench, network)
@@ -188,10 +207,6 @@ def load(bench: Bench) -> Reference:
     folder = bench.workspace.read(f"features/{bench.name}/described.json").parent
     described = json.loads((folder / "described.json").read_text())
     if bench.settings.extractor == "classifier":
-        path: Path = folder / "classifier.safetensors"
-        tensors, info = load_checkpoint(path)
-        network = Classifier(tuple(info["shape"]), info["classes"])
-        load_weights(network, tensors, path)
-        network.requires_grad_(False).eval()
+        network = _stored(folder)
     values = np.load(folder / "features.npy").astype(np.float64)
     return Reference(_extractor(bench, network), values, described["images"], described["checksum"])

@@ -55,6 +55,26 @@ def measured_in(bench, root) -> reference.Reference:
         return reference.load(bench)
 
 
+def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(root, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((root / name).read_text())
+    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(reference, "PROBE_PICTURES", 64)
+    told = {"data": "scenes", "extractor": "classifier", "steps": 2, "reference": 80, "probe": 2}
+    made = {}
+    for name, own in {"first": {"prompts": "coco2017"}, "own": {"prompts": "coco2014"}, "taken": {"prompts": "coco2014", "trained": "first"}}.items():
+        bench = reference.Bench(name, Workspace(tmp_path, "smoke"), Features(**told, **own), "cpu")
+        if own.get("trained"):
+            monkeypatch.setattr(reference, "train_classifier", None)
+            monkeypatch.setattr(reference, "_probe", None)
+        described = reference.prepare(bench)
+        folder = bench.workspace.read(f"features/{name}/described.json").parent
+        made[name] = described, {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert reference.load(bench).extractor.name == described["extractor"] and reference.probe_name(reference.probe_file(bench))
+    assert made["taken"] == made["own"] and made["taken"] != made["first"]
+
+
 def test_prompts_are_measured_against_the_pictures_that_they_were_written_for():
     found, split = reference._images(Features(data="scenes", extractor="classifier", prompts="coco2014", reference=30))
     assert np.array_equal(found, scenes.prompt_set("coco2014", 30).pixels) and "first 30 prompts coco2014 of scenes" in split

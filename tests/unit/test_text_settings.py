@@ -69,6 +69,7 @@ def test_the_stages_of_texts_and_of_what_another_experiment_trained(raw):
     at = "artifacts/${item.tier}"
     assert stages["clip-scenes"].notebook == "0-clip" and stages["clip-scenes"].outs == [f"{at}/clip/scenes"]
     assert f"{at}/clip/scenes" in stages["latents-scenes"].after
+    assert stages["features-coco2014"].after == [f"{at}/features/coco2017"] and stages["features-coco2017"].after == []
     assert stages["told-si"].notebook == "1-teacher" and stages["told-scflow"].notebook == "2-self-correction"
     assert not [name for name in stages if name in ("other-si", "other-scflow")], "nothing is trained twice"
     for name in ("told", "other"):
@@ -108,6 +109,10 @@ TOLD, PLAIN = "experiments/told", "experiments/scflow-celebahq"
         ("features/cifar10/prompts", "coco2017", "'digits' has no prompts 'coco2017'; there are none"),
         ("features/scenes/prompts", "coco", "'scenes' has no prompts 'coco'; there are coco2017, coco2014"),
         ("features/scenes/reference", None, "say how many under `reference`"),
+        ("features/coco2014/trained", "cifar", "'coco2014' take the classifier of 'cifar', which is no entry that trains one"),
+        ("features/coco2014/trained", "coco2014", "'coco2014' take the classifier of 'coco2014', which is no entry that trains one"),
+        ("features/coco2014/steps", 21, "'coco2014' take what 'coco2017' has trained: their `steps` must be the same"),
+        ("features/coco2017/probe", 21, "'coco2014' take what 'coco2017' has trained: their `probe` must be the same"),
         ("experiments/scflow-celebahq/training/optimiser", {"kind": "soap", "rate": 1e-3, "schedule": "linear", "warmup": 0.0, "clip": 1.0, "average": 0.1, "decay": 0.01}, "`decay` is of Adam alone"),
         ("latents/celebahq/clip", "scenes", "those of 'faces' have none: remove it"),
         (f"{PLAIN}/methods/scflow/guidance", 1.5, "`methods.scflow.guidance` needs latents with texts"),
