@@ -273,7 +273,12 @@ FAULTS = [
         "metrics/precision_recall.py",
         "image_metrics",
         ("a neighbour too many", "np.partition(squares, k - 1, axis=1)[:, k - 1]", "np.partition(squares, k, axis=1)[:, k]"),
-        ("precision and recall swapped", "_covered(generated, data, k, slack), _covered(data, generated, k, slack)", "_covered(data, generated, k, slack), _covered(generated, data, k, slack)"),
+        (
+            "precision and recall swapped",
+            "_covered(generated, own.points, own.squared_radii, slack), _covered(own.points, generated, theirs, slack)",
+            "_covered(own.points, generated, theirs, slack), _covered(generated, own.points, own.squared_radii, slack)",
+        ),
+        ("samples not shifted with the data", "generated = generated - own.centre", "generated = generated + own.centre"),
         ("every ball is asked for", "(squares <= reach).any(1)", "(squares <= reach).all(1)"),
     ),
     *_in(
