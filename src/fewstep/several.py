@@ -4,8 +4,8 @@ Every process draws the same whole batch from the same generator, so the random 
 it computes the residuals of its own share of every term's samples, and the gradients are summed before the step. What
 comes out is the single process's result up to the order in which a batch is summed, but for what samples of a batch
 share: a solution of a teacher that serves several (reflow's `times`), and the minibatch statistic of a discriminator of
-latents, are shared within a process. Only the main process writes
-files, and the others wait for it; all of them go on from the state that it has written, whatever their count was then.
+latents, are shared within a process. Only the main process writes files, and the others wait for it; all of them go on
+from the state that it has written, whatever their count was then.
 
 The network stays bare: DistributedDataParallel's wrapper breaks forward-mode derivatives (pytorch#182661).
 """
