@@ -232,3 +232,22 @@ def test_the_discriminators_momentum_is_a_setting(job):
     with pytest.raises(ValueError, match="less than 1"):
         told_wrong = told(adversarial=own | {"momentum": 1.0})
         Method(label="SCFlow", steps=1, teacher="si", start="teacher", self_correction=told_wrong)
+
+
+@pytest.mark.parametrize("first", [0, 5])
+def test_the_discriminators_step_size_can_follow_the_students(job, first):
+    """Adam's first step without momentum moves every weight by the step size itself: while the student warms up, and while it slows down."""
+    own = dict(TOLD["adversarial"]) | {"momentum": 0.0, "r1": 0.0, "warmup": first}
+    shared = job("x").training
+    optimiser = shared.optimiser.model_copy(update={"schedule": "linear", "warmup": 0.25})
+    for schedule, share in (("constant", 1.0), ("student", {0: 1 / 3, 5: 1 / 2}[first])):
+        one = job(f"{schedule}-{first}", shared=shared.model_copy(update={"optimiser": optimiser}), adversarial=own | {"schedule": schedule})
+        state = loop.start(one, load_flow_map(one.teacher))
+        before = [weight.clone() for weight in state.others["discriminator"].parameters()]
+        run.advance(one, "mark", first + 1)
+        after = tensors(one, "discriminator.")
+        moves = [(after[name] - weight).abs().max() for (name, _), weight in zip(state.others["discriminator"].named_parameters(), before)]
+        assert max(moves).item() == pytest.approx(share * own["rate"], rel=1e-3)
+    assert "schedule" not in loop.SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
+    with pytest.raises(ValueError, match="schedule"):
+        loop.SelfCorrection.model_validate(told(adversarial=own | {"schedule": "cosine"}))

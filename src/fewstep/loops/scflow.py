@@ -140,10 +140,16 @@ class Loop:
             terms["reflow"] = losses.reflow(student, one_step, z1, t)
         return terms, one_step if from_noise else None
 
+    def _student_rate(self) -> float:
+        return rate(self.job.optimiser, self.state.step, self.job.method.steps)
+
     def _judge(self, draw: Draw, one_step: Tensor) -> Tensor:
         """One step of the discriminator; returns its loss before it, (batch,)."""
-        critic, optimiser = self.state.others[CRITIC].requires_grad_(True), self.state.optimisers[CRITIC]
-        loss = losses.discriminator(self._critic(draw), draw.z0, one_step, self.told.adversarial.r1)
+        critic, optimiser, own = self.state.others[CRITIC].requires_grad_(True), self.state.optimisers[CRITIC], self.told.adversarial
+        if own.schedule == "student":
+            for group in optimiser.param_groups:
+                group["lr"] = own.rate * self._student_rate() / self.job.optimiser.rate
+        loss = losses.discriminator(self._critic(draw), draw.z0, one_step, own.r1)
         optimiser.zero_grad(set_to_none=True)
         (loss.sum() / self.job.training.batch).backward()
         self.processes.sum(loss.detach().mean(), list(critic.parameters()))
@@ -159,7 +165,7 @@ class Loop:
         loss = self.processes.sum(loss.detach(), self.weights)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, job.optimiser.clip)
         for group in state.optimiser.param_groups:
-            group["lr"] = rate(job.optimiser, state.step, job.method.steps)
+            group["lr"] = self._student_rate()
         state.optimiser.step()
         torch._foreach_lerp_(self.targets, self.weights, 1 - self.told.target)
         torch._foreach_lerp_(self.averages, self.weights, 1 - memory(job.optimiser, state.step, job.method.steps))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from ..typed import Settings
@@ -18,6 +20,8 @@ class Adversary(Gated):
     """The adversarial loss and its discriminator; see fewstep.networks.discriminator.
 
     rate      the discriminator's step size, Adam's
+    schedule  "constant", or "student": it warms up and falls as the student's step size does, so that a student that hardly
+              moves any more does not face a discriminator that still does. As published, both are constant
     momentum  Adam's first beta for the discriminator; 0, as StyleGAN2 has it, keeps a fast one from overshooting
     r1        the weight gamma of the gradient penalty at real data
     channels  the discriminator's width at each resolution, from the latents' own down to 4 x 4, or
@@ -26,6 +30,7 @@ class Adversary(Gated):
     """
 
     rate: float = Field(gt=0)
+    schedule: Literal["constant", "student"] = Field(default="constant", exclude_if=lambda value: value == "constant")
     momentum: float = Field(default=0.9, ge=0, lt=1)
     r1: float = Field(ge=0)
     channels: list[int] | None = Field(default=None, min_length=1, exclude_if=lambda value: value is None)

@@ -7,7 +7,7 @@ import inspect
 import pandas as pd
 
 from . import losses
-from .settings import SelfCorrection
+from .settings import Adversary, SelfCorrection
 
 _FUNCTIONS = {
     "consistency": losses.truncated_consistency, "adversarial": losses.adversarial, "reflow": losses.reflow,
@@ -27,11 +27,17 @@ def equations(told: SelfCorrection) -> str:
     return f"`fewstep/scflow/losses.py`\n\n```python\n{source}```"
 
 
+def _discriminator(own: Adversary) -> str:
+    network = f"widths {own.channels}" if own.channels else f"a head {own.head} wide"
+    falling = " that falls as the student's" if own.schedule == "student" else ""
+    return f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}{falling}, momentum {own.momentum:g}, {network}"
+
+
 def settings_table(told: SelfCorrection) -> pd.DataFrame:
     """One row a loss: its weight and its settings."""
     rows = {"consistency": {"weight": 1.0, "from step": 0, "settings": f"delta = {told.threshold:g}, t_trunc = {told.truncation:g}, target keeps {told.target:g}"}}
     for name in part_of(told)[1:]:
         own = getattr(told, name)
-        further = f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}, momentum {own.momentum:g}, {f'widths {own.channels}' if own.channels else f'a head {own.head} wide'}" if name == "adversarial" else ""
+        further = _discriminator(own) if name == "adversarial" else ""
         rows[name] = {"weight": own.weight, "from step": own.warmup, "settings": further}
     return pd.DataFrame(rows).T.rename_axis("loss")
