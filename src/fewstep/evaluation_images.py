@@ -48,12 +48,14 @@ class Cell:
 
     samples, teacher  the features of its images, and of the teacher's from another noise
     images            its images, and those from the same noise that they are compared with
+    measures          which of the experiment's measures are taken of it
     """
 
     row: int
     samples: Path
     teacher: Path | None
     images: Pair
+    measures: list[str]
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,10 @@ def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> 
         np.save(file, found.values.astype(np.float32))
 
 
-def _measure(
-    settings: Experiment, cell: Cell, against: Against, seed: int, extractor: Extractor, device: str, told: Told | None = None
-) -> dict[str, float]:
+def _measure(cell: Cell, against: Against, seed: int, extractor: Extractor, device: str, told: Told | None = None) -> dict[str, float]:
     own = np.load(cell.samples).astype(np.float64)
     found: dict[str, float] = {}
-    for measure in settings.metrics.measures:
+    for measure in cell.measures:
         if measure == "fid":
             found[measure] = frechet(moments(own), against.moments)
         elif measure == "t_fid":
@@ -132,10 +132,10 @@ def _measure(
         elif measure in ("precision", "recall") and measure not in found:
             both = precision_recall(against.manifold, own)
             found |= {"precision": both.precision, "recall": both.recall}
-    named = {NAMES[measure]: found[measure] for measure in settings.metrics.measures if measure in found}
-    further = [measure for measure in settings.metrics.measures if measure in (*AGAINST, "fid_jpeg")]
+    named = {NAMES[measure]: found[measure] for measure in cell.measures if measure in found}
+    further = [measure for measure in cell.measures if measure in (*AGAINST, "fid_jpeg")]
     named |= evaluation_steps.measure(cell.images, further, extractor, against.moments, device) if further else {}
-    texts = [measure for measure in settings.metrics.measures if measure in evaluation_texts.MEASURES]
+    texts = [measure for measure in cell.measures if measure in evaluation_texts.MEASURES]
     return named | (evaluation_texts.measure(np.load(cell.images.own), texts, told, device) if texts else {})
 
 
@@ -151,7 +151,7 @@ def _cells(settings: Experiment, index: pd.DataFrame, folder: Path, files: list[
         taught = place[teacher.method, teacher.steps, r.train_seed, other] if teacher else None
         one_step = single.get((r.method, r.train_seed, r.sample_seed)) if r.nfe != 1 else None
         same = drawn[teacher.method, teacher.steps, r.train_seed, r.sample_seed] if teacher else None
-        cells.append(Cell(k, files[k], taught, Pair(folder / r.file, one_step, same if same != folder / r.file else None)))
+        cells.append(Cell(k, files[k], taught, Pair(folder / r.file, one_step, same if same != folder / r.file else None), settings.metrics.of_row(r.method)))
     return cells
 
 
@@ -172,7 +172,7 @@ def evaluate(settings: Experiment, index: pd.DataFrame, folder: Path, reference:
         run_all(_extract, jobs, compute.workers, bar.update)
         cells = _cells(settings, index, folder, files)
         against = Against.of(reference, settings.metrics.measures)
-        todo = [(settings, cell, against, int(index.sample_seed[cell.row]), reference.extractor, compute.device, told) for cell in cells]
+        todo = [(cell, against, int(index.sample_seed[cell.row]), reference.extractor, compute.device, told) for cell in cells]
         measured = run_all(_measure, todo, compute.workers, lambda done: bar.update(len(index) + done))
     rows = []
     for cell, values in zip(cells, measured):

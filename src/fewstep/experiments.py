@@ -78,10 +78,11 @@ class Experiment(Settings):
                 if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
                     raise ValueError(f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method may be called '{name}-{solver}'")
         rows = {*self.methods, *(f"{name}-{solver}" for name, own in self.sampling.solvers.items() for solver in own)}
-        for table, names in (self.tables or {}).items():
+        named = {f"tables.{table}": names for table, names in (self.tables or {}).items()} | {f"metrics.only.{key}": names for key, names in self.metrics.only.items()}
+        for where, names in named.items():
             for name in names:
                 if name not in rows:
-                    raise ValueError(f"`tables.{table}` names '{name}', which is not a row here; there are {', '.join(sorted(rows))}")
+                    raise ValueError(f"`{where}` names '{name}', which is not a row here; there are {', '.join(sorted(rows))}")
         reference = self.metrics.reference
         if reference and reference.steps not in self.sampling.steps.get(reference.method, []):
             raise ValueError(f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw")

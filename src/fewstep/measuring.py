@@ -81,6 +81,7 @@ class Metrics(Settings):
     w2_samples  the samples that an exact W2 is computed on
     features    the entry of the tier's `features` that images are measured in
     reference   what stands for the teacher, for the measures that need one
+    only        measures that are taken of some rows alone: their names, as `tables` gives them, by measure
     """
 
     measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip", "attributes"]] = Field(min_length=1)
@@ -88,6 +89,11 @@ class Metrics(Settings):
     w2_samples: int = Field(default=2, ge=2)
     features: str | None = None
     reference: Reference | None = None
+    only: dict[str, list[str]] = Field(default={}, exclude_if=lambda value: not value)
+
+    def of_row(self, row: str) -> list[str]:
+        """The measures that are taken of a row: of a method, or of a further solver of one."""
+        return [measure for measure in self.measures if row in self.only.get(measure, [row])]
 
     @property
     def of_images(self) -> bool:
@@ -108,6 +114,10 @@ class Metrics(Settings):
         needing = [m for m in self.measures if m.endswith("_teacher") or m in ("t_fid", "teacher_images")]
         if needing and self.reference is None:
             raise ValueError(f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps")
+        if self.only and "points" in kinds:
+            raise ValueError("`metrics.only` is for measures of images: remove it")
+        if unknown := [measure for measure in self.only if measure not in self.measures]:
+            raise ValueError(f"`metrics.only` names '{unknown[0]}', which is not among the measures {', '.join(self.measures)}")
         return self
 
 

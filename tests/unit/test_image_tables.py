@@ -138,6 +138,19 @@ def test_every_measure_is_what_the_metrics_say_of_the_files(settings, drawn, mea
     assert cell["si", 2, 0, "FID"] > 5 * cell["si", 4, 0, "FID"] and cell["si", 2, 0, "precision"] < cell["si", 4, 0, "precision"]
 
 
+def test_a_measure_can_be_taken_of_some_rows_alone(settings, drawn, measured_in, smoke):
+    both = settings.metrics.model_copy(update={"measures": ["fid", "kid"]})
+    whole, some = (
+        evaluate(settings.model_copy(update={"metrics": both.model_copy(update={"only": only})}), drawn, measured_in, smoke)
+        for only in ({}, {"kid": ["lmd"]})
+    )
+    assert set(some[some.metric == "KID"].method) == {"lmd"} and set(some[some.metric == "FID"].method) == {"lmd", "si"}
+    left = whole[(whole.metric == "FID") | (whole.method == "lmd")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(left, some)
+    # an experiment that takes every measure of every row is dumped as it was before there was a choice: its hash stays
+    assert "only" not in both.model_dump()
+
+
 def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
     found = evaluation_images.protocols(settings, measured_in)
     assert set(found) == set(settings.metrics.measures)
