@@ -2,6 +2,10 @@
 
 Every number is computed by a single thread, so it does not depend on how many there are; parallel speed comes
 from doing several seeds at once. There are never more busy processes than `workers`.
+
+Where the kernel of a stage is a fork that has the libraries (see fewstep.warm), so are the processes that it starts: loading
+torch and diffusers anew in two of them at once takes seconds a stage. What a fork could miss or break is not there: a GPU
+(then nothing is forked), threads of OpenMP or OpenBLAS (a kernel has one thread), autograd's threads (for CPUs there are none).
 """
 
 from __future__ import annotations
@@ -14,7 +18,13 @@ from typing import Callable, Iterator, Sequence
 
 import torch
 
+from . import warm
 from .parents import leave_with
+
+
+def start_method() -> str:
+    """How processes are started: "fork" where kernels are forks themselves, "spawn", which loads the libraries anew, elsewhere."""
+    return "fork" if warm.wanted(dict(os.environ)) else "spawn"
 
 
 @contextmanager
@@ -35,12 +45,12 @@ def _prepare_worker(parent: int) -> None:
 
 @contextmanager
 def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of `workers` fresh single-threaded processes."""
+    """A pool of `workers` single-threaded processes."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))  # read by the children's libraries when they are loaded
     executor = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker, initargs=(os.getpid(),)
+        workers, mp_context=multiprocessing.get_context(start_method()), initializer=_prepare_worker, initargs=(os.getpid(),)
     )
     try:
         yield executor

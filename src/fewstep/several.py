@@ -20,6 +20,7 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor, distributed
 
+from .parallel import start_method
 from .parents import leave_with
 
 
@@ -82,10 +83,11 @@ def join(device: str) -> Processes:
 
 
 def spread(work: Callable[..., None], arguments: tuple, count: int, device: str, watch: Callable[[], None]) -> None:
-    """Run work(processes, *arguments) in `count` fresh processes of this machine, calling `watch()` about once a second.
+    """Run work(processes, *arguments) in `count` processes of this machine, calling `watch()` about once a second.
 
-    Fresh ones, because a notebook's kernel may already hold the GPU and threads that a fork would break; so `work`
-    must be a function of a module, and a script that comes here needs its `if __name__ == "__main__"`. When a process
+    Fresh ones, unless `parallel.start_method` says that a fork does as well, because a notebook's kernel may already hold the
+    GPU and threads that a fork would break; so `work` must be a function of a module, and a script that comes here needs its
+    `if __name__ == "__main__"`. When a process
     stops, or the wait is interrupted, the others are ended. Raises RuntimeError with the sentence of the first that
     stopped.
     """
@@ -94,7 +96,7 @@ def spread(work: Callable[..., None], arguments: tuple, count: int, device: str,
     # held here, on a port that the system picks, so that no other program can take the port in between
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     settings = (work, arguments, count, device, store.port, os.getpid())
-    context = start_processes(_take_part, settings, count, join=False, start_method="spawn")
+    context = start_processes(_take_part, settings, count, join=False, start_method=start_method())
     try:
         while not context.join(timeout=1.0, grace_period=1.0):
             watch()
@@ -114,5 +116,9 @@ def _take_part(rank: int, work: Callable[..., None], arguments: tuple, count: in
     if sys.platform == "linux":
         # all are on this machine, whose own name need not resolve to an address
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    work(join(device), *arguments)
+    own = join(device)
+    if own.count != count:
+        # a fork of a process that had a place already: each would train alone
+        raise RuntimeError(f"process {rank} of {count} takes itself for one of {own.count}: accelerate was used before training; restart the kernel")
+    work(own, *arguments)
     distributed.destroy_process_group()

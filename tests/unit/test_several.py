@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep import devices, run, several, training
+from fewstep import devices, parallel, run, several, training, warm
 from fewstep.checkpoint import load_checkpoint
 from fewstep.experiments import Compute
 from fewstep.recipes import Term, TimesSettings, UNetSettings
@@ -98,6 +98,31 @@ def test_two_processes_train_what_one_trains(both, name):
     # the loss and the gradient's norm are those of the whole batch, at every step
     difference = ((one["log"] - two["log"]).abs() / one["log"].abs()).max()
     assert difference < TOLERANCE, f"{difference:.1e}"
+
+
+FORKS = pytest.mark.skipif(not warm.wanted({"FEWSTEP_WARM": "1"}), reason="processes are forked on Linux, where there is no GPU")
+
+
+@FORKS
+def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSTEP_WARM", "0")
+    assert parallel.start_method() == "spawn"
+    monkeypatch.setenv("FEWSTEP_WARM", "1")
+    assert parallel.start_method() == "fork"
+    made = {name: job for name, job in jobs(tmp_path).items() if name in ("mlp-lmd", "unet-lmd")}
+    training.train_all(list(made.values()), ["mark"] * len(made), Compute(device="cpu", workers=1, processes=2), "training")
+    for name, job in made.items():
+        assert job.state.read_bytes() == both[1][name].state.read_bytes()
+
+
+@FORKS
+def test_forks_of_a_process_that_has_a_place_already_are_refused():
+    code = (
+        "from pathlib import Path\nfrom accelerate import PartialState\nfrom fewstep import several\n"
+        "PartialState(cpu=True)\nseveral.spread(print, (), 2, 'cpu', lambda: None)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], env=os.environ | {"FEWSTEP_WARM": "1"}, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1 and "takes itself for one of 1: accelerate was used before training" in found.stderr, found.stderr
 
 
 def test_a_finished_run_starts_no_process(both, monkeypatch):
