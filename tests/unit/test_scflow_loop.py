@@ -18,7 +18,7 @@ from fewstep.loops import scflow as loop
 from fewstep.loops.schedules import memory
 from fewstep.loops.state import NORM
 from fewstep.recipes import Method, Training
-from fewstep.scflow import losses
+from fewstep.scflow import losses, shown
 from fewstep.scflow.border import Reversed, between
 from fewstep.several import Processes
 from fewstep.trained import load_flow_map
@@ -251,3 +251,10 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
     assert "schedule" not in loop.SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
     with pytest.raises(ValueError, match="schedule"):
         loop.SelfCorrection.model_validate(told(adversarial=own | {"schedule": "cosine"}))
+
+
+def test_a_notebook_shows_every_setting_whole():
+    adversarial = dict(TOLD["adversarial"]) | {"schedule": "student"}
+    shown_as = shown.settings_table(loop.SelfCorrection.model_validate(told(adversarial=adversarial))).data
+    assert "R1 gamma = 1, D's rate 0.001 that falls as the student's, momentum 0.9, widths [8, 8]" in shown_as
+    assert "delta = 0.1, t_trunc = 0.4, target keeps 0.9" in shown_as and "..." not in shown_as

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pandas as pd
+from IPython.display import HTML
 
 from . import losses
 from .settings import Adversary, SelfCorrection
@@ -33,11 +34,12 @@ def _discriminator(own: Adversary) -> str:
     return f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}{falling}, momentum {own.momentum:g}, {network}"
 
 
-def settings_table(told: SelfCorrection) -> pd.DataFrame:
-    """One row a loss: its weight and its settings."""
+def settings_table(told: SelfCorrection) -> HTML:
+    """One row a loss: its weight and its settings, for a notebook to show; whole, where pandas would cut them after fifty letters."""
     rows = {"consistency": {"weight": 1.0, "from step": 0, "settings": f"delta = {told.threshold:g}, t_trunc = {told.truncation:g}, target keeps {told.target:g}"}}
     for name in part_of(told)[1:]:
         own = getattr(told, name)
         further = _discriminator(own) if name == "adversarial" else ""
         rows[name] = {"weight": own.weight, "from step": own.warmup, "settings": further}
-    return pd.DataFrame(rows).T.rename_axis("loss")
+    with pd.option_context("display.max_colwidth", None):
+        return HTML(pd.DataFrame(rows).T.rename_axis("loss").to_html())
