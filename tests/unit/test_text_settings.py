@@ -119,7 +119,7 @@ TOLD, PLAIN = "experiments/told", "experiments/scflow-celebahq"
         (f"{PLAIN}/methods/si/dropped", 0.1, "`methods.si.dropped` needs latents with texts"),
         (f"{PLAIN}/sampling/samplers/si", "guided-2", "the guided sampler of 'si' needs latents with texts"),
         (f"{PLAIN}/sampling/solvers/si", {"heun": [1], "adaptive": [1], "guided-2": [1]}, "the guided sampler of 'si' needs latents with texts"),
-        (f"{PLAIN}/metrics/measures", ["fid", "clip"], "the measure 'clip' needs latents with texts"),
+        (f"{PLAIN}/metrics/measures", ["fid", "fid_jpeg", "clip"], "the measure 'clip' needs latents with texts"),
         (f"{PLAIN}/sampling/prompts", "coco2017", "`sampling.prompts` go together: give all or none"),
         ("experiments/other/trained", "nobody", "measures what 'nobody' has trained, which is no experiment that trains"),
         ("experiments/other/training/batch", 32, "its `training` and methods must be the same"),
