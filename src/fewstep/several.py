@@ -87,9 +87,8 @@ def spread(work: Callable[..., None], arguments: tuple, count: int, device: str,
 
     Fresh ones, unless `parallel.start_method` says that a fork does as well, because a notebook's kernel may already hold the
     GPU and threads that a fork would break; so `work` must be a function of a module, and a script that comes here needs its
-    `if __name__ == "__main__"`. When a process
-    stops, or the wait is interrupted, the others are ended. Raises RuntimeError with the sentence of the first that
-    stopped.
+    `if __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others are ended. Raises RuntimeError
+    with the sentence of the first that stopped.
     """
     from torch.multiprocessing.spawn import ProcessException, start_processes
 

@@ -118,7 +118,7 @@ def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monk
 @FORKS
 def test_forks_of_a_process_that_has_a_place_already_are_refused():
     code = (
-        "from pathlib import Path\nfrom accelerate import PartialState\nfrom fewstep import several\n"
+        "from accelerate import PartialState\nfrom fewstep import several\n"
         "PartialState(cpu=True)\nseveral.spread(print, (), 2, 'cpu', lambda: None)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], env=os.environ | {"FEWSTEP_WARM": "1"}, capture_output=True, text=True, timeout=60)
