@@ -20,9 +20,10 @@ from typing import Callable
 
 import torch
 
-from fewstep import networks, objectives, optimisers
-from fewstep.flow_map import FlowMap, NetworkFlowMap
-from fewstep.interpolants import Batch
+from fewstep import networks, objectives
+from fewstep.training import optimisers
+from fewstep.flows.flow_map import FlowMap, NetworkFlowMap
+from fewstep.flows.interpolants import Batch
 
 FEATURES = {"frequencies": [1, 2, 4], "time_frequencies": [1]}
 ROUNDS, STEPS = 9, 12

@@ -15,13 +15,13 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from fewstep.loops import scflow
-from fewstep.recipes import Method, Optimiser, Training, UNetSettings
-from fewstep.run import Job
-from fewstep.several import Processes
+from fewstep.training.loops import scflow
+from fewstep.settings.training import Method, Optimiser, Training, UNetSettings
+from fewstep.training.job import Job
+from fewstep.training.processes import Processes
 
 BATCH, SHAPE, ROUNDS = 64, (4, 8, 8), 9
-TOLD = {
+CONDITIONAL = {
     "threshold": 0.1, "truncation": 0.4, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
     "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 1.0, "channels": [24, 24]},
 }  # fmt: skip
@@ -44,7 +44,7 @@ def job() -> Timed:
     network = UNetSettings(kind="unet", channels=[16, 32], layers=1, attention=[False, False], groups=8, time_scale=10.0)
     optimiser = Optimiser(kind="adam", rate=1e-3, schedule="linear", warmup=0.0, clip=1.0, average=0.05)
     training = Training(data="digits", interpolant="linear", network=network, optimiser=optimiser, batch=BATCH, seeds=[0])
-    method = Method(label="SCFlow", steps=10_000, teacher="si", start="teacher", self_correction=TOLD)
+    method = Method(label="SCFlow", steps=10_000, teacher="si", start="teacher", self_correction=CONDITIONAL)
     return Timed(training, method, 0, Path())
 
 

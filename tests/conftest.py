@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from fewstep import experiments
+from fewstep.settings import tiers
 from fewstep.data.export import export
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +39,6 @@ def shipped_data() -> None:
 
 
 @pytest.fixture(scope="session")
-def smoke() -> experiments.Tier:
+def smoke() -> tiers.Tier:
     """The smoke tier of the repository's own params.yaml."""
-    return experiments.load(ROOT / "params.yaml", "smoke")
+    return tiers.load(ROOT / "params.yaml", "smoke")

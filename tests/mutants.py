@@ -46,7 +46,7 @@ STOPPED, LEARNED = "with torch.no_grad():\n        ", "with torch.enable_grad():
 
 FAULTS = [
     *_in(
-        "interpolants.py",
+        "flows/interpolants.py",
         "interpolants",
         ("noise and data exchanged", "Coefficients(1 - t, t, zero, -one, one, zero)", "Coefficients(t, 1 - t, zero, one, -one, zero)"),
         ("sign of the cosine's derivative", "-sin * (pi / 2)", "sin * (pi / 2)"),
@@ -57,7 +57,7 @@ FAULTS = [
         ("a part keeps all of g", "self.g[cut], self.interpolant", "self.g, self.interpolant"),
     ),
     *_in(
-        "flow_map.py",
+        "flows/flow_map.py",
         "flow_maps",
         ("jump backwards", "return x + per_sample(t - s, x) * self.average", "return x + per_sample(s - t, x) * self.average"),
         ("sign of (dt - ds) v", "per_sample(dt - ds, x) * v", "per_sample(ds - dt, x) * v"),
@@ -144,7 +144,7 @@ FAULTS = [
         ("second jump from s", "average_velocity(u, t, start", "average_velocity(s, t, start"),
     ),
     *_in(
-        "worlds/gaussian.py",
+        "flows/exact/gaussian.py",
         "worlds",
         ("stretch without its root", "self._spectrum(start)).sqrt()", "self._spectrum(start))"),
         ("beta for beta^2", "b**2 * self.ratio", "b * self.ratio"),
@@ -155,14 +155,14 @@ FAULTS = [
         ("samples with the other factor", "torch.linalg.cholesky(self.c1).T", "torch.linalg.cholesky(self.c1)"),
     ),
     *_in(
-        "worlds/mixture.py",
+        "flows/exact/mixture.py",
         "worlds",
         ("posterior without the weights", "log = self.weights.log() - centred", "log = -centred"),
         ("posterior of one dimension", "x.shape[1] / 2 * variance.log()", "variance.log() / 2"),
         ("sign of the means' drift", "c.d_beta[:, None, None] * self.mu +", "-c.d_beta[:, None, None] * self.mu +"),
     ),
     *_in(
-        "worlds/checkerboard.py",
+        "flows/exact/checkerboard.py",
         "checkerboard",
         ("the other eight squares", "if (i + j) % 2 == 0", "if (i + j) % 2 == 1"),
         ("upper tail not reflected", "torch.where(flip, -mean, mean)", "mean"),
@@ -171,7 +171,7 @@ FAULTS = [
         ("Euler for the midpoint", "self.velocity(now + step / 2, half)", "self.velocity(now, x)"),
     ),
     *_in(
-        "samplers.py",
+        "flows/samplers.py",
         "samplers",
         ("one step too many", "[k / steps for k in range(steps + 1)]", "[k / (steps + 1) for k in range(steps + 2)]"),
         ("Heun without its second slope", "(first + second)", "(first + first)"),
@@ -196,7 +196,7 @@ FAULTS = [
         ("mean over coordinates", ".sum(1).mean()", ".mean()"),
     ),
     *_in(
-        "times.py",
+        "flows/times.py",
         "times",
         ("uniform gap", "1 - torch.sqrt(1 - uniform[0] * (2 * tau - tau**2))", "tau * uniform[0]"),
         ("start not scaled to the gap", "s = uniform[1] * (1 - gap)", "s = uniform[1] * (1 - tau)"),
@@ -212,7 +212,7 @@ FAULTS = [
         ("tangent not scaled", "du * self.scale", "du"),
     ),
     *_in(
-        "networks/perceptron.py",
+        "networks/forward_mode/perceptron.py",
         "mlp",
         ("silu'", "y, s, value=-1).add_(y), s", "y, s, value=1).add_(y), s"),
         ("silu''", "torch.sub(slope, y, alpha=0.5)", "torch.sub(slope, y, alpha=1.0)"),
@@ -228,7 +228,7 @@ FAULTS = [
         ("slope forgotten", "ctx.activation.backward(g, before[k], grad_input=g)", "pass"),
     ),
     *_in(
-        "networks/group_norm.py",
+        "networks/forward_mode/group_norm.py",
         "dual",
         ("tangent not centred", "torch.addcmul(-r * mean,", "torch.addcmul(0 * mean,"),
         ("tangent keeps its part along z", "over[0], -r * a)", "over[0], 0 * a)"),
@@ -238,7 +238,7 @@ FAULTS = [
         ("the tangent teaches the scale nothing", "to_weight = sums[\"gz\"] + (", "to_weight = sums[\"gz\"] + 0 * ("),
     ),
     *_in(
-        "networks/dual.py",
+        "networks/forward_mode/dual.py",
         "dual",
         ("the bias has a tangent", "func(input.tangent, weight, None,", "func(input.tangent, weight, bias,"),
         ("half a product rule", "torch.addcmul(x * b.tangent, a.tangent, y)", "x * b.tangent"),
@@ -282,7 +282,7 @@ FAULTS = [
         ("every ball is asked for", "(squares <= reach).any(1)", "(squares <= reach).all(1)"),
     ),
     *_in(
-        "scflow/border.py",
+        "objectives/scflow/reversed_time.py",
         "scflow",
         ("time not turned round", "-self.flow.velocity(1 - t, z)", "-self.flow.velocity(t, z)"),
         ("the velocity's sign", "return -self.flow", "return self.flow"),
@@ -290,7 +290,7 @@ FAULTS = [
         ("data and noise exchanged", "per_sample(1 - t, z0) * z0 + per_sample(t, z1) * z1", "per_sample(t, z0) * z0 + per_sample(1 - t, z1) * z1"),
     ),
     *_in(
-        "scflow/losses.py",
+        "objectives/scflow/losses.py",
         "scflow",
         ("c left in", "+ c * c).sqrt() - c)", "+ c * c).sqrt())"),
         ("the move towards noise not bounded", "u_up * (1 - t).clamp(max=delta)", "u_up * (1 - t)"),
@@ -306,7 +306,7 @@ FAULTS = [
         ("twice the penalty", "loss + gamma / 2 * slope", "loss + gamma * slope"),
     ),
     *_in(
-        "worlds/straight.py",
+        "flows/exact/straight.py",
         "scflow",
         ("the shift left out at the start", "(x - per_sample(t, x) * self.m)", "x"),
         ("A not transposed", "x0 @ self.a.T + self.m", "x0 @ self.a + self.m"),

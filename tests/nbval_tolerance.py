@@ -15,7 +15,7 @@ import nbval.kernel
 from jupyter_client.manager import KernelManager
 from nbval.plugin import IPyNbCell
 
-from fewstep.notebooks import Forking
+from fewstep.pipeline.notebooks import Forking
 from tests.tolerances import close
 
 NUMBER = re.compile(r"[-+]?(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w])")

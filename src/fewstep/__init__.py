@@ -9,7 +9,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 __all__ = ["load_flow_map", "jumps"]
-_FROM = {"load_flow_map": "trained", "jumps": "samplers"}
+_FROM = {"load_flow_map": "networks.load", "jumps": "flows.samplers"}
 
 
 def __getattr__(name: str):

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from .workspace import Workspace, find_root
+from .storage.workspace import Workspace, find_root
 
 
 def _data(root: Path, _: argparse.Namespace) -> None:
@@ -19,13 +19,13 @@ def _data(root: Path, _: argparse.Namespace) -> None:
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
-    from . import experiments
-    from .pipeline import write_inputs
-    from .preflight import missing_files
+    from .settings import tiers
+    from .pipeline.stages import write_inputs
+    from .rehearsal.preflight import missing_files
 
-    settings = experiments.load(root / "params.yaml", arguments.tier or experiments.read(root / "params.yaml")["tier"])
+    settings = tiers.load(root / "params.yaml", arguments.tier or tiers.read(root / "params.yaml")["tier"])
     if settings.compute.device == "cuda":
-        from .devices import require_cuda
+        from .training.devices import require_cuda
 
         require_cuda(settings.processes)
     print(f"params.yaml is valid: {', '.join(settings.experiments)}")
@@ -37,18 +37,18 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _tier(root: Path, arguments: argparse.Namespace) -> None:
-    from . import experiments
-    from .files import write_atomically
+    from .settings import tiers
+    from .storage.files import write_atomically
 
-    experiments.load(root / "params.yaml", arguments.tier)
+    tiers.load(root / "params.yaml", arguments.tier)
     path = root / "params.yaml"
     write_atomically(path, re.sub(r"(?m)^tier:.*$", f"tier: {arguments.tier}", path.read_text(), count=1).encode())
     print(f"the tier is now {arguments.tier}")
 
 
 def _stages(root: Path, arguments: argparse.Namespace) -> None:
-    from .files import write_atomically
-    from .pipeline import render
+    from .storage.files import write_atomically
+    from .pipeline.stages import render
 
     for name, text in render(root).items():
         write_atomically(root / name, text.encode())
@@ -56,8 +56,8 @@ def _stages(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _readme(root: Path, arguments: argparse.Namespace) -> None:
-    from .files import write_atomically
-    from .report import refresh_readme
+    from .storage.files import write_atomically
+    from .pipeline.report import refresh_readme
 
     path = root / "README.md"
     write_atomically(path, refresh_readme(root, path.read_text()).encode())
@@ -65,17 +65,17 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
-    from .notebooks import run
-    from .parents import leave_with
+    from .pipeline.notebooks import run
+    from .training.lifetime import exit_with_parent
 
     # a stage that outlived a killed `dvc repro` would write beside the one that takes its place
     if "DVC_STAGE" in os.environ:
-        leave_with(os.getppid())
+        exit_with_parent(os.getppid())
     run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.method)
 
 
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
-    from .report import publish
+    from .pipeline.report import publish
 
     publish(Workspace(root, arguments.tier))
 
@@ -85,7 +85,7 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from .rehearsal import rehearse
+    from .rehearsal.rehearse import rehearse
 
     # whoever ends the rehearsal ends the stage that it waits for
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -93,23 +93,23 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _preflight(root: Path, arguments: argparse.Namespace) -> None:
-    from . import experiments
-    from .preflight import preflight
+    from .settings import tiers
+    from .rehearsal.preflight import preflight
 
-    settings = experiments.load(root / "params.yaml", arguments.tier)
+    settings = tiers.load(root / "params.yaml", arguments.tier)
     preflight(root, arguments.tier, settings, arguments.quick, not arguments.no_times)
 
 
 def _convert_lfm(root: Path, arguments: argparse.Namespace) -> None:
-    from .networks import adm_checkpoint
+    from .networks.published import lfm
 
-    adm_checkpoint.command(root, arguments)
+    lfm.command(root, arguments)
 
 
 def _convert_instaflow(root: Path, arguments: argparse.Namespace) -> None:
-    from .networks import instaflow_checkpoint
+    from .networks.published import instaflow
 
-    instaflow_checkpoint.command(root, arguments)
+    instaflow.command(root, arguments)
 
 
 def _save(root: Path, arguments: argparse.Namespace) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewstep.flow_map import FlowMap, Jump, NetworkFlowMap
-from fewstep.interpolants import INTERPOLANTS, LINEAR, Batch, Interpolant, per_sample
+from fewstep.flows.flow_map import FlowMap, Jump, NetworkFlowMap
+from fewstep.flows.interpolants import INTERPOLANTS, LINEAR, Batch, Interpolant, per_sample
 from fewstep.networks.mlp import MLP
-from fewstep.worlds.gaussian import GaussianFlow
+from fewstep.flows.exact.gaussian import GaussianFlow
 
 F64 = torch.float64
 

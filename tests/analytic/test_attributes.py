@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fewstep.data import scenes
-from fewstep.data.scene_captions import PHRASINGS, RELATIONS, Caption, Mention, Relation, caption
-from fewstep.data.scene_drawing import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, Scene, Thing
+from fewstep.data.drawn.scene_captions import PHRASINGS, RELATIONS, Caption, Mention, Relation, caption
+from fewstep.data.drawn.scene_drawing import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, Scene, Thing
 from fewstep.metrics.attributes import ATTRIBUTES, accuracies, judge
 
 RED, BLUE, PINK = (COLOURS.index(name) for name in ("red", "blue", "pink"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.worlds import checkerboard
-from fewstep.worlds.checkerboard import DATA_SCALE, EDGES, FILLED, CheckerboardFlow, CheckerboardMap
+from fewstep.flows.exact import checkerboard
+from fewstep.flows.exact.checkerboard import DATA_SCALE, EDGES, FILLED, CheckerboardFlow, CheckerboardMap
 
 from .exact import F64, central, close, seeded, uniform, vector
 

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewstep import networks
-from fewstep.flow_map import FlowMap
-from fewstep.networks.dual import Dual, parts, value_of
-from fewstep.networks.group_norm import PairGroupNorm
+from fewstep.flows.flow_map import FlowMap
+from fewstep.networks.forward_mode.dual import Dual, parts, value_of
+from fewstep.networks.forward_mode.group_norm import PairGroupNorm
 
 from .exact import F64, close, randn, uniform
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep.flow_map import EulerMap, FlowMap
-from fewstep.interpolants import STOCHASTIC
+from fewstep.flows.flow_map import EulerMap, FlowMap
+from fewstep.flows.interpolants import STOCHASTIC
 from fewstep.objectives import bind, check_options, load, names, needs_teacher
 from fewstep.objectives.common import squared_norm
 from fewstep.objectives.consistency import consistency
@@ -22,7 +22,7 @@ from fewstep.objectives.meanflow import meanflow
 from fewstep.objectives.pfmm import pfmm
 from fewstep.objectives.psd import psd
 from fewstep.objectives.si import si
-from fewstep.samplers import euler
+from fewstep.flows.samplers import euler
 
 from .exact import Opaque, close, gradient, network_batch
 

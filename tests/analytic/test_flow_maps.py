@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.flow_map import EulerMap, FlowMap, NetworkFlowMap
+from fewstep.flows.flow_map import EulerMap, FlowMap, NetworkFlowMap
 
 from .exact import Opaque, central, close, randn, random_network, uniform
 

@@ -48,7 +48,7 @@ def cleanfid():
     """clean-fid's own module, which imports torchvision; what it warns of on import is no concern of ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        importlib.import_module("fewstep.missing_operators")
+        importlib.import_module("fewstep.networks.torchvision_operators")
         return importlib.import_module("cleanfid.fid")
 
 

@@ -6,7 +6,7 @@ from math import pi, sqrt
 import pytest
 import torch
 
-from fewstep.interpolants import INTERPOLANTS, LINEAR, STOCHASTIC, TRIGONOMETRIC, per_sample
+from fewstep.flows.interpolants import INTERPOLANTS, LINEAR, STOCHASTIC, TRIGONOMETRIC, per_sample
 
 from .exact import F64, central, close, network_batch, randn, uniform, vector
 

@@ -9,8 +9,8 @@ import pytest
 
 from fewstep.metrics.kl import kl_to_checkerboard
 from fewstep.metrics.wasserstein import map_distance, squared_w2
-from fewstep.worlds import checkerboard
-from fewstep.worlds.checkerboard import FILLED
+from fewstep.flows.exact import checkerboard
+from fewstep.flows.exact.checkerboard import FILLED
 
 from .exact import randn, seeded
 

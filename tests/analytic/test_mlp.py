@@ -7,11 +7,11 @@ from math import pi, sqrt
 import pytest
 import torch
 
-from fewstep.flow_map import FlowMap
+from fewstep.flows.flow_map import FlowMap
 from fewstep.networks import build
-from fewstep.networks import perceptron
+from fewstep.networks.forward_mode import perceptron
 from fewstep.networks.mlp import MLP
-from fewstep.networks.perceptron import ACTIVATIONS, pair, value
+from fewstep.networks.forward_mode.perceptron import ACTIVATIONS, pair, value
 
 from .exact import F64, central, close, gradient, randn, random_network, uniform
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.flow_map import EulerMap
-from fewstep.interpolants import INTERPOLANTS
+from fewstep.flows.flow_map import EulerMap
+from fewstep.flows.interpolants import INTERPOLANTS
 from fewstep.objectives.consistency import consistency
 from fewstep.objectives.common import squared_norm
 from fewstep.objectives.emd import emd

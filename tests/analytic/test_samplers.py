@@ -7,7 +7,7 @@ from math import log2
 import pytest
 import torch
 
-from fewstep.samplers import SAMPLERS, CountedCalls, adaptive, euler, heun, jumps
+from fewstep.flows.samplers import SAMPLERS, CountedCalls, adaptive, euler, heun, jumps
 
 from .exact import close, randn
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.flow_map import EulerMap, FlowMap
-from fewstep.interpolants import LINEAR
+from fewstep.flows.flow_map import EulerMap, FlowMap
+from fewstep.flows.interpolants import LINEAR
 from fewstep.objectives.reflow import reflow as rectified
-from fewstep.interpolants import Batch
-from fewstep.samplers import euler, jumps, stochastic
-from fewstep.scflow import losses
-from fewstep.scflow.border import Reversed, between
-from fewstep.worlds.gaussian import GaussianFlow
-from fewstep.worlds.straight import StraightFlow
+from fewstep.flows.interpolants import Batch
+from fewstep.flows.samplers import euler, jumps, stochastic
+from fewstep.objectives.scflow import losses
+from fewstep.objectives.scflow.reversed_time import Reversed, between
+from fewstep.flows.exact.gaussian import GaussianFlow
+from fewstep.flows.exact.straight import StraightFlow
 
 from .exact import F64, MEANS, close, randn, seeded, uniform, vector
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.times import REGIONS, Times
+from fewstep.flows.times import REGIONS, Times
 
 from .exact import F64, close, seeded
 

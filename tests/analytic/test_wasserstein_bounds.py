@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.flow_map import FlowMap, Jump
-from fewstep.interpolants import LINEAR, TRIGONOMETRIC
-from fewstep.worlds.gaussian import GaussianFlow
+from fewstep.flows.flow_map import FlowMap, Jump
+from fewstep.flows.interpolants import LINEAR, TRIGONOMETRIC
+from fewstep.flows.exact.gaussian import GaussianFlow
 
 from .exact import F64, Perturbed, affine, close, gaussian, randn, uniform, vector
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.interpolants import INTERPOLANTS, LINEAR, STOCHASTIC
-from fewstep.worlds.gaussian import GaussianFlow
-from fewstep.worlds.mixture import MixtureFlow
+from fewstep.flows.interpolants import INTERPOLANTS, LINEAR, STOCHASTIC
+from fewstep.flows.exact.gaussian import GaussianFlow
+from fewstep.flows.exact.mixture import MixtureFlow
 
 from .exact import COVARIANCES, F64, MEANS, affine, central, close, gaussian, randn, seeded, uniform, vector
 

@@ -124,7 +124,7 @@ def test_one_methods_parameters_rerun_that_method_and_what_follows(built):
 
 
 def test_text_and_plots_retrain_nothing(built):
-    notebook, plots = built.file("notebooks/5-figures.ipynb"), built.file("src/fewstep/plots/faces.py")
+    notebook, plots = built.file("notebooks/5-figures.ipynb"), built.file("src/fewstep/evaluation/plots/faces.py")
     text, code = notebook.read_text(), plots.read_text()
     states = built.file("artifacts/smoke/states")
     stamps = {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")}

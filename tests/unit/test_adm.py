@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from fewstep import __main__ as command_line
 from fewstep import networks
-from fewstep.checkpoint import CheckpointError, load_checkpoint
-from fewstep.flow_map import FlowMap
-from fewstep.networks import adm, adm_checkpoint
-from fewstep.trained import load_flow_map, load_log
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
+from fewstep.flows.flow_map import FlowMap
+from fewstep.networks import adm
+from fewstep.networks.published import lfm
+from fewstep.networks.load import load_flow_map
+from fewstep.training.weights import load_log
 
 from ..analytic.exact import F64, central, close, randn, uniform
 
@@ -262,7 +264,7 @@ OTHERS = {name: value + 1 for name, value in WEIGHTS.items()}
 def test_a_published_file_becomes_a_flow_map(tmp_path, content):
     source, target = tmp_path / "model_480.pth", tmp_path / "out" / "teacher.safetensors"
     torch.save(content, source)
-    described = adm_checkpoint.convert(source, target, TINY, SHAPE)
+    described = lfm.convert(source, target, TINY, SHAPE)
     network = networks.build(TINY, SHAPE).network.eval()
     assert network.load_state_dict(WEIGHTS, strict=False).missing_keys == ["gap_embed.0.weight", "gap_embed.2.weight"]
     s, t, x = S.float(), T.float(), X.float()
@@ -281,10 +283,10 @@ def test_a_conversion_can_be_repeated_and_its_fingerprint_sees_weights_and_heads
     torch.save(BEHIND_MODULE, source)
     marks = []
     for name, network in (("a", TINY), ("b", TINY), ("c", TINY | {"head_channels": 16})):
-        marks.append(adm_checkpoint.convert(source, tmp_path / name, network, SHAPE)["fingerprint"])
+        marks.append(lfm.convert(source, tmp_path / name, network, SHAPE)["fingerprint"])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     torch.save(OTHERS, source)
-    marks.append(adm_checkpoint.convert(source, tmp_path / "d", TINY, SHAPE)["fingerprint"])
+    marks.append(lfm.convert(source, tmp_path / "d", TINY, SHAPE)["fingerprint"])
     assert marks[0] == marks[1] and len(set(marks)) == 3 and len(marks[0]) == 16
 
 
@@ -324,7 +326,7 @@ def test_another_network_is_named_and_nothing_is_written(tmp_path, content, sent
     source, target = tmp_path / "model_480.pth", tmp_path / "teacher.safetensors"
     torch.save(content, source)
     with pytest.raises(CheckpointError, match=sentence) as refusal:
-        adm_checkpoint.convert(source, target, TINY, SHAPE)
+        lfm.convert(source, target, TINY, SHAPE)
     assert "\n" not in str(refusal.value) and str(source) in str(refusal.value) and not target.exists()
 
 
@@ -334,7 +336,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path, zipped):
     for extra, named in ((Runs(ran), "mkdir"), (argparse.Namespace(seed=1), "argparse.Namespace")):
         torch.save({"args": extra, "model_dict": BEHIND_MODULE}, source, _use_new_zipfile_serialization=zipped)
         with pytest.raises(CheckpointError, match=rf"content\.pth carries pickled code \([a-z.]*{named}\), which is never run here: convert") as refusal:
-            adm_checkpoint.convert(source, tmp_path / "teacher.safetensors", TINY, SHAPE)
+            lfm.convert(source, tmp_path / "teacher.safetensors", TINY, SHAPE)
         assert "\n" not in str(refusal.value)
     assert not ran.exists() and not (tmp_path / "teacher.safetensors").exists()
 
@@ -347,23 +349,23 @@ def test_a_truncated_file_is_refused(tmp_path, zipped, kept):
     whole = source.read_bytes()
     source.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(CheckpointError, match=r"model_480\.pth is no whole checkpoint of torch \(\w+\): download it again") as refusal:
-        adm_checkpoint.read(source)
+        lfm.read(source)
     assert "\n" not in str(refusal.value)
 
 
 def test_an_absent_file_and_a_page_in_its_place_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is not there: download celeba_f8_adm"):
-        adm_checkpoint.read(tmp_path / "model_480.pth")
+        lfm.read(tmp_path / "model_480.pth")
     (tmp_path / "model_480.pth").write_text("<!DOCTYPE html><html>too large to scan for viruses</html>")
     with pytest.raises(CheckpointError, match="is no whole checkpoint of torch"):
-        adm_checkpoint.read(tmp_path / "model_480.pth")
+        lfm.read(tmp_path / "model_480.pth")
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(adm_checkpoint.convert, "__defaults__", (adm_checkpoint.PUBLISHED, SHAPE, "celebahq256"))
+    monkeypatch.setattr(lfm.convert, "__defaults__", (lfm.PUBLISHED, SHAPE, "celebahq256"))
     torch.save(BEHIND_MODULE, tmp_path / "model_480.pth")
     small = {name: value for name, value in TINY.items() if name not in ("kind", "head_channels", "dropout")}
-    monkeypatch.setattr(adm_checkpoint, "PUBLISHED", adm_checkpoint.PUBLISHED | small | {"heads": 4})
+    monkeypatch.setattr(lfm, "PUBLISHED", lfm.PUBLISHED | small | {"heads": 4})
     words = ["convert-lfm", str(tmp_path / "model_480.pth"), str(tmp_path / "teacher"), "--head-channels", "16"]
     arguments = command_line._parser().parse_args(words)
     arguments.action(tmp_path, arguments)

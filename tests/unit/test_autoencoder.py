@@ -11,14 +11,15 @@ from huggingface_hub import constants
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from fewstep import autoencoding, rehearsed
-from fewstep.autoencoder_settings import Latents
-from fewstep.autoencoding import Maker
-from fewstep.checkpoint import CheckpointError
-from fewstep.data import archives
+from fewstep.training import autoencoder as autoencoding
+from fewstep.storage import stand_in
+from fewstep.settings.latents import Latents
+from fewstep.training.autoencoder import LatentPreparation
+from fewstep.storage.checkpoint import CheckpointError
+from fewstep.data.formats import archives
 from fewstep.networks import autoencoder
 from fewstep.networks.autoencoder import AutoencoderKL
-from fewstep.workspace import SCRATCH, Workspace
+from fewstep.storage.workspace import SCRATCH, Workspace
 
 REPOSITORY = "somebody/some-vae"
 SMALL = {"kind": "trained", "channels": [8, 16], "layers": 1, "groups": 4, "latent_channels": 2, "steps": 12, "batch": 4, "rate": 4e-3, "kl": 1e-4}
@@ -36,9 +37,9 @@ def published(data: str = "digits") -> Latents:
 def maker(tmp_path, monkeypatch):
     """maker(settings, folder): an entry of the tier whose files lie in a folder of their own."""
 
-    def make(settings: Latents, folder: str = "one") -> Maker:
+    def make(settings: Latents, folder: str = "one") -> LatentPreparation:
         monkeypatch.setenv(SCRATCH, str(tmp_path / folder))
-        return Maker("tiny", Workspace(tmp_path, "smoke"), settings, "cpu")
+        return LatentPreparation("tiny", Workspace(tmp_path, "smoke"), settings, "cpu")
 
     return make
 
@@ -162,7 +163,7 @@ def test_training_improves_reconstructions_and_latents_are_scaled_to_one(maker):
     assert gain > 3 and after["figures"]["training images"]["SSIM"] > before["figures"]["training images"]["SSIM"]
     assert after["std of scaled latents"] == pytest.approx(1) and after["latents"] == [2, 4, 4]
     assert autoencoding.reconstruction(long).loc["training images", "PSNR"] == f"{after['figures']['training images']['PSNR']:.1f} dB"
-    assert "trained here, 120 steps" in str(autoencoding.for_people(after))
+    assert "trained here, 120 steps" in str(autoencoding.as_table(after))
     assert len(autoencoding.channels(long)) == 2
     rows = autoencoding.side_by_side(long, 3)
     assert set(rows) == {"training images", "reconstructed training"} and all(row.shape == (3, 1, 8, 8) for row in rows.values())
@@ -271,7 +272,7 @@ def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(maker,
     for call in (autoencoder.check, autoencoder.pretrained):
         with pytest.raises(ValueError, match="and not 000"):
             call(REPOSITORY)
-    rehearsed.mark(vae)
+    stand_in.mark(vae)
     described = autoencoding.train(maker(published()))
     assert described["autoencoder"] == f"a rehearsal's stand-in for {REPOSITORY}"
     with pytest.raises(ValueError, match="holds a rehearsal's autoencoder"):

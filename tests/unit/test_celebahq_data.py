@@ -12,11 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fewstep import data, rehearsed, room, tiny_archives
-from fewstep.data import archives, celebahq
-from fewstep.data.archives import ArchiveError
-from fewstep.data.celebahq import BYTES, SIDE, read_lmdb
-from fewstep.rehearsed import Rehearsed
+from fewstep import data
+from fewstep.storage import stand_in
+from fewstep.rehearsal import disk, tiny_archives
+from fewstep.data.formats import archives
+from fewstep.data import celebahq
+from fewstep.data.formats.archives import ArchiveError
+from fewstep.data.celebahq import BYTES, SIDE
+from fewstep.storage.stand_in import StandIn
 
 COUNT = 12
 
@@ -44,7 +47,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
     folder = tmp_path / "celebahq"
     folder.mkdir()
-    rehearsed.mark(folder, Rehearsed({"train": COUNT}))
+    stand_in.mark(folder, StandIn({"train": COUNT}))
     return folder
 
 
@@ -155,7 +158,7 @@ def test_the_database_is_held_against_a_list_of_checksums(home):
 def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, monkeypatch):
     with pytest.raises(ArchiveError, match="holds a rehearsal's tiny archives .*: put CelebA-HQ's 27,000"):
         celebahq.check()
-    (home / rehearsed.FILE).unlink()
+    (home / stand_in.FILE).unlink()
     with pytest.raises(FileNotFoundError, match="a folder of images is not in .*: get CelebA-HQ's 27,000 .*https://github.com/NVlabs/NVAE"):
         celebahq.check()
     path = write(home)
@@ -179,7 +182,7 @@ def test_a_rehearsals_database_is_read_as_the_published_one(tmp_path, monkeypatc
     holds = tiny_archives.ARCHIVES["celebahq"](tmp_path / "celebahq")
     path = tmp_path / "celebahq" / "train.lmdb" / "data.mdb"
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    rehearsed.mark(tmp_path / "celebahq", holds)
+    stand_in.mark(tmp_path / "celebahq", holds)
     images = celebahq.pixels()
     assert images.shape == (tiny_archives.COUNT, 3, SIDE, SIDE) and len({image.tobytes() for image in images}) == tiny_archives.COUNT
     tiny_archives.ARCHIVES["celebahq"](tmp_path / "celebahq")
@@ -189,4 +192,4 @@ def test_a_rehearsals_database_is_read_as_the_published_one(tmp_path, monkeypatc
 
 
 def test_it_is_a_data_set_that_is_fetched():
-    assert data.load("celebahq") is celebahq.SOURCE and celebahq.SOURCE.flip and room.is_fetched("celebahq") and room.images("celebahq") == 27_000
+    assert data.load("celebahq") is celebahq.SOURCE and celebahq.SOURCE.flip and disk.is_fetched("celebahq") and disk.images("celebahq") == 27_000

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from fewstep import networks
-from fewstep.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
-from fewstep.trained import load_flow_map
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from fewstep.networks.load import load_flow_map
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(7), "bytes": torch.tensor([1, 255], dtype=torch.uint8)}
 MLP = {"kind": "mlp", "width": 8, "depth": 2, "activation": "silu", "frequencies": [1], "time_frequencies": [1]}

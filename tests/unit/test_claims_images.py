@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewstep import claims, claims_images
+from fewstep.evaluation import claims, claims_images
 
 LADDER = (2, 4, 8, 16, 32, 64)
 # over seeds: mean 0 and standard deviation 1, so that a cell's interval is mean +- 2.484 * scale
@@ -177,7 +177,7 @@ def test_a_self_distilled_method_that_is_missing_is_named():
 def test_methods_with_different_seeds_are_not_compared():
     rows = distilled()
     for few in (1, 2):
-        with pytest.raises(ValueError, match=rf"emd at 2 has the training seeds \[0(, 1)?\], lmd at 2 has \[0, 1, 2\]: FID cannot"):
+        with pytest.raises(ValueError, match=r"emd at 2 has the training seeds \[0(, 1)?\], lmd at 2 has \[0, 1, 2\]: FID cannot"):
             ledger_of(rows[(rows.method != "emd") | (rows.train_seed < few)])
     with pytest.raises(ValueError):
         ledger_of(rows, logs() | {"EMD": [log(8.0)]})

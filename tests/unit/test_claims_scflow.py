@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewstep import claims, claims_scflow
+from fewstep.evaluation import claims, claims_scflow
 
 # over seeds: mean 0 and standard deviation 1, so that a cell's interval is mean +- 2.484 * scale
 WOBBLE = np.array([0.0, 1.0, -1.0])
@@ -43,8 +43,8 @@ def measured(over: str = "training seeds", wobble=0 * WOBBLE, changes=()) -> pd.
 
 
 def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
-    study = SimpleNamespace(name="scflow-celebahq", data_name="small faces")
-    found = claims.ledger(claims_scflow.of(study, rows, {}), "laptop")
+    experiment = SimpleNamespace(name="scflow-celebahq", data_name="small faces")
+    found = claims.ledger(claims_scflow.claims_of(experiment, rows, {}), "laptop")
     return found.assign(claim=found.claim.str.removeprefix("celebahq-")).set_index("claim")
 
 

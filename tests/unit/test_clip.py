@@ -15,12 +15,13 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from fewstep import rehearsed
-from fewstep.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from fewstep.data import archives
-from fewstep.networks import clip, published_clip, tokens
+from fewstep.storage import stand_in
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from fewstep.data.formats import archives
+from fewstep.networks import clip, clip_files, tokens
+from fewstep.networks.published import clip as published_clip
 from fewstep.networks.clip import Clip, CLIPConfig, CLIPModel, CLIPTextModel, Preparation
-from fewstep.parallel import one_thread
+from fewstep.training.pool import one_thread
 
 CAPTIONS = [f"a {colour} square at the {place}" for colour in ("red", "green", "blue", "white") for place in ("top left", "top right", "bottom left")]
 SIZES = {"width": 16, "layers": 2, "heads": 2, "patch": 4, "projection": 8}
@@ -146,15 +147,15 @@ def test_a_score_is_that_of_transformers_logits_and_needs_a_text_an_image(networ
 
 @pytest.fixture
 def saved(network, tmp_path):
-    clip.save(network, tmp_path / "clip", INFO)
-    (tmp_path / "clip" / clip.DESCRIBED).write_text(json.dumps({"checksum": "0"}))
+    clip_files.save(network, tmp_path / "clip", INFO)
+    (tmp_path / "clip" / clip_files.DESCRIBED).write_text(json.dumps({"checksum": "0"}))
     return tmp_path / "clip"
 
 
 def digest(folder: Path) -> str:
     """The SHA-256 of what the CLIP in `folder` makes of some images and texts, to the last bit."""
     with one_thread():
-        network = clip.load(folder)
+        network = clip_files.load(folder)
         found = [network.image_features(pictures(5)), network.text_features(CAPTIONS), network.text(CAPTIONS).hidden]
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in found)).hexdigest()
 
@@ -163,56 +164,56 @@ def test_what_is_loaded_in_another_process_has_the_same_bits(network, saved, roo
     script = f"import pathlib; from tests.unit.test_clip import digest; print(digest(pathlib.Path({str(saved)!r})))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True, cwd=root)
     assert done.stderr == "" and done.stdout.split() == [digest(saved)]
-    again = clip.trained(saved)
+    again = clip_files.trained(saved)
     state = again.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in network.model.state_dict().items()) and not any(p.requires_grad for p in again.parameters())
 
 
 def test_a_damaged_missing_or_foreign_file_is_one_sentence(network, saved):
-    path, content = saved / clip.TRAINED, (saved / clip.TRAINED).read_bytes()
+    path, content = saved / clip_files.TRAINED, (saved / clip_files.TRAINED).read_bytes()
     path.write_bytes(content[:-7])
     with pytest.raises(CheckpointError, match="clip.safetensors is damaged"):
-        clip.load(saved)
+        clip_files.load(saved)
     path.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
     with pytest.raises(CheckpointError, match="its checksum differs"):
-        clip.load(saved)
+        clip_files.load(saved)
     path.unlink()
     with pytest.raises(CheckpointError, match="clip.safetensors is not there"):
-        clip.load(saved)
+        clip_files.load(saved)
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="was not written by fewstep"):
-        clip.load(saved)
+        clip_files.load(saved)
     save_checkpoint(path, {"a": torch.zeros(2)}, {"network": {"kind": "mlp"}, "shape": [2]})
     with pytest.raises(CheckpointError, match="is no trained CLIP: its header names no towers"):
-        clip.load(saved)
+        clip_files.load(saved)
     path.write_bytes(content)
     (saved / tokens.MERGES).unlink()
     with pytest.raises(tokens.TokenizerError, match="merges.txt is not there"):
-        clip.load(saved)
+        clip_files.load(saved)
 
 
 def test_another_width_and_another_vocabulary_are_one_sentence(network, saved):
-    weights, info = load_checkpoint(saved / clip.TRAINED)
-    save_checkpoint(saved / clip.TRAINED, weights, info | {"network": info["network"] | {"width": 32}})
+    weights, info = load_checkpoint(saved / clip_files.TRAINED)
+    save_checkpoint(saved / clip_files.TRAINED, weights, info | {"network": info["network"] | {"width": 32}})
     with pytest.raises(CheckpointError, match=r"holds weights of another shape: '.*' is \(.*\) there and \(.*\) in the network"):
-        clip.trained(saved)
-    save_checkpoint(saved / clip.TRAINED, weights, info | {"network": info["network"] | {"layers": 3}})
+        clip_files.trained(saved)
+    save_checkpoint(saved / clip_files.TRAINED, weights, info | {"network": info["network"] | {"layers": 3}})
     with pytest.raises(CheckpointError, match="holds weights of another network"):
-        clip.trained(saved)
-    save_checkpoint(saved / clip.TRAINED, weights, info)
+        clip_files.trained(saved)
+    save_checkpoint(saved / clip_files.TRAINED, weights, info)
     tokens.write(tokens.train(["other words, other words"] * 3, 560, 10), saved)
     with pytest.raises(CheckpointError, match="was trained with another vocabulary than vocab.json and merges.txt beside it"):
-        clip.trained(saved)
+        clip_files.trained(saved)
 
 
 def test_a_description_that_is_missing_or_damaged_is_one_sentence(saved):
     for content in ("{", "[]", '{"says": 1}'):
-        (saved / clip.DESCRIBED).write_text(content)
+        (saved / clip_files.DESCRIBED).write_text(content)
         with pytest.raises(CheckpointError, match="described.json is damaged, or describes no CLIP"):
-            clip.load(saved)
-    (saved / clip.DESCRIBED).unlink()
+            clip_files.load(saved)
+    (saved / clip_files.DESCRIBED).unlink()
     with pytest.raises(FileNotFoundError, match="described.json is not there: run `dvc repro`"):
-        clip.load(saved)
+        clip_files.load(saved)
 
 
 # A published one
@@ -343,16 +344,16 @@ def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(places
     published_clip.check(REPOSITORY, "both")
     described = published_clip.published(REPOSITORY)[1]
     (tmp_path / "made").mkdir()
-    (tmp_path / "made" / clip.DESCRIBED).write_text(json.dumps(described))
-    assert clip.load(tmp_path / "made").width == 16
+    (tmp_path / "made" / clip_files.DESCRIBED).write_text(json.dumps(described))
+    assert clip_files.load(tmp_path / "made").width == 16
     monkeypatch.setitem(published_clip.PUBLISHED, REPOSITORY, "0" * 64)
     for call in (published_clip.check, published_clip.published):
         with pytest.raises(ValueError, match="and not 000"):
             call(REPOSITORY, "both")
-    rehearsed.mark(places[0])
+    stand_in.mark(places[0])
     assert published_clip.published(REPOSITORY)[1]["clip"] == f"a rehearsal's stand-in for {REPOSITORY}"
     with pytest.raises(ValueError, match="holds a rehearsal's CLIP"):
         published_clip.check(REPOSITORY, "both")
-    (tmp_path / "made" / clip.DESCRIBED).write_text(json.dumps(described | {"checksum": "1" * 64}))
+    (tmp_path / "made" / clip_files.DESCRIBED).write_text(json.dumps(described | {"checksum": "1" * 64}))
     with pytest.raises(ValueError, match="and not 111.*: it was not loaded; delete it and download it from"):
-        clip.load(tmp_path / "made")
+        clip_files.load(tmp_path / "made")

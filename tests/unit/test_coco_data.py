@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep import rehearsed, tiny_captioned
-from fewstep.data import archives, coco
-from fewstep.data.archives import ArchiveError
+from fewstep.storage import stand_in
+from fewstep.rehearsal import tiny_captioned
+from fewstep.data.formats import archives
+from fewstep.data import coco
+from fewstep.data.formats.archives import ArchiveError
 from fewstep.data.coco import SETS, Split
-from fewstep.rehearsed import Rehearsed
+from fewstep.storage.stand_in import StandIn
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_no_more_prompts_than_there_are(home, monkeypatch):
 
 
 def test_the_number_of_pictures_is_the_published_one(home):
-    (home / rehearsed.FILE).unlink()
+    (home / stand_in.FILE).unlink()
     refused("captions_val2014.json describes 8 pictures instead of 40,504: get COCO-2014's validation set .* again")
     refused("captions_val2017.json describes 8 pictures instead of 5,000: get COCO-2017's validation set .* again", name="coco2017")
 
@@ -110,7 +112,7 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     monkeypatch.setattr(coco, "decoded", lambda *_: pytest.fail("a picture is decoded"))
     with pytest.raises(ArchiveError, match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and COCO-2014's validation set .* in their place"):
         coco.check()
-    (home / rehearsed.FILE).unlink()
+    (home / stand_in.FILE).unlink()
     with pytest.raises(ArchiveError, match="captions_val2017.json describes 8 pictures instead of 5,000"):
         coco.check()
     for name, split in list(SETS.items()):
@@ -134,4 +136,4 @@ def test_a_rehearsals_files_are_always_the_same(home):
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     tiny_captioned.coco(home)
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before and len(before) == 2 + 16 + 1
-    assert rehearsed.read(home) == Rehearsed({"coco2017": 8, "coco2014": 8})
+    assert stand_in.read(home) == StandIn({"coco2017": 8, "coco2014": 8})

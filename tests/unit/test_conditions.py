@@ -1,4 +1,4 @@
-"""Flows that are told texts: the wrapper, guidance against its formula, the network, the discriminator, and both loops on latents with texts."""
+"""Flows that are texts texts: the wrapper, guidance against its formula, the network, the discriminator, and both loops on latents with texts."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from fewstep import data, loops, networks, run, samplers, training
-from fewstep.checkpoint import load_checkpoint
-from fewstep.conditions import Conditions, Given, draw, first, given, guided
-from fewstep.flow_map import NetworkFlowMap
-from fewstep.interpolants import LINEAR, Batch
+from fewstep import data, networks
+from fewstep.training import loops, job as run, train
+from fewstep.flows import samplers
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.flows.conditioning import Conditions, Conditioned, draw, first, conditioned, guided
+from fewstep.flows.flow_map import NetworkFlowMap
+from fewstep.flows.interpolants import LINEAR, Batch
 from fewstep.networks.text_discriminator import TextDiscriminator
 from fewstep.networks.text_unet import _read
 from fewstep.objectives.reflow import reflow
-from fewstep.recipes import Method, Training
-from fewstep.several import Processes
-from fewstep.trained import load_flow_map
+from fewstep.settings.training import Method, Training
+from fewstep.training.processes import Processes
+from fewstep.networks.load import load_flow_map
 
 SHAPE, TOKENS, WIDTH = (4, 8, 8), 5, 16
 NETWORK = {"kind": "text_unet", "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": WIDTH, "readers": 1}
@@ -32,36 +34,36 @@ def conditions(count: int, seed: int = 0) -> Conditions:
 
 
 class Linear(torch.nn.Module):
-    """v_{s,t}(x | c) = a(c) x, a(c) the mean of the text's numbers: a flow with a closed form, told a text."""
+    """v_{s,t}(x | c) = a(c) x, a(c) the mean of the text's numbers: a flow with a closed form, texts a text."""
 
-    def forward(self, s, t, x, told):
-        return told.hidden.mean((1, 2))[:, None] * x
+    def forward(self, s, t, x, texts):
+        return texts.hidden.mean((1, 2))[:, None] * x
 
 
 LINE = NetworkFlowMap(Linear())
 
 
 def test_a_flow_map_at_texts_is_the_network_at_them_and_rounds_repeat_them():
-    told, x, t = conditions(3), torch.randn(3, 2), torch.rand(3)
-    flow = given(LINE, told)
-    slope = told.hidden.mean((1, 2))[:, None]
+    texts, x, t = conditions(3), torch.randn(3, 2), torch.rand(3)
+    flow = conditioned(LINE, texts)
+    slope = texts.hidden.mean((1, 2))[:, None]
     assert torch.equal(flow.velocity(t, x), slope * x)
     assert torch.equal(flow.jump(torch.zeros(3), torch.ones(3), x), x + slope * x)
     twice = flow.velocity(torch.cat([t, t]), torch.cat([x, 2 * x]))
     assert torch.allclose(twice, torch.cat([slope * x, 2 * slope * x]))
     assert torch.equal(first(flow, 2).velocity(t[:2], x[:2]), slope[:2] * x[:2])
-    assert given(LINE, None) is LINE and first(LINE, 2) is LINE
+    assert conditioned(LINE, None) is LINE and first(LINE, 2) is LINE
     with pytest.raises(ValueError, match="4 samples do not go with 3 texts"):
         flow.velocity(torch.rand(4), torch.randn(4, 2))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1.5, 4.0])
 def test_guidance_is_its_formula(scale):
-    told, empty, x, t = conditions(3), conditions(1, 1), torch.randn(3, 2, generator=torch.Generator().manual_seed(2)), torch.rand(3)
-    slope, without = told.hidden.mean((1, 2))[:, None], empty.hidden.mean()
-    found = guided(given(LINE, told, empty), scale).velocity(t, x)
+    texts, empty, x, t = conditions(3), conditions(1, 1), torch.randn(3, 2, generator=torch.Generator().manual_seed(2)), torch.rand(3)
+    slope, without = texts.hidden.mean((1, 2))[:, None], empty.hidden.mean()
+    found = guided(conditioned(LINE, texts, empty), scale).velocity(t, x)
     assert torch.allclose(found, without * x + scale * (slope - without) * x, atol=1e-6)
-    rounds = guided(given(LINE, told, empty), scale).velocity(torch.cat([t, t]), torch.cat([x, x]))
+    rounds = guided(conditioned(LINE, texts, empty), scale).velocity(torch.cat([t, t]), torch.cat([x, x]))
     assert torch.allclose(rounds, torch.cat([found, found]), atol=1e-6)
 
 
@@ -69,24 +71,24 @@ def test_guidance_without_texts_or_an_empty_one_is_refused():
     with pytest.raises(ValueError, match="takes none: remove the guidance"):
         guided(LINE, 1.5)
     with pytest.raises(ValueError, match="was given none"):
-        guided(given(LINE, conditions(2)), 1.5)
+        guided(conditioned(LINE, conditions(2)), 1.5)
     assert guided(LINE, None) is LINE
 
 
 def test_the_empty_text_goes_where_the_texts_are():
     """Sources keep it on the CPU, and guidance puts it into one batch with texts on a GPU."""
-    told, empty = Conditions(torch.empty(2, 5, 4, device="meta"), torch.empty(2, 5, dtype=torch.bool, device="meta")), conditions(1)
-    own = given(NetworkFlowMap(Linear()), told, empty)
-    assert own.empty.hidden.device == own.empty.mask.device == told.hidden.device and empty.hidden.device.type == "cpu"
-    assert given(NetworkFlowMap(Linear()), told).empty is None
+    texts, empty = Conditions(torch.empty(2, 5, 4, device="meta"), torch.empty(2, 5, dtype=torch.bool, device="meta")), conditions(1)
+    own = conditioned(NetworkFlowMap(Linear()), texts, empty)
+    assert own.empty.hidden.device == own.empty.mask.device == texts.hidden.device and empty.hidden.device.type == "cpu"
+    assert conditioned(NetworkFlowMap(Linear()), texts).empty is None
 
 
 def test_the_guided_sampler_counts_both_calls_and_is_euler_on_the_guided_velocity():
-    told, empty, x0 = conditions(3), conditions(1, 1), torch.randn(3, 2)
-    flow = given(LINE, told, empty)
+    texts, empty, x0 = conditions(3), conditions(1, 1), torch.randn(3, 2)
+    flow = conditioned(LINE, texts, empty)
     drawn = samplers.named("guided-2", torch.Generator())(flow, x0, 4)
     assert drawn.nfe == 8
-    by_hand, slope = x0, told.hidden.mean((1, 2))[:, None]
+    by_hand, slope = x0, texts.hidden.mean((1, 2))[:, None]
     for _ in range(4):
         by_hand = by_hand + (empty.hidden.mean() + 2 * (slope - empty.hidden.mean())) * by_hand / 4
     assert torch.allclose(drawn.points, by_hand, atol=1e-5)
@@ -98,8 +100,8 @@ def test_the_guided_sampler_counts_both_calls_and_is_euler_on_the_guided_velocit
 
 def test_reflow_with_several_samples_a_solution_repeats_their_texts():
     """The teacher's solution of a text is linear in x0, so the student that knows it exactly has no loss; one with the texts shifted has."""
-    told, x0 = conditions(3), torch.randn(3, 2)
-    slope = told.hidden.mean((1, 2))[:, None]
+    texts, x0 = conditions(3), torch.randn(3, 2)
+    slope = texts.hidden.mean((1, 2))[:, None]
 
     class Straight(torch.nn.Module):
         """The straight flow between x0 and the end of one Euler step, x0 (1 + a): v(x, t) = a x / (1 + a t)."""
@@ -109,15 +111,15 @@ def test_reflow_with_several_samples_a_solution_repeats_their_texts():
             return a * x / (1 + a * s[:, None])
 
     batch = Batch(x0.repeat(2, 1), torch.zeros(6, 2), torch.rand(6), torch.ones(6), torch.rand(6), LINEAR)
-    both = told.times(2)
+    both = texts.times(2)
     # the texts of the second round are those of the first: what the batch has there does not count
-    other = Conditions(torch.cat([told.hidden, told.hidden.flip(0)]), both.mask)
-    for texts in (both, other):
-        loss = reflow(given(NetworkFlowMap(Straight()), texts), batch, given(LINE, texts), steps=1, times=2)
+    other = Conditions(torch.cat([texts.hidden, texts.hidden.flip(0)]), both.mask)
+    for these in (both, other):
+        loss = reflow(conditioned(NetworkFlowMap(Straight()), these), batch, conditioned(LINE, these), steps=1, times=2)
         assert torch.allclose(loss, torch.zeros(6), atol=1e-10)
     assert slope.abs().min() > 1e-3
-    wrong = given(NetworkFlowMap(Straight()), Conditions(told.hidden.flip(0), told.mask).times(2))
-    assert reflow(wrong, batch, given(LINE, both), steps=1, times=2).max() > 1e-5
+    wrong = conditioned(NetworkFlowMap(Straight()), Conditions(texts.hidden.flip(0), texts.mask).times(2))
+    assert reflow(wrong, batch, conditioned(LINE, both), steps=1, times=2).max() > 1e-5
 
 
 def network() -> NetworkFlowMap:
@@ -130,32 +132,32 @@ def network() -> NetworkFlowMap:
 
 
 def test_the_network_reads_its_text_and_not_the_filling():
-    flow, told, x, t = network(), conditions(3), torch.randn(3, *SHAPE), torch.rand(3)
-    own = given(flow, told).velocity(t, x)
+    flow, texts, x, t = network(), conditions(3), torch.randn(3, *SHAPE), torch.rand(3)
+    own = conditioned(flow, texts).velocity(t, x)
     assert own.shape == x.shape
-    filled = Conditions(torch.where(told.mask[:, :, None], told.hidden, 7.0), told.mask)
-    assert torch.allclose(given(flow, filled).velocity(t, x), own, atol=1e-5)
-    assert not torch.allclose(given(flow, conditions(3, 9)).velocity(t, x), own, atol=1e-3)
+    filled = Conditions(torch.where(texts.mask[:, :, None], texts.hidden, 7.0), texts.mask)
+    assert torch.allclose(conditioned(flow, filled).velocity(t, x), own, atol=1e-5)
+    assert not torch.allclose(conditioned(flow, conditions(3, 9)).velocity(t, x), own, atol=1e-3)
 
 
 def test_readers_look_at_a_text_in_both_directions_and_under_its_mask():
-    built, told = network().network, conditions(2)
-    own = _read(built.readers, told)
-    first, last = told.hidden.clone(), told.hidden.clone()
+    built, texts = network().network, conditions(2)
+    own = _read(built.readers, texts)
+    first, last = texts.hidden.clone(), texts.hidden.clone()
     first[:, 0] *= -1
-    last[torch.arange(2), told.mask.sum(1) - 1] *= -1
-    for changed, seen in ((first, told.mask.sum(1) - 1), (last, torch.zeros(2, dtype=torch.long))):
-        moved = (_read(built.readers, Conditions(changed, told.mask)) - own)[torch.arange(2), seen].abs()
+    last[torch.arange(2), texts.mask.sum(1) - 1] *= -1
+    for changed, seen in ((first, texts.mask.sum(1) - 1), (last, torch.zeros(2, dtype=torch.long))):
+        moved = (_read(built.readers, Conditions(changed, texts.mask)) - own)[torch.arange(2), seen].abs()
         assert moved.amax(1).min() > 1e-5, "the first token and the last know of each other"
-    filled = Conditions(torch.where(told.mask[:, :, None], told.hidden, 7.0), told.mask)
-    assert torch.allclose(_read(built.readers, filled)[told.mask], own[told.mask], atol=1e-6)
-    assert torch.equal(_read(networks.build(NETWORK | {"readers": 0}, SHAPE).network.readers, told), told.hidden)
+    filled = Conditions(torch.where(texts.mask[:, :, None], texts.hidden, 7.0), texts.mask)
+    assert torch.allclose(_read(built.readers, filled)[texts.mask], own[texts.mask], atol=1e-6)
+    assert torch.equal(_read(networks.build(NETWORK | {"readers": 0}, SHAPE).network.readers, texts), texts.hidden)
 
 
 def test_the_network_has_both_times_and_a_forward_mode_derivative():
-    flow, told, x = network(), conditions(2), torch.randn(2, *SHAPE)
+    flow, texts, x = network(), conditions(2), torch.randn(2, *SHAPE)
     s, t = torch.tensor([0.2, 0.4]), torch.tensor([0.6, 0.9])
-    own = Given(flow, told)
+    own = Conditioned(flow, texts)
     assert not torch.allclose(own.average_velocity(s, t, x), own.average_velocity(s, s, x), atol=1e-4)
     jump, step = own.jump_dt(s, t, x), 1e-2
     difference = (own.jump(s, t + step, x) - own.jump(s, t - step, x)) / (2 * step)
@@ -172,7 +174,7 @@ def test_sizes_that_do_not_fit_are_refused(wrong, message):
 
 
 def test_the_discriminator_starts_from_the_teachers_encoder_and_sees_time_noise_and_text():
-    teacher, told, z = network(), conditions(4), torch.randn(4, *SHAPE)
+    teacher, texts, z = network(), conditions(4), torch.randn(4, *SHAPE)
     torch.manual_seed(1)
     critic = TextDiscriminator(teacher.network, 8)
     theirs = teacher.state_dict()
@@ -182,12 +184,12 @@ def test_the_discriminator_starts_from_the_teachers_encoder_and_sees_time_noise_
             assert torch.equal(value, theirs[name.replace("encoder.", place, 1)]), name
     assert all(parameter.requires_grad for parameter in critic.parameters())
     t, noise = torch.rand(4), torch.randn(4, *SHAPE)
-    own = critic.at(t, noise, told)(z)
+    own = critic.at(t, noise, texts)(z)
     assert own.shape == (4,)
-    assert torch.allclose(critic.at(t, noise, told)(torch.cat([z, 2 * z]), 2)[:4], own, atol=1e-5)
+    assert torch.allclose(critic.at(t, noise, texts)(torch.cat([z, 2 * z]), 2)[:4], own, atol=1e-5)
     # at time 1 nothing is left of the latents, at time 0 nothing of the noise
-    assert torch.allclose(critic.at(torch.ones(4), noise, told)(z), critic.at(torch.ones(4), noise, told)(-z), atol=1e-6)
-    assert torch.allclose(critic.at(torch.zeros(4), noise, told)(z), critic.at(torch.zeros(4), -noise, told)(z), atol=1e-6)
+    assert torch.allclose(critic.at(torch.ones(4), noise, texts)(z), critic.at(torch.ones(4), noise, texts)(-z), atol=1e-6)
+    assert torch.allclose(critic.at(torch.zeros(4), noise, texts)(z), critic.at(torch.zeros(4), -noise, texts)(z), atol=1e-6)
     assert not torch.allclose(critic.at(t, noise, conditions(4, 3))(z), own, atol=1e-4)
 
 
@@ -197,28 +199,28 @@ class Source:
 
     shape: tuple[int, ...] = SHAPE
     scale: float = 1.0
-    told: bool = True
+    conditional: bool = True
 
     @property
     def empty(self) -> Conditions:
         return conditions(1, 11)
 
-    def sample_told(self, count, generator):
+    def sample_with_conditions(self, count, generator):
         kind = torch.randint(2, (count,), generator=generator)
         both = conditions(2, 12)
         points = 0.1 * torch.randn(count, *SHAPE, generator=generator) + (2.0 * kind - 1)[:, None, None, None]
         return points, Conditions(both.hidden[kind], both.mask[kind])
 
     def sample(self, count, generator):
-        return self.sample_told(count, generator)[0]
+        return self.sample_with_conditions(count, generator)[0]
 
 
 def test_dropped_texts_become_the_empty_one():
     source, generator = Source(), torch.Generator().manual_seed(0)
-    _, told = draw(source, 400, 0.25, generator)
-    lost = (told.hidden == source.empty.hidden).flatten(1).all(1)
+    _, texts = draw(source, 400, 0.25, generator)
+    lost = (texts.hidden == source.empty.hidden).flatten(1).all(1)
     assert 70 < int(lost.sum()) < 130
-    assert torch.equal(told.mask[lost], source.empty.mask.expand(int(lost.sum()), -1))
+    assert torch.equal(texts.mask[lost], source.empty.mask.expand(int(lost.sum()), -1))
     _, whole = draw(source, 50, 0.0, generator)
     assert not (whole.hidden == source.empty.hidden).flatten(1).all(1).any()
 
@@ -252,8 +254,8 @@ def taught(jobs, tmp_path, monkeypatch):
     """The file of a teacher of latents with texts."""
     teacher = jobs("si", SI)
     run.advance(teacher, "mark", 4)
-    monkeypatch.setattr(data, "made_from", lambda folder: "latents")
-    training.publish(teacher, tmp_path / "si.safetensors")
+    monkeypatch.setattr(data, "prepared_checksum", lambda folder: "latents")
+    train.publish(teacher, tmp_path / "si.safetensors")
     return tmp_path / "si.safetensors"
 
 
@@ -326,10 +328,10 @@ def test_settings_of_guidance_and_discriminator_are_checked():
 
 
 def test_a_text_is_told_to_every_chunk_of_samples(monkeypatch):
-    from fewstep import sampling
+    from fewstep.evaluation import sample
 
-    monkeypatch.setattr(sampling, "POINTS", 2)
-    told, x0 = conditions(5), torch.randn(5, 2)
-    drawn = sampling.sample(LINE, "euler", x0, 1, told=told)
-    assert torch.allclose(drawn.points, x0 + told.hidden.mean((1, 2))[:, None] * x0)
+    monkeypatch.setattr(sample, "POINTS", 2)
+    texts, x0 = conditions(5), torch.randn(5, 2)
+    drawn = sample.sample(LINE, "euler", x0, 1, conditions=texts)
+    assert torch.allclose(drawn.points, x0 + texts.hidden.mean((1, 2))[:, None] * x0)
     assert drawn.nfe == 1

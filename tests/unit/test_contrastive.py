@@ -15,15 +15,17 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from fewstep import contrastive, text_settings
-from fewstep.checkpoint import CheckpointError, load_checkpoint
-from fewstep.contrastive import Maker
+from fewstep.training import clip as contrastive
+from fewstep.settings import captions as text_settings
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
+from fewstep.training.clip import ClipPreparation
 from fewstep.data import scenes
-from fewstep.data.scene_captions import Caption, holds
-from fewstep.networks import clip, published_clip, tokens
-from fewstep.pairs import UNSEEN, Pairs, pairs_of, told_apart, unseen_pairs
-from fewstep.plots.training import part_curves
-from fewstep.workspace import SCRATCH, Workspace
+from fewstep.data.drawn.scene_captions import Caption, holds
+from fewstep.networks import clip, clip_files, tokens
+from fewstep.networks.published import clip as published_clip
+from fewstep.training.caption_pairs import UNSEEN, Pairs, pairs_of, unambiguous, unseen_pairs
+from fewstep.evaluation.plots.training import part_curves
+from fewstep.storage.workspace import SCRATCH, Workspace
 
 SMALL = {
     "kind": "trained", "data": "scenes", "width": 16, "layers": 1, "heads": 2, "patch": 8, "projection": 8, "vocabulary": 600, "tokens": 12, "steps": 12,
@@ -52,8 +54,8 @@ def on_squares(patch) -> None:
     patch(contrastive, "unseen_pairs", lambda name, count: {"held-out pairs": squares(1)[range(0, 64, 4)]})
 
 
-def a_maker(folder: Path, **changes) -> Maker:
-    return Maker("tiny", Workspace(folder, "smoke"), TypeAdapter(text_settings.Clip).validate_python(SMALL | changes), "cpu")
+def a_maker(folder: Path, **changes) -> ClipPreparation:
+    return ClipPreparation("tiny", Workspace(folder, "smoke"), TypeAdapter(text_settings.Clip).validate_python(SMALL | changes), "cpu")
 
 
 @pytest.fixture
@@ -61,14 +63,14 @@ def maker(tmp_path, monkeypatch):
     """maker(folder, **changes): an entry of the tier whose files lie in a folder of their own, trained on squares."""
     on_squares(monkeypatch.setattr)
 
-    def make(folder: str = "one", **changes) -> Maker:
+    def make(folder: str = "one", **changes) -> ClipPreparation:
         monkeypatch.setenv(SCRATCH, str(tmp_path / folder))
         return a_maker(tmp_path, **changes)
 
     return make
 
 
-def files(own: Maker) -> dict[str, bytes]:
+def files(own: ClipPreparation) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in own.folder.iterdir()}
 
 
@@ -167,7 +169,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     monkeypatch.setenv(SCRATCH, str(tmp_path / "whole"))
     expected = files(whole)
     monkeypatch.setenv(SCRATCH, str(tmp_path / "killed"))
-    assert files(own) == expected and set(expected) == {clip.TRAINED, tokens.VOCABULARY, tokens.MERGES, contrastive.LOG, clip.DESCRIBED}
+    assert files(own) == expected and set(expected) == {clip_files.TRAINED, tokens.VOCABULARY, tokens.MERGES, contrastive.LOG, clip_files.DESCRIBED}
 
 
 def test_a_training_learns_to_tell_squares_apart(maker):
@@ -185,15 +187,15 @@ def test_a_training_learns_to_tell_squares_apart(maker):
     assert (right > wrong).all()
     rows = contrastive.retrieval(own)
     assert rows.loc["held-out pairs", "image to text"] == f"{after['image to text']:.1%}"
-    assert "trained here, 120 steps of 32 pairs" in str(contrastive.for_people(described)) and "0 of 64" in str(contrastive.for_people(described))
+    assert "trained here, 120 steps of 32 pairs" in str(contrastive.as_table(described)) and "0 of 64" in str(contrastive.as_table(described))
 
 
 def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_cut(maker):
     own = maker(steps=1, tokens=7)
     described = contrastive.train(own)
-    assert json.loads((own.folder / clip.DESCRIBED).read_text()) == described == clip.read_described(own.folder)
+    assert json.loads((own.folder / clip_files.DESCRIBED).read_text()) == described == clip_files.read_described(own.folder)
     assert described["captions cut"] == described["pairs"] == 64 and described["tokens"] == 7 and described["width"] == 16
-    assert described["checksum"] == published_clip.checksum(own.folder / clip.TRAINED)
+    assert described["checksum"] == published_clip.checksum(own.folder / clip_files.TRAINED)
 
 
 def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
@@ -216,13 +218,14 @@ def test_a_published_clip_is_measured_and_described(maker, monkeypatch):
         own = maker()
         network = contrastive.untrained(own).requires_grad_(False)
     said = {"clip": "somebody/some-clip", "repository": "somebody/some-clip", "towers": "both", "checksum": "0", "found": "here"}
-    monkeypatch.setattr(published_clip, "published", lambda repository, towers, checksum=None: (network, dict(said)))
+    for place in (clip_files, published_clip):
+        monkeypatch.setattr(place, "published", lambda repository, towers, checksum=None: (network, dict(said)))
     settings = {"kind": "published", "repository": "somebody/some-clip"}
     for changes, parts in (({}, set()), ({"data": "scenes"}, {"held-out pairs"})):
-        one = Maker("found", own.workspace, TypeAdapter(text_settings.Clip).validate_python(settings | changes), "cpu")
+        one = ClipPreparation("found", own.workspace, TypeAdapter(text_settings.Clip).validate_python(settings | changes), "cpu")
         described = contrastive.train(one)
-        assert set(described["figures"]) == parts and [path.name for path in one.folder.iterdir()] == [clip.DESCRIBED]
-        assert "somebody/some-clip" in str(contrastive.for_people(described)) and contrastive.load(one) is network
+        assert set(described["figures"]) == parts and [path.name for path in one.folder.iterdir()] == [clip_files.DESCRIBED]
+        assert "somebody/some-clip" in str(contrastive.as_table(described)) and contrastive.load(one) is network
         assert part_curves([contrastive.curves(one)], "its curves").numbers == {}, "nothing was trained, and the notebook shows that"
 
 
@@ -253,7 +256,7 @@ def is_true(caption: Caption, scene: scenes.Scene) -> bool:
 
 def test_of_pairs_that_are_told_apart_no_caption_is_true_of_another_picture():
     drawn = scenes.prompts(60, 5)
-    kept = told_apart(drawn, 40)
+    kept = unambiguous(drawn, 40)
     where = [next(k for k, caption in enumerate(drawn.captions) if caption.text == text) for text in kept.captions]
     assert where == sorted(where) and len(set(where)) == len(where) and np.array_equal(kept.pictures, drawn.pixels[where])
     for i in where:
@@ -262,7 +265,7 @@ def test_of_pairs_that_are_told_apart_no_caption_is_true_of_another_picture():
     for i in set(range(where[-1])) - set(where):
         before = [j for j in where if j < i]
         assert any(is_true(drawn.captions[i], drawn.scenes[j]) or is_true(drawn.captions[j], drawn.scenes[i]) for j in before)
-    assert len(told_apart(drawn, 3).captions) == 3
+    assert len(unambiguous(drawn, 3).captions) == 3
 
 
 def test_scenes_are_trained_on_and_judged_by_others():

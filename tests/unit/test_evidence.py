@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fewstep import claims, claims_2d, evaluation, provenance, published, tables
-from fewstep.provenance import ProvenanceError
+from fewstep.evaluation import claims, claims_checkerboard, measure, provenance, published, tables
+from fewstep.evaluation.provenance import ProvenanceError
 
 TRACE = {"notebook": "4-metrics", "revision": "abc", "parameters": "123", "hardware": "cpu", "software": "torch"}
 PAPERS = "KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature"
@@ -96,7 +96,7 @@ def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():
         return pd.DataFrame(parts + rows("si", 1, 4 + noise) + rows("si", 16, 0.15 + noise) + rows("si", 80, 0.09 + 0 * noise))
 
     def verdicts(lmd: float) -> dict[str, str]:
-        ledger = claims.ledger(claims_2d.fmm_claims(measured(lmd)), "laptop")
+        ledger = claims.ledger(claims_checkerboard.fmm_claims(measured(lmd)), "laptop")
         assert tuple(ledger.columns) == claims.COLUMNS
         return dict(zip(ledger.claim, ledger.verdict))
 
@@ -108,12 +108,12 @@ def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():
 def test_a_miscounted_column_is_refused(smoke, tmp_path):
     index = pd.DataFrame([{"method": "lsd", "sampler": "jumps", "steps": 4, "nfe": 5, "train_seed": 0, "sample_seed": 0, "count": 1, "file": "x"}])
     with pytest.raises(ValueError, match="lsd took 5 network calls for 4 steps"):
-        evaluation.evaluate(smoke.experiment("selfdistill-checkerboard"), index, tmp_path, tmp_path, smoke.compute)
+        measure.evaluate(smoke.experiment("selfdistill-checkerboard"), index, tmp_path, tmp_path, smoke.compute)
 
 
 def test_instability_sees_spikes_and_not_scale():
     calm = np.ones(1000)
     spiky = calm.copy()
     spiky[::50] = 30
-    assert claims_2d.instability(calm) == 1 and claims_2d.instability(7 * calm) == 1
-    assert claims_2d.instability(spiky) > 10
+    assert claims_checkerboard.instability(calm) == 1 and claims_checkerboard.instability(7 * calm) == 1
+    assert claims_checkerboard.instability(spiky) > 10

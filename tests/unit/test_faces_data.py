@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from fewstep import data
-from fewstep.data import archives, export, face_drawing, faces
-from fewstep.data.face_drawing import FACTORS, HAIR, render
+from fewstep.data.formats import archives
+from fewstep.data import export, faces
+from fewstep.data.drawn import face_drawing
+from fewstep.data.drawn.face_drawing import FACTORS, HAIR, render
 
 # of the first 64 faces of the file and their classes
 DRAWN = "9cbfc7bd157a7d3f42154156d2dd9b90d00e4ce25b15afd6e1a5c1f2b3e009d7"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.plots.faces import rows_of_faces
-from fewstep.plots.images import GAP, LARGEST, SIDE
+from fewstep.evaluation.plots.faces import rows_of_faces
+from fewstep.evaluation.plots.images import GAP, LARGEST, SIDE
 
 
 def flat(levels, channels: int = 3, side: int = 16) -> np.ndarray:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fewstep.noises import slerp
-from fewstep.plots import images
-from fewstep.plots.images import data_strip, grid, interpolations, quality_against
+from fewstep.flows.slerp import slerp
+from fewstep.evaluation.plots import images
+from fewstep.evaluation.plots.images import data_strip, grid, interpolations, quality_against
 
 TIME, COUNT = "seconds per image, batch 1", 8
 

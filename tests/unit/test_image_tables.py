@@ -11,29 +11,33 @@ import pandas as pd
 import pytest
 import torch
 
-from fewstep import evaluation, evaluation_images, experiments, networks, reference, report, sampling, speed, tables
-from fewstep.checkpoint import CheckpointError, save_checkpoint
+from fewstep.evaluation import measure, measure_images, sample, speed, tables
+from fewstep.settings import tiers
+from fewstep import networks
+from fewstep.training import features as reference
+from fewstep.pipeline import report
+from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.data import digits, scenes
-from fewstep.data.pictures import Pictures
-from fewstep.measuring import Features
+from fewstep.data.formats.pictures import Pictures
+from fewstep.settings.evaluation import Features
 from fewstep.metrics.features import channel_means, extract
 from fewstep.metrics.frechet import frechet, moments
 from fewstep.metrics.protocol import parse
-from fewstep.plots.picture import Picture
-from fewstep.typed import SettingsError
-from fewstep.workspace import Workspace
+from fewstep.evaluation.plots.picture import Picture
+from fewstep.settings.base import SettingsError
+from fewstep.storage.workspace import Workspace
 
 NAME = "fmm-cifar10"
 SEEDS = [0, 1]
 
 
 @pytest.fixture(scope="module")
-def settings(smoke) -> experiments.Experiment:
+def settings(smoke) -> tiers.ExperimentSettings:
     return smoke.experiment(NAME)
 
 
 @pytest.fixture(scope="module")
-def bench(root, tmp_path_factory, smoke) -> reference.Bench:
+def bench(root, tmp_path_factory, smoke) -> reference.FeaturePreparation:
     """The features of the digits, prepared in a folder of their own."""
     folder = tmp_path_factory.mktemp("bench")
     for name in ("params.yaml", "dvc.yaml"):
@@ -41,7 +45,7 @@ def bench(root, tmp_path_factory, smoke) -> reference.Bench:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSTEP_PIPELINE", "1")
         patch.chdir(root)
-        found = reference.Bench("cifar10", Workspace(folder, "smoke"), smoke.features["cifar10"], "cpu")
+        found = reference.FeaturePreparation("cifar10", Workspace(folder, "smoke"), smoke.features["cifar10"], "cpu")
         described = reference.prepare(found)
         assert described["accuracy"] > 0.9 and described["images"] == "all 1797 training images of digits"
     return found
@@ -64,7 +68,7 @@ def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(ro
     told = {"data": "scenes", "extractor": "classifier", "steps": 2, "reference": 80, "probe": 2}
     made = {}
     for name, own in {"first": {"prompts": "coco2017"}, "own": {"prompts": "coco2014"}, "taken": {"prompts": "coco2014", "trained": "first"}}.items():
-        bench = reference.Bench(name, Workspace(tmp_path, "smoke"), Features(**told, **own), "cpu")
+        bench = reference.FeaturePreparation(name, Workspace(tmp_path, "smoke"), Features(**told, **own), "cpu")
         if own.get("trained"):
             monkeypatch.setattr(reference, "train_classifier", None)
             monkeypatch.setattr(reference, "_probe", None)
@@ -119,7 +123,7 @@ def drawn(tmp_path, root, monkeypatch):
 def evaluate(settings, drawn, measured_in, smoke) -> pd.DataFrame:
     index, folder = drawn
     (folder / "scratch").mkdir(exist_ok=True)
-    return evaluation_images.evaluate(settings, index, folder, measured_in, folder / "scratch", smoke.compute)
+    return measure_images.evaluate(settings, index, folder, measured_in, folder / "scratch", smoke.compute)
 
 
 def test_every_measure_is_what_the_metrics_say_of_the_files(settings, drawn, measured_in, smoke):
@@ -152,7 +156,7 @@ def test_a_measure_can_be_taken_of_some_rows_alone(settings, drawn, measured_in,
 
 
 def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
-    found = evaluation_images.protocols(settings, measured_in)
+    found = measure_images.protocols(settings, measured_in)
     assert set(found) == set(settings.metrics.measures)
     for protocol in found.values():
         assert parse(str(protocol)) == protocol and protocol.samples == settings.sampling.count
@@ -164,7 +168,7 @@ def test_a_notebook_shows_every_mean_and_leaves_blank_what_was_not_measured():
     rows = pd.DataFrame(
         [{"method": f"m{m}", "metric": f"k{k:02}", "nfe": n, "value": 10 * k + m + seed} for m in range(30) for k in range(20) for n in (1, 2, 4, 8) for seed in (0, 1) if (m, n) != (3, 8)]
     )
-    table = ElementTree.fromstring(evaluation.means(rows).data)
+    table = ElementTree.fromstring(measure.means(rows).data)
     shown = [[cell.text or "" for cell in row.findall("td")] for row in table.find("tbody")]
     assert [cell.text for cell in table.find("thead").find("tr").findall("th")][-30:] == [f"m{m}" for m in range(30)]
     assert len(shown) == 80 and all(len(row) == 30 for row in shown)
@@ -190,7 +194,7 @@ def test_the_reference_is_what_prepare_wrote(bench, measured_in, root, monkeypat
     again = extract(digits.pixels(), measured_in.extractor).values
     assert np.allclose(again, measured_in.values, atol=1e-5) and again.shape == (1797, 64)
     with pytest.raises(SettingsError, match="there is no 'cifar' among the `features` of tier 'smoke'; there are cifar10, imagenet32"):
-        reference.Bench.open("smoke", "cifar")
+        reference.FeaturePreparation.open("smoke", "cifar")
     (bench.workspace.pipeline / "features/cifar10/described.json").rename(bench.workspace.pipeline / "moved")
     with pytest.raises(FileNotFoundError, match="described.json is not there: run `dvc repro` at tier 'smoke'"):
         reference.load(bench)
@@ -199,8 +203,8 @@ def test_the_reference_is_what_prepare_wrote(bench, measured_in, root, monkeypat
 
 def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypatch):
     monkeypatch.chdir(root)
-    study = type("Study", (), {"experiment": smoke.experiment(NAME), "compute": smoke.compute, "source": digits.SOURCE})
-    found = evaluation_images.self_checks(study, measured_in).fid
+    experiment = type("Experiment", (), {"experiment": smoke.experiment(NAME), "compute": smoke.compute, "source": digits.SOURCE})
+    found = measure_images.self_checks(experiment, measured_in).fid
     assert found["noise"].iloc[0] > 20 * found["split in two"].iloc[0]
     bias = found["bias"]
     assert list(bias.index) == sorted(bias.index) and bias.is_monotonic_decreasing
@@ -210,19 +214,19 @@ def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypa
 
 
 def test_solvers_are_rows_of_their_own(settings):
-    draws = sampling.plan(settings)
+    draws = sample.plan(settings)
     heun = [d for d in draws if d.method == "si-heun"]
     assert {(d.trained, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
-    assert sampling.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(draws)
+    assert sample.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(draws)
 
 
 def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, root, monkeypatch, smoke):
     monkeypatch.chdir(root)
     flow_map = type("Map", (), {})
-    monkeypatch.setattr(sampling, "load_flow_map", lambda *_: flow_map)
+    monkeypatch.setattr(sample, "load_flow_map", lambda *_: flow_map)
     drawn = torch.linspace(-1.5, 1.5, 200 * 64).reshape(200, 1, 8, 8)
-    monkeypatch.setattr(sampling, "sample", lambda *_: sampling.samplers.Samples(drawn, 2))
-    row = sampling._draw(settings, sampling.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
+    monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
+    row = sample._draw(settings, sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
     kept = np.load(tmp_path / row["file"])
     assert kept.dtype == np.uint8 and kept.max() == 16 and kept.min() == 0 and row["count"] == 200
     assert np.array_equal(kept, ((drawn.clamp(-1, 1) + 1) * 8).round().to(torch.uint8).numpy())
@@ -230,8 +234,8 @@ def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, 
 
 def test_calls_of_an_adaptive_solver_are_averaged_over_the_chunks(monkeypatch):
     calls = iter((8, 14, 14))
-    monkeypatch.setitem(sampling.samplers.SAMPLERS, "adaptive", lambda _, x, digits: sampling.samplers.Samples(x, next(calls)))
-    drawn = sampling.sample(None, "adaptive", torch.zeros(300, 1, 4, 4), 2)
+    monkeypatch.setitem(sample.samplers.SAMPLERS, "adaptive", lambda _, x, digits: sample.samplers.Samples(x, next(calls)))
+    drawn = sample.sample(None, "adaptive", torch.zeros(300, 1, 4, 4), 2)
     assert drawn.nfe == round((125 * 8 + 175 * 14) / 300) and drawn.points.shape == (300, 1, 4, 4)
 
 
@@ -248,15 +252,15 @@ def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, r
         for method, nfe, value in (("si", 2, 200.0), ("si", 4, 100.0), ("si", 8, 50.0), ("lmd", 2, 100.0), ("si-heun", 2, 90.0))
         for k in SEEDS
     ]
-    monkeypatch.setattr(speed.evaluation, "load", lambda _: pd.DataFrame(rows))
-    study = type("Study", (), {"experiment": settings, "name": NAME, "tier": "smoke", "made": None, "compute": smoke.compute, "workspace": Workspace(root, "smoke")})
-    table = speed.table(study, timed, "fmm-speed", "4-speed").set_index(["metric", "method", "nfe"])
+    monkeypatch.setattr(speed.measure, "load", lambda _: pd.DataFrame(rows))
+    experiment = type("Experiment", (), {"settings": settings, "name": NAME, "tier": "smoke", "data_folder": None, "compute": smoke.compute, "workspace": Workspace(root, "smoke")})
+    table = speed.table(experiment, timed, "fmm-speed", "4-speed").set_index(["metric", "method", "nfe"])
     assert list(table.columns) and set(table.index.get_level_values(0)) == {"FID", speed.ONE, speed.BEST}
     assert table.value[speed.ONE, "SI", 4] == 4 * 2.0 and table.value[speed.ONE, "LMD", 2] == 2 * 4.0
     assert table.value[speed.BEST, "SI, heun", 2] == 2 * 1.0 and (table.samples[speed.BEST] == 4).all()
     assert set(table.table) == {"fmm-speed"} and set(table.seeds[speed.ONE]) == {f"{settings.speed.repeats} timings"}
     own = settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"steps": {"si": [2], "lmd": [2]}}), "methods": {k: settings.methods[k] for k in ("si", "lmd")}})
-    faster = speed.at_equal_quality(type("Study", (), {"experiment": own}), timed).loc["LMD", 2]
+    faster = speed.at_equal_quality(type("Experiment", (), {"settings": own}), timed).loc["LMD", 2]
     # the teacher reaches 100 with four calls; a jump takes twice the time of a velocity here
     assert (faster["teacher's calls"], faster["fewer calls"], faster["less time"]) == (4.0, 2.0, 1.0)
 
@@ -305,9 +309,9 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(settings, smok
     weights["weights.network.model.conv_in.bias"] = torch.full_like(weights["weights.network.model.conv_in.bias"], torch.nan)
     path = tmp_path / "seed-0.safetensors"
     save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
-    draw = sampling.Draw("lmd", "lmd", "jumps", 1, 0, 0)
+    draw = sample.Draw("lmd", "lmd", "jumps", 1, 0, 0)
     with pytest.raises(CheckpointError, match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate"):
-        sampling._draw(settings, draw, path, tmp_path, "cpu", None)
+        sample._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))
 
 
@@ -316,6 +320,6 @@ def test_one_step_is_one_network_call(smoke, tmp_path):
     settings = smoke.experiment("scflow-celebahq")
     rows = [("si", 2, 2), ("si", 4, 4), ("si-heun", 1, 2), ("si-adaptive", 1, 14), ("si-adaptive", 2, 20), ("lmd", 1, 1), ("lmd", 4, 4)]
     index = pd.DataFrame([{"method": m, "steps": n, "nfe": calls, "train_seed": 0, "sample_seed": 0, "file": f"{m}-{n}.npy"} for m, n, calls in rows])
-    cells = evaluation_images._cells(settings, index, tmp_path, [tmp_path / f"{name}.features" for name in index.file])
+    cells = measure_images._cells(settings, index, tmp_path, [tmp_path / f"{name}.features" for name in index.file])
     assert [cell.images.one_step for cell in cells] == [None] * 6 + [tmp_path / "lmd-1.npy"]
     assert [cell.images.teacher_images for cell in cells] == [None if name == "si-4.npy" else tmp_path / "si-4.npy" for name in index.file]

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from fewstep import data
-from fewstep.data import afhq64, archives, celeba64, celebahq, cifar10, digits, export, imagenet32, patches
-from fewstep.data.archives import ArchiveError, read_cifar10, read_folder, read_imagenet32
+from fewstep.data import afhq64, celeba64, celebahq, cifar10, digits, export, imagenet32, patches
+from fewstep.data.formats import archives
+from fewstep.data.formats.archives import ArchiveError, read_cifar10, read_folder, read_imagenet32
 from fewstep.data.images import Images, ImagesOnFirstUse, split, to_signed
 
 PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}

@@ -13,10 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from fewstep import data, prompting, rehearsed, room, text_settings, tiny_captioned
-from fewstep.data import archives, captioned, coco, laion, pictures
-from fewstep.data.archives import ArchiveError
-from fewstep.rehearsed import Rehearsed
+from fewstep import data
+from fewstep.evaluation import prompts
+from fewstep.storage import stand_in
+from fewstep.rehearsal import disk, tiny_captioned
+from fewstep.settings import captions as text_settings
+from fewstep.data.formats import archives, captioned, pictures
+from fewstep.data import coco, laion
+from fewstep.data.formats.archives import ArchiveError
+from fewstep.storage.stand_in import StandIn
 
 SIDE = laion.SIDE
 
@@ -312,7 +317,7 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
 def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
     assert data.load("laion") is laion.SOURCE and not laion.SOURCE.flip and laion.SOURCE.shape == (3, 512, 512)
     assert "laion" in text_settings.captioned() and "coco" not in text_settings.captioned()
-    assert room.is_fetched("laion") and room.images("laion") == 2_000_000
+    assert disk.is_fetched("laion") and disk.images("laion") == 2_000_000
     assert not {"captioned", "pictures", "coco"} & set(data.names())
 
 
@@ -335,7 +340,7 @@ def test_a_rehearsals_archive_is_read_as_the_published_one_and_refused_as_one(tm
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     tiny_captioned.laion(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "always the same"
-    assert set(before) == {"00000.tar", "00001.tar", archives.CHECKSUMS, rehearsed.FILE}
+    assert set(before) == {"00000.tar", "00001.tar", archives.CHECKSUMS, stand_in.FILE}
     with tarfile.open(folder / "00000.tar") as archive:
         assert archive.getnames()[:4] == ["000000000.jpg", "000000000.txt", "000000000.json", "000000001.jpg"]
     captions, found = laion.captions(), laion.pixels()
@@ -343,7 +348,7 @@ def test_a_rehearsals_archive_is_read_as_the_published_one_and_refused_as_one(tm
     assert len({image.tobytes() for image in np.asarray(found[::4])}) == 10
     with pytest.raises(ArchiveError, match="laion holds a rehearsal's tiny archives .*: put pictures of LAION.* in their place"):
         laion.check()
-    rehearsed.mark(folder, Rehearsed({"train": 41}))
+    stand_in.mark(folder, StandIn({"train": 41}))
     with pytest.raises(ArchiveError, match=r"laion holds 40 captioned pictures instead of 41: .*rehearsal.json says"):
         laion.captions()
 
@@ -370,7 +375,7 @@ def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monke
 def test_its_prompts_are_cocos(tmp_path, monkeypatch):
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
     tiny_captioned.coco(tmp_path / "coco")
-    found = prompting.load("laion", "coco2014", 5)
+    found = prompts.load("laion", "coco2014", 5)
     assert len(found.captions) == len(found.pixels) == 5 and all(isinstance(caption.text, str) for caption in found.captions)
     with pytest.raises(ValueError, match="has no prompts 'coco'; there are coco2017, coco2014"):
-        prompting.load("laion", "coco", 5)
+        prompts.load("laion", "coco", 5)

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from fewstep import data, evaluation_images, sampling, scflow_tables, speed, text_tables
+from fewstep import data
+from fewstep.evaluation import measure_images, sample, scflow_tables, speed, text_tables
 from fewstep.metrics import features
 from fewstep.metrics.features import Extractor
-from fewstep.plots.images import DPI, SIDE, data_strip, interpolations, reduced
-from fewstep.plots.prompted import rows_of_captions
+from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced
+from fewstep.evaluation.plots.prompted import rows_of_captions
 
 
 class Decoder:
@@ -34,64 +35,64 @@ class Decoder:
 def decoder(monkeypatch) -> Decoder:
     """A decoder in the place of every data set."""
     own = Decoder()
-    monkeypatch.setattr(data, "load", lambda name, made=None: own)
+    monkeypatch.setattr(data, "load", lambda *_: own)
     return own
 
 
 @pytest.mark.parametrize("dimensions, told, device, count", [(1, False, "cuda", 500), (3, False, "cpu", 125), (3, True, "cpu", 125), (3, False, "cuda", 1000), (3, True, "cuda", 64)])
 def test_fewer_samples_that_are_told_texts_go_through_a_gpu_together(dimensions, told, device, count):
-    assert sampling.together(dimensions, told, device) == count
+    assert sample.together(dimensions, told, device) == count
 
 
 def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatch):
-    drawn = torch.randn(sampling.IMAGES + 20, 4, 2, 2)
-    monkeypatch.setattr(sampling, "load_flow_map", lambda *_: None)
-    monkeypatch.setattr(sampling, "noise", lambda *_: drawn)
-    monkeypatch.setattr(sampling, "sample", lambda *_: sampling.samplers.Samples(drawn, 2))
-    row = sampling._draw(smoke.experiments["fmm-cifar10"], sampling.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
-    assert decoder.asked == [sampling.IMAGES, 20]
+    drawn = torch.randn(sample.IMAGES + 20, 4, 2, 2)
+    monkeypatch.setattr(sample, "load_flow_map", lambda *_: None)
+    monkeypatch.setattr(sample, "noise", lambda *_: drawn)
+    monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
+    row = sample._draw(smoke.experiments["fmm-cifar10"], sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
+    assert decoder.asked == [sample.IMAGES, 20]
     np.testing.assert_array_equal(np.load(tmp_path / row["file"]), Decoder().to_uint8(drawn).numpy())
 
 
 def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeypatch):
-    count = evaluation_images.TOGETHER + 44
+    count = measure_images.TOGETHER + 44
     made = []
-    monkeypatch.setattr(evaluation_images, "checks", lambda values, noise, sizes: made.append(noise(len(values))) or pd.DataFrame({"check": ["noise"], "samples": [count], "fid": [1.0]}))
+    monkeypatch.setattr(measure_images, "checks", lambda values, noise, sizes: made.append(noise(len(values))) or pd.DataFrame({"check": ["noise"], "samples": [count], "fid": [1.0]}))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
     reference = SimpleNamespace(values=np.zeros((count, 5)), extractor=Extractor("any", network))
-    study = SimpleNamespace(source=decoder, compute=SimpleNamespace(device="cpu"))
-    evaluation_images.self_checks(study, reference)
-    assert decoder.asked == [evaluation_images.TOGETHER, 44]
-    drawn = torch.randn(count, 4, 2, 2, generator=torch.Generator().manual_seed(evaluation_images.NOISE_SEED))
+    experiment = SimpleNamespace(source=decoder, compute=SimpleNamespace(device="cpu"))
+    measure_images.self_checks(experiment, reference)
+    assert decoder.asked == [measure_images.TOGETHER, 44]
+    drawn = torch.randn(count, 4, 2, 2, generator=torch.Generator().manual_seed(measure_images.NOISE_SEED))
     np.testing.assert_array_equal(made[0], features.extract(Decoder().to_uint8(drawn).numpy(), reference.extractor).values)
 
 
 @pytest.fixture
-def study(tmp_path, decoder, smoke) -> SimpleNamespace:
-    """A study with an array of twenty images of each row that it draws."""
+def experiment(tmp_path, decoder, smoke) -> SimpleNamespace:
+    """An experiment with an array of twenty images of each row that it draws."""
     experiment, rows = smoke.experiments["scflow-coco2017"], []
     for method, steps in experiment.sampling.steps.items():
         for n in steps:
             np.save(tmp_path / f"{method}{n}.npy", np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8))
             rows.append({"method": method, "steps": n, "file": f"{method}{n}.npy"})
     pd.DataFrame(rows).to_csv(tmp_path / "index.csv")
-    return SimpleNamespace(name="scflow-coco2017", experiment=experiment, source=decoder, workspace=SimpleNamespace(read=lambda _: tmp_path))
+    return SimpleNamespace(name="scflow-coco2017", settings=experiment, source=decoder, workspace=SimpleNamespace(read=lambda _: tmp_path))
 
 
-def test_pictures_read_no_more_images_than_they_show(study):
-    for panels in (sampling.panels(study), scflow_tables.panels(study), text_tables.panels(study)):
+def test_pictures_read_no_more_images_than_they_show(experiment):
+    for panels in (sample.panels(experiment), scflow_tables.panels(experiment), text_tables.panels(experiment)):
         shown = [images for row in panels.values() for images in row.values()]
         assert shown and {images.shape for images in shown} == {(8, 3, 2, 2)}
-    whole = sampling.points(study, "si", 4)
+    whole = sample.points(experiment, "si", 4)
     assert whole.shape == (20, 3, 2, 2) and whole.dtype == np.float32 and whole[19, 0, 0, 0] == np.float32(19 / 127.5 - 1)
-    np.testing.assert_array_equal(sampling.points(study, "si", 4, 3), whole[:3])
+    np.testing.assert_array_equal(sample.points(experiment, "si", 4, 3), whole[:3])
 
 
-def test_the_network_that_is_timed_is_the_teachers_with_and_without_samples_of_its(study):
-    assert speed._teacher(study.experiment) == "si"
-    metrics = study.experiment.metrics.model_copy(update={"reference": None})
-    methods = dict(reversed(study.experiment.methods.items()))
-    assert speed._teacher(study.experiment.model_copy(update={"metrics": metrics, "methods": methods})) == "si"
+def test_the_network_that_is_timed_is_the_teachers_with_and_without_samples_of_its(experiment):
+    assert speed._teacher(experiment.settings) == "si"
+    metrics = experiment.settings.metrics.model_copy(update={"reference": None})
+    methods = dict(reversed(experiment.settings.methods.items()))
+    assert speed._teacher(experiment.settings.model_copy(update={"metrics": metrics, "methods": methods})) == "si"
 
 
 def test_the_resizing_of_features_travels_to_another_process():

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep import autoencoding, data, latents
-from fewstep.autoencoder_settings import Latents
-from fewstep.autoencoding import Maker
+from fewstep.training import autoencoder, latents
+from fewstep import data
+from fewstep.settings.latents import Latents
+from fewstep.training.autoencoder import LatentPreparation
 from fewstep.data.images import ImagesOnFirstUse, to_signed
+from fewstep.networks import load_decoder
 from fewstep.networks.autoencoder import Autoencoder
-from fewstep.workspace import PIPELINE, SCRATCH, Workspace
+from fewstep.storage.workspace import PIPELINE, SCRATCH, Workspace
 
 COUNT, SIDE = 150, 8
 SMALL = {"kind": "trained", "channels": [8, 8], "layers": 1, "groups": 4, "latent_channels": 3, "steps": 20, "batch": 8, "rate": 4e-3, "kl": 1e-3}
@@ -50,12 +52,12 @@ def trained(tmp_path_factory):
 def maker(tmp_path, monkeypatch, trained, images):
     """maker(folder): an entry of the tier whose files lie in a folder of their own, its autoencoder ready."""
 
-    def make(folder: str = "one") -> Maker:
+    def make(folder: str = "one") -> LatentPreparation:
         monkeypatch.setenv(SCRATCH, str(tmp_path / folder))
-        own = Maker("tiny", Workspace(tmp_path, "smoke"), SETTINGS, "cpu")
+        own = LatentPreparation("tiny", Workspace(tmp_path, "smoke"), SETTINGS, "cpu")
         target = own.workspace.write("autoencoders/tiny/described.json").parent
         if not any(trained.iterdir()):
-            autoencoding.train(own)
+            autoencoder.train(own)
             shutil.copytree(target, trained, dirs_exist_ok=True)
         shutil.copytree(trained, target, dirs_exist_ok=True)
         return own
@@ -63,14 +65,14 @@ def maker(tmp_path, monkeypatch, trained, images):
     return make
 
 
-def folder_of(own: Maker) -> Path:
+def folder_of(own: LatentPreparation) -> Path:
     """Where `encode_all` writes."""
     return own.workspace.writable / "latents" / "tiny"
 
 
 @pytest.fixture
-def made(maker):
-    """The folder of latents that `encode_all` has made."""
+def folder(maker):
+    """The folder of latents that `encode_all` has folder."""
     own = maker()
     latents.encode_all(own)
     return latents.opened(own).folder
@@ -84,14 +86,14 @@ def test_every_image_and_its_mirror_image_is_encoded(maker, images):
     described = latents.encode_all(own)
     moments = np.load(folder_of(own) / "moments.npy")
     assert moments.shape == (2 * COUNT, 6, 4, 4) and moments.dtype == np.float32
-    network, pixels = autoencoding.load(own), torch.from_numpy(_pixels())
+    network, pixels = autoencoder.load(own), torch.from_numpy(_pixels())
     for seen, rows in ((pixels, moments[:COUNT]), (pixels.flip(-1), moments[COUNT:])):
         mean, std = network.encode_many(to_signed(seen))
         np.testing.assert_array_equal(rows, torch.cat([mean, std], 1).numpy())
     assert np.abs(moments[COUNT:] - moments[:COUNT]).max() > 0.1
     assert described["count"] == COUNT and described["mirrored"] and described["data"] == "patches" and described["shape"] == [3, 8, 8]
-    assert described["latents"] == [3, 4, 4] and described["scale"] == autoencoding.autoencoder.read_described(own.folder)["scale"]
-    assert described["checksum"] == data.made_from(folder_of(own))
+    assert described["latents"] == [3, 4, 4] and described["scale"] == autoencoder.autoencoder.read_described(own.folder)["scale"]
+    assert described["checksum"] == data.prepared_checksum(folder_of(own))
     assert json.loads((folder_of(own) / "described.json").read_text()) == described
 
 
@@ -99,7 +101,7 @@ def test_no_mirror_image_is_encoded_where_none_is_drawn(maker, monkeypatch):
     monkeypatch.setattr("fewstep.data.patches.SOURCE", ImagesOnFirstUse("patches", (3, SIDE, SIDE), False, _pixels))
     own = maker()
     described = latents.encode_all(own)
-    assert not described["mirrored"] and len(latents.opened(own).moments) == COUNT and "mirror" not in str(latents.for_people(described))
+    assert not described["mirrored"] and len(latents.opened(own).moments) == COUNT and "mirror" not in str(latents.as_table(described))
     assert set(latents.mirrored(own, 3)) == {"images", "decoded"}
 
 
@@ -181,13 +183,13 @@ def test_latents_that_somebody_makes_by_hand_are_whole_without_the_pipelines(mak
 def test_there_must_be_an_autoencoder(tmp_path, monkeypatch):
     monkeypatch.setenv(SCRATCH, str(tmp_path))
     with pytest.raises(FileNotFoundError, match="autoencoders/tiny/described.json is not there: run"):
-        latents.encode_all(Maker("tiny", Workspace(tmp_path, "smoke"), SETTINGS, "cpu"))
+        latents.encode_all(LatentPreparation("tiny", Workspace(tmp_path, "smoke"), SETTINGS, "cpu"))
 
 
 def test_the_tables_and_the_picture_of_the_notebook(maker):
     own = maker()
     described = latents.encode_all(own)
-    assert "150 images and their mirror images" in str(latents.for_people(described))
+    assert "150 images and their mirror images" in str(latents.as_table(described))
     moments = np.load(folder_of(own) / "moments.npy").astype(float)
     mean, std = moments[:, :3], moments[:, 3:]
     each = described["channels"]
@@ -202,30 +204,30 @@ def test_the_tables_and_the_picture_of_the_notebook(maker):
 # Drawing and decoding
 
 
-def test_draws_have_the_mean_and_the_spread_of_the_moments(made):
-    source = data.load("latents", made)
+def test_draws_have_the_mean_and_the_spread_of_the_moments(folder):
+    source = data.load("latents", folder, load_decoder)
     assert source.shape == (3, 4, 4) and source.image == (3, 8, 8) and source.scale == 1.0 and source.top == 255
     drawn = source.sample(20_000, torch.Generator().manual_seed(0))
     assert drawn.shape == (20_000, 3, 4, 4) and drawn.dtype == torch.float32
-    mean, std = (source.factor * torch.from_numpy(np.load(made / "moments.npy"))).chunk(2, 1)
+    mean, std = (source.factor * torch.from_numpy(np.load(folder / "moments.npy"))).chunk(2, 1)
     spread = (mean.var(0, unbiased=False) + std.square().mean(0)).sqrt()
     assert ((drawn.mean(0) - mean.mean(0)).abs() < 5 * spread / 20_000**0.5).all()
     assert ((drawn.std(0) / spread - 1).abs() < 0.05).all()
     assert float(drawn.std()) == pytest.approx(1, abs=0.1)
 
 
-def test_the_generator_decides_what_is_drawn_and_nothing_else(made):
-    source, state = data.load("latents", made), torch.get_rng_state()
+def test_the_generator_decides_what_is_drawn_and_nothing_else(folder):
+    source, state = data.load("latents", folder, load_decoder), torch.get_rng_state()
     drawn = source.sample(9, torch.Generator().manual_seed(3))
     assert torch.equal(state, torch.get_rng_state())
-    assert torch.equal(drawn, data.load("latents", made).sample(9, torch.Generator().manual_seed(3)))
+    assert torch.equal(drawn, data.load("latents", folder, load_decoder).sample(9, torch.Generator().manual_seed(3)))
     which = torch.randint(2 * COUNT, (9,), generator=torch.Generator().manual_seed(3)).numpy()
-    mean, std = torch.from_numpy(np.load(made / "moments.npy")[which]).chunk(2, 1)
+    mean, std = torch.from_numpy(np.load(folder / "moments.npy")[which]).chunk(2, 1)
     assert ((drawn / source.factor - mean).abs() <= 6 * std).all()
 
 
-def test_levels_are_those_of_the_decoder_whatever_they_are_decoded_with(made):
-    source = data.load("latents", made)
+def test_levels_are_those_of_the_decoder_whatever_they_are_decoded_with(folder):
+    source = data.load("latents", folder, load_decoder)
     z = source.sample(70, torch.Generator().manual_seed(0))
     levels = source.to_uint8(z)
     assert levels.shape == (70, 3, 8, 8) and levels.dtype == torch.uint8
@@ -234,8 +236,8 @@ def test_levels_are_those_of_the_decoder_whatever_they_are_decoded_with(made):
     assert ((images + 1) * 127.5).clamp(0, 255).sub(levels).abs().max() < 0.51
 
 
-def test_nothing_but_its_folder_travels_to_another_process(made):
-    source = data.load("latents", made)
+def test_nothing_but_its_folder_travels_to_another_process(folder):
+    source = data.load("latents", folder, load_decoder)
     source.to_uint8(source.sample(2, torch.Generator().manual_seed(0)))
     packed = pickle.dumps(source)
     assert len(packed) < 1000
@@ -243,16 +245,16 @@ def test_nothing_but_its_folder_travels_to_another_process(made):
     assert torch.equal(pickle.loads(packed).sample(3, torch.Generator().manual_seed(1)), z)
 
 
-def test_opening_loads_no_decoder(made, monkeypatch):
+def test_opening_loads_no_decoder(folder, monkeypatch):
     monkeypatch.setattr("fewstep.networks.autoencoder.load", lambda *given: pytest.fail("loaded"))
-    data.load("latents", made).sample(3, torch.Generator().manual_seed(0))
+    data.load("latents", folder, load_decoder).sample(3, torch.Generator().manual_seed(0))
 
 
 # Refusals
 
 
-def test_nan_is_no_image(made):
-    source = data.load("latents", made)
+def test_nan_is_no_image(folder):
+    source = data.load("latents", folder, load_decoder)
     z = torch.zeros(3, 3, 4, 4)
     z[1, 0, 2, 2] = float("nan")
     with pytest.raises(ValueError, match="hold NaN, which decodes to no image"):
@@ -261,46 +263,46 @@ def test_nan_is_no_image(made):
         source.to_uint8(torch.full((1, 3, 4, 4), float("inf")))
 
 
-def test_truncated_latents_are_one_sentence(made):
-    path = made / "moments.npy"
+def test_truncated_latents_are_one_sentence(folder):
+    path = folder / "moments.npy"
     for size in (path.stat().st_size - 10, 50, 0):
         path.write_bytes(path.read_bytes()[:size])
         with pytest.raises(ValueError, match="moments.npy is truncated or no .npy file .*: run `dvc repro`"):
-            data.load("latents", made)
+            data.load("latents", folder, load_decoder)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="moments.npy is not there: run `dvc repro`"):
-        data.load("latents", made)
+        data.load("latents", folder, load_decoder)
 
 
-def test_latents_of_another_shape_are_refused(made):
-    np.save(made / "moments.npy", np.load(made / "moments.npy")[:-1])
+def test_latents_of_another_shape_are_refused(folder):
+    np.save(folder / "moments.npy", np.load(folder / "moments.npy")[:-1])
     with pytest.raises(ValueError, match=r"float32 of shape \(299, 6, 4, 4\) instead of float32 \(300, 6, 4, 4\)"):
-        data.load("latents", made)
+        data.load("latents", folder, load_decoder)
 
 
 @pytest.mark.parametrize("wrong", [0.18215, 5.0])
-def test_latents_of_another_scale_are_refused(made, wrong):
-    path = made / "described.json"
+def test_latents_of_another_scale_are_refused(folder, wrong):
+    path = folder / "described.json"
     described = json.loads(path.read_text())
     path.write_text(json.dumps(described | {"scale": described["scale"] * wrong}))
     with pytest.raises(ValueError, match="have standard deviation .* and not about 1: they are of another scale; correct"):
-        data.load("latents", made)
+        data.load("latents", folder, load_decoder)
 
 
-def test_latents_of_another_autoencoder_are_refused(made):
-    path = made / "autoencoder" / "described.json"
+def test_latents_of_another_autoencoder_are_refused(folder):
+    path = folder / "autoencoder" / "described.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"checksum": "f" * 64}))
     with pytest.raises(ValueError, match="were made by another autoencoder .* than lies beside them"):
-        data.load("latents", made)
+        data.load("latents", folder, load_decoder)
 
 
-def test_a_description_that_is_absent_or_damaged_is_one_sentence(made):
-    (made / "described.json").write_text("{")
+def test_a_description_that_is_absent_or_damaged_is_one_sentence(folder):
+    (folder / "described.json").write_text("{")
     with pytest.raises(ValueError, match="described.json cannot be read as JSON: run"):
-        data.load("latents", made)
-    (made / "described.json").unlink()
+        data.load("latents", folder, load_decoder)
+    (folder / "described.json").unlink()
     with pytest.raises(FileNotFoundError, match="described.json is not there: run"):
-        data.load("latents", made)
+        data.load("latents", folder, load_decoder)
 
 
 def test_latents_whose_texts_are_damaged_are_made_again(tmp_path):

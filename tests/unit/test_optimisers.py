@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep import optimisers
+from fewstep.training import optimisers
 
 
 def test_vectors_get_plain_adam():

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-CHILD = "import os, time; from fewstep.parents import leave_with; leave_with(os.getppid()); print(os.getpid(), flush=True); time.sleep(120)"
+CHILD = "import os, time; from fewstep.training.lifetime import exit_with_parent; exit_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(120)"
 PARENT = f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], stdout=subprocess.PIPE, text=True); print(child.stdout.readline(), end='', flush=True); time.sleep(120)"
 
 

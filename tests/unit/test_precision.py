@@ -9,12 +9,14 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from fewstep import experiments, objectives, precision, run, training
-from fewstep.checkpoint import load_checkpoint
-from fewstep.interpolants import Batch
-from fewstep.loops import terms
-from fewstep.networks.dual import Dual, parts
-from fewstep.recipes import Training, UNetSettings
+from fewstep.settings import tiers
+from fewstep import objectives
+from fewstep.training import precision, job as run, train
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.flows.interpolants import Batch
+from fewstep.training.loops import terms
+from fewstep.networks.forward_mode.dual import Dual, parts
+from fewstep.settings.training import Training, UNetSettings
 
 FMM = "fmm-checkerboard"
 UNET = UNetSettings(kind="unet", channels=[8, 16], layers=1, attention=[False, True], groups=4, time_scale=10.0)
@@ -33,7 +35,7 @@ def job(smoke, plain, tmp_path_factory):
     folder = tmp_path_factory.mktemp("precision")
     first = run.Job(plain, smoke.experiment(FMM).method("si").model_copy(update={"steps": 4}), 1, folder / "si.state")
     run.advance(first, "mark", 4)
-    training.publish(first, folder / "teacher.safetensors")
+    train.publish(first, folder / "teacher.safetensors")
     method = smoke.experiment(FMM).method("lmd").model_copy(update={"steps": 6})
     return lambda name, **settings: run.Job(plain.model_copy(update=settings), method, 0, folder / f"{name}.state", folder / "teacher.safetensors")
 
@@ -179,8 +181,8 @@ def test_what_a_machine_or_a_network_cannot_do_is_one_sentence(root, tmp_path, n
     path: Path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
     if sentence is None:
-        experiments.load(path, "smoke")
+        tiers.load(path, "smoke")
         return
-    with pytest.raises(experiments.SettingsError, match=sentence) as caught:
-        experiments.load(path, "smoke")
+    with pytest.raises(tiers.SettingsError, match=sentence) as caught:
+        tiers.load(path, "smoke")
     assert "\n" not in str(caught.value)

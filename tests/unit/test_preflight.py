@@ -15,25 +15,32 @@ from typing import get_type_hints
 import pytest
 import torch
 
-from fewstep import clocks, data, experiments, forecast, memory, networks, paces, pipeline, preflight, rehearsed, room, sampling, stand_ins, taken, tiny_archives, tiny_captioned
-from fewstep.checkpoint import save_checkpoint
-from fewstep.clocks import Measured, TooLargeError
-from fewstep.data import archives, celeba64, cifar10, laion
-from fewstep.data.pictures import Pictures
-from fewstep.forecast import ADAPTIVE_CALLS
+from fewstep.rehearsal import forecast, memory, rates, preflight, disk, tiny_networks, tiny_archives, tiny_captioned
+from fewstep import data, networks
+from fewstep.settings import tiers
+from fewstep.pipeline import stages
+from fewstep.storage import stand_in
+from fewstep.evaluation import sample
+from fewstep.training import published_weights
+from fewstep.storage.checkpoint import save_checkpoint
+from fewstep.rehearsal.timers import Measured, TooLargeError
+from fewstep.data.formats import archives
+from fewstep.data import celeba64, cifar10, laion
+from fewstep.data.formats.pictures import Pictures
+from fewstep.rehearsal.forecast import ADAPTIVE_CALLS
 from fewstep.networks.discriminator import discriminator
 from fewstep.networks.text_discriminator import TextDiscriminator
-from fewstep.paces import ClipPaces, CoderPaces, MetricPaces, Pace
+from fewstep.rehearsal.rates import ClipPaces, CoderPaces, MetricPaces, Pace
 
 PAPER = ("cifar10", "imagenet32", "celeba64", "afhq64")
 METRICS = MetricPaces(image=0.01, moment=1e-5, distance=2.0, kid=2e-9, pair=1e-9, extractor="fake")
 CODER, CLIP = CoderPaces(encode=0.03, decode=0.07), ClipPaces(text=0.001, image=0.005)
-TOLD = ("scflow-coco2017", "scflow-coco2014")
+CONDITIONAL = ("scflow-coco2017", "scflow-coco2014")
 
 
 @pytest.fixture(scope="module")
-def paper(root) -> experiments.Tier:
-    return experiments.load(root / "params.yaml", "paper")
+def paper(root) -> tiers.Tier:
+    return tiers.load(root / "params.yaml", "paper")
 
 
 @pytest.fixture
@@ -88,48 +95,48 @@ def test_everything_that_is_missing_is_listed_at_once(bare, paper):
     assert "Inception weights" in found[-1] and "nvlabs-fi-cdn" in found[-1]
 
 
-def told(paper: experiments.Tier, **network: object) -> experiments.Tier:
+def told(paper: tiers.Tier, **network: object) -> tiers.Tier:
     """The paper tier's experiments with texts alone, with another network of that kind where one is given."""
-    shared = paper.experiments[TOLD[0]].training
+    shared = paper.experiments[CONDITIONAL[0]].training
     training = shared.model_copy(update={"network": shared.network.model_copy(update=network)})
-    return paper.model_copy(update={"experiments": {name: paper.experiments[name].model_copy(update={"training": training}) for name in TOLD}})
+    return paper.model_copy(update={"experiments": {name: paper.experiments[name].model_copy(update={"training": training}) for name in CONDITIONAL}})
 
 
 def test_weights_in_the_place_of_training_are_looked_at_and_not_loaded(bare, paper, monkeypatch):
     tier = told(paper, channels=[8, 16], attention=[True, False], layers=1, heads=2, groups=4, width=12)
-    network, folder = tier.experiments[TOLD[0]].training.network.model_dump(), bare / "paper" / "data" / "instaflow"
-    first, second = taken.of(tier)
+    network, folder = tier.experiments[CONDITIONAL[0]].training.network.model_dump(), bare / "paper" / "data" / "instaflow"
+    first, second = published_weights.weights_files(tier)
     assert (first.path, first.method, second.path) == (folder / "2_rectified_flow.safetensors", "si", folder / "instaflow.safetensors")
-    stand_ins.weights(first.path, network, (4, 64, 64), 0)
-    said = taken.missing(tier, checksums=False)
+    tiny_networks.weights(first.path, network, (4, 64, 64), 0)
+    said = published_weights.missing(tier, checksums=False)
     assert "instaflow holds a rehearsal's weights (rehearsal.json says so): delete it, and download config.json" in said[0] and "are not there" in said[1]
-    (folder / rehearsed.FILE).unlink()
+    (folder / stand_in.FILE).unlink()
     save_checkpoint(second.path, {}, {"network": network | {"width": 16}, "shape": [4, 64, 64]})
     loaded = []
-    monkeypatch.setattr(taken, "load_checkpoint", loaded.append)
-    (sentence,) = taken.missing(tier, checksums=False)
+    monkeypatch.setattr(published_weights, "load_checkpoint", loaded.append)
+    (sentence,) = published_weights.missing(tier, checksums=False)
     assert "instaflow.safetensors holds weights of another network, {" in sentence and "'width': 16" in sentence and loaded == []
     save_checkpoint(second.path, {}, {"network": network, "shape": [4, 32, 32]})
-    assert "weights of another shape, [4, 32, 32], and scflow-coco2017 has [4, 64, 64]: delete it" in taken.missing(tier, checksums=False)[0]
+    assert "weights of another shape, [4, 32, 32], and scflow-coco2017 has [4, 64, 64]: delete it" in published_weights.missing(tier, checksums=False)[0]
     save_checkpoint(second.path, {}, {"network": network, "shape": [4, 64, 64]})
-    assert taken.missing(tier, checksums=True) == [] and loaded == [first.path, second.path], "checksums are of what is in the file"
+    assert published_weights.missing(tier, checksums=True) == [] and loaded == [first.path, second.path], "checksums are of what is in the file"
     monkeypatch.undo()
     monkeypatch.chdir(bare)
     content = bytearray(first.path.read_bytes())
     content[-9] ^= 1
     first.path.write_bytes(content)
-    assert taken.missing(tier, checksums=False) == [] and "damaged (its checksum differs)" in taken.missing(tier, checksums=True)[0]
+    assert published_weights.missing(tier, checksums=False) == [] and "damaged (its checksum differs)" in published_weights.missing(tier, checksums=True)[0]
     first.path.write_bytes(content[:100])
-    assert "is damaged, or was not written by fewstep" in taken.missing(tier, checksums=False)[0]
+    assert "is damaged, or was not written by fewstep" in published_weights.missing(tier, checksums=False)[0]
 
 
 def test_how_a_file_of_weights_comes_about_goes_by_its_network():
     def cure(kind: str, name: str) -> str:
-        return taken.Taken(f"here/{name}.safetensors", "an experiment", "a method", {"kind": kind}, (4, 64, 64)).cure
+        return published_weights.WeightsFile(f"here/{name}.safetensors", "an experiment", "a method", {"kind": kind}, (4, 64, 64)).cure
 
     assert "convert-lfm" in cure("adm", "celebahq") and "convert" not in cure("unet", "celebahq")
     assert "haopt/scflow_t2i (the folder unet_ema)" in cure("published_unet", "scflow_t2i") and "XCLiu" not in cure("published_unet", "scflow_t2i")
-    assert all(source in cure("published_unet", "other") for source in taken.INSTAFLOW.values())
+    assert all(source in cure("published_unet", "other") for source in published_weights.INSTAFLOW.values())
 
 
 def test_nothing_is_missing_where_nothing_is_fetched(smoke, bare):
@@ -140,12 +147,12 @@ def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_agai
     tiny_archives.write(bare / "paper" / "data")
     tiny_captioned.laion(bare / "paper" / "data" / "laion")
     tiny_captioned.coco(bare / "paper" / "data" / "coco")
-    stand_ins.clip(bare / "paper" / "data" / "clip-vit-large-patch14", 8, "both")
+    tiny_networks.clip(bare / "paper" / "data" / "clip-vit-large-patch14", 8, "both")
     found = preflight.missing_files(paper, checksums=False)
     # LAION's and COCO's are in one sentence
     assert sum(sentence.count("holds a rehearsal's tiny archives") for sentence in found) == 7 and sum("holds a rehearsal's CLIP" in sentence for sentence in found) == 1
     for name in PAPER:
-        (bare / "paper" / "data" / name / rehearsed.FILE).unlink()
+        (bare / "paper" / "data" / name / stand_in.FILE).unlink()
     monkeypatch.setattr(celeba64, "COUNT", tiny_archives.COUNT)
     cheap, thorough = (preflight.missing_files(paper, checksums) for checksums in (False, True))
     assert not [s for s in cheap if "cifar-10" in s or "celeba64" in s] and [s for s in cheap if "40 images instead of 15,803" in s]
@@ -184,29 +191,29 @@ def test_networks_are_counted_as_they_are_built(smoke, paper):
     for tier, name in ((smoke, "fmm-checkerboard"), (smoke, "fmm-cifar10")):
         experiment = tier.experiments[name]
         built = networks.build(experiment.training.network.model_dump(), data.load(experiment.training.data).shape)
-        assert room.weights(experiment, experiment.methods["si"], tier.shape(experiment)) == sum(p.numel() for p in built.parameters())
+        assert disk.weights(experiment, experiment.methods["si"], tier.shape(experiment)) == sum(p.numel() for p in built.parameters())
     large = [paper.experiments[name] for name in ("selfdistill-cifar10", "selfdistill-celeba64", "scflow-celebahq")]
-    sizes = [room.weights(experiment, experiment.methods["lsd"], paper.shape(experiment)) for experiment in large]
+    sizes = [disk.weights(experiment, experiment.methods["lsd"], paper.shape(experiment)) for experiment in large]
     assert [round(size / 1e6, 1) for size in sizes] == [55.0, 121.4, 154.4]
     assert paper.shape(large[2]) == (4, 32, 32) and smoke.shape(smoke.experiments["scflow-celebahq"]) == (4, 8, 8)
     built = discriminator((4, 32, 32), [512] * 4)
-    assert room.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(p.numel() for p in built.parameters())
-    assert room.judging(large[2], large[2].methods["lsd"], (4, 32, 32)) == 0
+    assert disk.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(p.numel() for p in built.parameters())
+    assert disk.judging(large[2], large[2].methods["lsd"], (4, 32, 32)) == 0
 
 
 def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
-    own = smoke.experiments[TOLD[0]]
+    own = smoke.experiments[CONDITIONAL[0]]
     shape, method = smoke.shape(own), own.methods["scflow"]
     built = TextDiscriminator(networks.build(own.training.network.model_dump(), shape).network, method.self_correction.adversarial.head)
-    assert room.judging(own, method, shape) == sum(p.numel() for p in built.parameters()) and room.judging(own, own.methods["si"], shape) == 0
-    large = paper.experiments[TOLD[0]]
-    numbers, critic = (count(large, large.methods["scflow"], (4, 64, 64)) for count in (room.weights, room.judging))
+    assert disk.judging(own, method, shape) == sum(p.numel() for p in built.parameters()) and disk.judging(own, own.methods["si"], shape) == 0
+    large = paper.experiments[CONDITIONAL[0]]
+    numbers, critic = (count(large, large.methods["scflow"], (4, 64, 64)) for count in (disk.weights, disk.judging))
     assert (round(numbers / 1e6, 1), round(critic / 1e6, 1)) == (861.6, 352.3)
     # student, average, target and Adam's two; then the teacher and what is added in a step
-    assert room.stored(large, large.methods["scflow"], (4, 64, 64)) == 4 * (5 * numbers + 3 * critic)
-    assert room.held(large, large.methods["scflow"], (4, 64, 64)) == 4 * (7 * numbers + 4 * critic)
+    assert disk.stored(large, large.methods["scflow"], (4, 64, 64)) == 4 * (5 * numbers + 3 * critic)
+    assert disk.held(large, large.methods["scflow"], (4, 64, 64)) == 4 * (7 * numbers + 4 * critic)
     # what is taught nothing has no teacher
-    assert room.held(large, large.methods["si"], (4, 64, 64)) == 4 * 5 * numbers
+    assert disk.held(large, large.methods["si"], (4, 64, 64)) == 4 * 5 * numbers
 
 
 def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
@@ -215,57 +222,57 @@ def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
     kept = {"experiments": {name: smoke.experiments[name] for name in names}, "features": {"cifar10": smoke.features["cifar10"]}, "latents": {}}
     tier = smoke.model_copy(update=kept)
     experiment = tier.experiments["selfdistill-cifar10"]
-    numbers = room.weights(experiment, experiment.methods["lsd"], tier.shape(experiment))
-    found = room.needs(tier)
+    numbers = disk.weights(experiment, experiment.methods["lsd"], tier.shape(experiment))
+    found = disk.needs(tier)
     assert found["trained networks"] == 5 * (4 * numbers + 8 * 20) and found["states of trainings"] == 5 * (4 * 4 * numbers + 8 * 20)
-    draws = len(sampling.plan(experiment))
+    draws = len(sample.plan(experiment))
     assert draws == 5 * 5 * 2 and found["samples"] == draws * 200 * prod(data.load("digits").shape)
     assert found["features of samples, while measured"] == 4 * draws * 200 * 64 and found["features of the data"] == 4 * 1797 * 64
     assert found["decoded images"] == 0 and found["DVC's copies"] == found["trained networks"] + found["samples"] + found["features of the data"]
 
 
 def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper):
-    found = room.needs(paper)
+    found = disk.needs(paper)
     assert found["decoded images"] == 3 * (1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803) + 256**2 * 27_000)
     # mean and deviation of every image and, where there are no captions, its mirror image
     assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4 + 2_000_000 * 2 * 4 * 64 * 64 * 4
     assert found["captions"] == 2_000_001 * 77 * (768 * 4 + 1)
-    points = sum(len(sampling.plan(paper.experiments[f"{name}-checkerboard"])) * 64_000 * 2 * 4 for name in ("fmm", "selfdistill"))
+    points = sum(len(sample.plan(paper.experiments[f"{name}-checkerboard"])) * 64_000 * 2 * 4 for name in ("fmm", "selfdistill"))
     sides = {"celebahq": 256, "laion": 512}
     sizes = {name: 3 * sides[e.training.latents] ** 2 if e.training.latents else prod(paper.shape(e)) for name, e in paper.experiments.items()}
-    images = sum(len(sampling.plan(e)) * e.sampling.count * sizes[name] for name, e in paper.experiments.items() if e.metrics.of_images)
+    images = sum(len(sample.plan(e)) * e.sampling.count * sizes[name] for name, e in paper.experiments.items() if e.metrics.of_images)
     prompts = (5_000 + 30_000) * 77 * (768 * 4 + 1)
     assert found["samples"] == points + images + prompts
     one = paper.model_copy(update={"experiments": {"fmm-cifar10": paper.experiments["fmm-cifar10"]}})
     numbers, methods = 38_635_395, paper.experiments["fmm-cifar10"].methods
-    assert room.needs(one)["states of trainings"] == sum((4 * (5 if name == "pfmm" else 4)) * numbers + 8 * m.steps for name, m in methods.items())
+    assert disk.needs(one)["states of trainings"] == sum((4 * (5 if name == "pfmm" else 4)) * numbers + 8 * m.steps for name, m in methods.items())
 
 
 def test_what_is_taken_or_was_trained_elsewhere_writes_no_state(paper):
     both = told(paper)
-    found, numbers = room.needs(both), 861_568_964
+    found, numbers = disk.needs(both), 861_568_964
     assert found["trained networks"] == 3 * 4 * numbers + 8 * 18_000, "the files that are taken are written again, one for each seed"
-    scflow = both.experiments[TOLD[0]]
-    assert found["states of trainings"] == room.stored(scflow, scflow.methods["scflow"], (4, 64, 64)) + 8 * 18_000
+    scflow = both.experiments[CONDITIONAL[0]]
+    assert found["states of trainings"] == disk.stored(scflow, scflow.methods["scflow"], (4, 64, 64)) + 8 * 18_000
     assert found["DVC's copies"] == sum(found[what] for what in ("latents", "captions", "trained networks", "samples", "features of the data"))
 
 
 def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
-    assert [room.encoded(own) for own in smoke.latents.values()] == [512, 512]
+    assert [disk.encoded(own) for own in smoke.latents.values()] == [512, 512]
     few = smoke.model_copy(update={"experiments": {}, "features": {}, "latents": {"laion": smoke.latents["laion"].model_copy(update={"count": 10})}})
     tokens, width = 48, 16
-    found = room.needs(few)
+    found = disk.needs(few)
     assert found["latents"] == 4 * 10 * 2 * prod(few.latents["laion"].shape) and found["captions"] == 11 * tokens * (4 * width + 1)
     mirrored = smoke.model_copy(update={"experiments": {}, "features": {}, "latents": {"celebahq": smoke.latents["celebahq"]}})
-    assert room.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape) and room.needs(mirrored)["captions"] == 0
+    assert disk.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape) and disk.needs(mirrored)["captions"] == 0
     many = smoke.latents["celebahq"].model_copy(update={"count": 10**9})
-    assert room.encoded(many) == room.images("faces")
+    assert disk.encoded(many) == disk.images("faces")
 
 
 def test_captioned_pictures_are_never_decoded_to_disk(paper):
-    assert get_type_hints(laion.pixels)["return"] is Pictures and room.is_fetched("laion") and not room.is_decoded("laion")
-    assert room.is_decoded("celebahq") and not room.is_decoded("faces")
+    assert get_type_hints(laion.pixels)["return"] is Pictures and disk.is_fetched("laion") and not disk.is_decoded("laion")
+    assert disk.is_decoded("celebahq") and not disk.is_decoded("faces")
 
 
 # How long it takes
@@ -274,7 +281,7 @@ def test_captioned_pictures_are_never_decoded_to_disk(paper):
 def test_a_forecast_has_a_row_for_every_stage_and_is_steps_times_seconds(paper):
     clock = Fake(batch=512)
     rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    assert list(rows) == [stage.name for stage in pipeline.plan(paper)]
+    assert list(rows) == [stage.name for stage in stages.plan(paper)]
     assert rows["fmm-cifar10-lmd"].seconds == pytest.approx(400_000 * 0.1) and rows["fmm-cifar10-lmd"].basis == "measured at batch 512"
     assert rows["selfdistill-afhq64-lsd"].seconds == pytest.approx(800_000 * 0.1 / 2) and "in proportion from batch 512" in rows["selfdistill-afhq64-lsd"].basis
     assert rows["fmm-checkerboard-si"].seconds == pytest.approx(250_000 * 0.1 * 3 * 100_000 / 512)
@@ -406,7 +413,7 @@ def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper):
 def test_a_step_is_only_begun_where_a_cpu_can_hold_it(paper, device, free, refused, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: free)
     clock, submitted = measured(paper, quick=True, device=device)
-    experiment = paper.experiments[TOLD[0]]
+    experiment = paper.experiments[CONDITIONAL[0]]
     if refused:
         with pytest.raises(TooLargeError, match="not measured: it takes 30 GB of memory and more, and 29 GB are free here"):
             clock.step(experiment, experiment.methods["scflow"])
@@ -425,13 +432,13 @@ def test_memory_is_what_the_system_says_or_all_there_is(tmp_path, monkeypatch):
     assert memory.available() == whole
 
 
-def measured(tier: experiments.Tier, quick: bool, device: str = "cpu") -> tuple[Measured, list[tuple]]:
+def measured(tier: tiers.Tier, quick: bool, device: str = "cpu") -> tuple[Measured, list[tuple]]:
     """A `Measured` whose other process only writes down what it is asked."""
     submitted: list[tuple] = []
 
     def submit(function, *arguments):
         submitted.append((function, *arguments))
-        fixed = {paces.metrics: METRICS, paces.coder: CODER, paces.clip: CLIP}
+        fixed = {rates.metrics: METRICS, rates.coder: CODER, rates.clip: CLIP}
         return SimpleNamespace(result=lambda: fixed.get(function) or Pace(0.1, arguments[3]))
 
     clock = Measured(tier, device, quick, lambda what: None)
@@ -443,78 +450,78 @@ def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, 
     monkeypatch.setattr(memory, "available", lambda: 10**12)
     clock, submitted = measured(paper, quick=True)
     rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    steps = [(a.data, m.label, batch) for function, a, m, _, batch, _, _ in (s for s in submitted if s[0] is paces.step)]
+    steps = [(a.data, m.label, batch) for function, a, m, _, batch, _, _ in (s for s in submitted if s[0] is rates.step)]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
     assert batches == {"SI": 2, "LMD": 2, "EMD": 2, "PFMM": 2, "FMM": 2, "LSD": 6, "ESD": 3, "PSD-M": 6, "PSD-U": 6, "MeanFlow": 3}
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
     assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"} and {b for s, _, b in steps if s == "checkerboard"} == {1000}
     assert rows["fmm-imagenet32-si"].basis == "in proportion from batch 2" and rows["fmm-imagenet32-si"].seconds == pytest.approx(400_000 * 0.1 * 256)
     # and no picture is of 512 x 512 pixels but LAION's
-    assert sum(s[0] is paces.metrics for s in submitted) == 4 and [s[4] for s in submitted if s[0] is paces.call] == [500, 4, 4, 4, 4, 1]
-    assert [s[1:3] for s in submitted if s[0] is paces.coder] == [((3, 256, 256), 1), ((3, 512, 512), 1)] and [s[1:] for s in submitted if s[0] is paces.clip] == [(512, "cpu")]
-    told_steps = [s for s in submitted if s[0] is paces.step and s[1].latents == "laion"]
+    assert sum(s[0] is rates.metrics for s in submitted) == 4 and [s[4] for s in submitted if s[0] is rates.call] == [500, 4, 4, 4, 4, 1]
+    assert [s[1:3] for s in submitted if s[0] is rates.coder] == [((3, 256, 256), 1), ((3, 512, 512), 1)] and [s[1:] for s in submitted if s[0] is rates.clip] == [(512, "cpu")]
+    told_steps = [s for s in submitted if s[0] is rates.step and s[1].latents == "laion"]
     assert [(s[2].label, *s[4:]) for s in told_steps] == [("SCFlow", 2, (4, 64, 64), (77, 768))]
     full, submitted = measured(paper, quick=False, device="cuda")
     assert {row.stage: row.basis for row in forecast.forecast(paper, full)}["selfdistill-afhq64-lsd"] == "measured at batch 256"
-    assert [s[4] for s in submitted if s[0] is paces.call] == [500, 1000, 1000, 1000, 1000, 64] and [s[2] for s in submitted if s[0] is paces.coder] == [16, 4]
+    assert [s[4] for s in submitted if s[0] is rates.call] == [500, 1000, 1000, 1000, 1000, 64] and [s[2] for s in submitted if s[0] is rates.coder] == [16, 4]
 
 
 def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
-    monkeypatch.setattr(paces, "SECONDS", 0.0)
+    monkeypatch.setattr(rates, "SECONDS", 0.0)
     experiment = smoke.experiments["fmm-checkerboard"]
     method = experiment.methods["lmd"].model_copy(update={"steps": 10**6})
-    pace = paces.step(experiment.training, method, "cpu", 64, (2,))
+    pace = rates.step(experiment.training, method, "cpu", 64, (2,))
     assert pace.batch == 64 and 1e-4 < pace.seconds < 0.5 and pace.device_bytes is None
     with pytest.raises(ValueError, match="2 steps are over before they can be timed"):
-        paces.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, (2,))
-    call = paces.call(experiment.training, method, "cpu", 500, (2,))
+        rates.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, (2,))
+    call = rates.call(experiment.training, method, "cpu", 500, (2,))
     assert call.batch == 500 and 0 < call.seconds < 0.5
 
 
 @pytest.mark.parametrize("name", ["si", "instaflow", "scflow"])
 def test_a_step_that_is_told_texts_is_timed_without_latents_or_a_clip(smoke, name, monkeypatch):
-    monkeypatch.setattr(paces, "SECONDS", 0.0)
-    experiment, asked = smoke.experiments[TOLD[0]], []
-    true = paces._Noise.sample_told
+    monkeypatch.setattr(rates, "SECONDS", 0.0)
+    experiment, asked = smoke.experiments[CONDITIONAL[0]], []
+    true = rates._Noise.sample_with_conditions
 
-    def sample_told(source, count, generator):
+    def sample_with_conditions(source, count, generator):
         points, texts = true(source, count, generator)
         asked.append((tuple(points.shape), tuple(texts.hidden.shape), texts.mask.all().item(), source.empty.hidden.shape))
         return points, texts
 
-    monkeypatch.setattr(paces._Noise, "sample_told", sample_told)
-    shape, texts = smoke.shape(experiment), room.texts(smoke, experiment)
+    monkeypatch.setattr(rates._Noise, "sample_with_conditions", sample_with_conditions)
+    shape, texts = smoke.shape(experiment), disk.texts(smoke, experiment)
     method = experiment.methods[name].model_copy(update={"steps": 10**6})
-    pace = paces.step(experiment.training, method, "cpu", 4, shape, texts)
+    pace = rates.step(experiment.training, method, "cpu", 4, shape, texts)
     assert pace.batch == 4 and 1e-3 < pace.seconds < 5
     assert set(asked) == {((4, *shape), (4, *texts), True, (1, *texts))}
-    assert texts == (48, 16) and paces.call(experiment.training, method, "cpu", 3, shape, texts).batch == 3
+    assert texts == (48, 16) and rates.call(experiment.training, method, "cpu", 3, shape, texts).batch == 3
 
 
 def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeypatch):
-    monkeypatch.setattr(paces, "SECONDS", 0.0)
-    assert stand_ins.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), "Stable Diffusion's is what is timed"
+    monkeypatch.setattr(rates, "SECONDS", 0.0)
+    assert tiny_networks.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), "Stable Diffusion's is what is timed"
     seen = []
 
     def seconds(work, device):
         seen.append(work())
         return 6.0
 
-    monkeypatch.setattr(paces, "_seconds", seconds)
-    monkeypatch.setattr(stand_ins.autoencoder_model, "__defaults__", (stand_ins.NARROW_AUTOENCODER,))
-    assert paces.coder((3, 32, 48), 2, "cpu") == CoderPaces(3.0, 3.0)
+    monkeypatch.setattr(rates, "_seconds", seconds)
+    monkeypatch.setattr(tiny_networks.autoencoder_model, "__defaults__", (tiny_networks.NARROW_AUTOENCODER,))
+    assert rates.coder((3, 32, 48), 2, "cpu") == CoderPaces(3.0, 3.0)
     assert seen[0][0].shape == (2, 4, 4, 6) and seen[1].shape == (2, 3, 32, 48)
     small = {"hidden_size": 256, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    monkeypatch.setattr(stand_ins, "LARGE", {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8})
+    monkeypatch.setattr(tiny_networks, "LARGE", {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8})
     # as many texts, and as many pictures, as go through a tower together
-    assert paces.clip(40, "cpu") == ClipPaces(6.0 / 106, 6.0 / 7)
+    assert rates.clip(40, "cpu") == ClipPaces(6.0 / 106, 6.0 / 7)
     assert seen[2].hidden.shape == (106, 77, 256) and seen[3].shape == (7, 8)
 
 
 def test_what_takes_long_is_done_once(monkeypatch):
     now, done = [0.0], []
-    monkeypatch.setattr(paces.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(rates.time, "perf_counter", lambda: now[0])
 
     def work(seconds):
         def once():
@@ -523,15 +530,15 @@ def test_what_takes_long_is_done_once(monkeypatch):
 
         return once
 
-    assert paces._seconds(work(paces.LONG + 1)) == paces.LONG + 1 and len(done) == 1
+    assert rates._seconds(work(rates.LONG + 1)) == rates.LONG + 1 and len(done) == 1
     done.clear()
     # the first, which chooses algorithms, does not count
-    assert paces._seconds(work(0.9)) == pytest.approx(0.9) and len(done) == 1 + 3
+    assert rates._seconds(work(0.9)) == pytest.approx(0.9) and len(done) == 1 + 3
 
 
 def test_metrics_are_timed_in_parts(monkeypatch):
-    monkeypatch.setattr(paces, "SECONDS", 0.0)
-    found = paces.metrics((1, 8, 8), "classifier", 64, Path("nowhere"), "cpu")
+    monkeypatch.setattr(rates, "SECONDS", 0.0)
+    found = rates.metrics((1, 8, 8), "classifier", 64, Path("nowhere"), "cpu")
     parts = (found.image, found.moment, found.distance, found.kid, found.pair)
     assert all(part > 0 for part in parts) and "classifier" in found.extractor and max(found.pair, found.kid) < found.moment
 
@@ -582,7 +589,8 @@ def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeyp
 
 
 def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypatch, capsys):
-    from fewstep import __main__, devices
+    from fewstep import __main__
+    from fewstep.training import devices
 
     monkeypatch.setattr(devices, "require_cuda", lambda count: None)
     __main__._check(bare, SimpleNamespace(tier="paper", inputs=None))

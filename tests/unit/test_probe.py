@@ -10,11 +10,11 @@ import torch
 
 from fewstep.data import scenes
 from fewstep.data.images import to_signed
-from fewstep.data.scene_drawing import BACKGROUNDS, COLOURS, JITTERS, PLACES, SHAPES, SIZES, Scene, Thing, render
+from fewstep.data.drawn.scene_drawing import BACKGROUNDS, COLOURS, JITTERS, PLACES, SHAPES, SIZES, Scene, Thing, render
 from fewstep.metrics.attributes import accuracies, judge
 from fewstep.networks import probe as module
 from fewstep.networks.probe import PARTS, Probe, read, targets, train_probe
-from fewstep.parallel import one_thread
+from fewstep.training.pool import one_thread
 
 
 def signed(pixels: np.ndarray) -> np.ndarray:
@@ -83,14 +83,14 @@ def test_logits_are_read_as_the_targets_are_written():
     """A network whose logits are the targets' own reads the scenes themselves."""
     found = scenes.any_pairs(80, 3).scenes
 
-    class Told(torch.nn.Module):
+    class PromptReference(torch.nn.Module):
         def forward(self, x):
             assert len(x) == module.TOGETHER, "sums over another number of pictures may be taken in another order"
             wanted = torch.cat([targets(found), targets(found[:1]).expand(len(x) - len(found), -1, -1)])
             one_hot = [torch.nn.functional.one_hot(wanted[:, :-1, k].clamp(min=0), part).float() for k, part in enumerate(PARTS)]
             return *one_hot, torch.nn.functional.one_hot(wanted[:, -1, 0], len(BACKGROUNDS)).float()
 
-    assert read(Told(), np.zeros((80, 3, 32, 32), np.float32)) == found
+    assert read(PromptReference(), np.zeros((80, 3, 32, 32), np.float32)) == found
 
 
 def test_each_place_is_read_where_it_is():

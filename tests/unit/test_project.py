@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import yaml
 
-from fewstep import experiments, fingerprint, pipeline, report
+from fewstep.settings import tiers
+from fewstep.storage import fingerprint
+from fewstep.pipeline import stages as pipeline, report
 from fewstep.data import export
-from fewstep.plots import picture
-from fewstep.workspace import find_root
+from fewstep.evaluation.plots import picture
+from fewstep.storage.workspace import find_root
 
 
 def pins(text_or_list) -> dict[str, str]:
@@ -54,43 +56,44 @@ def test_dvc_yaml_is_what_params_make_it(root):
 
 
 @pytest.fixture(scope="module")
-def made_from(root):
+def stage_inputs(root):
     """What each stage of tier smoke is made from."""
-    return pipeline.inputs(root, experiments.load(root / "params.yaml", "smoke"))
+    return pipeline.inputs(root, tiers.load(root / "params.yaml", "smoke"))
 
 
-def test_a_training_depends_on_its_own_objective_and_on_no_other(made_from):
-    modules = {name: {Path(file).stem for file in found["code"]} for name, found in made_from.items()}
-    objectives = {name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"} for name, found in made_from.items()}
+def test_a_training_depends_on_its_own_objective_and_on_no_other(stage_inputs):
+    modules = {name: {Path(file).stem for file in found["code"]} for name, found in stage_inputs.items()}
+    objectives = {name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"} for name, found in stage_inputs.items()}
     assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {"si", "lsd"}
-    trainings = [stage.name for stage in pipeline.plan(experiments.load(find_root() / "params.yaml", "smoke")) if stage.method]
+    trainings = [stage.name for stage in pipeline.plan(tiers.load(find_root() / "params.yaml", "smoke")) if stage.method]
     assert len(trainings) == 43
     for name in trainings:
-        assert "training" in modules[name] and not modules[name] & {"claims", "tables", "report", "evaluation", "samples", "sampling"}, name
+        assert "job" in modules[name], name
+        assert not any("/evaluation/" in file or "/pipeline/" in file for file in stage_inputs[name]["code"] if "settings" not in file and "plots" not in file and "__init__" not in file), name
     assert objectives["scflow-celebahq-scflow"] == set() and {"scflow", "losses", "discriminator"} <= modules["scflow-celebahq-scflow"]
     assert not {"losses", "discriminator"} & modules["scflow-celebahq-lmd"]
     assert "unet" in modules["fmm-cifar10-lmd"] and "unet" not in modules["fmm-checkerboard-lmd"]
-    assert set(made_from["fmm-cifar10-lmd"]["data"]) == {"data/digits.npy", "data/digits_labels.npy"}
+    assert set(stage_inputs["fmm-cifar10-lmd"]["data"]) == {"data/digits.npy", "data/digits_labels.npy"}
 
 
-def test_a_stage_is_made_from_the_modules_that_it_really_imports(root, made_from):
+def test_a_stage_is_stage_inputs_the_modules_that_it_really_imports(root, stage_inputs):
     """Importing what a notebook imports loads no module of the package that its stage does not know."""
     for name, notebook in (("fmm-checkerboard-lmd", "2-distill"), ("fmm-cifar10-metrics", "4-metrics-images"), ("figures", "5-figures")):
         cells = json.loads((root / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
         lines = [line for c in cells if c["cell_type"] == "code" for line in "".join(c["source"]).splitlines() if line.startswith(("from ", "import "))]
         show = "import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'fewstep'))"
         done = subprocess.run([sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True)
-        package = Path(pipeline.__file__).parent
+        package = Path(pipeline.__file__).parents[1]
         loaded = {f"src/fewstep/{Path(file).relative_to(package).as_posix()}" for file in done.stdout.split()}
-        assert "src/fewstep/experiments.py" in loaded and loaded <= set(made_from[name]["code"]), name
+        assert "src/fewstep/settings/tiers.py" in loaded and loaded <= set(stage_inputs[name]["code"]), name
 
 
-def test_what_a_stage_is_made_from_follows_its_settings_and_nothing_else(root, tmp_path, made_from):
+def test_what_a_stage_is_stage_inputs_follows_its_settings_and_nothing_else(root, tmp_path, stage_inputs):
     text = (root / "params.yaml").read_text()
     start = text.index("\nsmoke:")
     (tmp_path / "params.yaml").write_text(text[:start] + text[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1))
-    changed = pipeline.inputs(root, experiments.load(tmp_path / "params.yaml", "smoke"))
-    assert {name for name in changed if changed[name] != made_from[name]} == {"fmm-checkerboard-emd", "fmm-checkerboard-metrics"}
+    changed = pipeline.inputs(root, tiers.load(tmp_path / "params.yaml", "smoke"))
+    assert {name for name in changed if changed[name] != stage_inputs[name]} == {"fmm-checkerboard-emd", "fmm-checkerboard-metrics"}
 
 
 def test_source_notebooks_are_clean_and_byte_stable(root):
@@ -110,7 +113,7 @@ def test_notebooks_call_and_do_not_compute(root):
 
 def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
     """Its default parameters are those of a stage that executes it."""
-    stages = {(stage.notebook, stage.experiment, stage.method) for stage in pipeline.plan(experiments.load(root / "params.yaml", "laptop"))}
+    stages = {(stage.notebook, stage.experiment, stage.method) for stage in pipeline.plan(tiers.load(root / "params.yaml", "laptop"))}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.stem in ("0-tour", "5-figures"):
             continue
@@ -165,14 +168,14 @@ def test_a_fingerprint_ignores_words_and_sees_code():
     same = 'def f(x):\n    """Another text,\n    longer."""\n\n    return (x + 1)\n'
     assert fingerprint.code(base) == fingerprint.code(same)
     assert fingerprint.code(base) != fingerprint.code(base.replace("+", "-"))
-    assert fingerprint.fingerprint({"a": 1}, ["fewstep.times"]) != fingerprint.fingerprint({"a": 2}, ["fewstep.times"])
+    assert fingerprint.fingerprint({"a": 1}, ["fewstep.flows.times"]) != fingerprint.fingerprint({"a": 2}, ["fewstep.flows.times"])
 
 
 def test_the_import_graph_follows_relative_imports():
     files = fingerprint.closure(["fewstep.objectives.esd"])
-    assert {"fewstep.objectives.esd", "fewstep.objectives.common", "fewstep.flow_map", "fewstep.interpolants", "fewstep"} <= set(files)
-    assert "fewstep.objectives.lmd" not in files and "fewstep.training" not in files
-    assert "fewstep.flow_map" not in fingerprint.closure(["fewstep.objectives.esd"], without=["fewstep.flow_map"])
+    assert {"fewstep.objectives.esd", "fewstep.objectives.common", "fewstep.flows.flow_map", "fewstep.flows.interpolants", "fewstep"} <= set(files)
+    assert "fewstep.objectives.lmd" not in files and "fewstep.training.train" not in files
+    assert "fewstep.flows.flow_map" not in fingerprint.closure(["fewstep.objectives.esd"], without=["fewstep.flows.flow_map"])
 
 
 def test_lines_of_a_picture_are_told_apart_or_refused():

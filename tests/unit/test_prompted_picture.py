@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.plots.prompted import SIDE, rows_of_captions
+from fewstep.evaluation.plots.prompted import SIDE, rows_of_captions
 
 CAPTIONS = ("a small red circle at the top", "a blue square")
 

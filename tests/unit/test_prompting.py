@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep import captions, contrastive, evaluation_texts, prompting, reference
-from fewstep.conditions import Conditions
+from fewstep.networks import clip_files
+from fewstep.training import captions, clip as contrastive, features
+from fewstep.evaluation import measure_texts, prompts
+from fewstep.flows.conditioning import Conditions
 from fewstep.data import latents, scenes
-from fewstep.evaluation_texts import Told
+from fewstep.evaluation.measure_texts import PromptReference
 from fewstep.metrics.attributes import ATTRIBUTES
-from fewstep.networks import clip
 
 TOKENS, WIDTH = 6, 4
 
@@ -42,9 +43,9 @@ class Reader:
 @pytest.fixture
 def reader(monkeypatch, tmp_path):
     own = Reader()
-    monkeypatch.setattr(contrastive.Maker, "open", classmethod(lambda cls, tier, name: SimpleNamespace(folder=tmp_path)))
+    monkeypatch.setattr(contrastive.ClipPreparation, "open", classmethod(lambda cls, tier, name: SimpleNamespace(folder=tmp_path)))
     monkeypatch.setattr(contrastive, "load", lambda maker: own)
-    monkeypatch.setattr(clip, "read_described", lambda folder: {"checksum": "ab" * 32, "clip": "a reader", "score": "a score"})
+    monkeypatch.setattr(clip_files, "read_described", lambda folder: {"checksum": "ab" * 32, "clip": "a reader", "score": "a score"})
     return own
 
 
@@ -111,7 +112,7 @@ def test_other_texts_and_another_reader_are_another_mark(reader, maker, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(scenes, "captions", lambda: said)
         assert captions.mark(maker, 5) != first
-    monkeypatch.setattr(clip, "read_described", lambda folder: {"checksum": "cd" * 32})
+    monkeypatch.setattr(clip_files, "read_described", lambda folder: {"checksum": "cd" * 32})
     assert captions.mark(maker, 5) != first
 
 
@@ -124,44 +125,44 @@ def test_mirrored_images_and_too_few_captions_are_refused(reader, maker, tmp_pat
 
 
 def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, tmp_path):
-    study = SimpleNamespace(
-        tier="laptop", latents=SimpleNamespace(data="scenes", clip="scenes"), experiment=SimpleNamespace(sampling=SimpleNamespace(prompts="coco2017", count=7))
+    experiment = SimpleNamespace(
+        tier="laptop", latents=SimpleNamespace(data="scenes", clip="scenes"), settings=SimpleNamespace(sampling=SimpleNamespace(prompts="coco2017", count=7))
     )
-    folder = prompting.prepare(study, tmp_path / "samples")
+    folder = prompts.prepare(experiment, tmp_path / "samples")
     own = scenes.prompts(7, 2017)
-    assert prompting.texts(folder) == [caption.text for caption in own.captions] == reader.seen
-    told = prompting.conditions(folder)
+    assert prompts.texts(folder) == [caption.text for caption in own.captions] == reader.seen
+    told = prompts.conditions(folder)
     assert told.hidden[:, 0, 0].tolist() == [len(caption.text) for caption in own.captions] and told.mask.dtype == torch.bool
-    other = prompting.load("scenes", "coco2014", 7)
-    assert [caption.text for caption in other.captions] != prompting.texts(folder)
+    other = prompts.load("scenes", "coco2014", 7)
+    assert [caption.text for caption in other.captions] != prompts.texts(folder)
     assert scenes.holding_held_out(own.scenes) == scenes.holding_held_out(other.scenes) == 7
     for data_name, name, message in (("scenes", "coco2015", "has no prompts 'coco2015'; there are coco2017, coco2014"), ("digits", "coco2017", "there are none")):
         with pytest.raises(ValueError, match=message):
-            prompting.load(data_name, name, 7)
+            prompts.load(data_name, name, 7)
 
 
 def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(reader, tmp_path, monkeypatch):
     own, other = scenes.prompts(30, 2017), scenes.prompts(30, 2014)
     drawn = {pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)}
-    monkeypatch.setattr(reference, "load_probe", lambda path: None)
+    monkeypatch.setattr(features, "load_probe", lambda path: None)
     levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()  # noqa: E731
-    monkeypatch.setattr(evaluation_texts, "read", lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)))
-    monkeypatch.setattr(evaluation_texts, "_clip", lambda folder, device: reader)
-    told = Told("scenes", "coco2017", tmp_path, tmp_path / "probe")
-    found = evaluation_texts.measure(own.pixels, ["clip", "attributes"], told, "cpu")
+    monkeypatch.setattr(measure_texts, "read", lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)))
+    monkeypatch.setattr(measure_texts, "_clip", lambda folder, device: reader)
+    told = PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe")
+    found = measure_texts.measure(own.pixels, ["clip", "attributes"], told, "cpu")
     assert found.pop("CLIP score") == 25.0
-    assert set(found) == {"attribute accuracy", *evaluation_texts.NAMES.values()} and set(found.values()) == {1.0}
-    wrong = evaluation_texts.measure(other.pixels, ["attributes"], told, "cpu")
+    assert set(found) == {"attribute accuracy", *measure_texts.NAMES.values()} and set(found.values()) == {1.0}
+    wrong = measure_texts.measure(other.pixels, ["attributes"], told, "cpu")
     assert wrong["attribute accuracy"] < 0.7 and wrong["caption accuracy"] < 0.2
-    assert set(evaluation_texts.NAMES) <= {*ATTRIBUTES, "caption"}
+    assert set(measure_texts.NAMES) <= {*ATTRIBUTES, "caption"}
 
 
 def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "probe_name", lambda path: "a probe")
-    found = evaluation_texts.protocols(Told("scenes", "coco2017", tmp_path, tmp_path / "probe"), 600)
-    assert set(found) == {name for names in evaluation_texts.MEASURES.values() for name in names}
+    monkeypatch.setattr(features, "probe_name", lambda path: "a probe")
+    found = measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe"), 600)
+    assert set(found) == {name for names in measure_texts.MEASURES.values() for name in names}
     assert all(against == "the first 600 prompts coco2017 of scenes" for _, _, against in found.values())
-    assert set(evaluation_texts.protocols(Told("scenes", "coco2017", tmp_path, None), 600)) == {"CLIP score"}
+    assert set(measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, None), 600)) == {"CLIP score"}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
 def test_damaged_texts_are_named(tmp_path, break_it, message):
     np.save(tmp_path / latents.TEXTS, np.zeros((21, TOKENS, WIDTH), np.float32))
     np.save(tmp_path / latents.MASKS, np.zeros((21, TOKENS), bool))
-    source = latents.LatentSource(tmp_path, (4, 8, 8), (3, 32, 32), 1.0, 255, told=True)
+    source = latents.LatentSource(tmp_path, (4, 8, 8), (3, 32, 32), 1.0, 255, conditional=True)
     said = json.loads(json.dumps({"tokens": TOKENS, "width": WIDTH}))
     latents._check_texts(source, 20, said)
     break_it(tmp_path)

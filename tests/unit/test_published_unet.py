@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 from fewstep import __main__ as command_line
 from fewstep import networks
-from fewstep.checkpoint import CheckpointError, load_checkpoint
-from fewstep.conditions import Conditions, Given, given
-from fewstep.flow_map import FlowMap
-from fewstep.networks import instaflow_checkpoint, published_unet
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
+from fewstep.flows.conditioning import Conditions, Conditioned, conditioned
+from fewstep.flows.flow_map import FlowMap
+from fewstep.networks.published import instaflow
+from fewstep.networks import published_unet
 from fewstep.networks.published_unet import UNet2DConditionModel
-from fewstep.trained import load_flow_map, load_log
+from fewstep.networks.load import load_flow_map
+from fewstep.training.weights import load_log
 
 from ..analytic.exact import F64, central, close
 
@@ -71,9 +73,9 @@ def theirs(s: torch.Tensor, x: torch.Tensor = X) -> torch.Tensor:
 
 def test_the_published_size_and_names():
     """859.5M weights in 686 tensors, under the names that diffusers' own network has: nothing of the gap among them."""
-    settings = {name: value for name, value in instaflow_checkpoint.PUBLISHED.items() if name != "kind"}
+    settings = {name: value for name, value in instaflow.PUBLISHED.items() if name != "kind"}
     with torch.device("meta"):
-        network = published_unet.build(instaflow_checkpoint.LATENTS, **settings)
+        network = published_unet.build(instaflow.LATENTS, **settings)
         # its settings' defaults are those of Stable Diffusion, but for the width of a text
         same = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
     assert sum(p.numel() for p in network.model.parameters()) == 859_520_964
@@ -87,15 +89,15 @@ def test_the_published_size_and_names():
 def test_the_diagonal_is_diffusers_own_network_whatever_is_trained():
     built = flow_map()
     with torch.no_grad():
-        found = given(built, TEXTS).velocity(S, X)
+        found = conditioned(built, TEXTS).velocity(S, X)
     assert torch.equal(found, theirs(S)) and found.abs().max() > 0.1
-    gradients = torch.autograd.grad(Given(built, TEXTS).velocity(S, X).square().sum(), list(built.network.gap_embed.parameters()))
+    gradients = torch.autograd.grad(Conditioned(built, TEXTS).velocity(S, X).square().sum(), list(built.network.gap_embed.parameters()))
     assert all(not g.any() for g in gradients)
 
 
 def test_euler_steps_are_those_of_the_published_sampler():
     """In step i of N the network's time is 1000 (1 - i / N), and 1 / N of what it gives is added."""
-    flow, x, ours = given(flow_map(), TEXTS), X, X
+    flow, x, ours = conditioned(flow_map(), TEXTS), X, X
     for i in range(4):
         with torch.no_grad():
             x = x + ORIGINAL(x, torch.full((3,), (1.0 - i / 4) * 1000.0), encoder_hidden_states=HIDDEN, return_dict=False)[0] / 4
@@ -106,7 +108,7 @@ def test_euler_steps_are_those_of_the_published_sampler():
 def test_every_token_is_attended_to():
     flow, otherwise = flow_map(), Conditions(HIDDEN + (~TEXTS.mask[..., None]).float(), TEXTS.mask)
     with torch.no_grad():
-        first, second, unmasked = (given(flow, c).velocity(S, X) for c in (TEXTS, otherwise, Conditions(HIDDEN, torch.ones_like(TEXTS.mask))))
+        first, second, unmasked = (conditioned(flow, c).velocity(S, X) for c in (TEXTS, otherwise, Conditions(HIDDEN, torch.ones_like(TEXTS.mask))))
     assert torch.equal(first, unmasked)
     changed = (first - second).abs().amax((1, 2, 3))
     assert (changed[:2] > 1e-4).all() and changed[2] == 0, "the filling counts, and the last text has none"
@@ -116,7 +118,7 @@ def test_every_token_is_attended_to():
 
 
 def test_the_gap_adds_nothing_until_it_is_trained():
-    fresh, trained = given(flow_map(gap=False), TEXTS), given(flow_map(), TEXTS)
+    fresh, trained = conditioned(flow_map(gap=False), TEXTS), conditioned(flow_map(), TEXTS)
     with torch.no_grad():
         assert torch.equal(fresh.average_velocity(S, T, X), theirs(S))
         assert (trained.average_velocity(S, T, X) - theirs(S)).abs().max() > 1e-3
@@ -125,7 +127,7 @@ def test_the_gap_adds_nothing_until_it_is_trained():
 
 
 def test_an_untrained_one_is_the_identity_map():
-    assert torch.equal(given(networks.build(TINY, SHAPE), TEXTS).jump(S, T, X), X)
+    assert torch.equal(conditioned(networks.build(TINY, SHAPE), TEXTS).jump(S, T, X), X)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -134,7 +136,7 @@ def test_derivatives_against_central_differences(checkpointing):
     texts, s, t = Conditions(HIDDEN.double(), TEXTS.mask), S.double(), T.double()
     # where waves of a thousand radians are still in single precision, nothing is compared in s
     dt, dx = torch.tensor([1.0, -2.0, 0.5], dtype=F64), torch.randn(X.shape, generator=torch.Generator().manual_seed(4), dtype=F64)
-    flow = given(built, texts)
+    flow = conditioned(built, texts)
     wanted = central(lambda h: flow.average_velocity(s, t + h * dt, X.double() + h * dx).detach(), torch.tensor(0.0, dtype=F64))
     _, tangent = torch.func.jvp(lambda t, x: flow.average_velocity(s, t, x), (t, X.double()), (dt, dx))
     close(tangent.detach(), wanted, 1e-7)
@@ -145,7 +147,7 @@ def test_derivatives_against_central_differences(checkpointing):
 
 def test_latents_laid_out_channels_last_are_differentiated_too():
     built, along = flow_map().to(memory_format=torch.channels_last), (torch.ones(3), torch.ones_like(X))
-    tangents = [torch.func.jvp(lambda t, x: given(built, TEXTS).average_velocity(S, t, x), (T, x), along)[1] for x in (X, X.contiguous(memory_format=torch.channels_last))]
+    tangents = [torch.func.jvp(lambda t, x: conditioned(built, TEXTS).average_velocity(S, t, x), (T, x), along)[1] for x in (X, X.contiguous(memory_format=torch.channels_last))]
     close(tangents[1], tangents[0], 1e-4)
 
 
@@ -154,7 +156,7 @@ def test_checkpointing_changes_no_bit():
     for checkpointing in (False, True):
         built, kept = flow_map(checkpointing=checkpointing), []
         with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
-            loss = given(built, TEXTS).average_velocity(S, T, X).square().sum()
+            loss = conditioned(built, TEXTS).average_velocity(S, T, X).square().sum()
         values.append((loss, torch.autograd.grad(loss, list(built.parameters())), sum(kept)))
     (plain, gradients, much), (again, same, little) = values
     assert torch.equal(plain, again) and all(torch.equal(a, b) for a, b in zip(gradients, same))
@@ -164,7 +166,7 @@ def test_checkpointing_changes_no_bit():
 def test_the_encoder_is_a_copy_of_what_leads_to_the_middle():
     built, seen = flow_map(), []
     built.requires_grad_(False).network.model.mid_block.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    given(built, TEXTS).velocity(S, X)
+    conditioned(built, TEXTS).velocity(S, X)
     encoder = built.network.encoder()
     found = encoder(S, X, TEXTS)
     assert torch.equal(found, seen[0]) and found.shape == (3, encoder.width, 4, 4) and all(p.requires_grad for p in encoder.parameters())
@@ -194,14 +196,14 @@ def write(folder, weights=WEIGHTS, config=CONFIG, pickled: bool = False):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
     if pickled:
-        torch.save(weights, folder / instaflow_checkpoint.PICKLED)
+        torch.save(weights, folder / instaflow.PICKLED)
     else:
-        save_file(weights, folder / instaflow_checkpoint.SAFETENSORS)
+        save_file(weights, folder / instaflow.SAFETENSORS)
     return folder
 
 
 def converted(folder, target):
-    return instaflow_checkpoint.convert(folder, target, TINY, SHAPE)
+    return instaflow.convert(folder, target, TINY, SHAPE)
 
 
 @pytest.mark.parametrize("pickled", [False, True])
@@ -210,8 +212,8 @@ def test_a_published_folder_becomes_a_flow_map(tmp_path, pickled):
     described = converted(tmp_path / "instaflow", tmp_path / "out" / "teacher.safetensors")
     found = load_flow_map(tmp_path / "out" / "teacher.safetensors")
     with torch.no_grad():
-        assert torch.equal(given(found, TEXTS).velocity(S, X), theirs(S))
-        assert torch.equal(given(found, TEXTS).average_velocity(S, T, X), theirs(S))
+        assert torch.equal(conditioned(found, TEXTS).velocity(S, X), theirs(S))
+        assert torch.equal(conditioned(found, TEXTS).average_velocity(S, T, X), theirs(S))
     tensors, info = load_checkpoint(tmp_path / "out" / "teacher.safetensors")
     assert info == described and info["network"] == TINY and info["shape"] == list(SHAPE) and info["steps"] == info["seed"] == info["drawn"] == 0
     assert info["source"]["types"] == ["float32"] and all(len(values) == 0 for values in load_log(tmp_path / "out" / "teacher.safetensors").values())
@@ -240,7 +242,7 @@ NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
 def test_every_missing_foreign_or_misshapen_tensor_is_named():
-    check, source = instaflow_checkpoint.check, "unet"
+    check, source = instaflow.check, "unet"
     check(WEIGHTS, ORIGINAL, source)
     for name, value in WEIGHTS.items():
         for changed, sentence in (
@@ -298,14 +300,14 @@ def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
     folder = write(tmp_path / "unet", {"a": Runs(tmp_path / "ran")}, pickled=True)
     refused(folder, "diffusion_pytorch_model.bin carries more than weights, or is damaged, and was not loaded:")
     assert not (tmp_path / "ran").exists()
-    torch.save(WEIGHTS, folder / instaflow_checkpoint.PICKLED)
-    whole = (folder / instaflow_checkpoint.PICKLED).read_bytes()
-    (folder / instaflow_checkpoint.PICKLED).write_bytes(whole[: len(whole) // 2])
+    torch.save(WEIGHTS, folder / instaflow.PICKLED)
+    whole = (folder / instaflow.PICKLED).read_bytes()
+    (folder / instaflow.PICKLED).write_bytes(whole[: len(whole) // 2])
     refused(folder, r"diffusion_pytorch_model.bin is no whole file of torch \(\w+\): download it again")
-    (folder / instaflow_checkpoint.PICKLED).unlink()
+    (folder / instaflow.PICKLED).unlink()
     refused(folder, "unet holds neither diffusion_pytorch_model.safetensors nor diffusion_pytorch_model.bin")
     write(folder)
-    path = folder / instaflow_checkpoint.SAFETENSORS
+    path = folder / instaflow.SAFETENSORS
     whole = path.read_bytes()
     for size in (0, 5, len(whole) - 1):
         path.write_bytes(whole[:size])
@@ -315,7 +317,7 @@ def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(instaflow_checkpoint.convert, "__defaults__", (TINY, SHAPE, "latents"))
+    monkeypatch.setattr(instaflow.convert, "__defaults__", (TINY, SHAPE, "latents"))
     write(tmp_path / "unet")
     arguments = command_line._parser().parse_args(["convert-instaflow", str(tmp_path / "unet"), str(tmp_path / "teacher")])
     arguments.action(tmp_path, arguments)

@@ -18,17 +18,24 @@ import pytest
 import torch
 import yaml
 
-from fewstep import data, experiments, pipeline, provenance, published, reference, rehearsal, rehearsal_settings, rehearsed, stand_ins, taken, tiny_archives, tiny_captioned, training
-from fewstep.checkpoint import load_checkpoint, save_checkpoint
-from fewstep.conditions import Conditions, given
-from fewstep.data import afhq64, archives, celeba64, celebahq, cifar10, imagenet32
-from fewstep.networks import published_clip
-from fewstep.rehearsal import RehearsalError
-from fewstep.rehearsal_settings import NARROWER, smallest_batch
-from fewstep.study import Study
-from fewstep.supervised import Spent, supervise
-from fewstep.trained import load_flow_map
-from fewstep.workspace import Workspace
+from fewstep import data
+from fewstep.settings import tiers
+from fewstep.pipeline import stages as pipeline
+from fewstep.evaluation import provenance, published
+from fewstep.training import features, published_weights, train as training
+from fewstep.rehearsal import rehearse, settings as rehearsal_settings, tiny_networks, tiny_archives, tiny_captioned
+from fewstep.storage import stand_in
+from fewstep.storage.checkpoint import load_checkpoint, save_checkpoint
+from fewstep.flows.conditioning import Conditions, conditioned
+from fewstep.data import afhq64, celeba64, celebahq, cifar10, imagenet32
+from fewstep.data.formats import archives
+from fewstep.networks.published import clip
+from fewstep.rehearsal.rehearse import RehearsalError
+from fewstep.rehearsal.settings import NARROWER, smallest_batch
+from fewstep.training.experiment import Experiment
+from fewstep.rehearsal.supervise import Spent, supervise
+from fewstep.networks.load import load_flow_map
+from fewstep.storage.workspace import Workspace
 
 PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}
 # what a rehearsal may change, by the end of its path in params.yaml
@@ -41,12 +48,12 @@ SMALL = (
 @pytest.fixture(scope="module")
 def paper(root) -> dict:
     """The section `paper` of params.yaml as it is read from the file."""
-    return experiments.read(root / "params.yaml")["paper"]
+    return tiers.read(root / "params.yaml")["paper"]
 
 
 @pytest.fixture(scope="module")
-def tier(root) -> experiments.Tier:
-    return experiments.load(root / "params.yaml", "paper")
+def tier(root) -> tiers.Tier:
+    return tiers.load(root / "params.yaml", "paper")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def tiny(tmp_path_factory) -> Path:
     """A folder of tiny archives."""
     folder = tmp_path_factory.mktemp("archives")
     tiny_archives.write(folder)
-    for name, write in rehearsal.CAPTIONED.items():
+    for name, write in rehearse.CAPTIONED.items():
         write(folder / name)
     return folder
 
@@ -108,7 +115,7 @@ def test_only_amounts_are_made_small(paper, device, memory, narrow):
 
 
 def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
-    small = experiments.Tier.model_validate(rehearsal_settings.settings(paper, "cpu", 1))
+    small = tiers.Tier.model_validate(rehearsal_settings.settings(paper, "cpu", 1))
     assert small.experiments.keys() == tier.experiments.keys()
     for name, own in small.experiments.items():
         network = tier.experiments[name].training.network
@@ -157,12 +164,12 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
     fast["compute"]["processes"] = 4
     fast["experiments"]["fmm-cifar10"]["training"] |= {"precision": "tf32", "channels_last": True, "compile": True, "cuda_graphs": True}
     fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16", "processes": 8}
-    small = experiments.Tier.model_validate(rehearsal_settings.settings(fast, "cpu", 16))
+    small = tiers.Tier.model_validate(rehearsal_settings.settings(fast, "cpu", 16))
     own = small.experiments["fmm-cifar10"].training
     assert (own.precision, own.channels_last, own.compile, own.cuda_graphs) == (None, True, None, None)
     assert (small.compute.processes, small.compute.workers) == (1, 4)
     assert small.experiments["selfdistill-cifar10"].training.precision == "bf16" and small.processes == 1
-    two = experiments.Tier.model_validate(rehearsal_settings.settings(fast, "cuda", 2))
+    two = tiers.Tier.model_validate(rehearsal_settings.settings(fast, "cuda", 2))
     assert two.compute.processes == 2 and two.compute.workers == 1 and two.experiments["fmm-cifar10"].training.compile and two.experiments["fmm-cifar10"].training.precision == "tf32"
     assert two.experiments["selfdistill-cifar10"].training.processes == 2
     assert two.experiments["fmm-cifar10"].training.batch == 3 and two.tour.training.batch == 3, "a process without a sample would be refused"
@@ -187,34 +194,34 @@ def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_wo
         assert PAPER[name].pixels("test" if name == "cifar10" else "val").shape == (tiny_archives.UNSEEN, 3, 32, 32)
     with pytest.raises(archives.ArchiveError, match=f"{name} holds a rehearsal's tiny archives .rehearsal.json says so.: put .* from https://"):
         PAPER[name].check(checksums=False)
-    (folder / rehearsed.FILE).unlink()
+    (folder / stand_in.FILE).unlink()
     with pytest.raises(archives.ArchiveError, match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get"):
         replace(PAPER[name].SOURCE).scale
 
 
 def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(archive_folder):
-    rehearsed.mark(archive_folder / "cifar10", rehearsed.Rehearsed({"train": 40}, "0" * 32))
+    stand_in.mark(archive_folder / "cifar10", stand_in.StandIn({"train": 40}, "0" * 32))
     with pytest.raises(archives.ArchiveError, match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published ones"):
         cifar10.pixels()
-    rehearsed.mark(archive_folder / "afhq64", rehearsed.Rehearsed({"train": 41}))
+    stand_in.mark(archive_folder / "afhq64", stand_in.StandIn({"train": 41}))
     with pytest.raises(archives.ArchiveError, match="holds 40 images instead of 41: .*afhq64/rehearsal.json says what"):
         afhq64.pixels()
     with pytest.raises(ValueError, match="hold train and not 'val': run `python -m fewstep rehearse` again"):
-        rehearsed.Rehearsed({"train": 40}).count("val")
+        stand_in.StandIn({"train": 40}).count("val")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 3, "md5": null}', '{"images": {"train": "many"}, "md5": null}'])
 def test_a_broken_word_is_one_sentence(tmp_path, text):
-    (tmp_path / rehearsed.FILE).write_text(text)
+    (tmp_path / stand_in.FILE).write_text(text)
     with pytest.raises(ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it, and the tiny archives beside it"):
-        rehearsed.read(tmp_path)
+        stand_in.read(tmp_path)
 
 
 # Which stages
 
 
 def test_the_stages_are_the_plans_and_their_commands_are_dvcs(root, tier):
-    every = rehearsal.steps(tier)
+    every = rehearse.steps(tier)
     assert [step.name for step in every[1:-1]] == [stage.name for stage in pipeline.plan(tier)]
     said = {}
     for name in ("dvc.yaml", pipeline.PAPER_ONLY):
@@ -230,25 +237,25 @@ def test_the_stages_are_the_plans_and_their_commands_are_dvcs(root, tier):
 
 
 def test_what_takes_its_weights_from_a_file_is_not_trained_before_its_stage(tier):
-    every = {step.name: step for step in rehearsal.steps(tier)}
+    every = {step.name: step for step in rehearse.steps(tier)}
     for name, trained in (("si", None), ("instaflow", None), ("scflow", ("scflow-coco2017", "scflow"))):
         step = every[f"scflow-coco2017-{name}"]
         assert step.trained == trained and step.trains == f"artifacts/paper/scflow-coco2017/{name}"
 
 
 def test_a_named_stage_brings_what_it_needs_and_nothing_else(tier):
-    every = rehearsal.steps(tier)
-    names = [step.name for step in rehearsal.chosen(every, ["fmm-imagenet32-lmd"])]
+    every = rehearse.steps(tier)
+    names = [step.name for step in rehearse.chosen(every, ["fmm-imagenet32-lmd"])]
     assert names == ["fmm-imagenet32-si", "fmm-imagenet32-lmd"]
-    names = [step.name for step in rehearsal.chosen(every, ["scflow-coco2014-sample"])]
+    names = [step.name for step in rehearse.chosen(every, ["scflow-coco2014-sample"])]
     assert names == ["clip-captions", "autoencoder-laion", "latents-laion", *(f"scflow-coco2017-{name}" for name in ("si", "instaflow", "scflow")), "scflow-coco2014-sample"]
-    names = [step.name for step in rehearsal.chosen(every, ["selfdistill-afhq64-metrics"])]
+    names = [step.name for step in rehearse.chosen(every, ["selfdistill-afhq64-metrics"])]
     methods = [f"selfdistill-afhq64-{method}" for method in ("lsd", "esd", "psd-m", "psd-u", "meanflow")]
     assert names == ["features-afhq64", *methods, "selfdistill-afhq64-sample", "selfdistill-afhq64-metrics"]
-    assert rehearsal.chosen(every, []) == every
-    assert {step.name for step in every} - {step.name for step in rehearsal.chosen(every, ["publish"])} == {"check", "tour"}
+    assert rehearse.chosen(every, []) == every
+    assert {step.name for step in every} - {step.name for step in rehearse.chosen(every, ["publish"])} == {"check", "tour"}
     with pytest.raises(RehearsalError, match="there is no stage 'fmm-cifar-lmd' at tier paper; there are fmm-cifar10-lmd, "):
-        rehearsal.chosen(every, ["fmm-cifar-lmd"])
+        rehearse.chosen(every, ["fmm-cifar-lmd"])
 
 
 def touch(tree: Path, *names: str) -> None:
@@ -258,20 +265,20 @@ def touch(tree: Path, *names: str) -> None:
 
 
 def test_going_on_runs_what_is_lacking_and_tidying_keeps_what_is_wanted(tmp_path):
-    train = rehearsal.Step("e-lsd", (), (), ("e/lsd", "n/lsd.ipynb"), "e/lsd")
-    sample = rehearsal.Step("e-sample", (), ("e/lsd",), ("samples/e", "n/sample.ipynb"))
-    speed = rehearsal.Step("e-speed", (), ("e/lsd", "samples/e"), ("report/e", "n/speed.ipynb"))
+    train = rehearse.Step("e-lsd", (), (), ("e/lsd", "n/lsd.ipynb"), "e/lsd")
+    sample = rehearse.Step("e-sample", (), ("e/lsd",), ("samples/e", "n/sample.ipynb"))
+    speed = rehearse.Step("e-speed", (), ("e/lsd", "samples/e"), ("report/e", "n/speed.ipynb"))
     every = [train, sample, speed]
-    assert rehearsal.to_come(tmp_path, every) == every
+    assert rehearse.to_come(tmp_path, every) == every
     touch(tmp_path, "e/lsd", "n/lsd.ipynb", "samples/e", "n/sample.ipynb", "artifacts/paper/states")
-    assert rehearsal.to_come(tmp_path, every) == [speed]
-    rehearsal._tidy(tmp_path, every)
+    assert rehearse.to_come(tmp_path, every) == [speed]
+    rehearse._tidy(tmp_path, every)
     assert (tmp_path / "e/lsd").exists() and not (tmp_path / "artifacts/paper/states").exists()
     touch(tmp_path, "report/e", "n/speed.ipynb")
-    rehearsal._tidy(tmp_path, every)
-    assert not (tmp_path / "e/lsd").exists() and rehearsal.to_come(tmp_path, every) == [], "weights that nobody wants are not made again"
+    rehearse._tidy(tmp_path, every)
+    assert not (tmp_path / "e/lsd").exists() and rehearse.to_come(tmp_path, every) == [], "weights that nobody wants are not made again"
     (tmp_path / "n/speed.ipynb").unlink()
-    assert rehearsal.to_come(tmp_path, every) == [train, speed]
+    assert rehearse.to_come(tmp_path, every) == [train, speed]
 
 
 # The tree
@@ -281,24 +288,24 @@ def test_nothing_but_a_rehearsal_is_replaced(clone):
     (clone / "artifacts" / "rehearsal").mkdir(parents=True)
     (clone / "artifacts" / "rehearsal" / "thesis.txt").touch()
     with pytest.raises(RehearsalError, match="artifacts/rehearsal holds something that is no rehearsal's: move it away or delete it"):
-        rehearsal.rehearse(clone, "cpu", ["features-cifar10"])
+        rehearse.rehearse(clone, "cpu", ["features-cifar10"])
     assert (clone / "artifacts" / "rehearsal" / "thesis.txt").exists()
 
 
 def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch):
-    tree = rehearsal.lay_out(clone, "cpu", 1)
+    tree = rehearse.lay_out(clone, "cpu", 1)
     assert provenance.revision(tree) == "rehearsal" != provenance.revision(root)
     monkeypatch.setenv(archives.ENVIRONMENT, str(tree / "data" / "paper"))
     for module in PAPER.values():
         monkeypatch.setattr(module, "SOURCE", replace(module.SOURCE))
-    settings = experiments.load(tree / "params.yaml", "paper")
-    bench = reference.Bench("cifar10", Workspace(tree, "paper"), settings.features["cifar10"], "cpu")
-    images, split = reference._images(bench.settings)
-    extractor = reference._extractor(bench, None)
+    settings = tiers.load(tree / "params.yaml", "paper")
+    bench = features.FeaturePreparation("cifar10", Workspace(tree, "paper"), settings.features["cifar10"], "cpu")
+    images, split = features._images(bench.settings)
+    extractor = features._extractor(bench, None)
     assert len(images) == 40 and split == "all 40 training images of a rehearsal's stand-in for cifar10" and "stand-in" in extractor.name
-    drawn = reference._images(settings.features["imagenet32"])[1]
+    drawn = features._images(settings.features["imagenet32"])[1]
     assert drawn == "40 images drawn from a rehearsal's stand-in for imagenet32, as in training"
-    real = f"extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; samples=50000; "
+    real = "extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; samples=50000; "
     numbers = published.load()
     assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real)[0] is not None
     for old, new in (("all 50000 training images of cifar10", split), ("inception-2015-12-05 (sha256 f58cb9b6)", extractor.name)):
@@ -306,11 +313,11 @@ def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch
 
 
 def test_training_is_cut_after_its_first_step_so_that_it_goes_on(clone, monkeypatch):
-    tree = rehearsal.lay_out(clone, "cpu", 1)
+    tree = rehearse.lay_out(clone, "cpu", 1)
     monkeypatch.chdir(tree)
     monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
-    rehearsal.first_step("selfdistill-checkerboard", "lsd")
-    ((job, mark),) = training.jobs(Study.open("paper", "selfdistill-checkerboard"), "lsd")
+    rehearse.first_step("selfdistill-checkerboard", "lsd")
+    ((job, mark),) = training.jobs(Experiment.open("paper", "selfdistill-checkerboard"), "lsd")
     tensors, info = load_checkpoint(job.state)
     assert info == {"fingerprint": mark, "step": 1, "columns": ["loss", "gradient_norm"]} and tensors["log"][0].all() and not tensors["log"][1].any()
     assert training._to_come(job) == [2]
@@ -327,9 +334,9 @@ def test_the_first_failure_names_its_stage_and_the_table_is_still_printed(clone,
 
     monkeypatch.chdir(clone)
     monkeypatch.setenv("FEWSTEP_SCRATCH", "elsewhere")
-    monkeypatch.setattr(rehearsal, "supervise", run)
+    monkeypatch.setattr(rehearse, "supervise", run)
     with pytest.raises(RehearsalError, match="^the rehearsal stopped at the stage 'fmm-cifar10-lmd': 2-distill: ValueError: broken$"):
-        rehearsal.rehearse(clone, "cpu", ["fmm-cifar10-sample"])
+        rehearse.rehearse(clone, "cpu", ["fmm-cifar10-sample"])
     out = capsys.readouterr().out
     assert re.search(r"fmm-cifar10-si +120.0 +2.0 GB", out) and re.search("fmm-cifar10-lmd .*FAILED", out) and "fmm-cifar10-emd" not in out
     assert "Its numbers mean nothing" in out and "Inception itself is not rehearsed" in out
@@ -358,14 +365,14 @@ def test_cuda_is_refused_where_there_is_none(clone):
     if torch.cuda.is_available():
         return
     with pytest.raises(RuntimeError, match="no CUDA device is visible"):
-        rehearsal.rehearse(clone, "cuda")
+        rehearse.rehearse(clone, "cuda")
 
 
 def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
     """Features in the published format and a training that goes on from its state, as anybody would start them."""
     before = {path: path.stat().st_mtime_ns for path in clone.rglob("*")}
     words = [sys.executable, "-m", "fewstep", "rehearse", "--device", "cpu", "features-cifar10", "fmm-checkerboard-si"]
-    source = str(Path(rehearsal.__file__).parents[1])
+    source = str(Path(rehearse.__file__).parents[1])
     done = subprocess.run(words, cwd=clone, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert re.search(r"features-cifar10 +[\d.]+ +0\.\d GB", done.stdout) and "2 stages" in done.stdout
@@ -383,16 +390,16 @@ def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
 # Untrained networks in the place of published ones
 
 
-@pytest.mark.parametrize("channels", [stand_ins.AUTOENCODER, stand_ins.NARROW_AUTOENCODER])
+@pytest.mark.parametrize("channels", [tiny_networks.AUTOENCODER, tiny_networks.NARROW_AUTOENCODER])
 def test_the_stand_in_autoencoder_makes_latents_of_the_published_spread(tmp_path, channels):
     """Else a rehearsal stops at its first latents, which would be taken for those of another scale."""
     from diffusers import AutoencoderKL
 
-    from fewstep.autoencoder_settings import SCALE
+    from fewstep.settings.latents import SCALE
     from fewstep.data.latents import DEVIATION
 
-    stand_ins.autoencoder(tmp_path, channels)
-    assert rehearsed.here(tmp_path)
+    tiny_networks.autoencoder(tmp_path, channels)
+    assert stand_in.is_marked(tmp_path)
     model = AutoencoderKL.from_pretrained(tmp_path)
     assert model.config.block_out_channels == list(channels)
     pictures = tiny_archives.levels(2, (64, 64), 400) / 127.5 - 1
@@ -412,8 +419,8 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("towers", ["both", "text"])
 def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home, towers, capfd):
     repository = "openai/clip-vit-large-patch14"
-    stand_ins.clip(home / "clip-vit-large-patch14", 24, towers)
-    found, described = published_clip.published(repository, towers)
+    tiny_networks.clip(home / "clip-vit-large-patch14", 24, towers)
+    found, described = clip.published(repository, towers)
     assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
     captions = tiny_captioned.captions()[:3]
     told = found.text([*captions, ""])
@@ -423,62 +430,62 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
         scores = found.score(torch.randint(0, 256, (3, 3, 512, 512), dtype=torch.uint8), captions)
         assert scores.shape == (3,) and scores.isfinite().all()
     with pytest.raises(ValueError, match="holds a rehearsal's CLIP"):
-        published_clip.check(repository, towers)
+        clip.check(repository, towers)
 
 
 def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(tmp_path):
     network = {"kind": "published_unet", "channels": [8, 16], "layers": 1, "attention": [True, False], "heads": 2, "groups": 4, "width": 12, "checkpointing": True}
     paths = [tmp_path / "instaflow" / f"{name}.safetensors" for name in ("si", "instaflow")]
     for seed, path in enumerate(paths):
-        stand_ins.weights(path, network, (4, 8, 8), seed)
-    assert rehearsed.here(tmp_path / "instaflow")
+        tiny_networks.weights(path, network, (4, 8, 8), seed)
+    assert stand_in.is_marked(tmp_path / "instaflow")
     flow_map, other = (load_flow_map(path) for path in paths)
-    info = taken.described(paths[0])
-    assert info["network"] == network and info["shape"] == [4, 8, 8] and info["steps"] == 0 and info["source"]["file"] == rehearsed.FILE
+    info = published_weights.described(paths[0])
+    assert info["network"] == network and info["shape"] == [4, 8, 8] and info["steps"] == 0 and info["source"]["file"] == stand_in.FILE
     tensors = load_checkpoint(paths[0])[0]
     assert len(tensors["log.loss"]) == len(tensors["log.gradient_norm"]) == 0
     told = Conditions(torch.randn(2, 5, 12), torch.ones(2, 5, dtype=torch.bool))
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.7])
-    velocities = [given(flow, told).velocity(t, x) for flow in (flow_map, other)]
+    velocities = [conditioned(flow, told).velocity(t, x) for flow in (flow_map, other)]
     # an untrained network has a last layer of zeros, and would teach its students nothing
     assert velocities[0].std() > 0.01 and not torch.allclose(*velocities, atol=0.01)
 
 
 def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_another_width(clone, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(stand_ins, "autoencoder", lambda folder, channels: made.append((folder.name, channels)) or rehearsed.mark(folder))
-    monkeypatch.setattr(stand_ins, "clip", lambda folder, width, towers: made.append((folder.name, width, towers)) or rehearsed.mark(folder))
+    monkeypatch.setattr(tiny_networks, "autoencoder", lambda folder, channels: made.append((folder.name, channels)) or stand_in.mark(folder))
+    monkeypatch.setattr(tiny_networks, "clip", lambda folder, width, towers: made.append((folder.name, width, towers)) or stand_in.mark(folder))
 
     def weights(path, network, shape, seed):
         made.append((path.name, network["channels"][0], shape, seed))
         path.parent.mkdir(exist_ok=True)
         save_checkpoint(path, {}, {"network": network})
 
-    monkeypatch.setattr(stand_ins, "weights", weights)
-    rehearsal.lay_out(clone, "cpu", 1, stages=["features-cifar10", "fmm-cifar10-si"])
+    monkeypatch.setattr(tiny_networks, "weights", weights)
+    rehearse.lay_out(clone, "cpu", 1, stages=["features-cifar10", "fmm-cifar10-si"])
     assert made == [], "no stage takes a published network"
     stages = ["clip-captions", "autoencoder-laion", "scflow-coco2017-si", "scflow-coco2017-instaflow", "scflow-coco2017-scflow"]
     clips = [("clip-vit-large-patch14", 768, "both")]
     narrow, wide = ([(f"{name}.safetensors", width, (4, 64, 64), k) for k, name in enumerate(("2_rectified_flow", "instaflow"))] for width in (64, 320))
     for device, memory, expected in (
-        ("cpu", None, [("sd-vae-ft-mse", stand_ins.NARROW_AUTOENCODER), *clips, *narrow]), ("cpu", None, []), ("cuda", 80 * 10**9, wide), ("cuda", 80 * 10**9, []),
+        ("cpu", None, [("sd-vae-ft-mse", tiny_networks.NARROW_AUTOENCODER), *clips, *narrow]), ("cpu", None, []), ("cuda", 80 * 10**9, wide), ("cuda", 80 * 10**9, []),
     ):  # fmt: skip
         made.clear()
-        rehearsal.lay_out(clone, device, 1, memory, stages)
+        rehearse.lay_out(clone, device, 1, memory, stages)
         assert made == expected
-    assert (clone / rehearsal.TREE / "data" / "paper" / "laion" / rehearsed.FILE).is_file()
-    shutil.rmtree(clone / rehearsal.TREE / "data" / "paper" / "sd-vae-ft-mse")
-    rehearsal.lay_out(clone, "cuda", 1, 24 * 10**9, stages)
-    assert made == [("sd-vae-ft-mse", stand_ins.AUTOENCODER), *narrow], "a small GPU has room for the autoencoder"
+    assert (clone / rehearse.TREE / "data" / "paper" / "laion" / stand_in.FILE).is_file()
+    shutil.rmtree(clone / rehearse.TREE / "data" / "paper" / "sd-vae-ft-mse")
+    rehearse.lay_out(clone, "cuda", 1, 24 * 10**9, stages)
+    assert made == [("sd-vae-ft-mse", tiny_networks.AUTOENCODER), *narrow], "a small GPU has room for the autoencoder"
 
 
 def test_a_rehearsal_says_what_is_made_narrow_and_why(clone, monkeypatch, capsys):
-    monkeypatch.setattr(rehearsal, "lay_out", lambda *arguments: clone)
-    monkeypatch.setattr(rehearsal, "supervise", lambda *arguments: Spent(1.0, 2**30, None, None))
-    monkeypatch.setattr(rehearsal, "_tidy", lambda *arguments: None)
+    monkeypatch.setattr(rehearse, "lay_out", lambda *arguments: clone)
+    monkeypatch.setattr(rehearse, "supervise", lambda *arguments: Spent(1.0, 2**30, None, None))
+    monkeypatch.setattr(rehearse, "_tidy", lambda *arguments: None)
     monkeypatch.chdir(clone)
-    rehearsal.rehearse(clone, "cpu", ["scflow-coco2017-scflow"])
+    rehearse.rehearse(clone, "cpu", ["scflow-coco2017-scflow"])
     said = [line for line in capsys.readouterr().out.splitlines() if "at reduced width" in line]
     assert len(said) == 1 and "and so are autoencoders, because a CPU would take hours for them" in said[0]
-    rehearsal.rehearse(clone, "cpu", ["fmm-cifar10-si"])
+    rehearse.rehearse(clone, "cpu", ["fmm-cifar10-si"])
     assert "at reduced width" not in capsys.readouterr().out

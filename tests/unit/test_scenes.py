@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from fewstep import data
-from fewstep.data import scene_captions, scene_drawing, scenes
-from fewstep.data.scene_captions import PHRASINGS, RELATIONS, Mention, Relation, caption, holds
-from fewstep.data.scene_drawing import BACKGROUNDS, CENTRE, COLOURS, HALF, JITTERS, MIDDLES, OF_THINGS, PLACES, SHAPES, SIDE, SIZES, Scene, Thing, render
+from fewstep.data.drawn import scene_captions, scene_drawing
+from fewstep.data import scenes
+from fewstep.data.drawn.scene_captions import PHRASINGS, RELATIONS, Mention, Relation, caption, holds
+from fewstep.data.drawn.scene_drawing import BACKGROUNDS, CENTRE, COLOURS, HALF, JITTERS, MIDDLES, OF_THINGS, PLACES, SHAPES, SIDE, SIZES, Scene, Thing, render
 
 # of the first 64 training pictures and their captions
 DRAWN = "4bbe9426c1353fa4ac057108babc45e21743044838b03cc5a842383d4238c137"

@@ -12,36 +12,37 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep import run, training
-from fewstep.checkpoint import load_checkpoint
-from fewstep.loops import scflow as loop
-from fewstep.loops.schedules import memory
-from fewstep.loops.state import NORM
-from fewstep.recipes import Method, Training
-from fewstep.scflow import losses, shown
-from fewstep.scflow.border import Reversed, between
-from fewstep.several import Processes
-from fewstep.trained import load_flow_map
+from fewstep.training import job as run, train
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.training.loops import scflow as loop
+from fewstep.training.loops.schedules import memory
+from fewstep.training.loops.state import NORM
+from fewstep.settings.training import Method, Training
+from fewstep.objectives.scflow import losses
+from fewstep.evaluation import scflow_display
+from fewstep.objectives.scflow.reversed_time import Reversed, between
+from fewstep.training.processes import Processes
+from fewstep.networks.load import load_flow_map
 
 STEPS = 8
-TOLD = {
+CONDITIONAL = {
     "threshold": 0.1, "truncation": 0.4, "reflow": {"weight": 0.1, "warmup": 2}, "bidirectional": {"weight": 0.1, "warmup": 3},
     "adversarial": {"weight": 0.1, "warmup": 1, "rate": 1e-3, "r1": 1.0, "channels": [8, 8]},
 }  # fmt: skip
 
 
 def told(**changes) -> dict:
-    return {key: value for key, value in (TOLD | changes).items() if value is not None}
+    return {key: value for key, value in (CONDITIONAL | changes).items() if value is not None}
 
 
 @pytest.fixture(scope="module")
 def job(smoke, tmp_path_factory):
-    """job(name, steps, optimiser settings, **changes of TOLD): a run on the digits, its teacher trained once for all."""
+    """job(name, steps, optimiser settings, **changes of CONDITIONAL): a run on the digits, its teacher trained once for all."""
     folder = tmp_path_factory.mktemp("scflow")
     shared = smoke.experiment("fmm-cifar10").training.model_copy(update={"batch": 8})
     teacher = run.Job(shared, smoke.experiment("fmm-cifar10").method("si").model_copy(update={"steps": 6}), 3, folder / "si.state")
     run.advance(teacher, "mark", 6)
-    training.publish(teacher, folder / "teacher.safetensors")
+    train.publish(teacher, folder / "teacher.safetensors")
 
     def made(name: str, steps: int = STEPS, shared: Training = shared, **changes) -> run.Job:
         method = Method(label="SCFlow", steps=steps, teacher="si", start="teacher", self_correction=told(**changes))
@@ -199,7 +200,7 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
     for until in range(5, 61, 5):
         run.advance(whole, "mark", until)
     code = (
-        "import sys, json\nfrom pathlib import Path\nfrom fewstep import run\nfrom fewstep.recipes import Method, Training\n"
+        "import sys, json\nfrom pathlib import Path\nfrom fewstep.training import job as run\nfrom fewstep.settings.training import Method, Training\n"
         f"job = run.Job(Training.model_validate_json({killed.training.model_dump_json()!r}), Method.model_validate_json({killed.method.model_dump_json()!r}),"
         f" 0, Path({str(killed.state)!r}), Path({str(killed.teacher)!r}))\n"
         "for until in range(5, 61, 5):\n    run.advance(job, 'mark', until)\n"
@@ -220,7 +221,7 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
 
 
 def test_the_discriminators_momentum_is_a_setting(job):
-    own = dict(TOLD["adversarial"]) | {"warmup": 0}
+    own = dict(CONDITIONAL["adversarial"]) | {"warmup": 0}
     with_momentum, without = (job(name, adversarial=own | {"momentum": momentum}) for name, momentum in (("heavy", 0.9), ("light", 0.0)))
     for one, momentum in ((with_momentum, 0.9), (without, 0.0)):
         state = loop.start(one, load_flow_map(one.teacher))
@@ -237,7 +238,7 @@ def test_the_discriminators_momentum_is_a_setting(job):
 @pytest.mark.parametrize("first", [0, 5])
 def test_the_discriminators_step_size_can_follow_the_students(job, first):
     """Adam's first step without momentum moves every weight by the step size itself: while the student warms up, and while it slows down."""
-    own = dict(TOLD["adversarial"]) | {"momentum": 0.0, "r1": 0.0, "warmup": first}
+    own = dict(CONDITIONAL["adversarial"]) | {"momentum": 0.0, "r1": 0.0, "warmup": first}
     shared = job("x").training
     optimiser = shared.optimiser.model_copy(update={"schedule": "linear", "warmup": 0.25})
     for schedule, share in (("constant", 1.0), ("student", {0: 1 / 3, 5: 1 / 2}[first])):
@@ -254,7 +255,7 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
 
 
 def test_a_notebook_shows_every_setting_whole():
-    adversarial = dict(TOLD["adversarial"]) | {"schedule": "student"}
-    shown_as = shown.settings_table(loop.SelfCorrection.model_validate(told(adversarial=adversarial))).data
+    adversarial = dict(CONDITIONAL["adversarial"]) | {"schedule": "student"}
+    shown_as = scflow_display.settings_table(loop.SelfCorrection.model_validate(told(adversarial=adversarial))).data
     assert "R1 gamma = 1, D's rate 0.001 that falls as the student's, momentum 0.9, widths [8, 8]" in shown_as
     assert "delta = 0.1, t_trunc = 0.4, target keeps 0.9" in shown_as and "..." not in shown_as

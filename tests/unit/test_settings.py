@@ -11,8 +11,8 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from fewstep import experiments
-from fewstep.experiments import SettingsError
+from fewstep.settings import tiers
+from fewstep.settings.tiers import SettingsError
 
 LMD = "      lmd:\n        label: LMD\n        steps: 120\n"
 
@@ -92,7 +92,7 @@ def spoil(path, old: str, new: str) -> None:
 def test_a_mistake_is_one_sentence_that_names_the_key(params, old, new, sentence):
     spoil(params, old, new)
     with pytest.raises(SettingsError) as caught:
-        experiments.load(params, "smoke")
+        tiers.load(params, "smoke")
     message = str(caught.value)
     assert re.search(sentence, message), message
     assert "\n" not in message and str(params) in message
@@ -100,7 +100,7 @@ def test_a_mistake_is_one_sentence_that_names_the_key(params, old, new, sentence
 
 def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
     with pytest.raises(SettingsError, match="there is no tier 'huge'; there are smoke, laptop, paper"):
-        experiments.load(params, "huge")
+        tiers.load(params, "huge")
     with pytest.raises(SettingsError, match="there is no experiment 'mnist'; there are fmm-checkerboard"):
         smoke.experiment("mnist")
     with pytest.raises(SettingsError, match="there is no method 'ldm' in this experiment; there are si, lmd"):
@@ -110,12 +110,12 @@ def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
 def test_a_broken_or_missing_file_is_one_sentence(params, tmp_path):
     params.write_text("tier: laptop\n  smoke: [")
     with pytest.raises(SettingsError, match="is not valid YAML"):
-        experiments.load(params, "smoke")
+        tiers.load(params, "smoke")
     params.write_text("tier: lapptop\n")
     with pytest.raises(SettingsError, match="`tier` must be one of smoke, laptop, paper, not 'lapptop'"):
-        experiments.load(params, "smoke")
+        tiers.load(params, "smoke")
     with pytest.raises(SettingsError, match="is not there: restore it"):
-        experiments.load(tmp_path / "absent.yaml", "smoke")
+        tiers.load(tmp_path / "absent.yaml", "smoke")
 
 
 def test_dvc_can_override_a_setting_in_the_file(params):
@@ -125,7 +125,7 @@ def test_dvc_can_override_a_setting_in_the_file(params):
     before["tier"] = "smoke"
     before["smoke"]["experiments"]["fmm-checkerboard"]["methods"]["lmd"]["steps"] = 100
     assert yaml.safe_load(params.read_text()) == before
-    assert experiments.load(params, "smoke").experiment("fmm-checkerboard").method("lmd").steps == 100
+    assert tiers.load(params, "smoke").experiment("fmm-checkerboard").method("lmd").steps == 100
 
 
 def test_settings_are_frozen(smoke):

@@ -16,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep import devices, parallel, run, several, training, warm
-from fewstep.checkpoint import load_checkpoint
-from fewstep.experiments import Compute
-from fewstep.recipes import Term, TimesSettings, UNetSettings
-from fewstep.several import Processes
+from fewstep.training import devices, pool, job as run, processes as several, train
+from fewstep.pipeline import kernels
+from fewstep.storage.workspace import START_METHOD
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.settings.tiers import Compute
+from fewstep.settings.training import Term, TimesSettings, UNetSettings
+from fewstep.training.processes import Processes
 
 FMM = "fmm-checkerboard"
 # Two processes add the halves of a batch last and one adds sample by sample, so exact equality cannot be asked for:
@@ -55,7 +57,7 @@ def jobs(smoke, tmp_path_factory):
         job = run.Job(own.model_copy(update={"batch": 16}), base.method("si").model_copy(update={"steps": 5}), 1, shared / f"{kind}.state")
         run.advance(job, "mark", 5)
         teachers[kind] = shared / f"{kind}.safetensors"
-        training.publish(job, teachers[kind])
+        train.publish(job, teachers[kind])
 
     def at(folder: Path) -> dict[str, run.Job]:
         made = {}
@@ -75,7 +77,7 @@ def both(jobs, tmp_path_factory) -> tuple[dict[str, run.Job], dict[str, run.Job]
     for processes in (1, 2):
         made = jobs(tmp_path_factory.mktemp(f"by-{processes}"))
         compute = Compute(device="cpu", workers=1, processes=processes)
-        training.train_all(list(made.values()), ["mark"] * len(made), compute, "training")
+        train.train_all(list(made.values()), ["mark"] * len(made), compute, "training")
         trained.append(made)
     return tuple(trained)
 
@@ -100,17 +102,17 @@ def test_two_processes_train_what_one_trains(both, name):
     assert difference < TOLERANCE, f"{difference:.1e}"
 
 
-FORKS = pytest.mark.skipif(not warm.wanted({"FEWSTEP_WARM": "1"}), reason="processes are forked on Linux, where there is no GPU")
+FORKS = pytest.mark.skipif(not kernels.wanted({"FEWSTEP_WARM": "1"}), reason="processes are forked on Linux, where there is no GPU")
 
 
 @FORKS
 def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monkeypatch):
-    monkeypatch.setenv("FEWSTEP_WARM", "0")
-    assert parallel.start_method() == "spawn"
-    monkeypatch.setenv("FEWSTEP_WARM", "1")
-    assert parallel.start_method() == "fork"
+    monkeypatch.delenv(START_METHOD, raising=False)
+    assert pool.start_method() == "spawn"
+    monkeypatch.setenv(START_METHOD, "fork")
+    assert pool.start_method() == "fork"
     made = {name: job for name, job in jobs(tmp_path).items() if name in ("mlp-lmd", "unet-lmd")}
-    training.train_all(list(made.values()), ["mark"] * len(made), Compute(device="cpu", workers=1, processes=2), "training")
+    train.train_all(list(made.values()), ["mark"] * len(made), Compute(device="cpu", workers=1, processes=2), "training")
     for name, job in made.items():
         assert job.state.read_bytes() == both[1][name].state.read_bytes()
 
@@ -118,10 +120,10 @@ def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monk
 @FORKS
 def test_forks_of_a_process_that_has_a_place_already_are_refused():
     code = (
-        "from accelerate import PartialState\nfrom fewstep import several\n"
+        "from accelerate import PartialState\nfrom fewstep.training import processes as several\n"
         "PartialState(cpu=True)\nseveral.spread(print, (), 2, 'cpu', lambda: None)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], env=os.environ | {"FEWSTEP_WARM": "1"}, capture_output=True, text=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], env=os.environ | {START_METHOD: "fork"}, capture_output=True, text=True, timeout=60)
     assert found.returncode == 1 and "takes itself for one of 1: accelerate was used before training" in found.stderr, found.stderr
 
 
@@ -129,10 +131,10 @@ def test_a_finished_run_starts_no_process(both, monkeypatch):
     def never(*_: object) -> None:
         raise AssertionError("nothing is left to do")
 
-    monkeypatch.setattr(training, "spread", never)
+    monkeypatch.setattr(train, "spread", never)
     job = both[1]["mlp-si"]
     before = job.state.read_bytes()
-    training.train_all([job], ["mark"], Compute(device="cpu", workers=1, processes=2), "training")
+    train.train_all([job], ["mark"], Compute(device="cpu", workers=1, processes=2), "training")
     assert job.state.read_bytes() == before
 
 
@@ -184,7 +186,7 @@ def test_one_process_that_stops_ends_the_others_and_says_why():
 ORPHANS = """
 import os, sys, time
 from pathlib import Path
-from fewstep import several
+from fewstep.training import processes as several
 def stay(processes, folder):
     (folder / str(os.getpid())).touch()
     time.sleep(300)
@@ -250,7 +252,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 LAUNCHED = """
 import pickle, sys
 from pathlib import Path
-from fewstep import devices, run, several
+from fewstep.training import devices, job as run, processes as several
 job = pickle.loads(Path(sys.argv[1]).read_bytes())
 if len(sys.argv) > 2:
     run.advance(job, "mark", job.method.steps, processes=several.join("cpu"))

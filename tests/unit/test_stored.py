@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from fewstep.metrics.stored import as_jpeg, jpeg_bytes
+from fewstep.metrics.jpeg import as_jpeg, jpeg_bytes
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def test_the_file_is_the_one_that_torchvision_writes(tmp_path):
     """The official script's own call, and no option."""
     import torch
 
-    from fewstep import missing_operators  # noqa: F401  before torchvision
+    from fewstep.networks import torchvision_operators  # noqa: F401  before torchvision
     from torchvision.utils import save_image  # isort: skip
 
     image = noise(3, 24, 32)

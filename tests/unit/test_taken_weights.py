@@ -6,25 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep import networks, training
-from fewstep.checkpoint import CheckpointError, save_checkpoint
-from fewstep.data.archives import ENVIRONMENT
-from fewstep.plots.training import part_curves, training_curves
-from fewstep.study import Study
-from fewstep.trained import load_flow_map, load_log
-from fewstep.workspace import SCRATCH, Workspace
+from fewstep import networks
+from fewstep.training import train
+from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
+from fewstep.data.formats.archives import ENVIRONMENT
+from fewstep.evaluation.plots.training import part_curves, training_curves
+from fewstep.training.experiment import Experiment
+from fewstep.networks.load import load_flow_map
+from fewstep.training.weights import load_log
+from fewstep.storage.workspace import SCRATCH, Workspace
 
 NAME = "fmm-checkerboard"
 
 
 @pytest.fixture
-def study(smoke, tmp_path, monkeypatch):
+def experiment(smoke, tmp_path, monkeypatch):
     """The checkerboard's experiment, its `si` with the weights of teachers/si.safetensors, and everything below tmp_path."""
     monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     experiment = smoke.experiment(NAME)
     methods = experiment.methods | {"si": experiment.method("si").model_copy(update={"weights": "teachers/si.safetensors"})}
-    return Study(NAME, Workspace(tmp_path, "smoke"), experiment.model_copy(update={"methods": methods}), smoke.compute)
+    return Experiment(NAME, Workspace(tmp_path, "smoke"), experiment.model_copy(update={"methods": methods}), smoke.compute)
 
 
 def write(folder, network: dict, shape: tuple[int, ...] = (2,)):
@@ -36,29 +38,29 @@ def write(folder, network: dict, shape: tuple[int, ...] = (2,)):
     return flow_map
 
 
-def test_the_files_weights_are_the_methods_for_every_seed(study, tmp_path):
-    given = write(tmp_path, study.experiment.training.network.model_dump())
-    files = training.train(study, "si")
-    assert list(files) == study.experiment.training.seeds
+def test_the_files_weights_are_the_methods_for_every_seed(experiment, tmp_path):
+    given = write(tmp_path, experiment.settings.training.network.model_dump())
+    files = train.train(experiment, "si")
+    assert list(files) == experiment.settings.training.seeds
     for path in files.values():
         assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_flow_map(path).state_dict().items())
     # a student's fingerprint follows the file's
-    assert training.jobs(study, "lmd")
+    assert train.jobs(experiment, "lmd")
 
 
-def test_weights_of_another_network_or_none_are_refused(study, tmp_path):
+def test_weights_of_another_network_or_none_are_refused(experiment, tmp_path):
     with pytest.raises(CheckpointError, match=r"teachers/si\.safetensors is not there"):
-        training.train(study, "si")
-    write(tmp_path, study.experiment.training.network.model_dump() | {"width": 8})
+        train.train(experiment, "si")
+    write(tmp_path, experiment.settings.training.network.model_dump() | {"width": 8})
     with pytest.raises(CheckpointError, match="holds weights of another network, .*'width': 8.* convert the right file, or change params.yaml"):
-        training.train(study, "si")
+        train.train(experiment, "si")
     assert not list((tmp_path / "scratch").rglob("*.safetensors"))
 
 
-def test_nothing_is_shown_of_a_training_that_was_none(study, tmp_path):
-    write(tmp_path, study.experiment.training.network.model_dump())
-    files = training.train(study, "si")
-    found = training.summary(study, "si", files)
+def test_nothing_is_shown_of_a_training_that_was_none(experiment, tmp_path):
+    write(tmp_path, experiment.settings.training.network.model_dump())
+    files = train.train(experiment, "si")
+    found = train.summary(experiment, "si", files)
     assert found["taken from"].tolist() == ["teachers/si.safetensors"] * len(files) and list(found.index) == [f"seed {seed}" for seed in files]
     logs = [load_log(path) for path in files.values()]
     # a warning would be an error here

@@ -7,7 +7,8 @@ import copy
 import pytest
 import yaml
 
-from fewstep import experiments, pipeline
+from fewstep.settings import tiers
+from fewstep.pipeline import stages as pipeline
 
 # the smallest settings that every part accepts, on top of tier smoke
 TEXTS = """
@@ -65,7 +66,7 @@ def raw(root) -> dict:
 
 
 def test_the_stages_of_texts_and_of_what_another_experiment_trained(raw):
-    stages = {stage.name: stage for stage in pipeline.plan(experiments.Tier.model_validate(raw))}
+    stages = {stage.name: stage for stage in pipeline.plan(tiers.Tier.model_validate(raw))}
     at = "artifacts/${item.tier}"
     assert stages["clip-scenes"].notebook == "0-clip" and stages["clip-scenes"].outs == [f"{at}/clip/scenes"]
     assert f"{at}/clip/scenes" in stages["latents-scenes"].after
@@ -93,7 +94,7 @@ def _set(path: str, value):
     return change
 
 
-TOLD, PLAIN = "experiments/told", "experiments/scflow-celebahq"
+CONDITIONAL, PLAIN = "experiments/told", "experiments/scflow-celebahq"
 
 
 @pytest.mark.parametrize(
@@ -101,9 +102,9 @@ TOLD, PLAIN = "experiments/told", "experiments/scflow-celebahq"
     [
         ("latents/scenes/clip", "other", "name the clip 'other'; there are captions, scenes"),
         ("latents/scenes/clip", None, "`sampling.prompts` go together: give all or none"),
-        (f"{TOLD}/sampling/prompts", None, "`sampling.prompts` go together: give all or none"),
-        (f"{TOLD}/sampling/prompts", "coco", "has no prompts 'coco'; there are coco2017, coco2014"),
-        (f"{TOLD}/training/network/width", 32, "reads tokens 32 wide, and its CLIP's are 16"),
+        (f"{CONDITIONAL}/sampling/prompts", None, "`sampling.prompts` go together: give all or none"),
+        (f"{CONDITIONAL}/sampling/prompts", "coco", "has no prompts 'coco'; there are coco2017, coco2014"),
+        (f"{CONDITIONAL}/training/network/width", 32, "reads tokens 32 wide, and its CLIP's are 16"),
         ("features/scenes/probe", None, "give the steps of its training under `probe`"),
         ("features/celebahq/probe", 20, "'faces' has nothing for `probe`, which asks for its `any_pairs`"),
         ("features/cifar10/prompts", "coco2017", "'digits' has no prompts 'coco2017'; there are none"),
@@ -131,7 +132,7 @@ def test_what_does_not_go_together_is_one_sentence(raw, path, value, message):
         del raw["experiments"]["other"]
     _set(path, value)(raw)
     with pytest.raises(ValueError, match=message):
-        experiments.Tier.model_validate(raw)
+        tiers.Tier.model_validate(raw)
 
 
 def test_a_discriminator_of_texts_needs_texts(raw):
@@ -139,4 +140,4 @@ def test_a_discriminator_of_texts_needs_texts(raw):
     del adversary["channels"]
     adversary["head"] = 8
     with pytest.raises(ValueError, match="`methods.scflow.self_correction.adversarial.head` needs latents with texts"):
-        experiments.Tier.model_validate(raw)
+        tiers.Tier.model_validate(raw)

@@ -12,12 +12,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep import run, training
-from fewstep.checkpoint import CheckpointError, load_checkpoint
-from fewstep.fingerprint import closure
-from fewstep.experiments import Compute
-from fewstep.study import Study
-from fewstep.workspace import Workspace
+from fewstep.training import job as run, train
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
+from fewstep.storage.fingerprint import UNCOUNTED, closure
+from fewstep.settings.tiers import Compute
+from fewstep.training.experiment import Experiment
+from fewstep.storage.workspace import Workspace
 
 FMM, SELF = "fmm-checkerboard", "selfdistill-checkerboard"
 
@@ -37,7 +37,7 @@ def jobs(smoke, tmp_path_factory):
 
     first = job(FMM, "si", "si")
     run.advance(first, first.fingerprint(), first.method.steps)
-    training.publish(first, teacher)
+    train.publish(first, teacher)
     return job
 
 
@@ -83,7 +83,7 @@ def test_an_unfinished_run_is_not_published(jobs, tmp_path):
     job = jobs(FMM, "lmd", "unfinished")
     run.advance(job, "mark", 2)
     with pytest.raises(CheckpointError, match="stands at step 2 of 120"):
-        training.publish(job, tmp_path / "out.safetensors")
+        train.publish(job, tmp_path / "out.safetensors")
 
 
 def test_the_fingerprint_knows_settings_seed_and_teacher(jobs, smoke):
@@ -94,11 +94,12 @@ def test_the_fingerprint_knows_settings_seed_and_teacher(jobs, smoke):
     seen.add(replace(job, training=job.training.model_copy(update={"batch": 130})).fingerprint())
     seen.add(replace(job, teacher=None, method=smoke.experiment(FMM).method("si")).fingerprint())
     assert len(seen) == 5
-    counted = closure(job.modules, run.SETTINGS)
-    named = {"objectives.lmd", "networks.mlp", "networks.perceptron", "data.checkerboard", "optimisers", "times", "flow_map", "run"}
+    counted = closure(job.modules, UNCOUNTED)
+    named = {"objectives.lmd", "networks.mlp", "networks.forward_mode.perceptron", "data.checkerboard"}
+    named |= {"training.optimisers", "flows.times", "flows.flow_map", "training.job"}
     assert {f"fewstep.{name}" for name in named} <= set(counted)
     # settings count by value: a new key in the schema must not throw a training away
-    assert not {"fewstep.experiments", "fewstep.study", "fewstep.objectives.emd"} & set(counted)
+    assert not {"fewstep.settings.tiers", "fewstep.training.experiment", "fewstep.objectives.emd"} & set(counted)
     # neither the label nor the list of seeds changes what one seed computes
     assert replace(job, method=job.method.model_copy(update={"label": "x"})).fingerprint() in seen
     assert replace(job, training=job.training.model_copy(update={"seeds": [0, 1, 2]})).fingerprint() in seen
@@ -109,10 +110,10 @@ def test_workers_and_threads_do_not_change_a_bit(root, tmp_path, monkeypatch, wo
     def weights(name: str, workers: int, threads: str) -> bytes:
         code = (
             "from dataclasses import replace\n"
-            "from fewstep.study import Study\nfrom fewstep import training\n"
-            "study = Study.open('smoke', 'fmm-checkerboard')\n"
-            f"study = replace(study, compute=study.compute.model_copy(update={{'workers': {workers}}}))\n"
-            "files = training.train(study, 'si')\n"
+            "from fewstep.training.experiment import Experiment\nfrom fewstep.training import train as training\n"
+            "experiment = Experiment.open('smoke', 'fmm-checkerboard')\n"
+            f"experiment = replace(experiment, compute=experiment.compute.model_copy(update={{'workers': {workers}}}))\n"
+            "files = training.train(experiment, 'si')\n"
         )
         environment = os.environ | {"FEWSTEP_SCRATCH": str(tmp_path / name), "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True)
@@ -123,14 +124,14 @@ def test_workers_and_threads_do_not_change_a_bit(root, tmp_path, monkeypatch, wo
 
 TRAIN = """
 from dataclasses import replace
-from fewstep.study import Study
-from fewstep import training
-study = Study.open("smoke", "fmm-checkerboard")
-methods = {"si": study.experiment.method("si").model_copy(update={"steps": 1500})}
-study = replace(study, experiment=study.experiment.model_copy(update={"methods": methods}))
-study = replace(study, compute=study.compute.model_copy(update={"workers": 2}))
+from fewstep.training.experiment import Experiment
+from fewstep.training import train as training
+experiment = Experiment.open("smoke", "fmm-checkerboard")
+methods = {"si": experiment.settings.method("si").model_copy(update={"steps": 1500})}
+experiment = replace(experiment, settings=experiment.settings.model_copy(update={"methods": methods}))
+experiment = replace(experiment, compute=experiment.compute.model_copy(update={"workers": 2}))
 if __name__ == "__main__":
-    training.train(study, "si")
+    training.train(experiment, "si")
     print("finished")
 """
 
@@ -169,6 +170,6 @@ def test_a_training_killed_for_real_ends_with_the_same_bits(root, tmp_path):
 
 def test_a_missing_teacher_is_one_sentence(root, smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWSTEP_SCRATCH", str(tmp_path))
-    study = Study(FMM, Workspace(tmp_path / "nowhere", "smoke"), smoke.experiment(FMM), Compute(device="cpu", workers=1))
+    experiment = Experiment(FMM, Workspace(tmp_path / "nowhere", "smoke"), smoke.experiment(FMM), Compute(device="cpu", workers=1))
     with pytest.raises(FileNotFoundError, match="si/seed-0.safetensors is not there: run `dvc repro`"):
-        training.train(study, "lmd")
+        train.train(experiment, "lmd")

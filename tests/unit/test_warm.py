@@ -16,9 +16,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fewstep import warm
+from fewstep.pipeline import kernels
 
-pytestmark = pytest.mark.skipif(not warm.wanted({warm.CHOICE: "1"}), reason="kernels are not forked on this machine")
+pytestmark = pytest.mark.skipif(not kernels.wanted({kernels.CHOICE: "1"}), reason="kernels are not forked on this machine")
 
 # what a notebook could notice of the process that it runs in; what must differ between two processes is left out
 FACTS = """
@@ -42,7 +42,7 @@ plt.show()
 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
     worker = executor.submit(eval, "[__import__('sys').argv[1:2], __import__('os').getcwd(), __import__('sys').path]").result()
 main, prepared = sys.modules["__main__"], spawn.get_preparation_data("worker")
-own = ("JPY_PARENT_PID", "FEWSTEP_WARM", "FEWSTEP_PROGRESS")
+own = ("JPY_PARENT_PID", "FEWSTEP_WARM", "FEWSTEP_START_METHOD", "FEWSTEP_PROGRESS")
 os.umask(mask := os.umask(0))
 facts = {
     "here": [os.getcwd(), process.ORIGINAL_DIR, sys.path, sys.executable, mask, os.nice(0), os.getsid(0) == os.getpid(), os.read(0, 1) == b""],
@@ -54,7 +54,7 @@ facts = {
     "options": [sorted(map(str, matplotlib.rcParams.items())), str(pandas.DataFrame([range(10 ** 8, 10 ** 8 + 30)])), str(pandas.options.display.max_rows)],
     "rest": [str(signal.getsignal(signal.SIGINT)).partition(" at ")[0], type(sys.stdout).__name__, sys.__stdout__.line_buffering, os.isatty(1)],
 }
-print(json.dumps({"facts": facts, "drawn": drawn, "forked": "warm.py" in open("/proc/self/cmdline").read()}, default=str))
+print(json.dumps({"facts": facts, "drawn": drawn, "forked": "kernels.py" in open("/proc/self/cmdline").read()}, default=str))
 """
 
 
@@ -68,7 +68,7 @@ def test_a_fork_is_what_a_fresh_kernel_is(tmp_path):
         (tmp_path / name).write_text("{}\n")
     told = []
     for choice in ("0", "1", "1"):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")} | {warm.CHOICE: choice, "AN_ÜMLAUT": "ß\n"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")} | {kernels.CHOICE: choice, "AN_ÜMLAUT": "ß\n"}
         words = [sys.executable, "-m", "fewstep", "run", "facts", "--tier", "smoke"]
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stderr
@@ -103,12 +103,12 @@ class Place:
         self.folder = folder
         folder.mkdir()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")}
-        self.environment = kept | {warm.CHOICE: "1", "IPYTHONDIR": str(folder.parent / "ipython")}
+        self.environment = kept | {kernels.CHOICE: "1", "IPYTHONDIR": str(folder.parent / "ipython")}
 
-    def launch(self) -> warm.Kernel | None:
+    def launch(self) -> kernels.Kernel | None:
         started = self.folder.parent / str(time.monotonic_ns())
-        command = [sys.executable, "-m", warm.LAUNCHER, "-f", f"{started}.json", "--transport=ipc", f"--IPKernelApp.exec_lines=open('{started}', 'w').close()"]
-        kernel = warm.launch(command, str(self.folder), self.environment)
+        command = [sys.executable, "-m", kernels.LAUNCHER, "-f", f"{started}.json", "--transport=ipc", f"--IPKernelApp.exec_lines=open('{started}', 'w').close()"]
+        kernel = kernels.launch(command, str(self.folder), self.environment)
         if kernel is not None:
             limit = time.monotonic() + 20
             while not started.exists() and kernel.poll() is None and time.monotonic() < limit:
@@ -117,17 +117,17 @@ class Place:
         return kernel
 
     def forker(self) -> int | None:
-        line = warm._connect(warm.address(str(self.folder), self.environment))
+        line = kernels._connect(kernels.address(str(self.folder), self.environment))
         if line is None:
             return None
         with line:
-            return warm._peer(line)[0]
+            return kernels._peer(line)[0]
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(warm, "LIBRARIES", ["ipykernel.kernelapp"])
-    monkeypatch.setattr(warm, "IDLE", 60.0)
+    monkeypatch.setattr(kernels, "LIBRARIES", ["ipykernel.kernelapp"])
+    monkeypatch.setattr(kernels, "IDLE", 60.0)
     place = Place(tmp_path / "notebooks")
     yield place
     if place.folder.exists() and (pid := place.forker()):
@@ -157,8 +157,8 @@ def stage(place: Place, name: str, *leader: str):
     script = f"""
 import sys, time; sys.path[:] = {sys.path!r}
 from pathlib import Path
-from fewstep import warm; from tests.unit.test_warm import Place
-warm.LIBRARIES, warm.IDLE = {warm.LIBRARIES!r}, 60.0
+from fewstep.pipeline import kernels; from tests.unit.test_warm import Place
+kernels.LIBRARIES, kernels.IDLE = {kernels.LIBRARIES!r}, 60.0
 place = Place(Path({str(place.folder / name)!r}))
 print(place.launch().pid, place.forker(), flush=True); time.sleep(60)
 """
@@ -199,7 +199,7 @@ def test_a_forker_ends_when_it_is_idle_and_when_its_folder_is_gone(place, monkey
     kernel.kill()
     kernel.wait(10)
     assert ended(forker, 5) and place.folder.exists() is False
-    monkeypatch.setattr(warm, "IDLE", 1.0)
+    monkeypatch.setattr(kernels, "IDLE", 1.0)
     other = Place(tmp_path / "other")
     kernel = other.launch()
     forker = other.forker()
@@ -226,40 +226,40 @@ def test_an_ordinary_kernel_is_wanted_where_no_fork_can_be_had(place, monkeypatc
     kernel.kill()
     kernel.wait(10)
     # one that hangs is waited for, and makes room
-    monkeypatch.setattr(warm, "PATIENCE", 1.0)
+    monkeypatch.setattr(kernels, "PATIENCE", 1.0)
     forker = place.forker()
     os.kill(forker, signal.SIGSTOP)
     assert place.launch() is None and ended(forker, 5)
-    monkeypatch.setattr(warm, "PATIENCE", 20.0)
+    monkeypatch.setattr(kernels, "PATIENCE", 20.0)
     # libraries that do not load, and a forker that does not start
-    monkeypatch.setattr(warm, "LIBRARIES", ["no_such_library"])
+    monkeypatch.setattr(kernels, "LIBRARIES", ["no_such_library"])
     assert place.launch() is None
     os.kill(place.forker(), signal.SIGKILL)
-    monkeypatch.setattr(warm, "FORKER", ["-c", "raise SystemExit(1)"])
-    monkeypatch.setattr(warm, "LIBRARIES", ["ipykernel.kernelapp"])
+    monkeypatch.setattr(kernels, "FORKER", ["-c", "raise SystemExit(1)"])
+    monkeypatch.setattr(kernels, "LIBRARIES", ["ipykernel.kernelapp"])
     assert place.launch() is None
-    monkeypatch.setattr(warm, "FORKER", ["-c", "import os; os._exit(0)"])
+    monkeypatch.setattr(kernels, "FORKER", ["-c", "import os; os._exit(0)"])
     assert place.launch() is None
     # another interpreter's kernel
-    assert warm.launch(["python9", "-m", warm.LAUNCHER], str(place.folder), place.environment) is None
+    assert kernels.launch(["python9", "-m", kernels.LAUNCHER], str(place.folder), place.environment) is None
 
 
 def test_kernels_are_forked_in_the_pipeline_unless_somebody_says_no(monkeypatch):
-    assert warm.wanted({"DVC_STAGE": "tour@smoke"}) and not warm.wanted({})
-    assert not warm.wanted({"DVC_STAGE": "tour@smoke", warm.CHOICE: "0"})
-    monkeypatch.setattr(warm.os.path, "exists", lambda path: path == "/dev/nvidiactl")
-    assert not warm.wanted({warm.CHOICE: "1"}), "there is a GPU"
+    assert kernels.wanted({"DVC_STAGE": "tour@smoke"}) and not kernels.wanted({})
+    assert not kernels.wanted({"DVC_STAGE": "tour@smoke", kernels.CHOICE: "0"})
+    monkeypatch.setattr(kernels.os.path, "exists", lambda path: path == "/dev/nvidiactl")
+    assert not kernels.wanted({kernels.CHOICE: "1"}), "there is a GPU"
 
 
 def test_a_forker_serves_what_an_import_cannot_tell_apart(tmp_path, monkeypatch):
     base = {"OMP_NUM_THREADS": "1", "DVC_STAGE": "tour@smoke", "FEWSTEP_PROGRESS": "/a"}
-    name = warm.address(str(tmp_path), base)
-    assert name == warm.address(str(tmp_path), base | {"DVC_STAGE": "figures@smoke", "FEWSTEP_PROGRESS": "/b"})
+    name = kernels.address(str(tmp_path), base)
+    assert name == kernels.address(str(tmp_path), base | {"DVC_STAGE": "figures@smoke", "FEWSTEP_PROGRESS": "/b"})
     other = tmp_path / "other"
     other.mkdir()
-    differ = {warm.address(str(tmp_path), base | {"OMP_NUM_THREADS": "2"}), warm.address(str(tmp_path), base | {"MPLBACKEND": "agg"}), warm.address(str(other), base)}
+    differ = {kernels.address(str(tmp_path), base | {"OMP_NUM_THREADS": "2"}), kernels.address(str(tmp_path), base | {"MPLBACKEND": "agg"}), kernels.address(str(other), base)}
     shim = tmp_path / "shim.py"
     shim.write_text("changed = 1\n")
-    monkeypatch.setattr(warm, "SHIM", str(shim))
-    differ |= {warm.address(str(tmp_path), base)}
+    monkeypatch.setattr(kernels, "SHIM", str(shim))
+    differ |= {kernels.address(str(tmp_path), base)}
     assert len(differ | {name}) == 5

@@ -10,7 +10,7 @@ import json
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Callable, Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ class DataSource(Protocol):
         ...
 
 
-def _module(name: str) -> ModuleType:
+def module(name: str) -> ModuleType:
+    """The module of the data set called `name`; raises ValueError, naming those there are, when there is none."""
     if name not in names():
         raise ValueError(f"there is no data set '{name}'; there are {', '.join(names())}")
     return import_module(f"{__name__}.{name}")
@@ -42,37 +43,39 @@ def names() -> list[str]:
     return sorted(name for name, text in texts.items() if "\nSOURCE = " in text or "\ndef opened(" in text)
 
 
-def is_made(name: str) -> bool:
+def is_prepared(name: str) -> bool:
     """Whether the data set is made by a stage of the pipeline; False for a name that there is not."""
-    return name in names() and hasattr(_module(name), "opened")
+    return name in names() and hasattr(module(name), "opened")
 
 
-def load(name: str, made: Path | None = None) -> DataSource:
-    """The data set called `name`, opened in the folder `made` if it is one that a stage makes.
+def load(name: str, folder: Path | None = None, load_decoder: Callable | None = None) -> DataSource:
+    """The data set called `name`, opened in the `folder` if it is one that a stage makes.
+
+    `load_decoder(folder, device)` opens the decoder of latents, where there are any and they are decoded.
 
     Raises ValueError, naming those there are, when there is none, and where a folder is missing or not wanted.
     """
-    module = _module(name)
-    if is_made(name) != (made is not None):
-        raise ValueError(f"the data set '{name}' is {'made by a stage: say in which folder' if made is None else 'not made by a stage: it has no folder'}")
-    return module.SOURCE if made is None else module.opened(made)
+    opened = module(name)
+    if is_prepared(name) != (folder is not None):
+        raise ValueError(f"the data set '{name}' is {'made by a stage: say in which folder' if folder is None else 'not made by a stage: it has no folder'}")
+    return opened.SOURCE if folder is None else opened.opened(folder, load_decoder)
 
 
-def made_from(folder: Path) -> str:
+def prepared_checksum(folder: Path) -> str:
     """The checksum of a data set that a stage made in `folder`, as the stage described it."""
     return json.loads((folder / DESCRIBED).read_text())["checksum"]
 
 
 def prompt_sets(name: str) -> list[str]:
     """The sets of prompts that a data set of captioned pictures has; none for any other."""
-    return list(getattr(_module(name), "PROMPTS", ()))
+    return list(getattr(module(name), "PROMPTS", ()))
 
 
 def offers(name: str, function: str) -> bool:
     """Whether the module of a data set has a function of that name, which not all have: `held_out`, `any_pairs`, `captions`."""
-    return hasattr(_module(name), function)
+    return hasattr(module(name), function)
 
 
 def files(name: str) -> list[str]:
     """The files that ship with the project and that the data set reads, below the root; none for one that is drawn, fetched or made."""
-    return list(getattr(_module(name), "FILES", ()))
+    return list(getattr(module(name), "FILES", ()))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import rehearsed
-from .archives import check_folder, folder_of, read_folder
+from ..storage import stand_in
+from .formats.archives import check_folder, folder_of, read_folder
 from .images import ImagesOnFirstUse
 
 COUNT, PUBLISHED, SIDE = 15_803, (512, 512), 64
@@ -19,7 +19,7 @@ HOME = "AFHQ version 2 (afhq_v2.zip, unpacked, the folders train and test) from 
 def pixels() -> np.ndarray:
     """The images, (15803, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
     folder = folder_of("afhq64")
-    tiny = rehearsed.read(folder)
+    tiny = stand_in.read(folder)
     return read_folder(folder, SIDE, PUBLISHED[0], count=tiny.count("train") if tiny else COUNT, published=PUBLISHED, source=HOME)
 
 

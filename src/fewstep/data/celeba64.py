@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import rehearsed
-from .archives import check_folder, folder_of, read_folder
+from ..storage import stand_in
+from .formats.archives import check_folder, folder_of, read_folder
 from .images import ImagesOnFirstUse
 
 COUNT, PUBLISHED, CROP, SIDE = 202_599, (178, 218), 148, 64
@@ -19,7 +19,7 @@ HOME = "CelebA's aligned and cropped images (img_align_celeba.zip, unpacked) fro
 def pixels() -> np.ndarray:
     """The images, (202599, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
     folder = folder_of("celeba64")
-    tiny = rehearsed.read(folder)
+    tiny = stand_in.read(folder)
     return read_folder(folder, SIDE, CROP, count=tiny.count("train") if tiny else COUNT, published=PUBLISHED, source=HOME)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Iterator
 
 import numpy as np
 
-from .. import rehearsed
-from .archives import ArchiveError, _damaged, _kept, _missing, _verify_listed, check_folder, folder_of, read_folder, require_published
+from ..storage import stand_in
+from .formats.archives import ArchiveError, _damaged, _kept, _missing, _verify_listed, check_folder, folder_of, read_folder, require_published
 from .images import ImagesOnFirstUse
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def read_lmdb(folder: Path, path: Path, count: int = COUNT) -> np.ndarray:
 def pixels() -> np.ndarray:
     """The images, (27000, 3, 256, 256), uint8, memory-mapped; raises as `read_lmdb`, or as `read_folder` where there is no train.lmdb."""
     folder = folder_of("celebahq")
-    tiny = rehearsed.read(folder)
+    tiny = stand_in.read(folder)
     count, database = tiny.count("train") if tiny else COUNT, _database(folder)
     if database:
         return read_lmdb(folder, database, count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..worlds import checkerboard
+from ..flows.exact import checkerboard
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import rehearsed
-from .archives import ENVIRONMENT, ArchiveError, _damaged, _verify_listed, folder_of, require_published
-from .captioned import tidy
-from .pictures import Pictures, decoded
+from ..storage import stand_in
+from .formats.archives import ENVIRONMENT, ArchiveError, _damaged, _verify_listed, folder_of, require_published
+from .formats.captioned import tidy
+from .formats.pictures import Pictures, decoded
 
 SIDE = 512
 ADDRESS = "http://images.cocodataset.org"
@@ -93,7 +93,7 @@ def _pairs(split: Split, path: Path, count: int) -> list[tuple[str, str]]:
 def _read(name: str) -> tuple[Split, Path, list[tuple[str, str]]]:
     """The set `name`: what was published, the data set's folder, and its pairs; raises as `prompt_set`."""
     split, folder = SETS[name], folder_of("coco")
-    tiny = rehearsed.read(folder)
+    tiny = stand_in.read(folder)
     return split, folder, _pairs(split, folder / split.annotations, tiny.count(name) if tiny else split.count)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..workspace import find_root
+from ..storage.workspace import find_root
 from .images import ImagesOnFirstUse, split, to_signed
 
 COUNT, TOP = 1797, 16

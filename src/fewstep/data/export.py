@@ -17,8 +17,8 @@ import torch
 import yaml
 from sklearn.datasets import load_digits
 
-from ..files import write_atomically
-from ..worlds import checkerboard
+from ..storage.files import write_atomically
+from ..flows.exact import checkerboard
 from . import faces
 
 

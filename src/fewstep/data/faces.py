@@ -1,4 +1,4 @@
-"""8,000 little faces, 32x32 RGB, drawn by the house (see fewstep.data.face_drawing): the laptop tier's stand-in for CelebA-HQ.
+"""8,000 little faces, 32x32 RGB, drawn by the house (see fewstep.data.drawn.face_drawing): the laptop tier's stand-in for CelebA-HQ.
 
 All of them are the data that is modelled, and half of what is drawn is mirrored. The classes are what a mirror leaves
 as it is: hair, glasses, mouth. `held_out` gives faces that are in no file.
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..workspace import find_root
-from .face_drawing import FACTORS, GLASSES, HAIR, OPEN, SIDE, render
+from ..storage.workspace import find_root
+from .drawn.face_drawing import FACTORS, GLASSES, HAIR, OPEN, SIDE, render
 from .images import Images, ImagesOnFirstUse, split, to_signed
 
 COUNT, SEED = 8000, 20_241_216

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import rehearsed
-from .archives import IMAGENET32_COUNTS, check_imagenet32, folder_of, read_imagenet32
+from ..storage import stand_in
+from .formats.archives import IMAGENET32_COUNTS, check_imagenet32, folder_of, read_imagenet32
 from .images import ImagesOnFirstUse
 
 COUNT = IMAGENET32_COUNTS["train"]
@@ -14,7 +14,7 @@ COUNT = IMAGENET32_COUNTS["train"]
 def pixels(part: str = "train") -> np.ndarray:
     """The images, (1281167, 3, 32, 32) or 50,000 for 'val', uint8, memory-mapped; raises as `read_imagenet32`."""
     folder = folder_of("imagenet32")
-    tiny = rehearsed.read(folder)
+    tiny = stand_in.read(folder)
     return read_imagenet32(folder, part, count=tiny.count(part) if tiny else None)
 
 

@@ -7,12 +7,13 @@ Nothing is mirrored, since captions say left and right. The zero-shot prompts ar
 
 from __future__ import annotations
 
-from .. import rehearsed
-from . import captioned, coco
-from .archives import ArchiveError, _damaged, folder_of, require_published
-from .captioned import Index
+from ..storage import stand_in
+from .formats import captioned
+from . import coco
+from .formats.archives import ArchiveError, _damaged, folder_of, require_published
+from .formats.captioned import Index
 from .images import ImagesOnFirstUse
-from .pictures import Pictures
+from .formats.pictures import Pictures
 
 # as many as SCFlow's student was trained on
 COUNT, SIDE = 2_000_000, 512
@@ -25,7 +26,7 @@ PROMPTS = coco.SETS
 
 def _index() -> Index:
     folder = folder_of("laion")
-    tiny, found = rehearsed.read(folder), captioned.index(folder, HOME)
+    tiny, found = stand_in.read(folder), captioned.index(folder, HOME)
     if tiny and len(found.captions) != tiny.count("train"):
         raise _damaged(folder, f"holds {len(found.captions):,} captioned pictures instead of {tiny.count('train')}", HOME)
     return found

@@ -10,17 +10,26 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Callable, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..conditions import Conditions
+from ..flows.conditioning import Conditions
 from .images import HOLD_BYTES
 
-if TYPE_CHECKING:
-    from ..networks.autoencoder import Autoencoder
+
+class Decoder(Protocol):
+    """What turns latents into images."""
+
+    def decode_many(self, z: Tensor) -> Tensor:
+        """Images (count, *image), about in [-1, 1], of unscaled latents (count, *shape)."""
+        ...
+
+
+# opens the decoder of a folder on a device; networks are not this room's to know
+LoadDecoder = Callable[[Path, torch.device], Decoder]
 
 MOMENTS, DESCRIBED, AUTOENCODER = "moments.npy", "described.json", "autoencoder"
 # where the images have captions: what a CLIP's text tower makes of each, and, in the last row, of the empty one
@@ -41,7 +50,8 @@ class LatentSource:
     factor      what unscaled latents are multiplied by
     top         the highest level of the images
     scale       of the matching noise
-    told        whether every latent comes with a text
+    conditional        whether every latent comes with a text
+    load_decoder  opens the decoder in a folder on a device; None where nothing is decoded
     """
 
     folder: Path
@@ -50,11 +60,12 @@ class LatentSource:
     factor: float
     top: int
     scale: float = 1.0
-    told: bool = False
+    conditional: bool = False
+    load_decoder: LoadDecoder | None = None
 
     def __reduce__(self) -> tuple:
         # neither the moments nor the decoder travel to another process: it opens its own
-        return opened, (self.folder,)
+        return opened, (self.folder, self.load_decoder)
 
     @cached_property
     def moments(self) -> np.ndarray:
@@ -80,7 +91,7 @@ class LatentSource:
         return {}
 
     @cached_property
-    def _decoders(self) -> dict[torch.device, Autoencoder]:
+    def _decoders(self) -> dict[torch.device, Decoder]:
         return {}
 
     def _held(self, device: torch.device) -> Tensor:
@@ -97,7 +108,7 @@ class LatentSource:
         """
         return self._drawn(count, generator)[0]
 
-    def sample_told(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
+    def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """As `sample`, with the texts of what is drawn."""
         points, which = self._drawn(count, generator)
         return points, self._conditions(which.cpu().numpy(), generator.device)
@@ -114,13 +125,13 @@ class LatentSource:
         mean, std = drawn.chunk(2, dim=1)
         return self.factor * (mean + std * eps), which
 
-    def decoder(self, device: torch.device | str = "cpu") -> Autoencoder:
-        """The autoencoder on `device`, loaded at the first call; raises as `autoencoder.load`."""
-        from ..networks import autoencoder  # here, and not above: diffusers takes seconds to load
-
+    def decoder(self, device: torch.device | str = "cpu") -> Decoder:
+        """The decoder on `device`, loaded at the first call; raises ValueError where the latents were opened without one."""
+        if self.load_decoder is None:
+            raise ValueError(f"the latents in {self.folder} were opened without a decoder: give `load_decoder`, such as networks.load_decoder")
         device = torch.device(device)
         if device not in self._decoders:
-            self._decoders[device] = autoencoder.load(self.folder / AUTOENCODER, device)
+            self._decoders[device] = self.load_decoder(self.folder / AUTOENCODER, device)
         return self._decoders[device]
 
     def decode(self, z: Tensor) -> Tensor:
@@ -166,7 +177,7 @@ def _check_texts(source: LatentSource, count: int, said: dict[str, Any]) -> None
             raise ValueError(f"{path} is of shape {found} instead of {shape}: {CURE}")
 
 
-def opened(folder: Path) -> LatentSource:
+def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSource:
     """The latents that a stage has made in `folder`.
 
     Their size and scale are looked at, and that the autoencoder beside them is the one that made them; their checksum
@@ -174,7 +185,7 @@ def opened(folder: Path) -> LatentSource:
     """
     described = _described(folder / DESCRIBED)
     channels, height, width = described["latents"]
-    source = LatentSource(folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"], told="captions" in described)
+    source = LatentSource(folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"], conditional="captions" in described, load_decoder=load_decoder)
     path, shape = folder / MOMENTS, (described["count"] * (1 + described["mirrored"]), 2 * channels, height, width)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: {CURE}")
@@ -184,7 +195,7 @@ def opened(folder: Path) -> LatentSource:
         raise ValueError(f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}") from None
     if moments.shape != shape or moments.dtype != np.float32:
         raise ValueError(f"{path} holds {moments.dtype} of shape {moments.shape} instead of float32 {shape}: {CURE}")
-    if source.told:
+    if source.conditional:
         _check_texts(source, described["count"], described["captions"])
     beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]
     if beside != described["autoencoder"]:

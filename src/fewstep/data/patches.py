@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..workspace import find_root
+from ..storage.workspace import find_root
 from .images import Images, ImagesOnFirstUse, to_signed
 
 SIDE = 16

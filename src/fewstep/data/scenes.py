@@ -1,6 +1,6 @@
 """12,000 pictures of one to three shapes, 32x32 RGB, with captions: the laptop tier's stand-in for photographs with captions.
 
-They are drawn from a seed (see fewstep.data.scene_drawing and scene_captions) when they are first needed, in less than a
+They are drawn from a seed (see fewstep.data.drawn.scene_drawing and scene_captions) when they are first needed, in less than a
 second: no file ships. A few pairs of colour and shape are in no training picture, though each colour and each shape is:
 captions that name them ask for what a model has never seen. Nothing is mirrored, since captions say left and right.
 """
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .images import ImagesOnFirstUse, split, to_signed
-from .scene_captions import PHRASINGS, Caption, caption
-from .scene_drawing import BACKGROUNDS, CENTRE, COLOURS, JITTERS, PLACES, SHAPES, SIDE, SIZES, Scene, Thing, render
+from .drawn.scene_captions import PHRASINGS, Caption, caption
+from .drawn.scene_drawing import BACKGROUNDS, CENTRE, COLOURS, JITTERS, PLACES, SHAPES, SIDE, SIZES, Scene, Thing, render
 
 COUNT, SEED = 12_000, 20_250_601
 # other scenes than those of training, whichever seed they are asked for with: prompts, pictures like training's, all pairs

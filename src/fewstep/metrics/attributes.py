@@ -13,8 +13,8 @@ from typing import Iterator, Sequence
 
 import numpy as np
 
-from ..data.scene_captions import Caption, holds
-from ..data.scene_drawing import Scene, Thing
+from ..data.drawn.scene_captions import Caption, holds
+from ..data.drawn.scene_drawing import Scene, Thing
 
 # what a caption says: of things, of pairs of them, of the picture
 ATTRIBUTES = ("shape", "colour", "size", "place", "relation", "background", "number")

@@ -7,7 +7,7 @@ from math import log
 
 import numpy as np
 
-from ..worlds.checkerboard import EDGES, FILLED, SIDE
+from ..flows.exact.checkerboard import EDGES, FILLED, SIDE
 
 DENSITY = 1 / (len(FILLED) * SIDE**2)
 

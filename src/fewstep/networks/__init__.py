@@ -9,12 +9,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Mapping
 
-from ..flow_map import FlowMap, NetworkFlowMap
+import torch
+
+from ..flows.flow_map import FlowMap, NetworkFlowMap
 
 
 def kinds() -> list[str]:
     """The networks there are: the files here that can build one."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef build(" in path.read_text() and path.stem != "__init__")
+
+
+def load_decoder(folder: Path, device: torch.device):
+    """The autoencoder in `folder` on `device`, for latents to be decoded by; raises as `fewstep.networks.autoencoder.load`."""
+    from . import autoencoder  # here, and not above: diffusers takes seconds to load
+
+    return autoencoder.load(folder, device)
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:

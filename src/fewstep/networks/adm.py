@@ -22,7 +22,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from .dual import Dual, parts, value_of
+from .forward_mode.dual import Dual, parts, value_of
 
 GROUPS = 32
 SLOWEST = 10_000  # radians of the fastest wave of time to those of the slowest

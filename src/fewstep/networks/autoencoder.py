@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import missing_operators, rehearsed  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401  before diffusers and transformers
+from ..storage import stand_in  # noqa: F401  before diffusers
 from diffusers import AutoencoderKL  # isort: skip
 from huggingface_hub import try_to_load_from_cache
 
-from ..checkpoint import CheckpointError, load_checkpoint, load_weights
-from ..data.archives import ENVIRONMENT, folder_of
+from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
+from ..data.formats.archives import ENVIRONMENT, folder_of
 
 # what a published autoencoder consists of, and what describes one that a stage has trained or found
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -141,8 +142,8 @@ def find(repository: str) -> tuple[Path, str]:
 def check(repository: str, checksums: bool = True) -> None:
     """Raise as `find`, and ValueError where (with `checksums`) the weights are not the published ones, as far as those are on record."""
     folder, _ = find(repository)
-    if rehearsed.here(folder):
-        raise ValueError(f"{folder} holds a rehearsal's autoencoder ({rehearsed.FILE} says so): put {repository} in its place")
+    if stand_in.is_marked(folder):
+        raise ValueError(f"{folder} holds a rehearsal's autoencoder ({stand_in.FILE} says so): put {repository} in its place")
     if checksums:
         _verified(folder, PUBLISHED.get(repository), repository)
 
@@ -165,7 +166,7 @@ def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencode
     is on record and this is no rehearsal, and for files that do not hold an AutoencoderKL.
     """
     folder, words = find(repository)
-    found = _verified(folder, expected or (None if rehearsed.here(folder) else PUBLISHED.get(repository)), repository)
+    found = _verified(folder, expected or (None if stand_in.is_marked(folder) else PUBLISHED.get(repository)), repository)
     # diffusers lists at length what it thinks of the names of old weights
     logger = logging.getLogger("diffusers")
     level = logger.level
@@ -179,7 +180,7 @@ def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencode
     if info["missing_keys"] or info["unexpected_keys"]:
         odd = [*info["missing_keys"], *info["unexpected_keys"]][0]
         raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: '{odd}' is in one and not in the other; download both again")
-    name = f"a rehearsal's stand-in for {repository}" if rehearsed.here(folder) else repository
+    name = f"a rehearsal's stand-in for {repository}" if stand_in.is_marked(folder) else repository
     return Autoencoder(model).requires_grad_(False).eval(), {"autoencoder": name, "checksum": found, "found": words}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .fitting import fit
+from .fit import fit
 
 FEATURES = 64
 

@@ -1,30 +1,24 @@
 """CLIP: texts and images as points of one sphere, and texts as what a flow attends to; transformers' own classes, small and trained here.
 
-A published one, which fewstep.networks.published_clip opens, has the same face.
+A published one, which fewstep.networks.published.clip opens, has the same face.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import missing_operators  # noqa: F401  before transformers
+from . import torchvision_operators  # noqa: F401  before transformers
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel  # isort: skip
 
-from ..checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
-from ..conditions import Conditions
+from ..flows.conditioning import Conditions
 from ..data.images import to_signed
-from . import tokens
-from .tokens import Tokenizer
+from .tokens import START, Tokenizer
 
-# what a stage writes beside the tokenizer's two files: the weights, and what it has to say of them
-TRAINED, DESCRIBED = "clip.safetensors", "described.json"
 # How a score is meant, for the evaluation protocol: as the field's tables give it, times 100, and not 2.5 max(cos, 0), which
 # is how Hessel et al. (arXiv 2104.08718) weigh it; a table that prints 0.318 means 31.8.
 SCORE = "CLIP score, 100 max(cos(image, text), 0), mean over pairs"
@@ -167,7 +161,7 @@ def small(shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, h
         raise ValueError(f"a tower of width {width} does not fall into {heads} heads of one width")
     tower = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": heads, "projection_dim": projection}
     tower["hidden_act"] = ACTIVATION
-    special = {"bos_token_id": tokenizer.vocabulary[tokens.START], "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.vocabulary[tokenizer.filling]}
+    special = {"bos_token_id": tokenizer.vocabulary[START], "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.vocabulary[tokenizer.filling]}
     config = CLIPConfig(
         text_config=tower | special | {"vocab_size": len(tokenizer.vocabulary), "max_position_embeddings": tokenizer.length},
         vision_config=tower | {"num_channels": channels, "image_size": side, "patch_size": patch},
@@ -178,59 +172,3 @@ def small(shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, h
     nn.init.normal_(embeddings.token_embedding.weight, std=OF_TOKENS)
     nn.init.normal_(embeddings.position_embedding.weight, std=OF_PLACES)
     return network
-
-
-def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
-    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights, each atomically.
-
-    `info` goes with the weights: it says under `network` the sizes that `small` takes, and `shape`, what the images are.
-    """
-    tokens.write(network.tokenizer, folder)
-    held = {"length": network.length, "tokenizer": network.tokenizer.checksum}
-    save_checkpoint(folder / TRAINED, network.model.state_dict(), {**info, **held})
-
-
-def trained(folder: Path) -> Clip:
-    """The CLIP, frozen, that `save` wrote to `folder`.
-
-    Raises CheckpointError for weights that are missing, damaged or foreign, and for a vocabulary that is not theirs;
-    TokenizerError for a vocabulary that is missing or damaged.
-    """
-    path = folder / TRAINED
-    weights, info = load_checkpoint(path)
-    if not {"network", "shape", "length", "tokenizer"} <= set(info) or "vocabulary" not in info["network"]:
-        raise CheckpointError(f"{path} is no trained CLIP: its header names no towers")
-    tokenizer = tokens.read(folder, info["length"])
-    if tokenizer.checksum != info["tokenizer"]:
-        raise CheckpointError(f"{path} was trained with another vocabulary than {tokens.VOCABULARY} and {tokens.MERGES} beside it: delete them and run `dvc repro` again")
-    sizes = {name: info["network"][name] for name in ("width", "layers", "heads", "patch", "projection")}
-    with torch.random.fork_rng(devices=[]):
-        network = small(info["shape"], tokenizer, **sizes)
-    load_weights(network.model, weights, path)
-    return network.requires_grad_(False).eval()
-
-
-def read_described(folder: Path) -> dict[str, Any]:
-    """What a stage has said of the CLIP in `folder`; raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file."""
-    path = folder / DESCRIBED
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: run `dvc repro`, or the notebook that trains the CLIP, first")
-    try:
-        found = json.loads(path.read_text())
-        found["checksum"]
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is damaged, or describes no CLIP: delete it and run `dvc repro` again") from None
-    return found
-
-
-def load(folder: Path, device: str | torch.device = "cpu") -> Clip:
-    """The CLIP, frozen, that a stage has trained in `folder`, or found and described there.
-
-    Raises as `read_described`, as `trained`, and as `published_clip.published` for a published one that is not the described one.
-    """
-    described = read_described(folder)
-    if "repository" in described:
-        from .published_clip import published
-
-        return published(described["repository"], described["towers"], described["checksum"])[0].to(device)
-    return trained(folder).to(device)

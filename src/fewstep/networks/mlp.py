@@ -8,7 +8,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from .perceptron import ACTIVATIONS, pair, value
+from .forward_mode.perceptron import ACTIVATIONS, pair, value
 
 
 class MLP(nn.Module):

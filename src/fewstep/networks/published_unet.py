@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DConditionModel  # isort: skip
-from ..conditions import Conditions
-from . import levels
+from ..flows.conditioning import Conditions
+from . import unet_levels
 from .adm import zeroed
 from .unet import Waves
 
@@ -65,7 +65,7 @@ class PublishedUNet(nn.Module):
         super().__init__()
         self.model = UNet2DConditionModel(
             sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers,
-            **levels.told_blocks(attention), norm_num_groups=groups, cross_attention_dim=width,
+            **unet_levels.cross_attention_blocks(attention), norm_num_groups=groups, cross_attention_dim=width,
             # by the name of a width, diffusers' setting has always been the number of heads
             attention_head_dim=heads,
             # what is added to the embedding of time, without a layer of its own
@@ -95,13 +95,13 @@ class PublishedUNet(nn.Module):
         return Encoder(self.model)
 
 
-class Encoder(levels.Encoder):
-    """The layers of a PublishedUNet up to its middle; see fewstep.networks.levels."""
+class Encoder(unet_levels.Encoder):
+    """The layers of a PublishedUNet up to its middle; see fewstep.networks.unet_levels."""
 
     def embedded(self, s: Tensor, x: Tensor) -> Tensor:
         return self.time_embedding(self.time_proj(NOISE * (1 - s)).to(x.dtype))
 
-    def told(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
+    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
         return {"encoder_hidden_states": conditions.hidden}
 
     def forward(self, s: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
@@ -125,5 +125,5 @@ def build(
 
     Raises ValueError when the levels do not halve the latents evenly, or widths, heads, groups and levels do not fit.
     """
-    levels.check("published_unet", shape, channels, attention, {"groups": groups, "heads": heads})
+    unet_levels.check("published_unet", shape, channels, attention, {"groups": groups, "heads": heads})
     return PublishedUNet(shape, channels, layers, attention, heads, groups, width, checkpointing)

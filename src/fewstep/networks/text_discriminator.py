@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..conditions import Conditions
-from ..interpolants import per_sample
+from ..flows.conditioning import Conditions
+from ..flows.interpolants import per_sample
 
 if TYPE_CHECKING:
     from .published_unet import PublishedUNet

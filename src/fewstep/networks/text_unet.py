@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DConditionModel  # isort: skip
 from diffusers.models.attention import BasicTransformerBlock  # isort: skip
-from ..conditions import Conditions
-from . import levels
+from ..flows.conditioning import Conditions
+from . import unet_levels
 from .unet import prepared
 
 
@@ -39,7 +39,7 @@ class TextUNet(nn.Module):
         super().__init__()
         self.model = UNet2DConditionModel(
             sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers,
-            **levels.told_blocks(attention), norm_num_groups=groups, cross_attention_dim=width,
+            **unet_levels.cross_attention_blocks(attention), norm_num_groups=groups, cross_attention_dim=width,
             # by the name of a width, diffusers' setting has always been the number of heads
             attention_head_dim=heads, class_embed_type="timestep", freq_shift=0,
         )  # fmt: skip
@@ -59,10 +59,10 @@ class TextUNet(nn.Module):
         return Encoder(self)
 
 
-class Encoder(levels.Encoder):
-    """The layers of a TextUNet up to its middle; see fewstep.networks.levels."""
+class Encoder(unet_levels.Encoder):
+    """The layers of a TextUNet up to its middle; see fewstep.networks.unet_levels."""
 
-    LAYERS = (*levels.Encoder.LAYERS, "class_embedding")
+    LAYERS = (*unet_levels.Encoder.LAYERS, "class_embedding")
 
     def __init__(self, network: TextUNet):
         super().__init__(network.model)
@@ -71,7 +71,7 @@ class Encoder(levels.Encoder):
     def embedded(self, s: Tensor, x: Tensor) -> Tensor:
         return self.time_embedding(self.time_proj(s)) + self.class_embedding(self.time_proj(torch.zeros_like(s)))
 
-    def told(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
+    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
         return {"encoder_hidden_states": _read(self.readers, conditions), "encoder_attention_mask": _far_below(conditions.mask, x.dtype)}
 
 
@@ -96,7 +96,7 @@ def build(
 
     Raises ValueError when the levels do not halve the latents evenly, or widths, heads, groups and levels do not fit.
     """
-    levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
+    unet_levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
     if readers and width % heads:
         raise ValueError(f"`readers` of tokens {width} wide need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`")
     return TextUNet(shape, channels, layers, attention, heads, groups, time_scale, width, readers)

@@ -17,10 +17,10 @@ import torch
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor
 
-from .. import missing_operators  # noqa: F401  before transformers
+from . import torchvision_operators  # noqa: F401  before transformers
 from transformers import CLIPTokenizer  # isort: skip
 
-from ..files import write_atomically
+from ..storage.files import write_atomically
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 # what a published tokenizer says of its filling, where it says so

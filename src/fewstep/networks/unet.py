@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401  before diffusers
 from diffusers import UNet2DModel  # isort: skip
-from . import levels
-from .dual import Dual, parts, value_of
+from . import unet_levels
+from .forward_mode.dual import Dual, parts, value_of
 
 
 class Waves(nn.Module):
@@ -106,7 +106,7 @@ def build(
 
     Raises ValueError when the levels do not halve the image evenly, or widths, groups and levels do not fit.
     """
-    levels.check("unet", shape, channels, attention, {"groups": groups})
+    unet_levels.check("unet", shape, channels, attention, {"groups": groups})
     own = head_width(channels, attention)
     if odd := [width for width, attends in zip(channels, [*attention[:-1], True]) if own and attends and width % own]:
         raise ValueError(f"a level of a unet that attends is {odd[0]} wide, which heads of {own} channels do not divide: change `channels` or `attention`")

@@ -21,8 +21,8 @@ from typing import Callable, Mapping
 
 from torch import Tensor
 
-from ..flow_map import FlowMap
-from ..interpolants import Batch
+from ..flows.flow_map import FlowMap
+from ..flows.interpolants import Batch
 
 Residual = Callable[[FlowMap, Batch], Tensor]
 

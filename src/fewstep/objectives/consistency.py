@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..flow_map import FlowMap, Velocity
-from ..interpolants import Batch, per_sample
+from ..flows.flow_map import FlowMap, Velocity
+from ..flows.interpolants import Batch, per_sample
 from .common import squared_norm
 
 

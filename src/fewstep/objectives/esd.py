@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..flow_map import FlowMap
-from ..interpolants import Batch
+from ..flows.flow_map import FlowMap
+from ..flows.interpolants import Batch
 from .common import one_of, squared_norm
 
 

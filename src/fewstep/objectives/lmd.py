@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..flow_map import FlowMap, Velocity
-from ..interpolants import Batch
+from ..flows.flow_map import FlowMap, Velocity
+from ..flows.interpolants import Batch
 from .common import one_of, squared_norm
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..flow_map import FlowMap
-from ..interpolants import Batch
+from ..flows.flow_map import FlowMap
+from ..flows.interpolants import Batch
 from .consistency import consistency_residual
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..conditions import first
-from ..flow_map import FlowMap, Velocity
-from ..interpolants import Batch, per_sample
+from ..flows.conditioning import first
+from ..flows.flow_map import FlowMap, Velocity
+from ..flows.interpolants import Batch, per_sample
 from .common import squared_norm
 
 

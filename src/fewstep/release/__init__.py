@@ -15,12 +15,12 @@ one import from this package, which diffusers copies to its cache and runs when 
 
     DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
 
-It verifies no checksum. Beside a CPU wheel of torch diffusers is imported after fewstep.missing_operators.
+It verifies no checksum. Beside a CPU wheel of torch diffusers is imported after fewstep.networks.torchvision_operators.
 """
 
 from __future__ import annotations
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401  before diffusers
 from .network import FlowMapModel  # isort: skip
 from .pipeline import FewStepPipeline, seeded
 from .scheduler import FlowMapScheduler

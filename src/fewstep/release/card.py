@@ -9,9 +9,11 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from .. import objectives, prompting, scflow
-from ..recipes import Method
-from ..study import Study
+from .. import objectives
+from ..objectives import scflow
+from ..evaluation import prompts
+from ..settings.training import Method
+from ..training.experiment import Experiment
 
 if TYPE_CHECKING:
     from .pipeline import FewStepPipeline
@@ -29,15 +31,15 @@ LIMITS = {
 Row = dict[str, str]
 
 
-def tables(study: Study, label: str) -> dict[str, list[Row]]:
+def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
     """The rows of a method in the tables of its tier, as text, by table: the experiment's own first, and no cell twice.
 
     Empty where no table holds the method.
     """
-    folder, found, seen = study.workspace.root / "results" / study.tier / "tables", {}, set()
-    for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != study.name, path.stem)):
+    folder, found, seen = experiment.workspace.root / "results" / experiment.tier / "tables", {}, set()
+    for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
         with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row["experiment"], row["method"], row["tier"]) == (study.name, label, study.tier)]
+            rows = [row for row in csv.DictReader(file) if (row["experiment"], row["method"], row["tier"]) == (experiment.name, label, experiment.tier)]
         fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
         seen |= {(row["metric"], row["nfe"]) for row in fresh}
         if fresh:
@@ -74,17 +76,17 @@ def _origin(rows: list[Row]) -> list[str]:
     return lines
 
 
-def numbers(study: Study, method: str, seed: int) -> list[str]:
+def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     """The section of numbers, one entry a paragraph."""
-    found = tables(study, study.experiment.method(method).label)
+    found = tables(experiment, experiment.settings.method(method).label)
     if not found:
-        return [f"No table of results/{study.tier}/tables holds this method: nothing was measured that could stand here."]
+        return [f"No table of results/{experiment.tier}/tables holds this method: nothing was measured that could stand here."]
     text = [
         f"N is the number of network calls for an image; ± is the standard deviation between training seeds. Every number is a mean over seeds, of which "
         f"these weights are training seed {seed}: theirs alone may differ by about the deviation."
     ]
     for name, own in found.items():
-        text += [f"From results/{study.tier}/tables/{name}.csv:", _grid(own), "\n".join(_origin(own))]
+        text += [f"From results/{experiment.tier}/tables/{name}.csv:", _grid(own), "\n".join(_origin(own))]
     return text
 
 
@@ -112,23 +114,23 @@ def papers(method: Method) -> list[str]:
     return [f"- `{name}`, {said[name]}: {_link(paper(name))}" for name in names]
 
 
-def shown_steps(study: Study, method: str) -> int:
+def shown_steps(experiment: Experiment, method: str) -> int:
     """How many steps to show: the fewest that are measured, or the most where nothing but the velocity was learned."""
-    steps, own = study.experiment.sampling.steps[method] or [1], study.experiment.method(method)
+    steps, own = experiment.settings.sampling.steps[method] or [1], experiment.settings.method(method)
     return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
 
 
-def example(study: Study) -> str:
-    """The first of the prompts that a study's tables measured, or PROMPT where their files are not there."""
+def example(experiment: Experiment) -> str:
+    """The first of the prompts that an experiment's tables measured, or PROMPT where their files are not there."""
     try:
-        return prompting.load(study.latents.data, study.experiment.sampling.prompts, 1).captions[0].text
+        return prompts.load(experiment.latents.data, experiment.settings.sampling.prompts, 1).captions[0].text
     except FileNotFoundError:
         return PROMPT
 
 
-def _of_texts(study: Study, method: str, pipe: FewStepPipeline) -> dict[str, str]:
+def _of_texts(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about what a student is told."""
-    own, sampling, tower, read = study.experiment.method(method), study.experiment.sampling, pipe.text_encoder, pipe.tokenizer.texts
+    own, sampling, tower, read = experiment.settings.method(method), experiment.settings.sampling, pipe.text_encoder, pipe.tokenizer.texts
     said, scale = pipe.config.student["clip"], pipe.config.guidance_scale
     captions = f" on `{said['captions']}`" if said["captions"] else ""
     # a teacher leaves captions out, a student has a teacher that is guided
@@ -138,50 +140,50 @@ def _of_texts(study: Study, method: str, pipe: FewStepPipeline) -> dict[str, str
     size = sum(p.numel() for p in tower.parameters())
     return {
         "text encoder": f"the text tower of a CLIP ({said['clip']}{captions}; sha256 {said['checksum'][:8]}), {size:,} parameters",
-        "texts": f"{read.length} tokens of {len(read.vocabulary):,}, {tower.config.hidden_size} numbers each; trained with the captions of `{study.data_name}`",
-        "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{study.data_name}`, zero-shot",
+        "texts": f"{read.length} tokens of {len(read.vocabulary):,}, {tower.config.hidden_size} numbers each; trained with the captions of `{experiment.data_name}`",
+        "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{experiment.data_name}`, zero-shot",
         "guidance": f"{usual}, unless a call names a `guidance_scale`{trained}",
     }
 
 
-def _facts(study: Study, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
-    own, training = study.experiment.method(method), study.experiment.training
+def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
+    own, training = experiment.settings.method(method), experiment.settings.training
     settings, shape = pipe.flow_map.config.settings, " x ".join(map(str, pipe.flow_map.config.shape))
-    source = study.source
+    source = experiment.source
     image = " x ".join(map(str, getattr(source, "image", source.shape)))
     taught = f", from the teacher `{own.teacher}`" if own.teacher else ""
     trained = f"converted from {own.weights}" if own.weights else f"{own.steps:,} steps of {training.batch} samples, training seed {seed}, averaged over training"
     mark = pipe.config.student["fingerprint"]
     facts = {
-        "experiment": f"`{study.name}`, tier {study.tier}",
+        "experiment": f"`{experiment.name}`, tier {experiment.tier}",
         "method": f"{own.label} (`{method}`){taught}",
-        "data": f"`{study.data_name}`, images of {image} in {source.top + 1} levels",
+        "data": f"`{experiment.data_name}`, images of {image} in {source.top + 1} levels",
         "network": f"{settings['kind']}, {sum(p.numel() for p in pipe.flow_map.parameters()):,} parameters, on points of {shape}",
         "steps": "jumps of the flow map" if pipe.scheduler.config.kind == "jumps" else "Euler steps of the velocity",
         "weights": f"{trained} (fingerprint {mark})",
     }
     if pipe.vae is not None:
         facts["decoder"] = f"an AutoencoderKL, {sum(p.numel() for p in pipe.vae.parameters()):,} parameters; latents are scaled by {source.factor:.5g}"
-    return facts | (_of_texts(study, method, pipe) if pipe.flow_map.told else {})
+    return facts | (_of_texts(experiment, method, pipe) if pipe.flow_map.conditional else {})
 
 
-def _limits(study: Study, pipe: FewStepPipeline) -> list[str]:
+def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
     draws = "- It draws without a prompt: images like its data, and no others."
-    if pipe.flow_map.told:
+    if pipe.flow_map.conditional:
         draws = (
-            f"- It draws what captions like those of `{study.data_name}` say. Other words, and other languages, have tokens too, and nobody has looked at what "
+            f"- It draws what captions like those of `{experiment.data_name}` say. Other words, and other languages, have tokens too, and nobody has looked at what "
             f"becomes of them; a prompt of more than {pipe.tokenizer.texts.length} tokens is cut, with a warning."
         )
-    lines = [f"- {LIMITS[study.tier]}", draws, "- Other numbers of steps than the measured ones run, and nobody has looked at them."]
+    lines = [f"- {LIMITS[experiment.tier]}", draws, "- Other numbers of steps than the measured ones run, and nobody has looked at them."]
     if pipe.vae is not None:
         lines.append("- An image is no sharper than the decoder: what the autoencoder loses, the student never saw.")
     return [*lines, "- The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly the same images."]
 
 
-def text(study: Study, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
+def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
     """The card as Markdown, for a hub and for people; `folder` is what the example calls the student's folder."""
-    own, steps = study.experiment.method(method), shown_steps(study, method)
-    prompt = example(study) if pipe.flow_map.told else None
+    own, steps = experiment.settings.method(method), shown_steps(experiment, method)
+    prompt = example(experiment) if pipe.flow_map.conditional else None
     task, given, asked = ("unconditional-image-generation", "", "") if prompt is None else (
         "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, ", f" --prompt {shlex.quote(prompt)}"
     )  # fmt: skip
@@ -190,7 +192,7 @@ def text(study: Study, method: str, seed: int, pipe: FewStepPipeline, folder: st
         "```python", "import torch", "from fewstep.release import FewStepPipeline", "", f'pipe = FewStepPipeline.from_pretrained("{folder}")',
         f"images = pipe({given}num_inference_steps={steps}, batch_size=4, generator=torch.Generator().manual_seed(0)).images", 'images[0].save("one.png")', "```",
     ]  # fmt: skip
-    facts = [_line(["", ""]), _line(["---", "---"]), *(_line([name, fact]) for name, fact in _facts(study, method, seed, pipe).items())]
+    facts = [_line(["", ""]), _line(["---", "---"]), *(_line([name, fact]) for name, fact in _facts(experiment, method, seed, pipe).items())]
     elsewhere = (
         f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{asked}`. Through diffusers' own class: "
         f'`DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", trust_remote_code=True)`, which runs the one import in pipeline.py.'
@@ -201,8 +203,8 @@ def text(study: Study, method: str, seed: int, pipe: FewStepPipeline, folder: st
     }
     others = "".join(f" The {what} is {name}, under its own licence." for what, name in taken.items() if name)
     parts = [
-        "\n".join(head), f"# {study.name}, {own.label}", "A student of fewstep, which draws images in a few network calls.", "\n".join(facts),
-        "## Use", "\n".join(use), elsewhere, "## Numbers", *numbers(study, method, seed), "## Papers", "\n".join(papers(own)),
-        "## Limits", "\n".join(_limits(study, pipe)), "## Licence", f"{LICENCE}, the weights as the code.{others}",
+        "\n".join(head), f"# {experiment.name}, {own.label}", "A student of fewstep, which draws images in a few network calls.", "\n".join(facts),
+        "## Use", "\n".join(use), elsewhere, "## Numbers", *numbers(experiment, method, seed), "## Papers", "\n".join(papers(own)),
+        "## Limits", "\n".join(_limits(experiment, pipe)), "## Licence", f"{LICENCE}, the weights as the code.{others}",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -7,11 +7,11 @@ import sys
 import warnings
 from pathlib import Path
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401  before diffusers
 from diffusers.utils import logging  # isort: skip
 from transformers.utils import logging as logging_of_texts
 
-from ..solvers import GUIDED, calls_a_step
+from ..flows.sampler_names import GUIDED, calls_a_step
 from . import picture, prompts, saving
 from .pipeline import FewStepPipeline, seeded
 
@@ -30,7 +30,7 @@ def _without_bars() -> None:
 def save(root: Path, arguments: argparse.Namespace) -> None:
     """Save a trained student as a pipeline, in the tier's scratch folder if nobody says where."""
     choice = saving.chosen(root, arguments.tier, arguments.experiment, arguments.method, arguments.seed)
-    target = arguments.to or choice.study.workspace.writable / "students" / choice.name
+    target = arguments.to or choice.experiment.workspace.writable / "students" / choice.name
     _without_bars()
     saving.save(choice, target)
     told = ' --prompt "..."' if choice.reader else ""
@@ -46,9 +46,9 @@ def _texts(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _check(pipe: FewStepPipeline, texts: list[str] | None, folder: Path) -> None:
-    if pipe.flow_map.told and texts is None:
+    if pipe.flow_map.conditional and texts is None:
         raise ValueError(f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file of one prompt a line')
-    if not pipe.flow_map.told and texts is not None:
+    if not pipe.flow_map.conditional and texts is not None:
         raise ValueError(f"{folder} was trained without text: leave --prompt and --prompts out")
 
 

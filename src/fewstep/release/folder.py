@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Callable
 
-from ..checkpoint import CheckpointError
-from ..files import write_atomically
+from ..storage.checkpoint import CheckpointError
+from ..storage.files import write_atomically
 from ..networks.autoencoder import checksum
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"

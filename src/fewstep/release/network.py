@@ -9,18 +9,19 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import missing_operators, networks  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401  before diffusers and transformers
+from .. import networks  # noqa: F401  before diffusers
 from diffusers import ModelMixin  # isort: skip  by this name diffusers finds how a model of this module is loaded
 from diffusers.configuration_utils import register_to_config
 
-from ..checkpoint import load_checkpoint
-from ..conditions import Conditions, given
-from ..trained import load_flow_map
+from ..storage.checkpoint import load_checkpoint
+from ..flows.conditioning import Conditions, conditioned
+from ..networks.load import load_flow_map
 from .strict import Strict
 
 
 class FlowMapModel(ModelMixin, Strict):
-    """v_{s,t}(x), of a text where the network is `told` one; its `flow_map` is what fewstep's own samplers take.
+    """v_{s,t}(x), of a text where the network is `conditional`; its `flow_map` is what fewstep's own samplers take.
 
     settings  the network's kind and sizes, as in params.yaml
     shape     of one point, (channels, height, width)
@@ -39,19 +40,19 @@ class FlowMapModel(ModelMixin, Strict):
             raise ValueError(f"{dict(settings)} are no settings of a network ({error}): save the student again") from None
 
     @property
-    def told(self) -> bool:
-        """Whether the network is told texts."""
+    def conditional(self) -> bool:
+        """Whether the network is conditioned on texts."""
         return "conditions" in inspect.signature(self.flow_map.network.forward).parameters
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor, texts: Conditions | None = None, empty: Conditions | None = None, guidance: float = 1.0) -> Tensor:
         """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
 
-        texts     what a network that is told texts is told, one a point
+        texts     the texts of a conditional network, one a point
         empty     the empty text, a batch of one, which `guidance` compares with; a scale of 1 is none
         """
         if texts is None:
             return self.flow_map.average_velocity(s, t, x)
-        return given(self.flow_map, texts, empty).guided(guidance).average_velocity(s, t, x)
+        return conditioned(self.flow_map, texts, empty).guided(guidance).average_velocity(s, t, x)
 
     @classmethod
     def trained(cls, path: Path) -> FlowMapModel:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ..files import write_atomically
+from ..storage.files import write_atomically
 
 # pixels between images, and the smallest side that an image is shown at
 GAP, SMALLEST = 2, 64

@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401  before diffusers
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput  # isort: skip
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel
 
-from ..conditions import Conditions
-from ..files import write_atomically
+from ..flows.conditioning import Conditions
+from ..storage.files import write_atomically
 from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION
-from ..parallel import one_thread
-from ..sampling import NOISE, together
+from ..training.pool import one_thread
+from ..evaluation.sample import NOISE, together
 from . import folder, prompts
 from .network import FlowMapModel
 from .scheduler import FlowMapScheduler
@@ -66,7 +66,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     ):  # fmt: skip
         super().__init__()
         prompts.check_components(flow_map, text_encoder, tokenizer)
-        prompts.guidance(guidance_scale, flow_map.told, 1.0)
+        prompts.guidance(guidance_scale, flow_map.conditional, 1.0)
         if text_encoder is not None:
             # how attention is computed is stored with no model, and another way gives other bits
             text_encoder.set_attn_implementation(ATTENTION)
@@ -155,18 +155,18 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
         prompt       for students that were trained with text, and for no others: one text for all images, or a list with one an
                      image; what is longer than the text encoder reads is cut, with one warning
-        guidance_scale  of classifier-free guidance against the empty text, as in fewstep.conditions.Guided; 1 is none, and None
+        guidance_scale  of classifier-free guidance against the empty text, as in fewstep.flows.conditioning.Guided; 1 is none, and None
                      what the student's own rows in the project's tables were drawn with
         generator    where the noise is drawn from; `seeded(k)` is that of sampling seed k in the project's tables
-        noise        what to start from instead, (batch, *shape), as `fewstep.sampling.noise` gives it: already scaled
+        noise        what to start from instead, (batch, *shape), as `fewstep.evaluation.sample.noise` gives it: already scaled
         output_type  "pil": images; "np": (batch, height, width, channels), float32 in [0, 1]; "pt": a tensor (batch,
                      channels, height, width) in [0, 1]; "uint8": an array (batch, channels, height, width) of levels 0..top,
                      on the CPU the same bits as the project's own samples of the same noise
 
-        Computes on one thread, and in chunks as `fewstep.sampling` does, since sums taken in another order give other bits.
+        Computes on one thread, and in chunks as `fewstep.evaluation.sample` does, since sums taken in another order give other bits.
         Raises ValueError, in one sentence, for what it cannot take.
         """
-        texts, guidance = prompts.checked(prompt, self.flow_map.told), prompts.guidance(guidance_scale, self.flow_map.told, self.config.guidance_scale)
+        texts, guidance = prompts.checked(prompt, self.flow_map.conditional), prompts.guidance(guidance_scale, self.flow_map.conditional, self.config.guidance_scale)
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
         self.scheduler.set_timesteps(num_inference_steps)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Sequence
 
 from torch import Tensor
 
-from ..conditions import Conditions
+from ..flows.conditioning import Conditions
 from ..networks.clip import Clip
 from ..networks.tokens import Tokenizer
 from .tokenizer import TextTokenizer
@@ -27,7 +27,7 @@ class CutWarning(UserWarning):
 
 def check_components(flow_map: FlowMapModel, encoder: CLIPTextModel | None, tokenizer: TextTokenizer | None) -> None:
     """Raise ValueError unless a network that is told texts, and no other, comes with a text encoder and a tokenizer that fit it."""
-    if not flow_map.told:
+    if not flow_map.conditional:
         if encoder is not None or tokenizer is not None:
             raise ValueError("this student's network is told no texts: leave `text_encoder` and `tokenizer` out")
         return

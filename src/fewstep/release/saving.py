@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import contrastive, experiments
-from ..checkpoint import CheckpointError, load_checkpoint
+from ..training import clip as contrastive
+from ..settings import tiers
+from ..storage.checkpoint import CheckpointError, load_checkpoint
 from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
-from ..networks import clip
+from ..networks import clip_files
 from ..networks.autoencoder import read_described
-from ..solvers import GUIDED
-from ..study import Study
-from ..trained import weights_file
-from ..typed import SettingsError
-from ..workspace import Workspace
+from ..flows.sampler_names import GUIDED
+from ..training.experiment import Experiment
+from ..training.weights import weights_file
+from ..settings.base import SettingsError
+from ..storage.workspace import Workspace
 from . import card, folder
 from .network import FlowMapModel
 from .pipeline import FewStepPipeline
@@ -27,22 +28,22 @@ from .tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class Choice:
-    """One trained student: a method of a study, from one of its training seeds; and the CLIP that has read the captions, if it is told texts."""
+    """One trained student: a method of an experiment, from one of its training seeds; and the CLIP that has read the captions, if it is told texts."""
 
-    study: Study
+    experiment: Experiment
     method: str
     seed: int
-    reader: contrastive.Maker | None = None
+    reader: contrastive.ClipPreparation | None = None
 
     @property
     def weights(self) -> Path:
         """Its file of weights; raises FileNotFoundError, naming the cure, before it is trained."""
-        return self.study.workspace.read(weights_file(self.study.trained, self.method, self.seed))
+        return self.experiment.workspace.read(weights_file(self.experiment.trained, self.method, self.seed))
 
     @property
     def name(self) -> str:
         """What it is called, and the folder that it is saved to if nobody says where."""
-        return f"{self.study.name}-{self.method}-seed-{self.seed}"
+        return f"{self.experiment.name}-{self.method}-seed-{self.seed}"
 
 
 def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Choice:
@@ -52,7 +53,7 @@ def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Ch
     images, and for a sampler that is no steps of a pipeline; FileNotFoundError before it is trained.
     """
     workspace = Workspace(root, tier)
-    settings = experiments.load(workspace.params, tier)
+    settings = tiers.load(workspace.params, tier)
     own = settings.experiment(experiment)
     own.method(method)
     if len(settings.shape(own)) != 3:
@@ -63,8 +64,8 @@ def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Ch
     if seed not in own.training.seeds:
         raise SettingsError(f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier '{tier}', and not from {seed}")
     latents = settings.latents.get(own.training.latents)
-    reader = contrastive.Maker(latents.clip, workspace, settings.clip[latents.clip], "cpu") if latents and latents.clip else None
-    found = Choice(Study(experiment, workspace, own, settings.compute, latents), method, seed, reader)
+    reader = contrastive.ClipPreparation(latents.clip, workspace, settings.clip[latents.clip], "cpu") if latents and latents.clip else None
+    found = Choice(Experiment(experiment, workspace, own, settings.compute, latents), method, seed, reader)
     found.weights
     return found
 
@@ -80,11 +81,11 @@ def _decoder(source: LatentSource) -> dict[str, Any]:
 
 def _said(choice: Choice) -> dict[str, Any]:
     """What a stage has said of the CLIP that read a student's captions; raises CheckpointError where its folder holds another by now."""
-    described = clip.read_described(choice.reader.folder)
-    read_by = json.loads((choice.study.made / DESCRIBED).read_text()).get("captions", {}).get("clip", "none")
+    described = clip_files.read_described(choice.reader.folder)
+    read_by = json.loads((choice.experiment.data_folder / DESCRIBED).read_text()).get("captions", {}).get("clip", "none")
     if described["checksum"] != read_by:
         raise CheckpointError(
-            f"the captions of {choice.study.made} were read by another CLIP (sha256 {read_by[:8]}) than lies in {choice.reader.folder} "
+            f"the captions of {choice.experiment.data_folder} were read by another CLIP (sha256 {read_by[:8]}) than lies in {choice.reader.folder} "
             f"({described['checksum'][:8]}): run `dvc repro` again"
         )
     return described
@@ -99,13 +100,13 @@ def _texts(choice: Choice, described: dict[str, Any]) -> dict[str, Any]:
 
 def pipeline(choice: Choice) -> FewStepPipeline:
     """The student as a pipeline; raises CheckpointError for weights that are damaged, and for a CLIP that is not the one whose texts it was trained with."""
-    study = choice.study
-    source, method = study.source, study.experiment.method(choice.method)
-    kind, guidance = kind_of(study.experiment.sampling.samplers[choice.method])
+    experiment = choice.experiment
+    source, method = experiment.source, experiment.settings.method(choice.method)
+    kind, guidance = kind_of(experiment.settings.sampling.samplers[choice.method])
     scheduler = FlowMapScheduler(kind=kind, noise_scale=float(source.scale))
     student = {
-        "experiment": study.name, "method": choice.method, "label": method.label, "tier": study.tier, "seed": choice.seed,
-        "data": study.data_name, "fingerprint": load_checkpoint(choice.weights)[1]["fingerprint"],
+        "experiment": experiment.name, "method": choice.method, "label": method.label, "tier": experiment.tier, "seed": choice.seed,
+        "data": experiment.data_name, "fingerprint": load_checkpoint(choice.weights)[1]["fingerprint"],
     }  # fmt: skip
     further = _decoder(source) if isinstance(source, LatentSource) else {}
     if choice.reader:
@@ -119,4 +120,4 @@ def save(choice: Choice, target: Path) -> None:
     """Write the student and its model card to the folder `target`; raises FolderError rather than write over anything else."""
     folder.check_free(target)
     made = pipeline(choice)
-    made.save_pretrained(target, card.text(choice.study, choice.method, choice.seed, made, target.name))
+    made.save_pretrained(target, card.text(choice.experiment, choice.method, choice.seed, made, target.name))

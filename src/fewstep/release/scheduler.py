@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401  before diffusers
 from diffusers import SchedulerMixin  # isort: skip  by this name diffusers finds how a scheduler of this module is loaded
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
-from ..solvers import GUIDED
+from ..flows.sampler_names import GUIDED
 from .strict import Strict
 
 KINDS = ("jumps", "euler")
@@ -73,7 +73,7 @@ class FlowMapScheduler(SchedulerMixin, Strict):
         k = self._step_at(timestep)
         s, t = self.times[k], self.times[k + 1]
         if self.config.kind == "jumps":
-            # a flow map takes its times, and their difference, in the precision of its points: so does fewstep.flow_map
+            # a flow map takes its times, and their difference, in the precision of its points: so does fewstep.flows.flow_map
             span = torch.tensor(t, dtype=sample.dtype) - torch.tensor(s, dtype=sample.dtype)
         else:
             span = t - s

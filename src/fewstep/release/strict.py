@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import missing_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401  before diffusers
 from diffusers import ConfigMixin  # isort: skip
 
 

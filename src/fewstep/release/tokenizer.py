@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .. import missing_operators  # noqa: F401  before transformers
+from ..networks import torchvision_operators  # noqa: F401  before transformers
 # by the second name diffusers finds how a tokenizer of this module is loaded
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast  # noqa: F401  # isort: skip
 
-from ..files import write_atomically
+from ..storage.files import write_atomically
 from ..networks import tokens
 from ..networks.tokens import Tokenizer, TokenizerError
 

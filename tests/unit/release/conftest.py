@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewstep.release import FewStepPipeline, saving
-from fewstep.workspace import SCRATCH
+from fewstep.storage.workspace import SCRATCH
 
 from .students import LATENTS, NETWORK, PIXELS, STUDENTS, TEXTS, TOLD_NETWORK, latents, reader, table, weights
 

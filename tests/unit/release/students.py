@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep import contrastive, experiments, networks, sampling
-from fewstep.checkpoint import save_checkpoint
+from fewstep.training import clip as contrastive
+from fewstep.settings import tiers
+from fewstep import networks
+from fewstep.evaluation import sample
+from fewstep.storage.checkpoint import save_checkpoint
 from fewstep.data import scenes
-from fewstep.networks import autoencoder, clip
-from fewstep.pairs import Pairs
-from fewstep.workspace import PIPELINE, Workspace
+from fewstep.networks import autoencoder, clip_files
+from fewstep.training.caption_pairs import Pairs
+from fewstep.storage.workspace import PIPELINE, Workspace
 
 NETWORK = {"kind": "unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "groups": 4, "time_scale": 10.0, "dropout": 0.0}
 TOLD_NETWORK = {
@@ -27,7 +30,7 @@ PIXELS, FACES, TEXTS = "selfdistill-cifar10", "scflow-celebahq", "scflow-coco201
 STUDENTS = ((PIXELS, "lsd"), ("fmm-cifar10", "si"), (FACES, "scflow"), (FACES, "lmd"), (TEXTS, "si"), (TEXTS, "scflow"))
 LATENTS = {FACES: "celebahq", TEXTS: "laion"}
 # more than a chunk, and no multiple of one
-COUNT, STEPS = sampling.IMAGES + 6, (1, 3)
+COUNT, STEPS = sample.IMAGES + 6, (1, 3)
 
 
 def weights(path: Path, shape: tuple[int, ...], network: dict = NETWORK) -> None:
@@ -40,12 +43,12 @@ def weights(path: Path, shape: tuple[int, ...], network: dict = NETWORK) -> None
     save_checkpoint(path, {f"weights.{name}": value for name, value in built.state_dict().items()}, info)
 
 
-def reader(root: Path) -> contrastive.Maker:
+def reader(root: Path) -> contrastive.ClipPreparation:
     """The CLIP of the clone `root`, trained for four steps on 200 scenes."""
     drawn = scenes.draw(200, 0)
     pairs = Pairs(drawn.pixels, tuple(caption.text for caption in drawn.captions))
-    settings = experiments.load(root / "params.yaml", "smoke").clip["captions"].model_copy(update={"steps": 4})
-    maker = contrastive.Maker("captions", Workspace(root, "smoke"), settings, "cpu")
+    settings = tiers.load(root / "params.yaml", "smoke").clip["captions"].model_copy(update={"steps": 4})
+    maker = contrastive.ClipPreparation("captions", Workspace(root, "smoke"), settings, "cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PIPELINE, "1")
         patch.setattr(contrastive, "pairs_of", lambda name, which: pairs)
@@ -54,7 +57,7 @@ def reader(root: Path) -> contrastive.Maker:
     return maker
 
 
-def latents(place: Path, told: contrastive.Maker | None = None) -> None:
+def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> None:
     """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7; with captions where a CLIP is `told` them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -67,7 +70,7 @@ def latents(place: Path, told: contrastive.Maker | None = None) -> None:
         read = contrastive.load(told).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
         np.save(place / "texts.npy", read.hidden.numpy())
         np.save(place / "masks.npy", read.mask.numpy())
-        checksum = clip.read_described(told.folder)["checksum"]
+        checksum = clip_files.read_described(told.folder)["checksum"]
         described |= {"data": "scenes", "captions": {"clip": checksum, "tokens": read.hidden.shape[1], "width": read.hidden.shape[2], "cut": 0}}
     (place / "described.json").write_text(json.dumps(described))
     moments = np.random.default_rng(0).normal(size=(6, 8, 4, 4)).astype(np.float32)

@@ -9,7 +9,8 @@ import re
 import pytest
 from PIL import Image
 
-from fewstep import experiments, objectives
+from fewstep.settings import tiers
+from fewstep import objectives
 from fewstep.data import scenes
 from fewstep.release import card, saving
 
@@ -48,7 +49,7 @@ def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
 
 
 def test_a_card_shows_published_numbers_with_their_status(here):
-    rows = [row for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).study, "LSD")[PIXELS] if row["metric"] == "FID"]
+    rows = [row for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).experiment, "LSD")[PIXELS] if row["metric"] == "FID"]
     rows[0] |= {"published": "8.1", "status": "confirmed"}
     lines = card._grid(rows).splitlines()
     assert lines[0] == "|  | N = 1 | N = 2 | N = 4 | N = 8 | N = 16 |"
@@ -92,9 +93,9 @@ def test_a_card_without_the_files_of_its_prompts_has_an_example_all_the_same(her
     def absent(*asked):
         raise FileNotFoundError("download them")
 
-    study = saving.chosen(here, "smoke", TEXTS, "si", 0).study
-    monkeypatch.setattr(card.prompting, "load", absent)
-    assert card.example(study) == card.PROMPT
+    experiment = saving.chosen(here, "smoke", TEXTS, "si", 0).experiment
+    monkeypatch.setattr(card.prompts, "load", absent)
+    assert card.example(experiment) == card.PROMPT
 
 
 @pytest.mark.parametrize("student", [(PIXELS, "lsd"), (TEXTS, "scflow")])
@@ -110,10 +111,10 @@ def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_
 def test_a_card_without_a_table_says_so(here):
     choice = saving.chosen(here, "smoke", PIXELS, "lsd", 0)
     for path in (here / "results/smoke/tables").glob("*.csv"):
-        assert card.tables(choice.study, "LSD") and not card.tables(choice.study, "no such method")
+        assert card.tables(choice.experiment, "LSD") and not card.tables(choice.experiment, "no such method")
     (here / "results/smoke/tables").rename(here / "results/smoke/elsewhere")
     try:
-        said = card.numbers(choice.study, "lsd", 0)
+        said = card.numbers(choice.experiment, "lsd", 0)
     finally:
         (here / "results/smoke/elsewhere").rename(here / "results/smoke/tables")
     assert said == ["No table of results/smoke/tables holds this method: nothing was measured that could stand here."]
@@ -121,7 +122,7 @@ def test_a_card_without_a_table_says_so(here):
 
 def test_every_objective_names_a_paper(root):
     assert {name: bool(re.fullmatch(r"\d{4}\.\d{5}", card.paper(name))) for name in objectives.names()} == dict.fromkeys(objectives.names(), True)
-    for tier in experiments.TIERS:
-        for experiment in experiments.load(root / "params.yaml", tier).experiments.values():
+    for tier in tiers.TIERS:
+        for experiment in tiers.load(root / "params.yaml", tier).experiments.values():
             assert all("https://arxiv.org/abs/" in line for method in experiment.methods.values() for line in card.papers(method))
-    assert set(card.LIMITS) == set(experiments.TIERS)
+    assert set(card.LIMITS) == set(tiers.TIERS)

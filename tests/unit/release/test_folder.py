@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.checkpoint import CheckpointError
+from fewstep.storage.checkpoint import CheckpointError
 from fewstep.networks import autoencoder
 from fewstep.release import FewStepPipeline, folder
 

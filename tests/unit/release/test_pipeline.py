@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep import experiments, prompting, sampling
+from fewstep.settings import tiers
+from fewstep.evaluation import prompts, sample
 from fewstep.release import FewStepPipeline, saving, seeded
-from fewstep.trained import load_flow_map
+from fewstep.networks.load import load_flow_map
 
 from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS, TEXTS
 
@@ -26,7 +27,7 @@ def refuse(*given, **named):
     raise AssertionError("the network, or a pickle, was asked")
 
 socket.socket.connect = socket.getaddrinfo = torch.load = refuse
-import fewstep.missing_operators
+import fewstep.networks.torchvision_operators
 from diffusers import DiffusionPipeline
 
 jobs = json.load(open(sys.argv[1]))
@@ -52,20 +53,20 @@ for where, (folder, steps, seed, file, told) in [*((pipes, job) for job in jobs)
 
 def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, tmp_path):
     jobs = []
-    for experiment, method in STUDENTS:
-        study = saving.chosen(here, "smoke", experiment, method, 0).study
-        own, solvers = study.experiment, {method: {"guided-3": [2]}} if experiment == TEXTS else {}
+    for name, method in STUDENTS:
+        experiment = saving.chosen(here, "smoke", name, method, 0).experiment
+        own, solvers = experiment.settings, {method: {"guided-3": [2]}} if name == TEXTS else {}
         plan = own.sampling.model_copy(update={"count": COUNT, "seeds": [2] if solvers else [0, 2], "steps": {method: list(STEPS)}, "solvers": solvers})
-        study = replace(study, experiment=own.model_copy(update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}))
-        file = here / "artifacts" / "smoke" / experiment / method / "seed-0.safetensors"
-        out = tmp_path / experiment / method
-        told = prompting.prepare(study, out) if experiment == TEXTS else None
-        index = sampling.sample_all(study.experiment, {(method, 0): file}, out, study.compute, study.made, told)
+        experiment = replace(experiment, settings=own.model_copy(update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}))
+        file = here / "artifacts" / "smoke" / name / method / "seed-0.safetensors"
+        out = tmp_path / name / method
+        told = prompts.prepare(experiment, out) if name == TEXTS else None
+        index = sample.sample_all(experiment.settings, {(method, 0): file}, out, experiment.compute, experiment.data_folder, told)
         for row in index.itertuples():
-            said = {"prompt": prompting.texts(told)} if told else {}
+            said = {"prompt": prompts.texts(told)} if told else {}
             # the scale of a student's own row is its own; that of any other row is asked for
             said |= {"guidance_scale": 3.0} if row.sampler == "guided-3" else {}
-            jobs.append((str(students[experiment, method]), row.steps, row.sample_seed, str(out / row.file), said))
+            jobs.append((str(students[name, method]), row.steps, row.sample_seed, str(out / row.file), said))
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     surroundings = os.environ | {"HF_HOME": str(tmp_path / "hub")}
     done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "jobs.json")], capture_output=True, text=True, cwd=tmp_path, env=surroundings)
@@ -79,10 +80,10 @@ def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, 
 
 
 def test_given_noise_is_started_from_as_it_is(here, pipe):
-    settings = experiments.load(here / "params.yaml", "smoke").experiment(PIXELS)
-    noise = sampling.noise(settings, 1)[:5]
+    settings = tiers.load(here / "params.yaml", "smoke").experiment(PIXELS)
+    noise = sample.noise(settings, 1)[:5]
     drawn = pipe(noise=noise, num_inference_steps=2, output_type="uint8").images
-    points = sampling.sample(load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2).points
+    points = sample.sample(load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2).points
     assert np.array_equal(drawn, ((points + 1) * 8).round().clamp(0, 16).numpy())
     assert np.array_equal(drawn, pipe(batch_size=settings.sampling.count, generator=seeded(1), num_inference_steps=2, output_type="uint8").images[:5])
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep import samplers
-from fewstep.flow_map import NetworkFlowMap
+from fewstep.flows import samplers
+from fewstep.flows.flow_map import NetworkFlowMap
 from fewstep.release import FewStepPipeline, FlowMapScheduler, seeded
 
 from .students import PIXELS

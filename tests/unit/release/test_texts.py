@@ -11,13 +11,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer
 
-from fewstep import contrastive, sampling
-from fewstep.checkpoint import CheckpointError
-from fewstep.networks import clip, tokens
+from fewstep.training import clip as contrastive
+from fewstep.evaluation import sample
+from fewstep.storage.checkpoint import CheckpointError
+from fewstep.networks import clip, clip_files, tokens
 from fewstep.networks.published_unet import PublishedUNet
 from fewstep.networks.tokens import TokenizerError
 from fewstep.release import FewStepPipeline, FlowMapModel, FlowMapScheduler, TextTokenizer, folder, pipeline, prompts, saving, seeded
-from fewstep.trained import load_flow_map
+from fewstep.networks.load import load_flow_map
 
 from .students import TEXTS, TOLD_NETWORK
 
@@ -30,7 +31,7 @@ def reader(clone) -> clip.Clip:
     """The CLIP that read the captions, as the project's own samples know it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone)
-        return contrastive.load(contrastive.Maker.open("smoke", "captions"))
+        return contrastive.load(contrastive.ClipPreparation.open("smoke", "captions"))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def quietly(pipe, prompt, **asked) -> np.ndarray:
 def test_any_string_is_read_as_the_projects_own_samples_read_it(clone, told, reader, flow_map, scale):
     texts = [*ODD, LONG]
     noise = torch.randn(len(texts), 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    points = sampling.sample(flow_map, f"guided-{scale:g}", noise, 2, told=reader.text(texts), empty=reader.text([""])).points
-    source = saving.chosen(clone, "smoke", TEXTS, "scflow", 0).study.source
+    points = sample.sample(flow_map, f"guided-{scale:g}", noise, 2, conditions=reader.text(texts), empty=reader.text([""])).points
+    source = saving.chosen(clone, "smoke", TEXTS, "scflow", 0).experiment.source
     assert np.array_equal(quietly(told, texts, noise=noise, num_inference_steps=2, guidance_scale=scale), source.to_uint8(points).numpy())
 
 
@@ -165,8 +166,8 @@ def test_only_the_clip_that_read_the_captions_is_saved_with_a_student(here, tmp_
 
 
 def test_a_published_text_encoder_keeps_its_name_and_its_licence(here, students, reader, monkeypatch, tmp_path):
-    described = clip.read_described(here / "artifacts/smoke/clip/captions") | {"clip": "openai/some-clip", "repository": "openai/some-clip", "data": None}
-    monkeypatch.setattr(clip, "read_described", lambda place: described)
+    described = clip_files.read_described(here / "artifacts/smoke/clip/captions") | {"clip": "openai/some-clip", "repository": "openai/some-clip", "data": None}
+    monkeypatch.setattr(clip_files, "read_described", lambda place: described)
     # the text encoder of a text-to-image model, without the tower of images
     monkeypatch.setattr(contrastive, "load", lambda maker: clip.Clip(reader.text_tower, reader.tokenizer))
     saving.save(saving.chosen(here, "smoke", TEXTS, "scflow", 0), tmp_path / "own")

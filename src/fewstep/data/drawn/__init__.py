@@ -1,0 +1,1 @@
+"""Pictures and captions drawn from numbers: the same bytes on every machine."""

@@ -1,0 +1,1 @@
+"""Readers of published archives, in the formats in which they were published."""

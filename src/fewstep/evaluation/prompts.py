@@ -1,0 +1,71 @@
+"""Prompts: the texts that samples are read, the pictures that they were written for, and what the text tower makes of them.
+
+A data set of captioned pictures names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one: the first
+`count`, always the same. None is of a combination that training has seen: they are the zero-shot prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .. import data
+from ..flows.conditioning import Conditions
+from ..storage.files import write_atomically
+from ..training.pool import one_thread
+from ..training.experiment import Experiment
+
+if TYPE_CHECKING:
+    from ..training.clip import ClipPreparation
+
+TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
+
+
+def load(data_name: str, name: str, count: int) -> Any:
+    """The first `count` prompts of the set `name` of a data set: `captions`, each with its `text`, and `pixels`, uint8.
+
+    Raises ValueError, naming those there are, for a data set or a set that there is not.
+    """
+    if name not in data.prompt_sets(data_name):
+        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {', '.join(data.prompt_sets(data_name)) or 'none'}")
+    return data.module(data_name).prompt_set(name, count)
+
+
+def prompts_of(experiment: Experiment) -> Any:
+    """The prompts that an experiment's samples are read, in their order."""
+    return load(experiment.latents.data, experiment.settings.sampling.prompts, experiment.settings.sampling.count)
+
+
+def clip_of(experiment: Experiment) -> ClipPreparation:
+    """The CLIP whose text tower read the captions that an experiment's flows were trained with."""
+    from ..training import clip  # here, and not above: transformers takes seconds to load, and most experiments have no prompts
+
+    return clip.ClipPreparation.open(experiment.tier, experiment.latents.clip)
+
+
+def prepare(experiment: Experiment, folder: Path) -> Path:
+    """Write the texts of an experiment's prompts into `folder`, and what the text tower makes of them; returns the folder."""
+    from ..training import clip
+
+    texts = [caption.text for caption in prompts_of(experiment).captions]
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_thread():
+        read = clip.load(clip_of(experiment)).text(texts)
+    np.save(folder / HIDDEN, read.hidden.cpu().numpy())
+    np.save(folder / MASKS, read.mask.cpu().numpy())
+    write_atomically(folder / TEXTS, (json.dumps(texts, indent=0, ensure_ascii=False) + "\n").encode())
+    return folder
+
+
+def conditions(folder: Path) -> Conditions:
+    """The prompts that `prepare` has written into `folder`, on the CPU."""
+    return Conditions(*(torch.from_numpy(np.load(folder / name)) for name in (HIDDEN, MASKS)))
+
+
+def texts(folder: Path) -> list[str]:
+    """The prompts' texts that `prepare` has written into `folder`."""
+    return json.loads((folder / TEXTS).read_text())

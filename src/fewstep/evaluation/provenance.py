@@ -1,0 +1,104 @@
+"""Where a number comes from: notebook, git revision, parameters, hardware and software."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..storage import stand_in
+
+COLUMNS = ("notebook", "revision", "parameters", "hardware", "software")
+
+
+class ProvenanceError(ValueError):
+    """A number does not say where it comes from."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The five columns that every row of every table carries."""
+
+    notebook: str
+    revision: str
+    parameters: str
+    hardware: str
+    software: str
+
+    def columns(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def revision(root: Path) -> str:
+    """The commit of the source tree, with a + when code or parameters differ from it; "unversioned" without git.
+
+    In a tree that says that it is a rehearsal's it is "rehearsal": none of its numbers may pass for a commit's.
+    """
+    if stand_in.is_marked(root):
+        return "rehearsal"
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        # results and locks are what a run writes, not what it runs
+        changed = git("status", "--porcelain", "--", "src", "notebooks", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
+    except (OSError, subprocess.CalledProcessError):
+        return "unversioned"
+    # a tier switched for one run is no change of the parameters of any tier
+    lines = [line for line in changed.splitlines() if not line.endswith("params.yaml")]
+    return commit + ("+" if lines or _parameters_changed(root) else "")
+
+
+def _parameters_changed(root: Path) -> bool:
+    diff = subprocess.run(
+        ["git", "-C", str(root), "diff", "HEAD", "-U0", "--", "params.yaml"], capture_output=True, text=True, check=True
+    ).stdout
+    lines = [line for line in diff.splitlines() if line[:1] in "+-" and not line.startswith(("+++", "---"))]
+    return any(not line[1:].startswith("tier:") for line in lines)
+
+
+def parameters(settings: Any) -> str:
+    """A short hash of JSON-able settings: equal hashes, equal parameters."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def hardware(device: str) -> str:
+    """The processor and the accelerator, if one is used."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = models[0] if models else name
+    described = f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return f"{torch.cuda.get_device_name()}; {described}" if device == "cuda" else described
+
+
+def software() -> str:
+    """The versions that change numbers."""
+    return f"Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def gather(root: Path, notebook: str, settings: Any, device: str) -> Provenance:
+    """The provenance of what `notebook` computes now from JSON-able `settings`."""
+    return Provenance(notebook, revision(root), parameters(settings), hardware(device), software())
+
+
+def require(rows: pd.DataFrame, table: str) -> None:
+    """Raise ProvenanceError, naming the first cell, if any row of `table` lacks a provenance column."""
+    for column in COLUMNS:
+        if column not in rows.columns:
+            raise ProvenanceError(f"the table '{table}' has no column '{column}': its numbers cannot be traced")
+        bare = rows[rows[column].isna() | (rows[column].astype(str).str.strip() == "")]
+        if len(bare):
+            first = bare.iloc[0]
+            raise ProvenanceError(f"the table '{table}' has a cell without {column}: {first.method}, {first.metric}, nfe {first.nfe}")

@@ -1,0 +1,148 @@
+"""What a sample costs: seconds of a network call, and from them seconds an image, beside the quality that they buy."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import measure, tables
+from ..training import weights
+from .claims import calls_to_match, values_of
+from ..flows.conditioning import conditioned, is_conditional
+from ..settings.tiers import ExperimentSettings
+from ..training.pool import one_thread
+from .provenance import gather
+from .sample import labels
+from ..training.experiment import Experiment
+
+ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"
+DECODING = "decoding"
+# calls before the clock starts: the first ones choose algorithms and fill caches
+WARM_UP = 3
+
+
+@torch.no_grad()
+def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[float]:
+    """Seconds of each of `repeats` calls."""
+    found = []
+    for k in range(WARM_UP + repeats):
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return found[WARM_UP:]
+
+
+def _teacher(settings: ExperimentSettings) -> str:
+    """The method whose network is timed: the one that stands for the teacher, or the first that has none."""
+    reference = settings.metrics.reference
+    return reference.method if reference else next(name for name, method in settings.methods.items() if method.teacher is None)
+
+
+def calls(experiment: Experiment) -> pd.DataFrame:
+    """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
+
+    Columns: call ("velocity" or "jump", and "decoding" where latents are modelled), batch, repeat, seconds (a call, divided by
+    the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
+    """
+    settings, device = experiment.settings, experiment.compute.device
+    flow_map = weights.first_flow_map(experiment, _teacher(settings)).to(device)
+    source, rows = experiment.source, []
+    with one_thread():
+        for batch in settings.speed.batches:
+            x, zero, one = torch.randn(batch, *source.shape, device=device), torch.zeros(batch, device=device), torch.ones(batch, device=device)
+            timed = conditioned(flow_map, source.empty.times(batch).to(device)) if is_conditional(source) else flow_map
+            kinds = {"velocity": lambda: timed.velocity(zero, x), "jump": lambda: timed.jump(zero, one, x)}
+            if experiment.data_folder:
+                kinds[DECODING] = lambda: source.decode(x)
+            for kind, call in kinds.items():
+                taken = _seconds(call, settings.speed.repeats, device)
+                rows += [{"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch} for k, seconds in enumerate(taken)]
+    return pd.DataFrame(rows)
+
+
+def by_batch(timed: pd.DataFrame) -> pd.DataFrame:
+    """Milliseconds an image of one call, the median over repeats: kinds down, batches across."""
+    wide = timed.pivot_table(index="call", columns="batch", values="seconds", aggfunc="median")
+    return (1e3 * wide).rename(columns=lambda n: f"batch {n}").rename_axis(columns="ms an image")
+
+
+def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[float]]:
+    """The batch, and the seconds an image that its repeats took: the batch of one, or that of the smallest median."""
+    own = timed[timed.call == kind]
+    middle = own.groupby("batch").seconds.median()
+    batch = int(middle.idxmin()) if best else 1
+    if batch not in middle.index:
+        raise ValueError(f"`speed.batches` in params.yaml must hold the batch {batch}")
+    return batch, own[own.batch == batch].seconds.tolist()
+
+
+def table(experiment: Experiment, timed: pd.DataFrame, name: str, notebook: str) -> pd.DataFrame:
+    """The table `name`: FID and seconds an image of every row of the experiment, in the tables' columns."""
+    rows = measure.load(experiment)
+    quality = tables.build(rows[rows.metric == "FID"], experiment.settings, experiment.name, experiment.tier)
+    parts = [quality, *seconds(experiment, timed, quality, notebook)]
+    return pd.concat([p.assign(table=name) for p in parts if len(p)], ignore_index=True)[list(tables.COLUMNS)]
+
+
+def seconds(experiment: Experiment, timed: pd.DataFrame, quality: pd.DataFrame, notebook: str) -> list[pd.DataFrame]:
+    """Seconds an image for every cell of the table `quality`, in its columns: one image at a time, and in the best batch.
+
+    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where latents are
+    modelled; the deviation is that of the repeats.
+    """
+    settings = experiment.settings
+    jumping = {method.label for key, method in settings.methods.items() if settings.sampling.samplers[key] == "jumps"}
+    traced = gather(experiment.workspace.root, notebook, settings.model_dump(), experiment.compute.device).columns()
+    parts, decoded = [], bool(experiment.data_folder)
+    for metric, best in ((ONE, False), (BEST, True)):
+        found = []
+        for row in quality.itertuples():
+            kind = "jump" if row.method in jumping else "velocity"
+            batch, taken = _per_call(timed, kind, best)
+            value, deviation = row.nfe * median(taken), row.nfe * float(np.std(taken, ddof=1))
+            if decoded:
+                once = timed[(timed.call == DECODING) & (timed.batch == batch)].seconds
+                value, deviation = value + once.median(), float(np.hypot(deviation, once.std(ddof=1)))
+            found.append({"value": value, "sd": deviation, "samples": batch})
+        also = " and one decoding" if decoded else ""
+        protocol = f"calls counted x median of {settings.speed.repeats} timed calls{also}, one image's share, batch {found[0]['samples'] if not best else 'that takes least'}"
+        parts.append(
+            quality.assign(
+                **{key: [cell[key] for cell in found] for key in ("value", "sd", "samples")}, metric=metric, sd_sampling=np.nan,
+                seeds=f"{settings.speed.repeats} timings", protocol=protocol, published=None, status="not on file", source="", **traced,
+            )
+        )  # fmt: skip
+    return parts
+
+
+def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFrame:
+    """How much faster than flow matching each student is, one row a (method, network calls).
+
+    The teacher's Euler calls that reach the student's FID are read off its curve, by log-log interpolation; where the
+    teacher never gets there its most calls stand, and the ratios are lower bounds. Each seed of `values_of` has its own
+    ratio, and their mean is shown. Columns: FID, teacher's calls, fewer calls, less time (one image at a time).
+    """
+    rows, settings = measure.load(experiment), experiment.settings
+    rows = rows[rows.metric == "FID"]
+    teacher, names = settings.metrics.reference.method, labels(settings)
+    seconds = timed[timed.batch == 1].groupby("call").seconds.median()
+    found = {}
+    for method, own in settings.methods.items():
+        if own.teacher is None:
+            continue
+        for nfe in settings.sampling.steps[method]:
+            (quality,), _ = values_of(rows, [(method, nfe)], "FID")
+            calls = float(np.mean(calls_to_match(rows[rows.method == teacher], quality, str(quality.index.name))))
+            ratio = calls / nfe
+            found[names[method], nfe] = {
+                "FID": round(float(quality.mean()), 2), "teacher's calls": round(calls, 1), "fewer calls": round(ratio, 1),
+                "less time": round(ratio * seconds["velocity"] / seconds["jump"], 1),
+            }  # fmt: skip
+    return pd.DataFrame(found).T.rename_axis(["method", "N"])

@@ -1,0 +1,1 @@
+"""Flows whose velocity is known in closed form: what every formula is tested against."""

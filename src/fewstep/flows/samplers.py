@@ -1,0 +1,148 @@
+"""Samplers: from noise at time 0 to data at time 1, with every network call counted.
+
+Each sampler returns the points and `nfe`, the number of times that the network was called for each sample,
+as counted and not as intended; a table's column is checked against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from .conditioning import guided
+from .flow_map import FlowMap
+from .sampler_names import GUIDED, STOCHASTIC, calls_a_step, check
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Points of shape (count, ...) and the network calls that each of them took."""
+
+    points: Tensor
+    nfe: int
+
+
+class CountedCalls(FlowMap):
+    """A flow map that counts how often it is evaluated."""
+
+    def __init__(self, inner: FlowMap):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner.average_velocity(s, t, x)
+
+    def velocity(self, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner.velocity(t, x)
+
+    def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner.jump(s, t, x)
+
+
+def _grid(steps: int) -> list[float]:
+    if steps < 1:
+        raise ValueError(f"a sampler needs at least one step, not {steps}")
+    return [k / steps for k in range(steps + 1)]
+
+
+def _full(x: Tensor, time: float) -> Tensor:
+    return torch.full((len(x),), time, dtype=x.dtype, device=x.device)
+
+
+@torch.no_grad()
+def jumps(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+    """`steps` jumps of the flow map over equal intervals: X_{(N-1)/N,1} o ... o X_{0,1/N}. One call a jump."""
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        x = counted.jump(_full(x, s), _full(x, t), x)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def euler(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+    """Explicit Euler on dx/dt = b_t(x), `steps` equal steps. One call a step."""
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        x = x + (t - s) * counted.velocity(_full(x, s), x)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def heun(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+    """Heun's second-order method, `steps` equal steps. Two calls a step."""
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        first = counted.velocity(_full(x, s), x)
+        second = counted.velocity(_full(x, t), x + (t - s) * first)
+        x = x + (t - s) / 2 * (first + second)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
+    """Dormand-Prince 5(4) with step control (torchdiffeq), relative and absolute tolerance `tolerance`."""
+    counted = CountedCalls(flow_map)
+    ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
+    # Without step_t the last step runs past t = 1, where no velocity is defined, and is interpolated back.
+    path = torchdiffeq.odeint(
+        lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x),
+        x0, ends, rtol=tolerance, atol=tolerance, method="dopri5", options={"step_t": ends[1:]},
+    )
+    return Samples(path[-1], counted.calls)
+
+
+def to_digits(flow_map: FlowMap, x0: Tensor, digits: int) -> Samples:
+    """`adaptive` with a tolerance of `digits` decimal digits: 2 for 0.01."""
+    return adaptive(flow_map, x0, 10.0**-digits)
+
+
+@torch.no_grad()
+def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator: torch.Generator) -> Samples:
+    """SCFlow's stochastic sampler (arXiv 2412.16906), in the house's time: from x at time s, one Euler step all the way to
+
+        xhat = x + (1 - s) b_s(x),  then back to  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
+
+    the next time t, with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays
+    the same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as the formula stands.
+    """
+    counted, x = CountedCalls(flow_map), x0
+    times = _grid(steps)
+    for s, t in zip(times, times[1:]):
+        predicted = x + (1 - s) * counted.velocity(_full(x, s), x)
+        fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        x = t * predicted + (1 - t) * ((1 - beta) * x0 + beta * fresh)
+    return Samples(x, counted.calls)
+
+
+def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int, scale: float) -> Samples:
+    """`euler` on the velocity under classifier-free guidance of `scale`. Two calls a step, with the text and without; one at scale 1.
+
+    Raises ValueError for a flow map that was given no texts.
+    """
+    drawn = euler(guided(flow_map, scale), x0, steps)
+    return Samples(drawn.points, drawn.nfe * calls_a_step(f"{GUIDED}{scale:g}"))
+
+
+Sampler = Callable[[FlowMap, Tensor, int], Samples]
+SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun, "adaptive": to_digits}
+
+def named(name: str, generator: torch.Generator) -> Sampler:
+    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check`."""
+    check(name)
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    if name.startswith(GUIDED):
+        scale = float(name.removeprefix(GUIDED))
+        return lambda flow_map, x0, steps: under_guidance(flow_map, x0, steps, scale)
+    beta = float(name.removeprefix(STOCHASTIC))
+    return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, beta, generator)

@@ -1,0 +1,19 @@
+"""A trained flow map from its file of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..flows.flow_map import FlowMap
+from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
+from . import build
+
+
+def load_flow_map(path: Path, device: str = "cpu") -> FlowMap:
+    """The trained flow map stored in `path`; raises CheckpointError when the file is absent, damaged or foreign."""
+    tensors, info = load_checkpoint(Path(path))
+    if "network" not in info:
+        raise CheckpointError(f"{path} is no trained flow map: its header names no network")
+    flow_map = build(info["network"], tuple(info["shape"]))
+    load_weights(flow_map, {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}, Path(path))
+    return flow_map.to(device).requires_grad_(False).eval()

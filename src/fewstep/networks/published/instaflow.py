@@ -1,0 +1,151 @@
+"""The published text-to-image networks of InstaFlow and SCFlow, turned into flow maps of this library.
+
+    python -m fewstep convert-instaflow instaflow/unet instaflow.safetensors
+
+The source is a folder in diffusers' format, config.json and the weights beside it: the folder unet of
+XCLiu/instaflow_0_9B_from_sd_1_5, the teacher, or unet_ema, the averaged student, of haopt/scflow_t2i. Every setting of
+config.json is held against the network's, and then every name and shape of the weights. Weights are read from safetensors, or
+from a .bin with weights_only: nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ...storage.checkpoint import CheckpointError
+from .. import build
+from .conversion import check_finite, check_names, save
+from ..published_unet import UNet2DConditionModel
+
+# Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit of what it computes
+PUBLISHED: dict[str, Any] = {
+    "kind": "published_unet", "channels": [320, 640, 1280, 1280], "layers": 2, "attention": [True, True, True, False],
+    "heads": 8, "groups": 32, "width": 768, "checkpointing": True,
+}  # fmt: skip
+LATENTS = (4, 64, 64)
+DATA = "latents"
+
+CONFIG, CLASS = "config.json", "UNet2DConditionModel"
+SAFETENSORS, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
+# rounded weights are widened, exactly
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+CURE = "give the unet folder of InstaFlow or of SCFlow's student"
+
+
+def place(source: Path) -> Path:
+    """The folder with a config.json: `source`, or unet below it; raises CheckpointError where there is none."""
+    for folder in (source, source / "unet"):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise CheckpointError(
+        f"{source} holds no {CONFIG}: download {CONFIG} and {SAFETENSORS} of https://huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), "
+        "or of https://huggingface.co/haopt/scflow_t2i, to one folder and give that"
+    )
+
+
+def _pickled(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # torch remarks on foreign pickles before it refuses them
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can fail in any way
+        if "weights_only" in str(error).lower() or "GLOBAL" in str(error):
+            raise CheckpointError(f"{path} carries more than weights, or is damaged, and was not loaded: download {SAFETENSORS} in its place") from None
+        raise CheckpointError(f"{path} is no whole file of torch ({type(error).__name__}): download it again") from None
+
+
+def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file of weights in `folder` and its tensors, by name; nothing in the file is run.
+
+    Raises CheckpointError where there is none, and for one that is damaged or holds something else.
+    """
+    path = next((folder / name for name in (SAFETENSORS, PICKLED) if (folder / name).is_file()), None)
+    if path is None:
+        raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: download the first beside {CONFIG}")
+    if path.name == PICKLED:
+        content = _pickled(path)
+    else:
+        try:
+            content = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is no whole file of safetensors ({type(error).__name__}): download it again") from None
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        raise CheckpointError(f"{path} holds something else than tensors by name: {CURE}")
+    return path, dict(content)
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_config(path: Path, model: UNet2DConditionModel) -> None:
+    """Raise CheckpointError naming the first setting in the config.json at `path` that is not the network's.
+
+    A setting that is left out there has the value that diffusers gives it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        class_name = found["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} describes no model of diffusers ({type(error).__name__}): download it again") from None
+    if class_name != CLASS:
+        raise CheckpointError(f"{path} describes a {class_name} and no {CLASS}: {CURE}")
+    known = {name: value.default for name, value in inspect.signature(UNet2DConditionModel.__init__).parameters.items() if name != "self"}
+    said = {name: value for name, value in found.items() if not name.startswith("_")}
+    for name, value in (known | said).items():
+        if name == "sample_size":  # decides no number: the size of latents is asked for
+            continue
+        # a flow map adds to the embedding of time by a setting that the published network leaves off; what diffusers does not know is off
+        expected = None if name == "class_embed_type" or name not in known else _plain(model.config[name])
+        if _plain(value) != expected and not (expected is None and value is False):
+            raise CheckpointError(f"{path} says `{name}: {json.dumps(value)}`, and the network has {json.dumps(expected)}: {CURE}")
+
+
+def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
+    """Raise CheckpointError naming the first tensor of `found` whose name, shape or type is not the network's, or that is not finite."""
+    check_names(found, model.state_dict(), source, CURE)
+    for name, value in found.items():
+        if value.dtype not in FLOATS:
+            raise CheckpointError(f"{source} has '{name}' in {str(value.dtype).removeprefix('torch.')}, which is no weight: download it again")
+    check_finite(found, source)
+
+
+def convert(
+    source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS, data: str = DATA
+) -> dict[str, Any]:
+    """Write the published weights in the folder `source` to `target` as a trained flow map, and return its description.
+
+    `network` are the settings of kind `published_unet` that it was trained with, `shape` that of one sample and `data` the
+    name of the data set. What the flow map has beside the published network starts from seed 0 and adds nothing. The
+    fingerprint is of the weights file's bytes and of the settings.
+
+    Raises CheckpointError when the source is not that network, setting by setting, name by name and shape by shape.
+    """
+    folder = place(Path(source))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        flow_map = build(network, tuple(shape))
+    model: UNet2DConditionModel = flow_map.network.model
+    check_config(folder / CONFIG, model)
+    path, found = read(folder)
+    check(found, model, path)
+    model.load_state_dict({name: value.float() for name, value in found.items()})
+    kinds = sorted({str(value.dtype).removeprefix("torch.") for value in found.values()})
+    return save(flow_map, path, Path(target), network, shape, data, {"types": kinds})
+
+
+def command(root: Path, arguments: argparse.Namespace) -> None:
+    """python -m fewstep convert-instaflow SOURCE TARGET: `convert`, and what was converted in one line."""
+    source = convert(arguments.source, arguments.target)["source"]
+    print(f"{arguments.target} is the published network, every setting, name and shape checked (source sha256 {source['sha256']}, in {' and '.join(source['types'])})")

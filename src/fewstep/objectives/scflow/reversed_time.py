@@ -1,0 +1,35 @@
+"""Where SCFlow's time becomes the house's, and nowhere else.
+
+SCFlow (arXiv 2412.16906) has the data at time 0 and noise at 1: z_t = (1 - t) z_0 + t z_1, v approximates z_1 - z_0, and
+f(z, t) = z - t v(z, t) predicts z_0. Here noise is at 0: with x0 = z_1 and x1 = z_0 the same path is I_{1-t}, and
+v(z, t) = -b_{1-t}(z), so f(z, t) = X + t b is one Euler step of the house's velocity to the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...flows.flow_map import Velocity
+from ...flows.interpolants import per_sample
+
+
+@dataclass(frozen=True)
+class Reversed:
+    """A velocity of the house as SCFlow writes it; times (batch,), latents (batch, ...)."""
+
+    flow: Velocity
+
+    def v(self, z: Tensor, t: Tensor) -> Tensor:
+        """v(z, t), which approximates z_1 - z_0 = noise - data."""
+        return -self.flow.velocity(1 - t, z)
+
+    def f(self, z: Tensor, t: Tensor) -> Tensor:
+        """f(z, t) = z - t v(z, t), the prediction of z_0."""
+        return z - per_sample(t, z) * self.v(z, t)
+
+
+def between(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+    """z_t = (1 - t) z_0 + t z_1."""
+    return per_sample(1 - t, z0) * z0 + per_sample(t, z1) * z1

@@ -1,0 +1,173 @@
+"""Run a notebook as a stage: papermill executes it, what it prints is kept, what varies from run to run is not.
+
+The executed notebook is byte-stable: no run times, no random cell ids, no stderr. Progress and the time that is
+left are shown on the terminal instead, by the process that waits for the kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+
+# jsonschema would compile a grammar of web addresses at its import, a second that every stage pays, and check none here
+sys.modules.setdefault("rfc3987_syntax", None)
+
+import nbformat  # noqa: E402
+import papermill  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner  # noqa: E402
+from traitlets import CaselessStrEnum  # noqa: E402
+
+from ..storage import progress
+from . import timings, kernels  # noqa: E402
+from ..storage.files import write_atomically  # noqa: E402
+from ..storage.workspace import PIPELINE, START_METHOD, Workspace  # noqa: E402
+
+
+class NotebookError(RuntimeError):
+    """A notebook cannot be run as asked, or stopped with an error; the message says where."""
+
+
+def declared_parameters(path: Path) -> set[str]:
+    """The names that the notebook's `parameters` cell declares."""
+    return set(papermill.inspect_notebook(str(path)))
+
+
+def executed_name(notebook: str, experiment: str | None, method: str | None) -> str:
+    """The executed notebook's file, below artifacts/<tier>/notebooks and results/<tier>/notebooks."""
+    return "-".join(part for part in (notebook, experiment, method) if part) + ".ipynb"
+
+
+def stabilise(notebook: nbformat.NotebookNode) -> str:
+    """Drop from an executed notebook what differs between two equal runs; returns the stderr that was in it."""
+    said = []
+    notebook.metadata = nbformat.from_dict({k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")})
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    for k, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{k}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type != "code":
+            continue
+        said += [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
+        cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    return "".join(said)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class _Provisioner(LocalProvisioner):
+    """Starts a kernel as a fork of one that has the libraries loaded, where that can be had, and else as ever."""
+
+    async def launch_kernel(self, cmd, **options):
+        folder = os.path.abspath(options.get("cwd") or os.getcwd())
+        if not options.keys() - {"cwd", "env"} and (forked := kernels.launch(cmd, folder, options.get("env") or dict(os.environ))):
+            self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
+            return self.connection_info
+        return await super().launch_kernel(cmd, **options)
+
+
+class Forking:
+    """Before a kernel manager: its kernels start as forks, where they can."""
+
+    async def _async_pre_start_kernel(self, **options):
+        if self.provisioner is None:
+            self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
+            self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+        return await super()._async_pre_start_kernel(**options)
+
+
+class _LocalKernel(Forking, AsyncKernelManager):
+    """A kernel that talks over sockets in the file system, which nobody else on the machine can read."""
+
+    transport = CaselessStrEnum(["ipc"], default_value="ipc")
+
+
+class _Watch(threading.Thread):
+    """Prints the kernel's progress and the time left: a line that changes on a terminal, now and then elsewhere."""
+
+    def __init__(self, stage: str, channel: Path, plan: timings.Plan):
+        super().__init__(daemon=True)
+        self.stage, self.channel, self.plan = stage, channel, plan
+        self.started, self.stopped = time.monotonic(), threading.Event()
+
+    def line(self) -> str:
+        elapsed, message = time.monotonic() - self.started, progress.read(self.channel)
+        share, label = 0.0, "starting"
+        if message:
+            share, label = message["done"] / max(message["total"], 1), message["label"]
+        stage_left, all_left = self.plan.left(self.stage, elapsed, share)
+        text = f"{self.stage}: {label} {share:4.0%}, {_clock(elapsed)} gone"
+        if stage_left is not None:
+            text += f", about {_clock(stage_left)} left here"
+        return text if all_left is None else f"{text} and {_clock(all_left)} for the whole pipeline"
+
+    def run(self) -> None:
+        live = sys.stderr.isatty()
+        while not self.stopped.wait(1.0 if live else 20.0):
+            sys.stderr.write(f"\r\033[K{self.line()}" if live else self.line() + "\n")
+            sys.stderr.flush()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.join()
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+
+
+def run(workspace: Workspace, notebook: str, experiment: str | None = None, method: str | None = None) -> Path:
+    """Execute notebooks/<notebook>.ipynb for the pipeline and store it below artifacts/<tier>/notebooks.
+
+    Raises NotebookError when the notebook does not exist, does not declare a parameter that it is given, or
+    ends in an error; the notebook as far as it came then lies beside its place, as *.failed.ipynb.
+    """
+    source = workspace.root / "notebooks" / f"{notebook}.ipynb"
+    if not source.is_file():
+        there = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
+        raise NotebookError(f"there is no notebook {source}; there are {there}")
+    given = {k: v for k, v in (("tier", workspace.tier), ("experiment", experiment), ("method", method)) if v is not None}
+    if unknown := sorted(set(given) - declared_parameters(source)):
+        raise NotebookError(f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}': add it to its parameters cell")
+    name = executed_name(notebook, experiment, method)
+    target = workspace.pipeline / "notebooks" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = name.removesuffix(".ipynb")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        raw, channel = Path(folder) / "raw.ipynb", Path(folder) / "progress.json"
+        # one thread in the kernel too: what is computed there must not depend on the machine's cores
+        os.environ.update({PIPELINE: "1", progress.CHANNEL: str(channel), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+        if kernels.wanted(dict(os.environ)):
+            # what a forked kernel starts may be forks too
+            os.environ.setdefault(START_METHOD, "fork")
+        watch, started = _Watch(stage, channel, timings.Plan.load(workspace)), time.monotonic()
+        watch.start()
+        try:
+            papermill.execute_notebook(
+                str(source), str(raw), parameters=given, kernel_name="python3", progress_bar=False,
+                cwd=str(source.parent), log_output=False, request_save_on_cell_execute=False, kernel_manager_class=_LocalKernel,
+                shutdown_kernel="immediate",  # all that it wrote is on the disk; a polite end takes half a second
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            failed = target.with_suffix(".failed.ipynb")
+            write_atomically(failed, raw.read_bytes())
+            raise NotebookError(f"{name}: {error.ename}: {error.evalue} (see {failed})") from None
+        finally:
+            watch.stop()
+        finished = nbformat.read(raw, as_version=4)
+    if said := stabilise(finished):
+        sys.stderr.write(said)
+    write_atomically(target, nbformat.writes(finished).encode() + b"\n")
+    target.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    timings.record(workspace, stage, time.monotonic() - started)
+    return target

@@ -1,0 +1,82 @@
+"""What a result was computed from: its settings and the code that it really runs, as one short hash.
+
+Code counts without comments, docstrings and layout, so that improving a text does not throw away a training.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Collection, Iterable
+
+PACKAGE = __package__.partition(".")[0]
+# What reads settings and names files decides no number but through the settings, which count by value
+UNCOUNTED = tuple(
+    f"{PACKAGE}.{name}"
+    for name in ("settings", "storage.workspace", "storage.progress", "training.experiment", "training.preparation")
+)
+
+
+def _strip(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
+            if isinstance(body[0].value.value, str) and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                node.body = body[1:] or [ast.Pass()]
+    return tree
+
+
+def code(source: str) -> str:
+    """A hash of Python source that ignores comments, docstrings and layout."""
+    return hashlib.sha256(ast.dump(_strip(ast.parse(source))).encode()).hexdigest()
+
+
+def module_file(name: str) -> Path | None:
+    """The file of the module `name` of this package, or None for any other."""
+    package, *rest = name.split(".")
+    if package != PACKAGE:
+        return None
+    path = Path(__file__).parents[1].joinpath(*rest)
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists() and path.name), None)
+
+
+@lru_cache(maxsize=None)
+def imports(source: str, package: str) -> frozenset[str]:
+    """The modules of this package that `source`, a module inside `package`, imports by name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return frozenset(name for name in found if module_file(name))
+
+
+def closure(modules: Iterable[str], without: Collection[str] = ()) -> dict[str, Path]:
+    """`modules` and all that they import of this package, by name, with the packages that hold them.
+
+    The modules and packages in `without`, and what only they import, are left out.
+    """
+    files: dict[str, Path] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        path = module_file(name)
+        if name in files or path is None or any(f"{name}.".startswith(f"{other}.") for other in without):
+            continue
+        files[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        todo += imports(path.read_text(), package) | ({name.rpartition(".")[0]} if "." in name else set())
+    return files
+
+
+def fingerprint(settings: Any, modules: Iterable[str], without: Collection[str] = UNCOUNTED) -> str:
+    """Sixteen hex digits of JSON-able `settings` and of the code of `modules` and all that they import, less `without`."""
+    codes = {name: code(path.read_text()) for name, path in closure(modules, without).items()}
+    return hashlib.sha256(json.dumps([settings, codes], sort_keys=True).encode()).hexdigest()[:16]

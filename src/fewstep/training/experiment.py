@@ -1,0 +1,61 @@
+"""An experiment: one experiment at one tier, its settings and its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from pathlib import Path
+
+from .. import data, networks
+from ..settings import tiers
+from ..settings.latents import Latents
+from ..data import DataSource
+from ..settings.tiers import Compute, ExperimentSettings
+from ..storage.workspace import Workspace
+
+TOUR = "tour"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a notebook opens first: which experiment, where its files are, on what machine it runs, and the latents that it models, if any."""
+
+    name: str
+    workspace: Workspace
+    settings: ExperimentSettings
+    compute: Compute
+    latents: Latents | None = None
+
+    @property
+    def tier(self) -> str:
+        return self.workspace.tier
+
+    @property
+    def data_folder(self) -> Path | None:
+        """The folder of the data that are modelled, where a stage of the pipeline makes them; FileNotFoundError before it has run."""
+        latents = self.settings.training.latents
+        return self.workspace.read(f"latents/{latents}") if latents else None
+
+    @property
+    def trained(self) -> str:
+        """The experiment that has trained the methods: this one, unless it measures what another has."""
+        return self.settings.trained or self.name
+
+    @property
+    def source(self) -> DataSource:
+        """The data that are modelled."""
+        return data.load(self.settings.training.data, self.data_folder, networks.load_decoder)
+
+    @property
+    def data_name(self) -> str:
+        """The data set that is modelled; for latents, that of the images that they were made from."""
+        return json.loads((self.data_folder / data.DESCRIBED).read_text())["data"] if self.data_folder else self.settings.training.data
+
+    @classmethod
+    def open(cls, tier: str, name: str) -> "Experiment":
+        """The experiment `name` of params.yaml at `tier`, or its `tour`; raises SettingsError for what is wrong."""
+        workspace = Workspace.here(tier)
+        settings = tiers.load(workspace.params, tier)
+        experiment = settings.tour if name == TOUR else settings.experiment(name)
+        return cls(name, workspace, experiment, settings.compute, settings.latents.get(experiment.training.latents))

@@ -1,0 +1,118 @@
+"""One training run of one network: what decides its result, and how it goes on from its state on disk.
+
+What a step does is a loop's affair (fewstep.training.loops). `advance` starts from the state on disk and leaves a new one, so
+a run that is killed goes on from its last state and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+from .. import data, networks, objectives
+from . import loops, precision
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ..data import DataSource
+from ..storage.files import write_atomically
+from ..storage.fingerprint import fingerprint
+from ..flows.flow_map import FlowMap
+from .pool import one_thread
+from ..settings.training import Method, Network, Optimiser, Training
+from .processes import Processes
+from ..networks.load import load_flow_map
+
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train: settings, seed, the teacher's weights file if any, and where its state is kept.
+
+    data_folder  the folder of the data, if a stage makes them
+    """
+
+    training: Training
+    method: Method
+    seed: int
+    state: Path
+    teacher: Path | None = None
+    device: str = "cpu"
+    data_folder: Path | None = None
+
+    @property
+    def source(self) -> DataSource:
+        """The data."""
+        return data.load(self.training.data, self.data_folder, networks.load_decoder)
+
+    @property
+    def network(self) -> Network:
+        """The method's own network, or the one that the methods share."""
+        return self.method.network or self.training.network
+
+    @property
+    def optimiser(self) -> Optimiser:
+        """The method's own optimiser, or the one that the methods share."""
+        return self.method.optimiser or self.training.optimiser
+
+    def fresh(self) -> FlowMap:
+        """An untrained flow map, its weights drawn from the seed and nothing else."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            built = networks.build(self.network.model_dump(), self.source.shape).to(self.device)
+        return precision.prepared(built, self.training)
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules that train it: this one, and those that the settings name."""
+        named = [f"{objectives.__name__}.{term.objective}" for term in self.method.terms]
+        named.append(f"{loops.__name__}.{self.method.loop}")
+        return [__name__, *named, f"{data.__name__}.{self.training.data}", f"{networks.__name__}.{self.network.kind}"]
+
+    def fingerprint(self) -> str:
+        """What the result depends on; a state on disk with another fingerprint is of another run."""
+        teacher = load_checkpoint(self.teacher)[1]["fingerprint"] if self.teacher else None
+        # without what is not said: a setting that is added later, and not used, changes nothing
+        shared = self.training.model_dump(exclude={"seeds"}, exclude_none=True)
+        own = self.method.model_dump(exclude={"label"}, exclude_none=True)
+        drawn = [data.prepared_checksum(self.data_folder)] if self.data_folder else []
+        return fingerprint([shared, own, self.seed, teacher, *drawn], self.modules)
+
+
+def marker(state: Path) -> Path:
+    """The small file beside a state that says how far its run has come."""
+    return state.with_suffix(".step")
+
+
+def advance(job: Job, mark: str, until: int, tick: Callable[[int], None] | None = None, processes: Processes = Processes()) -> int:
+    """Bring a run from its state on disk, or from nothing, to step `until`; store it and return the step.
+
+    `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to a
+    small file beside the state, for the process that waits. Several `processes` that train one network each call it
+    alike, and the main one stores. Raises CheckpointError for a damaged state.
+    """
+    with one_thread(), precision.products(job.training):
+        teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training) if job.teacher else None
+        loop_of = loops.load(job.method.loop)
+        state = loop_of.start(job, teacher)
+        if job.state.exists():
+            tensors, info = load_checkpoint(job.state)
+            if info["fingerprint"] != mark:
+                raise CheckpointError(f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): delete it")
+            state.restore(tensors, info["step"], job.state)
+        loop, said = loop_of.Loop(job, state, teacher, processes), time.monotonic()
+        while state.step < until:
+            loop.step()
+            if processes.is_main and time.monotonic() - said > 1:
+                said = time.monotonic()
+                tick(state.step) if tick else write_atomically(marker(job.state), str(state.step).encode())
+        if not torch.isfinite(state.log[: state.step, 0]).all():
+            raise FloatingPointError(f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.rate")
+        if processes.is_main:
+            save_checkpoint(job.state, state.tensors(), {"fingerprint": mark, "step": state.step, "columns": list(state.columns)})
+        processes.wait()
+    return state.step
+
+

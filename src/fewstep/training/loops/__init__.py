@@ -1,0 +1,15 @@
+"""What one optimisation step does, one file each: `terms` for objectives of flow maps, `scflow` for self-corrected distillation.
+
+A loop is `Loop(job, state, teacher, processes)` with `step()`, and begins with `start(job, teacher)`. What surrounds it,
+states on disk and going on from them, is the same for all: see fewstep.training.job.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+
+def load(name: str) -> ModuleType:
+    """The module of the loop called `name`."""
+    return import_module(f"{__name__}.{name}")

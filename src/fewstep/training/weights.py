@@ -1,0 +1,37 @@
+"""Trained flow maps on disk: what the training stages write and all later stages read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..networks.load import load_flow_map
+from ..storage.checkpoint import load_checkpoint
+from ..flows.flow_map import FlowMap
+from .experiment import Experiment
+
+
+def weights_file(experiment: str, method: str, seed: int) -> str:
+    """Where a trained flow map lies, below a tier's artifacts."""
+    return f"{experiment}/{method}/seed-{seed}.safetensors"
+
+
+def load_log(path: Path) -> dict[str, np.ndarray]:
+    """The `loss`, the `gradient_norm` and whatever else was logged of every step of the training that wrote `path`, by name."""
+    tensors, _ = load_checkpoint(Path(path))
+    return {name.removeprefix("log."): value.numpy() for name, value in tensors.items() if name.startswith("log.")}
+
+
+def first_flow_map(experiment: Experiment, method: str) -> FlowMap:
+    """The flow map of a method's first training seed."""
+    return load_flow_map(experiment.workspace.read(weights_file(experiment.trained, method, experiment.settings.training.seeds[0])))
+
+
+def logs(experiment: Experiment) -> dict[str, list[dict[str, np.ndarray]]]:
+    """The training logs of every method, by label, one for each seed."""
+    seeds = experiment.settings.training.seeds
+    return {
+        method.label: [load_log(experiment.workspace.read(weights_file(experiment.trained, name, seed))) for seed in seeds]
+        for name, method in experiment.settings.methods.items()
+    }

@@ -1,1 +1,0 @@
-"""Worlds whose velocity is known in closed form: what every formula here is tested against."""
