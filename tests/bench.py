@@ -15,15 +15,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import torch
 
 from fewstep import networks, objectives
-from fewstep.training import optimisers
 from fewstep.flows.flow_map import FlowMap, NetworkFlowMap
 from fewstep.flows.interpolants import Batch
+from fewstep.training import optimisers
 
 FEATURES = {"frequencies": [1, 2, 4], "time_frequencies": [1]}
 ROUNDS, STEPS = 9, 12
@@ -32,7 +32,9 @@ METHODS = {"si": {}, "lmd": {"gradient": "full"}, "lmd, semigradient": {"gradien
 
 def network(width: int) -> FlowMap:
     torch.manual_seed(0)
-    flow_map = networks.build({"kind": "mlp", "width": width, "depth": 4, "activation": "silu", **FEATURES}, (2,))
+    flow_map = networks.build(
+        {"kind": "mlp", "width": width, "depth": 4, "activation": "silu", **FEATURES}, (2,)
+    )
     torch.nn.init.normal_(flow_map.network.out.weight, std=0.05)
     return flow_map
 
@@ -46,7 +48,13 @@ class General(NetworkFlowMap):
 
 def unet() -> FlowMap:
     torch.manual_seed(0)
-    settings = {"channels": [16, 32], "layers": 1, "attention": [False, False], "groups": 8, "time_scale": 10.0}
+    settings = {
+        "channels": [16, 32],
+        "layers": 1,
+        "attention": [False, False],
+        "groups": 8,
+        "time_scale": 10.0,
+    }
     flow_map = networks.build({"kind": "unet", **settings}, (1, 8, 8))
     torch.nn.init.normal_(flow_map.network.model.conv_out.weight, std=0.05)
     return flow_map
@@ -57,7 +65,9 @@ def torch_step(method: str, width: int, batch: int, optimiser: str) -> Callable[
     return step_of(method, network(width), network(width), batch, (2,), optimiser)
 
 
-def step_of(method: str, student: FlowMap, teacher: FlowMap, batch: int, shape: tuple[int, ...], optimiser: str) -> Callable[[], None]:
+def step_of(
+    method: str, student: FlowMap, teacher: FlowMap, batch: int, shape: tuple[int, ...], optimiser: str
+) -> Callable[[], None]:
     """One optimisation step of `student` on a fixed batch of points of `shape`."""
     teacher.requires_grad_(False)
     draws = Batch(torch.randn(batch, *shape), torch.rand(batch, *shape), *torch.rand(3, batch))
@@ -74,11 +84,14 @@ def step_of(method: str, student: FlowMap, teacher: FlowMap, batch: int, shape: 
 
 def jax_step(method: str, width: int, batch: int) -> Callable[[], None]:
     """The same step, written as JAX is: jvp, grad and one jit around everything."""
-    import jax
+    import jax  # noqa: F401
     import jax.numpy as jnp
-    import optax
+    import optax  # noqa: F401
 
-    weights = [(jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy())) for m in (*network(width).network.layers, network(width).network.out)]
+    weights = [
+        (jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy()))
+        for m in (*network(width).network.layers, network(width).network.out)
+    ]
     waves = jnp.asarray(network(width).network.waves.numpy())
     shift, scale = (jnp.asarray(getattr(network(width).network, k).numpy()) for k in ("shift", "scale"))
 
@@ -91,9 +104,15 @@ def jax_step(method: str, width: int, batch: int) -> Callable[[], None]:
 
     def loss(weights, teacher, x0, x1, s, t):
         if method == "si":
-            return jnp.square(v(weights, t, t, (1 - t)[:, None] * x0 + t[:, None] * x1) - (x1 - x0)).sum(1).mean()
+            return (
+                jnp.square(v(weights, t, t, (1 - t)[:, None] * x0 + t[:, None] * x1) - (x1 - x0))
+                .sum(1)
+                .mean()
+            )
         start = (1 - s)[:, None] * x0 + s[:, None] * x1
-        point, speed = jax.jvp(lambda end: start + (end - s)[:, None] * v(weights, s, end, start), (t,), (jnp.ones_like(t),))
+        point, speed = jax.jvp(
+            lambda end: start + (end - s)[:, None] * v(weights, s, end, start), (t,), (jnp.ones_like(t),)
+        )
         where = point if METHODS[method]["gradient"] == "full" else jax.lax.stop_gradient(point)
         return jnp.square(speed - v(teacher, t, t, where)).sum(1).mean()
 
@@ -104,7 +123,9 @@ def jax_step(method: str, width: int, batch: int) -> Callable[[], None]:
         change, state = update.update(jax.grad(loss)(weights, teacher, *draws), state, weights)
         return optax.apply_updates(weights, change), state
 
-    draws = [jnp.asarray(torch.randn(batch, 2).numpy()) for _ in range(2)] + [jnp.asarray(torch.rand(batch).numpy()) for _ in range(2)]
+    draws = [jnp.asarray(torch.randn(batch, 2).numpy()) for _ in range(2)] + [
+        jnp.asarray(torch.rand(batch).numpy()) for _ in range(2)
+    ]
     teacher = jax.tree.map(jnp.copy, weights)
     held = {"weights": weights, "state": update.init(weights)}
 
@@ -143,38 +164,69 @@ def bench(cores: int) -> None:
         print("JAX is not installed (pip install -e '.[bench]'): timing torch alone")
     for method in METHODS:
         for backend in backends:
-            steps[f"{backend} {method}"] = torch_step(method, 256, 1024, "adam") if backend == "torch" else jax_step(method, 256, 1024)
+            steps[f"{backend} {method}"] = (
+                torch_step(method, 256, 1024, "adam") if backend == "torch" else jax_step(method, 256, 1024)
+            )
     for method in METHODS:
         steps[f"tables {method}"] = torch_step(method, 128, 512, "soap")
     convolutions: dict[str, Callable[[], None]] = {}
     for method in METHODS:
         convolutions[f"unet {method}"] = step_of(method, unet(), unet(), 128, (1, 8, 8), "adam")
-        convolutions[f"unet by jvp {method}"] = step_of(method, General(unet().network), unet(), 128, (1, 8, 8), "adam")
+        convolutions[f"unet by jvp {method}"] = step_of(
+            method, General(unet().network), unet(), 128, (1, 8, 8), "adam"
+        )
     # apart: a UNet between them would leave the caches and the heap in its own order
     ms = medians(steps) | medians(convolutions)
     print(f"\n{cores} core(s), median of {ROUNDS} rounds of {STEPS} steps")
-    print(f"{'4 x 256, batch 1,024, Adam':34}" + "".join(f"{b:>10}" for b in backends) + ("   torch / jax" if len(backends) == 2 else ""))
+    print(
+        f"{'4 x 256, batch 1,024, Adam':34}"
+        + "".join(f"{b:>10}" for b in backends)
+        + ("   torch / jax" if len(backends) == 2 else "")
+    )
     for method in METHODS:
         row = [ms[f"{b} {method}"] for b in backends]
-        print(f"{method:34}" + "".join(f"{x:8.2f}ms" for x in row) + (f"{row[0] / row[1]:14.2f}" if len(row) == 2 else ""))
+        print(
+            f"{method:34}"
+            + "".join(f"{x:8.2f}ms" for x in row)
+            + (f"{row[0] / row[1]:14.2f}" if len(row) == 2 else "")
+        )
     for b in backends:
-        print(f"  {b}: LMD costs {ms[f'{b} lmd'] / ms[f'{b} si']:.2f} flow-matching steps, its semigradient {ms[f'{b} lmd, semigradient'] / ms[f'{b} si']:.2f}")
-    titles = {"tables": "4 x 128, batch 512, SOAP (the tables)", "unet": "UNet (16, 32), 8 x 8, batch 128, Adam", "unet by jvp": "the same by torch.func.jvp"}
+        print(
+            f"  {b}: LMD costs {ms[f'{b} lmd'] / ms[f'{b} si']:.2f} flow-matching steps, its semigradient {ms[f'{b} lmd, semigradient'] / ms[f'{b} si']:.2f}"
+        )
+    titles = {
+        "tables": "4 x 128, batch 512, SOAP (the tables)",
+        "unet": "UNet (16, 32), 8 x 8, batch 128, Adam",
+        "unet by jvp": "the same by torch.func.jvp",
+    }
     for kind, title in titles.items():
         print(f"{title}: " + ", ".join(f"{m} {ms[f'{kind} {m}']:.2f} ms" for m in METHODS))
-        print(f"  LMD costs {ms[f'{kind} lmd'] / ms[f'{kind} si']:.2f} flow-matching steps, its semigradient {ms[f'{kind} lmd, semigradient'] / ms[f'{kind} si']:.2f}")
+        print(
+            f"  LMD costs {ms[f'{kind} lmd'] / ms[f'{kind} si']:.2f} flow-matching steps, its semigradient {ms[f'{kind} lmd, semigradient'] / ms[f'{kind} si']:.2f}"
+        )
 
 
 def main() -> None:
     if len(sys.argv) == 2:
         bench(int(sys.argv[1]))
         return
-    there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    there = (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
     for cores in (1, 2)[: len(there)]:
         # a process of its own: both libraries size their thread pools when they start
         pin = f"import os; os.sched_setaffinity(0, {there[:cores]!r}) if hasattr(os, 'sched_setaffinity') else None; "
-        code = pin + f"import sys, runpy; sys.argv = [{__file__!r}, '{cores}']; runpy.run_path({__file__!r}, run_name='__main__')"
-        subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": str(cores), "OPENBLAS_NUM_THREADS": str(cores)})
+        code = (
+            pin
+            + f"import sys, runpy; sys.argv = [{__file__!r}, '{cores}']; runpy.run_path({__file__!r}, run_name='__main__')"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(cores), "OPENBLAS_NUM_THREADS": str(cores)},
+        )
 
 
 if __name__ == "__main__":

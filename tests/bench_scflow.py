@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import Tensor
 
-from fewstep.training.loops import scflow
 from fewstep.settings.training import Method, Optimiser, Training, UNetSettings
 from fewstep.training.job import Job
+from fewstep.training.loops import scflow
 from fewstep.training.processes import Processes
 
 BATCH, SHAPE, ROUNDS = 64, (4, 8, 8), 9
@@ -41,9 +41,13 @@ class Timed(Job):
 
 
 def job() -> Timed:
-    network = UNetSettings(kind="unet", channels=[16, 32], layers=1, attention=[False, False], groups=8, time_scale=10.0)
+    network = UNetSettings(
+        kind="unet", channels=[16, 32], layers=1, attention=[False, False], groups=8, time_scale=10.0
+    )
     optimiser = Optimiser(kind="adam", rate=1e-3, schedule="linear", warmup=0.0, clip=1.0, average=0.05)
-    training = Training(data="digits", interpolant="linear", network=network, optimiser=optimiser, batch=BATCH, seeds=[0])
+    training = Training(
+        data="digits", interpolant="linear", network=network, optimiser=optimiser, batch=BATCH, seeds=[0]
+    )
     method = Method(label="SCFlow", steps=10_000, teacher="si", start="teacher", self_correction=CONDITIONAL)
     return Timed(training, method, 0, Path())
 
@@ -70,8 +74,12 @@ def passes(state) -> dict[str, Callable[[], None]]:
     return {
         "teacher, forward": lambda: forward(state.average, one, z),
         "target at both moves, forward": lambda: forward(state.average, two, both),
-        "student at z_t and z_1, forward and backward": lambda: state.student.velocity(two, both).square().mean().backward(),
-        "student on its path, forward and backward": lambda: state.student.velocity(one, z).square().mean().backward(),
+        "student at z_t and z_1, forward and backward": lambda: (
+            state.student.velocity(two, both).square().mean().backward()
+        ),
+        "student on its path, forward and backward": lambda: (
+            state.student.velocity(one, z).square().mean().backward()
+        ),
         "discriminator's step with R1": judged,
         "generator's loss through the discriminator": fooled,
     }

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from fewstep.settings import tiers
 from fewstep.data.export import export
+from fewstep.settings import tiers
 
 ROOT = Path(__file__).resolve().parents[1]
 

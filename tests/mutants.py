@@ -19,10 +19,10 @@ from typing import NamedTuple
 # One thread: before torch is imported, and because threads do not survive a fork.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-import pytest  # noqa: E402
-import scipy.optimize  # noqa: E402, F401
-import torch.testing  # noqa: E402
-import torchdiffeq  # noqa: E402, F401
+import pytest
+import scipy.optimize  # noqa: F401
+import torch.testing
+import torchdiffeq  # noqa: F401
 
 # The first forward-mode pass loads a second's worth of torch: once here, and not in every child.
 torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
@@ -48,35 +48,65 @@ FAULTS = [
     *_in(
         "flows/interpolants.py",
         "interpolants",
-        ("noise and data exchanged", "Coefficients(1 - t, t, zero, -one, one, zero)", "Coefficients(t, 1 - t, zero, one, -one, zero)"),
+        (
+            "noise and data exchanged",
+            "Coefficients(1 - t, t, zero, -one, one, zero)",
+            "Coefficients(t, 1 - t, zero, one, -one, zero)",
+        ),
         ("sign of the cosine's derivative", "-sin * (pi / 2)", "sin * (pi / 2)"),
         ("gamma' twice too large", "torch.sin(2 * pi * t) * (pi / 2)", "torch.sin(2 * pi * t) * pi"),
         ("gamma not zero at 1", "torch.sin(pi * t) ** 2 / 2,", "torch.sin(pi * t / 2) ** 2 / 2,"),
         ("gamma' z left out", "velocity = velocity + per_sample(c.d_gamma, z) * z", "pass"),
-        ("x0 and x1 exchanged in a batch", "at(time, self.x0, self.x1, self.z)", "at(time, self.x1, self.x0, self.z)"),
+        (
+            "x0 and x1 exchanged in a batch",
+            "at(time, self.x0, self.x1, self.z)",
+            "at(time, self.x1, self.x0, self.z)",
+        ),
         ("a part keeps all of g", "self.g[cut], self.interpolant", "self.g, self.interpolant"),
     ),
     *_in(
         "flows/flow_map.py",
         "flow_maps",
-        ("jump backwards", "return x + per_sample(t - s, x) * self.average", "return x + per_sample(s - t, x) * self.average"),
+        (
+            "jump backwards",
+            "return x + per_sample(t - s, x) * self.average",
+            "return x + per_sample(s - t, x) * self.average",
+        ),
         ("sign of (dt - ds) v", "per_sample(dt - ds, x) * v", "per_sample(ds - dt, x) * v"),
         ("(t - s) dv left out", " * v + span * dv)", " * v)"),
         ("dx left out", "Jump(x + span * v, dx + per_sample", "Jump(x + span * v, per_sample"),
-        ("d/ds and d/dt exchanged", "x, one, zero, torch.zeros_like(x))", "x, zero, one, torch.zeros_like(x))"),
+        (
+            "d/ds and d/dt exchanged",
+            "x, one, zero, torch.zeros_like(x))",
+            "x, zero, one, torch.zeros_like(x))",
+        ),
         ("Eulerian derivative without transport", "x, one, zero, dx)", "x, one, zero, 0 * dx)"),
-        ("velocity off the diagonal", "return self.average_velocity(t, t, x)", "return self.average_velocity(0 * t, t, x)"),
+        (
+            "velocity off the diagonal",
+            "return self.average_velocity(t, t, x)",
+            "return self.average_velocity(0 * t, t, x)",
+        ),
         ("Euler step with the velocity of its end", "self.base.velocity(s, x)", "self.base.velocity(t, x)"),
     ),
     *_in(
-        "objectives/common.py", "equivalences", ("mean for sum in the squared norm", ".flatten(1).sum(1)", ".flatten(1).mean(1)")
+        "objectives/common.py",
+        "equivalences",
+        ("mean for sum in the squared norm", ".flatten(1).sum(1)", ".flatten(1).mean(1)"),
     ),
-    *_in("objectives/si.py", "equivalences residuals_at_truth", ("velocity at s", "student.velocity(batch.t,", "student.velocity(batch.s,")),
+    *_in(
+        "objectives/si.py",
+        "equivalences residuals_at_truth",
+        ("velocity at s", "student.velocity(batch.t,", "student.velocity(batch.s,"),
+    ),
     *_in(
         "objectives/lmd.py",
         "equivalences residuals_at_truth",
         ("teacher asked at s", "teacher.velocity(batch.t, where)", "teacher.velocity(batch.s, where)"),
-        ("teacher asked at the start", "teacher.velocity(batch.t, where)", "teacher.velocity(batch.t, batch.at(batch.s).point)"),
+        (
+            "teacher asked at the start",
+            "teacher.velocity(batch.t, where)",
+            "teacher.velocity(batch.t, batch.at(batch.s).point)",
+        ),
         ("sign of the teacher", "jump.tangent - teacher", "jump.tangent + teacher"),
         ("semigradient not detached", "else jump.point.detach()", "else jump.point"),
         ("full gradient detached", "where = jump.point if", "where = jump.point.detach() if"),
@@ -127,7 +157,11 @@ FAULTS = [
         ("sign of (t - s)", "per_sample(batch.t - batch.s, start)", "per_sample(batch.s - batch.t, start)"),
         ("derivative in t", "start, one, zero, drift)", "start, zero, one, drift)"),
     ),
-    *_in("objectives/meanflow.py", "equivalences residuals_at_truth", ("interpolant at t", "batch.at(batch.s)", "batch.at(batch.t)")),
+    *_in(
+        "objectives/meanflow.py",
+        "equivalences residuals_at_truth",
+        ("interpolant at t", "batch.at(batch.s)", "batch.at(batch.t)"),
+    ),
     *_in(
         "objectives/pfmm.py",
         "equivalences residuals_at_truth",
@@ -152,31 +186,51 @@ FAULTS = [
         ("latent noise in the wrong basis", "self.noise = scale.square()", "self.noise = scale"),
         ("basis of C0 alone", "eigh(c0 + 0.7320508 * c1)", "eigh(c0)"),
         ("root transposed", "self.w = root.T @", "self.w = root @"),
-        ("samples with the other factor", "torch.linalg.cholesky(self.c1).T", "torch.linalg.cholesky(self.c1)"),
+        (
+            "samples with the other factor",
+            "torch.linalg.cholesky(self.c1).T",
+            "torch.linalg.cholesky(self.c1)",
+        ),
     ),
     *_in(
         "flows/exact/mixture.py",
         "worlds",
         ("posterior without the weights", "log = self.weights.log() - centred", "log = -centred"),
         ("posterior of one dimension", "x.shape[1] / 2 * variance.log()", "variance.log() / 2"),
-        ("sign of the means' drift", "c.d_beta[:, None, None] * self.mu +", "-c.d_beta[:, None, None] * self.mu +"),
+        (
+            "sign of the means' drift",
+            "c.d_beta[:, None, None] * self.mu +",
+            "-c.d_beta[:, None, None] * self.mu +",
+        ),
     ),
     *_in(
         "flows/exact/checkerboard.py",
         "checkerboard",
         ("the other eight squares", "if (i + j) % 2 == 0", "if (i + j) % 2 == 1"),
         ("upper tail not reflected", "torch.where(flip, -mean, mean)", "mean"),
-        ("one axis in the posterior", "(mass[:, 0, columns] + mass[:, 1, rows]).softmax", "(mass[:, 0, columns]).softmax"),
+        (
+            "one axis in the posterior",
+            "(mass[:, 0, columns] + mass[:, 1, rows]).softmax",
+            "(mass[:, 0, columns]).softmax",
+        ),
         ("noise not scaled", "x.double() - self.scale * noise", "x.double() - noise"),
         ("Euler for the midpoint", "self.velocity(now + step / 2, half)", "self.velocity(now, x)"),
     ),
     *_in(
         "flows/samplers.py",
         "samplers",
-        ("one step too many", "[k / steps for k in range(steps + 1)]", "[k / (steps + 1) for k in range(steps + 2)]"),
+        (
+            "one step too many",
+            "[k / steps for k in range(steps + 1)]",
+            "[k / (steps + 1) for k in range(steps + 2)]",
+        ),
         ("Heun without its second slope", "(first + second)", "(first + first)"),
         ("Heun's second slope at s", "counted.velocity(_full(x, t),", "counted.velocity(_full(x, s),"),
-        ("Euler with the slope of its end", "(t - s) * counted.velocity(_full(x, s), x)", "(t - s) * counted.velocity(_full(x, t), x)"),
+        (
+            "Euler with the slope of its end",
+            "(t - s) * counted.velocity(_full(x, s), x)",
+            "(t - s) * counted.velocity(_full(x, t), x)",
+        ),
         ("jumps not counted", "self.calls += 1\n        return self.inner.jump", "return self.inner.jump"),
         ("past the end of time", 'options={"step_t": ends[1:]}', "options=None"),
     ),
@@ -186,7 +240,11 @@ FAULTS = [
         ("area of a bin", "(2 / bins) ** 2", "(1 / bins) ** 2"),
         ("an empty bin given one sample", "np.where(empty, 0.5, counts)", "np.where(empty, 1.0, counts)"),
         ("mass outside forgiven", "/ (len(samples) *", "/ (counts.sum() *"),
-        ("the other KL", "area[mass] * DENSITY * (log(DENSITY)", "estimate[mass] * (2 / bins) ** 2 * (log(DENSITY)"),
+        (
+            "the other KL",
+            "area[mass] * DENSITY * (log(DENSITY)",
+            "estimate[mass] * (2 / bins) ** 2 * (log(DENSITY)",
+        ),
     ),
     *_in(
         "metrics/wasserstein.py",
@@ -224,7 +282,11 @@ FAULTS = [
         ("bend without the tangent", ".mul_(dh).mul_(dg)", ".mul_(dg)"),
         ("no gradient for the layer below", "dg if to_dx else None, None, *grads", "None, None, *grads"),
         ("tangent's share of the weights lost", "for pair in pairs[1:]", "for pair in pairs[2:]"),
-        ("transposed on wide processors", "product(g.t(), x.t()) if WIDE_AMD", "product(x.t(), g.t()) if WIDE_AMD"),
+        (
+            "transposed on wide processors",
+            "product(g.t(), x.t()) if WIDE_AMD",
+            "product(x.t(), g.t()) if WIDE_AMD",
+        ),
         ("slope forgotten", "ctx.activation.backward(g, before[k], grad_input=g)", "pass"),
     ),
     *_in(
@@ -235,18 +297,30 @@ FAULTS = [
         ("the spread has no gradient", "- 2 * r * a * e + turned", "- 2 * r * a * e"),
         ("once, not twice", "2 * r * a * e", "r * a * e"),
         ("dx's part of x's gradient lost", ".addcmul_(dx, channels(-r * r * e))", ""),
-        ("the tangent teaches the scale nothing", "to_weight = sums[\"gz\"] + (", "to_weight = sums[\"gz\"] + 0 * ("),
+        (
+            "the tangent teaches the scale nothing",
+            'to_weight = sums["gz"] + (',
+            'to_weight = sums["gz"] + 0 * (',
+        ),
     ),
     *_in(
         "networks/forward_mode/dual.py",
         "dual",
         ("the bias has a tangent", "func(input.tangent, weight, None,", "func(input.tangent, weight, bias,"),
         ("half a product rule", "torch.addcmul(x * b.tangent, a.tangent, y)", "x * b.tangent"),
-        ("minus becomes plus", "a.tangent + b.tangent if sign > 0 else a.tangent - b.tangent", "a.tangent + b.tangent"),
+        (
+            "minus becomes plus",
+            "a.tangent + b.tangent if sign > 0 else a.tangent - b.tangent",
+            "a.tangent + b.tangent",
+        ),
         ("a constant keeps its place", "-b.tangent).expand_as", "b.tangent).expand_as"),
         ("softmax is not normalised", "(ds - a * ds.sum(-1, keepdim=True))", "ds"),
         ("values do not move", " + a @ dv", ""),
-        ("sine's derivative", "value_of(input).cos() * input.tangent", "value_of(input).sin() * input.tangent"),
+        (
+            "sine's derivative",
+            "value_of(input).cos() * input.tangent",
+            "value_of(input).sin() * input.tangent",
+        ),
     ),
     *_in(
         "networks/unet.py",
@@ -260,7 +334,11 @@ FAULTS = [
         ("means forgotten", "distance = apart + ", "distance = "),
         ("the cross term once", "- 2 * _trace_of_root", "- _trace_of_root"),
         ("divided by the count", "/ (count - 1)", "/ count"),
-        ("squares taken for roots", "total, doubt = np.sqrt(squares.clip(0)).sum()", "total, doubt = squares.clip(0).sum()"),
+        (
+            "squares taken for roots",
+            "total, doubt = np.sqrt(squares.clip(0)).sum()",
+            "total, doubt = squares.clip(0).sum()",
+        ),
     ),
     *_in(
         "metrics/kid.py",
@@ -272,13 +350,21 @@ FAULTS = [
     *_in(
         "metrics/precision_recall.py",
         "image_metrics",
-        ("a neighbour too many", "np.partition(squares, k - 1, axis=1)[:, k - 1]", "np.partition(squares, k, axis=1)[:, k]"),
+        (
+            "a neighbour too many",
+            "np.partition(squares, k - 1, axis=1)[:, k - 1]",
+            "np.partition(squares, k, axis=1)[:, k]",
+        ),
         (
             "precision and recall swapped",
             "_covered(generated, own.points, own.squared_radii, slack), _covered(own.points, generated, theirs, slack)",
             "_covered(own.points, generated, theirs, slack), _covered(generated, own.points, own.squared_radii, slack)",
         ),
-        ("samples not shifted with the data", "generated = generated - own.centre", "generated = generated + own.centre"),
+        (
+            "samples not shifted with the data",
+            "generated = generated - own.centre",
+            "generated = generated + own.centre",
+        ),
         ("every ball is asked for", "(squares <= reach).any(1)", "(squares <= reach).all(1)"),
     ),
     *_in(
@@ -286,23 +372,47 @@ FAULTS = [
         "scflow",
         ("time not turned round", "-self.flow.velocity(1 - t, z)", "-self.flow.velocity(t, z)"),
         ("the velocity's sign", "return -self.flow", "return self.flow"),
-        ("a prediction of the noise", "z - per_sample(t, z) * self.v(z, t)", "z + per_sample(1 - t, z) * self.v(z, t)"),
-        ("data and noise exchanged", "per_sample(1 - t, z0) * z0 + per_sample(t, z1) * z1", "per_sample(t, z0) * z0 + per_sample(1 - t, z1) * z1"),
+        (
+            "a prediction of the noise",
+            "z - per_sample(t, z) * self.v(z, t)",
+            "z + per_sample(1 - t, z) * self.v(z, t)",
+        ),
+        (
+            "data and noise exchanged",
+            "per_sample(1 - t, z0) * z0 + per_sample(t, z1) * z1",
+            "per_sample(t, z0) * z0 + per_sample(1 - t, z1) * z1",
+        ),
     ),
     *_in(
         "objectives/scflow/losses.py",
         "scflow",
         ("c left in", "+ c * c).sqrt() - c)", "+ c * c).sqrt())"),
         ("the move towards noise not bounded", "u_up * (1 - t).clamp(max=delta)", "u_up * (1 - t)"),
-        ("the move towards the data is a move to noise", "Moves(z - per_sample(down, z) * v", "Moves(z + per_sample(down, z) * v"),
+        (
+            "the move towards the data is a move to noise",
+            "Moves(z - per_sample(down, z) * v",
+            "Moves(z + per_sample(down, z) * v",
+        ),
         ("t_down stays at t", "v, t - down, z +", "v, t, z +"),
-        ("truncation above its time", "per_sample(t_down < truncation, z0)", "per_sample(t_down >= truncation, z0)"),
+        (
+            "truncation above its time",
+            "per_sample(t_down < truncation, z0)",
+            "per_sample(t_down >= truncation, z0)",
+        ),
         ("a target that learns", "pseudo_huber(predicted, y.detach(), c)", "pseudo_huber(predicted, y, c)"),
-        ("the other target learns", "pseudo_huber(predicted, target.detach(), c)", "pseudo_huber(predicted, target, c)"),
+        (
+            "the other target learns",
+            "pseudo_huber(predicted, target.detach(), c)",
+            "pseudo_huber(predicted, target, c)",
+        ),
         ("a one-step result that moves", "fixed = one_step.detach()", "fixed = one_step"),
         ("reflow against the noise", "t) - fixed).square()", "t) - z1).square()"),
         ("a generator that saturates", "F.softplus(-critic(one_step))", "-F.softplus(critic(one_step))"),
-        ("the discriminator loves samples", "F.softplus(-on_data) + F.softplus(on_made)\n    (slope,)", "F.softplus(on_data) + F.softplus(-on_made)\n    (slope,)"),
+        (
+            "the discriminator loves samples",
+            "F.softplus(-on_data) + F.softplus(on_made)\n    (slope,)",
+            "F.softplus(on_data) + F.softplus(-on_made)\n    (slope,)",
+        ),
         ("twice the penalty", "loss + gamma / 2 * slope", "loss + gamma * slope"),
     ),
     *_in(

@@ -72,7 +72,10 @@ def compare_outputs(self, test, ref, skip_compare=None):
     wrong = [(a, b) for a, b in zip(ours, theirs) if not close(a, b)]
     if len(ours) == len(theirs) and not wrong:
         return True
-    shown = ", ".join(f"{a:g} instead of {b:g}" for a, b in wrong[:5]) or f"{len(ours)} numbers instead of {len(theirs)}"
+    shown = (
+        ", ".join(f"{a:g} instead of {b:g}" for a, b in wrong[:5])
+        or f"{len(ours)} numbers instead of {len(theirs)}"
+    )
     self.comparison_traceback = [f"numbers moved beyond tests/tolerances.py: {shown}"]
     return False
 

@@ -1,6 +1,6 @@
 """fewstep: few-step generative models, from formula to table.
 
-    from fewstep import load_flow_map, jumps
+from fewstep import load_flow_map, jumps
 """
 
 from __future__ import annotations

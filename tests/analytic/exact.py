@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewstep.flows.exact.gaussian import GaussianFlow
 from fewstep.flows.flow_map import FlowMap, Jump, NetworkFlowMap
 from fewstep.flows.interpolants import INTERPOLANTS, LINEAR, Batch, Interpolant, per_sample
 from fewstep.networks.mlp import MLP
-from fewstep.flows.exact.gaussian import GaussianFlow
 
 F64 = torch.float64
 
@@ -74,7 +74,9 @@ def gaussian(interpolant: str, covariances: str) -> GaussianFlow:
 
 def line(interpolant: str) -> GaussianFlow:
     """A one-dimensional world, for Gauss-Hermite quadrature."""
-    return GaussianFlow(vector(0.2), vector(0.8)[None], vector(-0.6), vector(0.35)[None], INTERPOLANTS[interpolant])
+    return GaussianFlow(
+        vector(0.2), vector(0.8)[None], vector(-0.6), vector(0.35)[None], INTERPOLANTS[interpolant]
+    )
 
 
 def affine(f, dim: int) -> tuple[Tensor, Tensor]:
@@ -176,6 +178,10 @@ def random_network(seed: int = 5, activation: str = "silu") -> NetworkFlowMap:
 def gradient(residual: Tensor, student: nn.Module) -> Tensor:
     """The gradient of the batch's mean residual in all parameters of `student`, as one vector."""
     parts = torch.autograd.grad(
-        residual.mean(), list(student.parameters()), retain_graph=True, allow_unused=True, materialize_grads=True
+        residual.mean(),
+        list(student.parameters()),
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
     )
     return torch.cat([p.flatten() for p in parts])

@@ -54,13 +54,25 @@ def test_a_thing_named_with_its_place_is_what_is_read_there():
 
 def test_a_thing_named_without_its_place_is_the_one_that_agrees_best():
     read = scene(Thing(TOP_LEFT, CIRCLE, BLUE, LARGE), Thing(BOTTOM_RIGHT, CIRCLE, RED, SMALL))
-    assert right(said(Mention(CIRCLE, RED)), read) == {"shape": "1 of 1", "colour": "1 of 1", "number": "0 of 1"}
-    assert right(said(Mention(SQUARE, BLUE)), read) == {"shape": "0 of 1", "colour": "1 of 1", "number": "0 of 1"}
+    assert right(said(Mention(CIRCLE, RED)), read) == {
+        "shape": "1 of 1",
+        "colour": "1 of 1",
+        "number": "0 of 1",
+    }
+    assert right(said(Mention(SQUARE, BLUE)), read) == {
+        "shape": "0 of 1",
+        "colour": "1 of 1",
+        "number": "0 of 1",
+    }
 
 
 def test_each_thing_read_answers_to_one_name_only():
     told = said(Mention(CIRCLE, RED), Mention(CIRCLE, RED))
-    assert right(told, scene(Thing(TOP_LEFT, CIRCLE, RED, SMALL))) == {"shape": "1 of 2", "colour": "1 of 2", "number": "0 of 1"}
+    assert right(told, scene(Thing(TOP_LEFT, CIRCLE, RED, SMALL))) == {
+        "shape": "1 of 2",
+        "colour": "1 of 2",
+        "number": "0 of 1",
+    }
     two = scene(Thing(TOP_LEFT, CIRCLE, RED, SMALL), Thing(TOP_RIGHT, RING, PINK, SMALL))
     assert right(told, two) == {"shape": "1 of 2", "colour": "1 of 2", "number": "1 of 1"}
     # what is taken by its place is gone
@@ -78,18 +90,40 @@ def test_the_best_matching_is_not_the_first_that_comes():
 def test_shapes_count_before_colours_where_as_much_is_right():
     """Colours exchanged: either all shapes are right and no colour, or the other way about."""
     told = said(Mention(CIRCLE, RED), Mention(SQUARE, BLUE))
-    for things in ((Thing(0, CIRCLE, BLUE, 0), Thing(1, SQUARE, RED, 0)), (Thing(0, SQUARE, RED, 0), Thing(1, CIRCLE, BLUE, 0))):
+    for things in (
+        (Thing(0, CIRCLE, BLUE, 0), Thing(1, SQUARE, RED, 0)),
+        (Thing(0, SQUARE, RED, 0), Thing(1, CIRCLE, BLUE, 0)),
+    ):
         assert right(told, scene(*things)) == {"shape": "2 of 2", "colour": "0 of 2", "number": "1 of 1"}
     # a colour and a size against each other: the colour
-    told, things = said(Mention(CIRCLE, RED, SMALL)), (Thing(0, CIRCLE, BLUE, SMALL), Thing(1, CIRCLE, RED, LARGE))
-    assert right(told, scene(*things)) == {"shape": "1 of 1", "colour": "1 of 1", "size": "0 of 1", "number": "0 of 1"}
+    told, things = (
+        said(Mention(CIRCLE, RED, SMALL)),
+        (Thing(0, CIRCLE, BLUE, SMALL), Thing(1, CIRCLE, RED, LARGE)),
+    )
+    assert right(told, scene(*things)) == {
+        "shape": "1 of 1",
+        "colour": "1 of 1",
+        "size": "0 of 1",
+        "number": "0 of 1",
+    }
 
 
 def test_relations_are_between_the_things_that_are_matched():
     told = said(Mention(CIRCLE, RED), Mention(SQUARE, BLUE), relations=(Relation(0, LEFT, 1),))
     red, blue = (lambda place: Thing(place, CIRCLE, RED, 0)), (lambda place: Thing(place, SQUARE, BLUE, 0))
-    for a, b, true in ((TOP_LEFT, TOP_RIGHT, 1), (BOTTOM_LEFT, TOP_RIGHT, 1), (TOP_RIGHT, TOP_LEFT, 0), (TOP_LEFT, BOTTOM_LEFT, 0), (TOP_LEFT, IN_CENTRE, 1)):
-        assert right(told, scene(red(a), blue(b))) == {"shape": "2 of 2", "colour": "2 of 2", "relation": f"{true} of 1", "number": "1 of 1"}
+    for a, b, true in (
+        (TOP_LEFT, TOP_RIGHT, 1),
+        (BOTTOM_LEFT, TOP_RIGHT, 1),
+        (TOP_RIGHT, TOP_LEFT, 0),
+        (TOP_LEFT, BOTTOM_LEFT, 0),
+        (TOP_LEFT, IN_CENTRE, 1),
+    ):
+        assert right(told, scene(red(a), blue(b))) == {
+            "shape": "2 of 2",
+            "colour": "2 of 2",
+            "relation": f"{true} of 1",
+            "number": "1 of 1",
+        }
     assert right(told, scene(red(TOP_LEFT)))["relation"] == "0 of 1", "one of the two is not there"
 
 
@@ -98,18 +132,31 @@ def test_relations_decide_between_matchings_that_are_as_good():
     for below, above in ((0, 1), (1, 0)):
         places = (TOP_LEFT, BOTTOM_LEFT)
         read = scene(Thing(places[below], CIRCLE, RED, SMALL), Thing(places[above], CIRCLE, RED, LARGE))
-        assert right(told, read) == {"shape": "2 of 2", "colour": "1 of 1", "relation": "1 of 1", "number": "1 of 1"}
+        assert right(told, read) == {
+            "shape": "2 of 2",
+            "colour": "1 of 1",
+            "relation": "1 of 1",
+            "number": "1 of 1",
+        }
     # but they do not outweigh an attribute
     told = said(Mention(CIRCLE, size=SMALL), Mention(CIRCLE), relations=(Relation(0, BELOW, 1),))
     read = scene(Thing(TOP_LEFT, CIRCLE, RED, SMALL), Thing(BOTTOM_LEFT, CIRCLE, BLUE, LARGE))
-    assert right(told, read) == {"shape": "2 of 2", "size": "1 of 1", "relation": "0 of 1", "number": "1 of 1"}
+    assert right(told, read) == {
+        "shape": "2 of 2",
+        "size": "1 of 1",
+        "relation": "0 of 1",
+        "number": "1 of 1",
+    }
 
 
 def test_what_is_not_said_is_not_asked():
     read = scene(Thing(TOP_LEFT, CIRCLE, RED, SMALL), background=BACKGROUNDS.index("black"))
     assert right(said(Mention(CIRCLE)), read) == {"shape": "1 of 1", "number": "1 of 1"}
     for background, true in (("black", 1), ("white", 0)):
-        assert right(said(Mention(CIRCLE), background=BACKGROUNDS.index(background)), read)["background"] == f"{true} of 1"
+        assert (
+            right(said(Mention(CIRCLE), background=BACKGROUNDS.index(background)), read)["background"]
+            == f"{true} of 1"
+        )
 
 
 def test_more_things_than_were_named_are_wrong_in_number_alone():
@@ -122,7 +169,13 @@ def test_more_things_than_were_named_are_wrong_in_number_alone():
 def test_accuracies_are_of_statements_and_of_whole_captions():
     of = np.array([[2, 1, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0, 1], [3, 2, 0, 0, 0, 0, 0]])
     out_of = np.array([[2, 2, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0, 1], [3, 3, 0, 0, 0, 1, 1]])
-    assert accuracies(of, out_of) == {"shape": 1.0, "colour": 4 / 6, "background": 0.5, "number": 2 / 3, "caption": 1 / 3}
+    assert accuracies(of, out_of) == {
+        "shape": 1.0,
+        "colour": 4 / 6,
+        "background": 0.5,
+        "number": 2 / 3,
+        "caption": 1 / 3,
+    }
 
 
 def test_no_other_matching_has_more_attributes_right():
@@ -133,8 +186,15 @@ def test_no_other_matching_has_more_attributes_right():
         best, there = 0, {thing.place: thing for thing in other.things}
         for given in product((None, *other.things), repeat=len(one.mentions)):
             taken = [thing for thing in given if thing is not None]
-            if len(set(taken)) == len(taken) and all(m.place is None or t == there.get(m.place) for m, t in zip(one.mentions, given)):
-                agreeing = [getattr(m, name) == getattr(t, name) for m, t in zip(one.mentions, given) if t for name in ATTRIBUTES[:4]]
+            if len(set(taken)) == len(taken) and all(
+                m.place is None or t == there.get(m.place) for m, t in zip(one.mentions, given)
+            ):
+                agreeing = [
+                    getattr(m, name) == getattr(t, name)
+                    for m, t in zip(one.mentions, given)
+                    if t
+                    for name in ATTRIBUTES[:4]
+                ]
                 best = max(best, sum(agreeing))
         assert found[:4].sum() == best
 
@@ -142,7 +202,10 @@ def test_no_other_matching_has_more_attributes_right():
 def test_chance_is_what_it_should_be_for_a_thing_named_with_its_place():
     """Things drawn evenly at all places against one mention: shapes, colours and sizes agree by their numbers."""
     rng, told = np.random.default_rng(0), said(Mention(RING, PINK, LARGE, TOP_LEFT))
-    read = [scene(*(Thing(place, rng.integers(5), rng.integers(6), rng.integers(2)) for place in range(5))) for _ in range(6000)]
+    read = [
+        scene(*(Thing(place, rng.integers(5), rng.integers(6), rng.integers(2)) for place in range(5)))
+        for _ in range(6000)
+    ]
     found = accuracies(*judge([told] * len(read), read))
     for name, count in (("shape", 5), ("colour", 6), ("size", 2), ("caption", np.inf)):
         assert found[name] == pytest.approx(1 / count, abs=0.02)

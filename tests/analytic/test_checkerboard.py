@@ -42,13 +42,25 @@ def brute_force(t: float, x: tuple[float, float]) -> list[float]:
     return [m - (c - t * m) / (1 - t) for m, c in zip(mean, x)]
 
 
-POINTS = [(0.0, 0.0), (0.3, -0.6), (-0.75, 0.75), (0.25, 0.25), (1.2, -0.9), (0.5, 1e-3), (2.5, 2.0), (-4.0, 0.1), (6.0, -5.0)]
+POINTS = [
+    (0.0, 0.0),
+    (0.3, -0.6),
+    (-0.75, 0.75),
+    (0.25, 0.25),
+    (1.2, -0.9),
+    (0.5, 1e-3),
+    (2.5, 2.0),
+    (-4.0, 0.1),
+    (6.0, -5.0),
+]
 
 
 @pytest.mark.parametrize("t", [2e-4, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999])
 def test_the_velocity_is_the_conditional_mean(t):
     exact = torch.tensor([brute_force(t, x) for x in POINTS], dtype=F64)
-    found = CheckerboardFlow().velocity(torch.full((len(POINTS),), t, dtype=F64), torch.tensor(POINTS, dtype=F64))
+    found = CheckerboardFlow().velocity(
+        torch.full((len(POINTS),), t, dtype=F64), torch.tensor(POINTS, dtype=F64)
+    )
     # digits go at both ends: the mean is divided by t, and logarithms of 10^7 are subtracted as t nears 1
     close(found, exact, 1e-8 if 0.01 <= t <= 0.99 else 1e-6)
 
@@ -87,7 +99,10 @@ def test_at_time_zero_the_velocity_points_to_the_centre():
 def test_at_time_one_the_velocity_inside_a_square_is_the_point():
     """b_1(x) = x - E[x0] = x inside the squares; outside it points to the nearest square and has no bound."""
     flow, one = CheckerboardFlow(), vector(1.0, 1.0)
-    inside, outside = torch.tensor([[-0.75, -0.7], [0.3, 0.2]], dtype=F64), torch.tensor([[1.5, 0.8], [-1.2, -0.9]], dtype=F64)
+    inside, outside = (
+        torch.tensor([[-0.75, -0.7], [0.3, 0.2]], dtype=F64),
+        torch.tensor([[1.5, 0.8], [-1.2, -0.9]], dtype=F64),
+    )
     close(flow.velocity(one, inside), inside, 1e-5)
     far = flow.velocity(one, outside)
     assert far.isfinite().all()
@@ -105,7 +120,9 @@ def test_the_velocity_keeps_the_type_of_its_points():
 def test_which_squares_are_filled():
     """Eight of sixteen, no two with a common side, and the one at (-1, -1) among them."""
     assert len(FILLED) == 8 and (0, 0) in FILLED and EDGES == (-1, -0.5, 0, 0.5, 1)
-    assert not {(i + 1, j) for i, j in FILLED} & set(FILLED) and not {(i, j + 1) for i, j in FILLED} & set(FILLED)
+    assert not {(i + 1, j) for i, j in FILLED} & set(FILLED) and not {(i, j + 1) for i, j in FILLED} & set(
+        FILLED
+    )
 
 
 def test_samples_fill_the_eight_squares_evenly():

@@ -103,7 +103,14 @@ def test_shapes_and_types_are_the_values():
 def unet(*attention: bool, seed: int = 0) -> FlowMap:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        settings = {"channels": [8, 16], "layers": 1, "attention": attention, "groups": 4, "time_scale": 10.0, "dropout": 0.0}
+        settings = {
+            "channels": [8, 16],
+            "layers": 1,
+            "attention": attention,
+            "groups": 4,
+            "time_scale": 10.0,
+            "dropout": 0.0,
+        }
         flow_map = networks.build({"kind": "unet", **settings}, (2, 4, 4)).double()
         torch.nn.init.normal_(flow_map.network.model.conv_out.weight, std=0.1)
     return flow_map
@@ -141,7 +148,10 @@ def test_both_times_matter_and_their_waves_turn_as_fast_as_they_say():
 
 
 def test_an_untrained_unet_is_the_identity_map():
-    flow_map = networks.build({"kind": "unet", "channels": [8], "layers": 1, "attention": [False], "groups": 4, "time_scale": 10.0}, (1, 4, 4))
+    flow_map = networks.build(
+        {"kind": "unet", "channels": [8], "layers": 1, "attention": [False], "groups": 4, "time_scale": 10.0},
+        (1, 4, 4),
+    )
     x = IMAGES[:, :1].float()
     assert torch.equal(flow_map.jump(S.float(), T.float(), x), x)
 
@@ -152,25 +162,47 @@ def test_an_untrained_unet_is_the_identity_map():
         ({}, (2,), r"takes images or latents of shape \(channels, height, width\), not \(2,\)"),
         ({"attention": [True]}, (1, 4, 4), "one entry of `attention` for each of its 2 levels, not 1"),
         ({}, (1, 5, 4), "5 x 4 is not divisible by 2"),
-        ({"channels": [16, 24], "attention": [True, True]}, (1, 4, 4), "24 wide, which heads of 16 channels do not divide"),
+        (
+            {"channels": [16, 24], "attention": [True, True]},
+            (1, 4, 4),
+            "24 wide, which heads of 16 channels do not divide",
+        ),
         ({"groups": 3}, (1, 4, 4), r"every width of \[8, 16\] must be divisible by the 3 groups"),
     ],
 )
 def test_a_unet_that_cannot_be_built_is_refused(change, shape, sentence):
-    settings = {"kind": "unet", "channels": [8, 16], "layers": 1, "attention": [False, False], "groups": 4, "time_scale": 10.0} | change
+    settings = {
+        "kind": "unet",
+        "channels": [8, 16],
+        "layers": 1,
+        "attention": [False, False],
+        "groups": 4,
+        "time_scale": 10.0,
+    } | change
     with pytest.raises(ValueError, match=sentence):
         networks.build(settings, shape)
 
 
 @pytest.mark.parametrize(
     "shape, channels, layers, attention, millions",
-    [((3, 32, 32), [256, 256, 256], 3, [False, True, False], 54.7), ((3, 64, 64), [128, 256, 384, 512], 3, [False, False, True, True], 124.3)],
+    [
+        ((3, 32, 32), [256, 256, 256], 3, [False, True, False], 54.7),
+        ((3, 64, 64), [128, 256, 384, 512], 3, [False, False, True, True], 124.3),
+    ],
 )
 def test_the_papers_sizes(shape, channels, layers, attention, millions):
     """As large as the follow-up's networks (arXiv 2505.18825: 54.7M on CIFAR-10, 124.3M on CelebA-64 and AFHQ-64) to 3%."""
     with torch.device("meta"):
         network = networks.build(
-            {"kind": "unet", "channels": channels, "layers": layers, "attention": attention, "groups": 32, "time_scale": 16.0}, shape
+            {
+                "kind": "unet",
+                "channels": channels,
+                "layers": layers,
+                "attention": attention,
+                "groups": 32,
+                "time_scale": 16.0,
+            },
+            shape,
         )
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
 
@@ -178,7 +210,15 @@ def test_the_papers_sizes(shape, channels, layers, attention, millions):
 def test_what_is_dropped_follows_from_the_batch():
     """Nothing random stays outside of a checkpoint: equal batches drop equal units, in both passes, and others drop others."""
     torch.manual_seed(0)
-    settings = {"kind": "unet", "channels": [8, 16], "layers": 1, "attention": [False, False], "groups": 4, "time_scale": 10.0, "dropout": 0.5}
+    settings = {
+        "kind": "unet",
+        "channels": [8, 16],
+        "layers": 1,
+        "attention": [False, False],
+        "groups": 4,
+        "time_scale": 10.0,
+        "dropout": 0.5,
+    }
     flow_map = networks.build(settings, (1, 8, 8)).train()
     torch.nn.init.normal_(flow_map.network.model.conv_out.weight, std=0.05)
     x, s, t = torch.randn(4, 1, 8, 8), torch.rand(4), torch.rand(4)
@@ -187,9 +227,13 @@ def test_what_is_dropped_follows_from_the_batch():
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.rand(3)
     assert torch.equal(flow_map.average_velocity(s, t, x), value)
-    dual, _ = flow_map.average_velocity_pushforward(s, t, x, torch.zeros(4), torch.ones(4), torch.zeros_like(x))
+    dual, _ = flow_map.average_velocity_pushforward(
+        s, t, x, torch.zeros(4), torch.ones(4), torch.zeros_like(x)
+    )
     assert torch.allclose(dual, value, atol=1e-5)
     other = x.clone()
     other[0, 0, 0, 0] += 1e-3
-    assert (flow_map.average_velocity(s, t, other)[1:] - value[1:]).abs().max() > 1e-3, "the same units for another batch"
+    assert (flow_map.average_velocity(s, t, other)[1:] - value[1:]).abs().max() > 1e-3, (
+        "the same units for another batch"
+    )
     assert (flow_map.eval().average_velocity(s, t, x) - value).abs().max() > 1e-3, "nothing was dropped"

@@ -9,6 +9,7 @@ import torch
 
 from fewstep.flows.flow_map import EulerMap, FlowMap
 from fewstep.flows.interpolants import STOCHASTIC
+from fewstep.flows.samplers import euler
 from fewstep.objectives import bind, check_options, load, names, needs_teacher
 from fewstep.objectives.common import squared_norm
 from fewstep.objectives.consistency import consistency
@@ -22,7 +23,6 @@ from fewstep.objectives.meanflow import meanflow
 from fewstep.objectives.pfmm import pfmm
 from fewstep.objectives.psd import psd
 from fewstep.objectives.si import si
-from fewstep.flows.samplers import euler
 
 from .exact import Opaque, close, gradient, network_batch
 
@@ -61,7 +61,10 @@ def discrete_consistency(student, batch, teacher, h):
 
 def test_consistency_is_the_limit_of_discrete_consistency_distillation(student, teacher, batch):
     limit = gradient(consistency(student, batch, teacher), student)
-    error = [(gradient(discrete_consistency(student, batch, teacher, h), student) - limit).norm() for h in (1e-4, 1e-5)]
+    error = [
+        (gradient(discrete_consistency(student, batch, teacher, h), student) - limit).norm()
+        for h in (1e-4, 1e-5)
+    ]
     assert error[1] < 1e-3 * limit.norm()
     assert 9 < error[0] / error[1] < 11
 
@@ -85,7 +88,9 @@ def test_what_emds_gradient_has_beyond_consistencys(student, teacher, batch, kin
     _, slope = student.average_velocity_pushforward(batch.s, batch.t, start, one, zero, direction)
     residual = student.jump_following(batch.s, batch.t, start, b).tangent.detach()
     beyond = (2 * residual * (batch.t - batch.s)[:, None] * slope).sum(1)
-    difference = gradient(emd(student, batch, teacher, kind), student) - gradient(consistency(student, batch, teacher), student)
+    difference = gradient(emd(student, batch, teacher, kind), student) - gradient(
+        consistency(student, batch, teacher), student
+    )
     close(difference, gradient(beyond, student), 1e-10)
     assert difference.norm() > 1e-2
 
@@ -125,7 +130,11 @@ def test_esds_full_gradient_is_emds(student, frozen, batch):
 def test_self_distillation_reads_the_stopped_map_that_it_is_given(student, teacher, batch):
     same(student, lsd(student, batch, teacher), lmd(student, batch, teacher, "semi"))
     same(student, esd(student, batch, teacher, gradient="full"), emd(student, batch, teacher, "full"))
-    same(student, psd(student, batch, teacher), pfmm(student, batch, teacher, jumps=2) / (batch.t - batch.s) ** 2)
+    same(
+        student,
+        psd(student, batch, teacher),
+        pfmm(student, batch, teacher, jumps=2) / (batch.t - batch.s) ** 2,
+    )
     start = batch.at(batch.s).point
     transport = teacher.jump_along(batch.s, batch.t, start, teacher.velocity(batch.s, start)).tangent
     moved = student.jump_ds(batch.s, batch.t, start).tangent + transport
@@ -133,14 +142,22 @@ def test_self_distillation_reads_the_stopped_map_that_it_is_given(student, teach
 
 
 def test_psd_at_the_midpoint_is_pfmm_with_two_jumps(student, frozen, batch):
-    same(student, psd(student, batch, split="midpoint"), pfmm(student, batch, frozen, jumps=2) / (batch.t - batch.s) ** 2)
+    same(
+        student,
+        psd(student, batch, split="midpoint"),
+        pfmm(student, batch, frozen, jumps=2) / (batch.t - batch.s) ** 2,
+    )
 
 
 def test_psd_at_g_is_the_semigroup_at_that_time(student, frozen, batch):
     s, t, start = batch.s, batch.t, batch.at(batch.s).point
     u = batch.g * s + (1 - batch.g) * t
     target = frozen.jump(u, t, frozen.jump(s, u, start))
-    same(student, psd(student, batch, split="uniform"), squared_norm(student.jump(s, t, start) - target) / (t - s) ** 2)
+    same(
+        student,
+        psd(student, batch, split="uniform"),
+        squared_norm(student.jump(s, t, start) - target) / (t - s) ** 2,
+    )
     half = replace(batch, g=torch.full_like(batch.g, 0.5))
     same(student, psd(student, half, split="uniform"), psd(student, batch, split="midpoint"))
 
@@ -188,11 +205,19 @@ def test_a_teacher_that_learns_gets_no_gradient(student, teacher, batch, name, o
 def test_invertibility_is_weighed_on_its_own(student, batch, residual):
     back = student.jump(batch.t, batch.s, batch.at(batch.t).point)
     closed = squared_norm(student.jump(batch.s, batch.t, back) - batch.at(batch.t).point)
-    same(student, residual(student, batch, invertibility=2.0) - residual(student, batch, invertibility=0.0), 2 * closed)
+    same(
+        student,
+        residual(student, batch, invertibility=2.0) - residual(student, batch, invertibility=0.0),
+        2 * closed,
+    )
 
 
 def test_the_squared_norm_sums_over_everything_but_the_batch():
-    close(squared_norm(torch.full((3, 2, 4, 5), 0.5, dtype=torch.float64)), torch.full((3,), 10.0, dtype=torch.float64), 0)
+    close(
+        squared_norm(torch.full((3, 2, 4, 5), 0.5, dtype=torch.float64)),
+        torch.full((3,), 10.0, dtype=torch.float64),
+        0,
+    )
 
 
 def test_the_networks_own_pushforward_changes_no_objective(student, teacher, batch):

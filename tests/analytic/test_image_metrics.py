@@ -77,15 +77,21 @@ def test_a_flat_ball_against_an_ellipsoid():
     """For a projection P = V V^T the root's trace is that of (V^T C2 V)^{1/2}, which has full rank."""
     flat, other = rotation(60, seed=4)[:, :25], covariance(60, seed=5)
     inside = np.sqrt(np.linalg.eigvalsh(flat.T @ other @ flat)).sum()
-    assert frechet(given(flat @ flat.T), given(other)) == pytest.approx(25 + np.trace(other) - 2 * inside, rel=1e-12)
+    assert frechet(given(flat @ flat.T), given(other)) == pytest.approx(
+        25 + np.trace(other) - 2 * inside, rel=1e-12
+    )
 
 
 def test_fewer_samples_than_features():
     """The root's trace is the sum of the singular values of X Y^T / (n - 1), X and Y the centred features."""
     x, y = draw(20, 64, seed=6), draw(20, 64, seed=7) * np.logspace(0, -2, 64)
     root = np.linalg.svd((x - x.mean(0)) @ (y - y.mean(0)).T, compute_uv=False).sum() / 19
-    expected = np.square(x.mean(0) - y.mean(0)).sum() + x.var(0, ddof=1).sum() + y.var(0, ddof=1).sum() - 2 * root
-    assert frechet(moments(x, rank_deficient=True), moments(y, rank_deficient=True)) == pytest.approx(expected, rel=1e-12)
+    expected = (
+        np.square(x.mean(0) - y.mean(0)).sum() + x.var(0, ddof=1).sum() + y.var(0, ddof=1).sum() - 2 * root
+    )
+    assert frechet(moments(x, rank_deficient=True), moments(y, rank_deficient=True)) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_points_are_apart_by_their_distance_squared():
@@ -134,7 +140,9 @@ def test_the_distance_is_clean_fids(cleanfid, counts):
 
 
 def test_moments_need_more_samples_than_features():
-    with pytest.raises(ValueError, match="10 samples of 10 features have a singular covariance.*rank_deficient=True"):
+    with pytest.raises(
+        ValueError, match="10 samples of 10 features have a singular covariance.*rank_deficient=True"
+    ):
         moments(draw(10, 10, seed=1))
     assert moments(draw(11, 10, seed=1)).count == 11
     assert np.linalg.matrix_rank(moments(draw(10, 10, seed=1), rank_deficient=True).covariance) == 9
@@ -145,7 +153,9 @@ def test_moments_of_different_extractors_do_not_compare():
         frechet(given(np.eye(3)), given(np.eye(4)))
 
 
-@pytest.mark.parametrize("mean, cov", [(np.zeros(3), np.eye(4)), (np.zeros((1, 3)), np.eye(3)), (np.zeros(3), np.zeros(3))])
+@pytest.mark.parametrize(
+    "mean, cov", [(np.zeros(3), np.eye(4)), (np.zeros((1, 3)), np.eye(3)), (np.zeros(3), np.zeros(3))]
+)
 def test_moments_of_odd_shapes(mean, cov):
     with pytest.raises(ValueError, match="are not moments of one sample"):
         Moments(mean, cov, 10)
@@ -213,7 +223,9 @@ def test_kid_is_unbiased():
         return np.mean([squared_mmd(p[list(i)], q[list(j)]) for i, j in draws])
 
     assert over_all_draws(p, p) == pytest.approx(0, abs=1e-12)
-    assert over_all_draws(p, q) == pytest.approx(mean_kernel(p, p) + mean_kernel(q, q) - 2 * mean_kernel(p, q), rel=1e-12)
+    assert over_all_draws(p, q) == pytest.approx(
+        mean_kernel(p, p) + mean_kernel(q, q) - 2 * mean_kernel(p, q), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("counts", [(120, 90), (90, 120), (40, 200)], ids=str)
@@ -311,7 +323,9 @@ class Classifier(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Dropout())
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Dropout()
+        )
 
     def forward(self, x):
         return self.layers(x / 255)
@@ -332,13 +346,20 @@ def test_features_are_clean_fids(cleanfid, tmp_path):
     for k, picture in enumerate(pictures):
         Image.fromarray(picture.transpose(1, 2, 0)).save(tmp_path / f"{k}.png")
     expected = cleanfid.get_folder_features(
-        str(tmp_path), extractor.network, num_workers=0, device="cpu", custom_fn_resize=lambda x: x, verbose=False
+        str(tmp_path),
+        extractor.network,
+        num_workers=0,
+        device="cpu",
+        custom_fn_resize=lambda x: x,
+        verbose=False,
     )
     np.testing.assert_allclose(found.values, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "bad", [images(3).astype(np.float32), images(3)[0], images(3, 2), images(0)], ids=["type", "shape", "channels", "none"]
+    "bad",
+    [images(3).astype(np.float32), images(3)[0], images(3, 2), images(0)],
+    ids=["type", "shape", "channels", "none"],
 )
 def test_features_need_eight_bit_images(bad):
     with pytest.raises(ValueError, match="features need uint8 images"):
@@ -347,7 +368,12 @@ def test_features_need_eight_bit_images(bad):
 
 def test_a_network_that_breaks_is_named():
     with pytest.raises(ValueError, match="2 of 2 rows of the features by broken are not finite"):
-        extract(images(2), Extractor("broken", torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Threshold(1000, float("nan")))))
+        extract(
+            images(2),
+            Extractor(
+                "broken", torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Threshold(1000, float("nan")))
+            ),
+        )
 
 
 class StandIn(torch.nn.Module):
@@ -355,7 +381,9 @@ class StandIn(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.AvgPool2d(50, 11), torch.nn.Flatten(), torch.nn.Linear(3 * 23 * 23, 2048))
+        self.layers = torch.nn.Sequential(
+            torch.nn.AvgPool2d(50, 11), torch.nn.Flatten(), torch.nn.Linear(3 * 23 * 23, 2048)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -390,14 +418,18 @@ def test_inception_is_clean_fids(stand_in, offline, cleanfid, tmp_path, channels
     found = extract(pictures, extractor, batch=2)
     for k, picture in enumerate(pictures):
         Image.fromarray(picture.transpose(1, 2, 0).squeeze()).save(tmp_path / f"{k}.png")
-    expected = cleanfid.get_folder_features(str(tmp_path), extractor.network, num_workers=0, device="cpu", verbose=False)
+    expected = cleanfid.get_folder_features(
+        str(tmp_path), extractor.network, num_workers=0, device="cpu", verbose=False
+    )
     np.testing.assert_allclose(found.values, expected, atol=1e-6)
     assert found.values.std() > 0.01
     assert found.protocol.startswith("inception-2015-12-05 (sha256 ")
 
 
 def test_inception_is_never_downloaded(offline, tmp_path):
-    with pytest.raises(FileNotFoundError, match="Inception weights .* are not there: download https://.*fewstep never does"):
+    with pytest.raises(
+        FileNotFoundError, match="Inception weights .* are not there: download https://.*fewstep never does"
+    ):
         inception(tmp_path / INCEPTION)
     assert not list(tmp_path.iterdir())
 
@@ -415,7 +447,9 @@ def test_inception_goes_by_its_published_name(tmp_path):
 
 # The evaluation protocol --------------------------------------------------------------------------------
 
-PROTOCOL = ImageProtocol("FID", "inception (sha256 f58cb9b6)", "train", 50_000, "png", "clean", "sha256 00ff", "EMA 0.9999", (0, 1))
+PROTOCOL = ImageProtocol(
+    "FID", "inception (sha256 f58cb9b6)", "train", 50_000, "png", "clean", "sha256 00ff", "EMA 0.9999", (0, 1)
+)
 CHANGES = {
     "metric": "KID, 100 subsets of 1000",
     "extractor": "small classifier",
@@ -430,7 +464,9 @@ CHANGES = {
 
 
 def test_a_protocol_is_read_back_from_its_text():
-    assert str(PROTOCOL).startswith("metric=FID; extractor=inception (sha256 f58cb9b6); split=train; samples=50000; ")
+    assert str(PROTOCOL).startswith(
+        "metric=FID; extractor=inception (sha256 f58cb9b6); split=train; samples=50000; "
+    )
     for field, value in CHANGES.items():
         changed = replace(PROTOCOL, **{field: value})
         assert parse(str(changed)) == changed
@@ -447,14 +483,18 @@ def test_numbers_under_different_protocols_do_not_compare():
 
 
 @pytest.mark.parametrize(
-    "field, value", [("split", ""), ("resize", "a; b"), ("samples", 1), ("seeds", ()), ("seeds", [0]), ("weights", " x")]
+    "field, value",
+    [("split", ""), ("resize", "a; b"), ("samples", 1), ("seeds", ()), ("seeds", [0]), ("weights", " x")],
 )
 def test_a_protocol_says_all(field, value):
     with pytest.raises(ValueError, match=f"the protocol's '{field}'"):
         replace(PROTOCOL, **{field: value})
 
 
-@pytest.mark.parametrize("text", ["", "KL, 50 bins", str(PROTOCOL) + "; more=1", str(PROTOCOL).replace("50000", "many"), f"{PROTOCOL} "])
+@pytest.mark.parametrize(
+    "text",
+    ["", "KL, 50 bins", str(PROTOCOL) + "; more=1", str(PROTOCOL).replace("50000", "many"), f"{PROTOCOL} "],
+)
 def test_another_text_is_no_protocol(text):
     with pytest.raises(ValueError, match="is not the protocol of a number about images"):
         parse(text)
@@ -466,9 +506,15 @@ def test_another_text_is_no_protocol(text):
 def test_the_self_checks_where_all_is_known():
     """Data N(0, I), noise N(2, 9 I): 8 a dimension between them, and a bias of 2 d / n + d (d + 1) / (2 n) to first order."""
     dim, sizes = 5, [250, 500, 1000]
-    found = self_checks(draw(20_000, dim, seed=1), lambda count: 3 * draw(count, dim, seed=2) + 2, sizes, repeats=40)
+    found = self_checks(
+        draw(20_000, dim, seed=1), lambda count: 3 * draw(count, dim, seed=2) + 2, sizes, repeats=40
+    )
     assert list(found.columns) == ["check", "samples", "repeat", "fid"]
-    assert found.groupby("check", sort=False).size().to_dict() == {"split in two": 40, "noise": 1, "bias": 120}
+    assert found.groupby("check", sort=False).size().to_dict() == {
+        "split in two": 40,
+        "noise": 1,
+        "bias": 120,
+    }
     mean = found.groupby(["check", "samples"]).fid.mean()
     assert mean["noise", 20_000] == pytest.approx(dim * (2**2 + (3 - 1) ** 2), rel=0.02)
     for size in sizes:

@@ -7,10 +7,10 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from fewstep.metrics.kl import kl_to_checkerboard
-from fewstep.metrics.wasserstein import map_distance, squared_w2
 from fewstep.flows.exact import checkerboard
 from fewstep.flows.exact.checkerboard import FILLED
+from fewstep.metrics.kl import kl_to_checkerboard
+from fewstep.metrics.wasserstein import map_distance, squared_w2
 
 from .exact import randn, seeded
 
@@ -18,7 +18,9 @@ from .exact import randn, seeded
 def lattice(bins: int, counts) -> np.ndarray:
     """counts(column, row) samples at the centre of each of bins x bins cells of [-1, 1]^2."""
     centre = -1 + (2 * np.arange(bins) + 1) / bins
-    return np.array([(centre[i], centre[j]) for i in range(bins) for j in range(bins) for _ in range(counts(i, j))])
+    return np.array(
+        [(centre[i], centre[j]) for i in range(bins) for j in range(bins) for _ in range(counts(i, j))]
+    )
 
 
 def filled_at(bins: int):
@@ -57,7 +59,10 @@ def test_the_floor_of_the_protocols_grid():
 
 def test_exact_samples_are_at_the_floor():
     """The grid's 0.0543 and (cells - 1) / (2 count) of sampling noise, 0.0104 for 1348 cells and 64,000 samples."""
-    found = [kl_to_checkerboard(checkerboard.sample(64_000, seeded(k)).numpy().astype(float)).value for k in range(4)]
+    found = [
+        kl_to_checkerboard(checkerboard.sample(64_000, seeded(k)).numpy().astype(float)).value
+        for k in range(4)
+    ]
     assert np.mean(found) == pytest.approx(0.0652, abs=0.001)
 
 

@@ -10,8 +10,8 @@ import torch
 from fewstep.flows.flow_map import FlowMap
 from fewstep.networks import build
 from fewstep.networks.forward_mode import perceptron
-from fewstep.networks.mlp import MLP
 from fewstep.networks.forward_mode.perceptron import ACTIVATIONS, pair, value
+from fewstep.networks.mlp import MLP
 
 from .exact import F64, central, close, gradient, randn, random_network, uniform
 
@@ -19,7 +19,14 @@ S, T = (uniform(9, low=0.0, high=1.0, seed=k) for k in (1, 2))
 X, DX = (randn(9, 2, seed=k) for k in (3, 4))
 DS, DT = (randn(9, seed=k) for k in (5, 6))
 EACH = pytest.mark.parametrize("activation", ACTIVATIONS)
-PLAIN = {"kind": "mlp", "width": 8, "depth": 2, "activation": "gelu", "frequencies": [], "time_frequencies": []}
+PLAIN = {
+    "kind": "mlp",
+    "width": 8,
+    "depth": 2,
+    "activation": "gelu",
+    "frequencies": [],
+    "time_frequencies": [],
+}
 # x Phi(x) by its definition, and x sigmoid(x)
 EXACT = {"gelu": lambda h: h * (1 + torch.erf(h / sqrt(2))) / 2, "silu": lambda h: h / (1 + torch.exp(-h))}
 
@@ -79,7 +86,9 @@ def test_the_pushforward_has_the_jvps_gradients(value, tangent, activation):
         v, dv = how(flow_map, *inputs)
         # the square makes the gradient that arrives depend on the output
         loss = value * (v * weight[0]).sum(1) ** 2 + tangent * (dv * weight[1]).sum(1) ** 2
-        to_inputs = torch.autograd.grad(loss.sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        to_inputs = torch.autograd.grad(
+            loss.sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         found.append((gradient(loss, flow_map), torch.cat([k.flatten() for k in to_inputs])))
     close(found[0][0], found[1][0], 1e-12)
     close(found[0][1], found[1][1], 1e-12)
@@ -96,7 +105,10 @@ def test_gradcheck_of_the_whole_pushforward(activation):
 def perceptron_of(*sizes: int, dtype=F64) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Random layers, all of different widths: a transposed product cannot pass."""
     parts = zip(sizes, sizes[1:])
-    return [(randn(b, a, seed=a).to(dtype).requires_grad_(), randn(b, seed=b).to(dtype).requires_grad_()) for a, b in parts]
+    return [
+        (randn(b, a, seed=a).to(dtype).requires_grad_(), randn(b, seed=b).to(dtype).requires_grad_())
+        for a, b in parts
+    ]
 
 
 def plain(x, layers, activation):
@@ -108,11 +120,17 @@ def plain(x, layers, activation):
 
 @EACH
 def test_gradcheck_of_the_layers(activation):
-    layers, x, dx = perceptron_of(4, 3, 5, 2), randn(6, 4, seed=1).requires_grad_(), randn(6, 4, seed=2).requires_grad_()
+    layers, x, dx = (
+        perceptron_of(4, 3, 5, 2),
+        randn(6, 4, seed=1).requires_grad_(),
+        randn(6, 4, seed=2).requires_grad_(),
+    )
     flat = [k for layer in layers for k in layer]
-    group = lambda ws: list(zip(ws[::2], ws[1::2]))  # noqa: E731
+    group = lambda ws: list(zip(ws[::2], ws[1::2]))
     assert torch.autograd.gradcheck(lambda x, *ws: value(x, group(ws), ACTIVATIONS[activation]), (x, *flat))
-    assert torch.autograd.gradcheck(lambda x, dx, *ws: pair(x, dx, group(ws), ACTIVATIONS[activation]), (x, dx, *flat))
+    assert torch.autograd.gradcheck(
+        lambda x, dx, *ws: pair(x, dx, group(ws), ACTIVATIONS[activation]), (x, dx, *flat)
+    )
 
 
 @EACH
@@ -120,7 +138,11 @@ def test_gradcheck_of_the_layers(activation):
 def test_single_precision_products_agree_with_the_formula(activation, wide, monkeypatch):
     """In float32 the products take another road, and a third one on some processors; both are gone here."""
     monkeypatch.setattr(perceptron, "WIDE_AMD", wide)
-    layers, x, dx = perceptron_of(7, 33, 20, 2, dtype=torch.float32), randn(50, 7, seed=1).float(), randn(50, 7, seed=2).float()
+    layers, x, dx = (
+        perceptron_of(7, 33, 20, 2, dtype=torch.float32),
+        randn(50, 7, seed=1).float(),
+        randn(50, 7, seed=2).float(),
+    )
     v, dv = pair(x, dx, layers, ACTIVATIONS[activation])
     close(value(x, layers, ACTIVATIONS[activation]), v, 1e-5)
     exact = [(w.double(), b.double()) for w, b in layers]
@@ -128,8 +150,16 @@ def test_single_precision_products_agree_with_the_formula(activation, wide, monk
     flat = [k for layer in layers for k in layer]
     # in float32 sums of hundreds of terms of either sign agree relative to their largest
     for ours, theirs in ((v, truth), (dv, along)):
-        found = torch.autograd.grad((ours * ours.detach()).sum(), flat, retain_graph=True, allow_unused=True, materialize_grads=True)
-        known = torch.autograd.grad((theirs * theirs.detach()).sum(), flat, retain_graph=True, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(
+            (ours * ours.detach()).sum(), flat, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        known = torch.autograd.grad(
+            (theirs * theirs.detach()).sum(),
+            flat,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
         for one, other in zip([ours, *found], [theirs, *known]):
             assert (one - other).abs().max() <= 2e-5 * other.abs().max() + 1e-30
 

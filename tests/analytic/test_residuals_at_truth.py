@@ -11,8 +11,8 @@ import torch
 
 from fewstep.flows.flow_map import EulerMap
 from fewstep.flows.interpolants import INTERPOLANTS
-from fewstep.objectives.consistency import consistency
 from fewstep.objectives.common import squared_norm
+from fewstep.objectives.consistency import consistency
 from fewstep.objectives.emd import emd
 from fewstep.objectives.esd import esd
 from fewstep.objectives.eulerian import eulerian
@@ -134,5 +134,7 @@ def eulerian_in_the_end_time(student, batch):
 
 @LINES
 def test_the_eulerian_estimator_differentiates_the_start_time(interpolant):
-    wrong = [expected_gradient(eulerian_in_the_end_time, interpolant, "shift", 0.0, times).abs() for times in TIMES]
+    wrong = [
+        expected_gradient(eulerian_in_the_end_time, interpolant, "shift", 0.0, times).abs() for times in TIMES
+    ]
     assert min(wrong) > 0.05

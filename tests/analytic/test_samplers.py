@@ -70,7 +70,10 @@ def test_the_counter_counts_each_kind_of_call_once(student):
     s, t = torch.zeros(20, dtype=x.dtype), torch.ones(20, dtype=x.dtype)
     assert torch.equal(counted.jump(s, t, x), student.jump(s, t, x)) and counted.calls == 1
     assert torch.equal(counted.velocity(t, x), student.velocity(t, x)) and counted.calls == 2
-    assert torch.equal(counted.average_velocity(s, t, x), student.average_velocity(s, t, x)) and counted.calls == 3
+    assert (
+        torch.equal(counted.average_velocity(s, t, x), student.average_velocity(s, t, x))
+        and counted.calls == 3
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "adaptive"])

@@ -6,22 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.flows.flow_map import EulerMap, FlowMap
-from fewstep.flows.interpolants import LINEAR
-from fewstep.objectives.reflow import reflow as rectified
-from fewstep.flows.interpolants import Batch
-from fewstep.flows.samplers import euler, jumps, stochastic
-from fewstep.objectives.scflow import losses
-from fewstep.objectives.scflow.reversed_time import Reversed, between
 from fewstep.flows.exact.gaussian import GaussianFlow
 from fewstep.flows.exact.straight import StraightFlow
+from fewstep.flows.flow_map import EulerMap, FlowMap
+from fewstep.flows.interpolants import LINEAR, Batch
+from fewstep.flows.samplers import euler, jumps, stochastic
+from fewstep.objectives.reflow import reflow as rectified
+from fewstep.objectives.scflow import losses
+from fewstep.objectives.scflow.reversed_time import Reversed, between
 
 from .exact import F64, MEANS, close, randn, seeded, uniform, vector
 
 C = 0.01
 A = torch.tensor([[1.4, 0.3, 0.0], [-0.2, 0.7, 0.1], [0.1, 0.0, 1.9]], dtype=F64)
 STRAIGHT = StraightFlow(A, vector(0.5, -0.3, 0.2))
-CURVED = GaussianFlow(torch.zeros(3, dtype=F64), torch.eye(3, dtype=F64), MEANS[1], torch.diag(vector(0.3, 2.0, 0.05)), LINEAR)
+CURVED = GaussianFlow(
+    torch.zeros(3, dtype=F64), torch.eye(3, dtype=F64), MEANS[1], torch.diag(vector(0.3, 2.0, 0.05)), LINEAR
+)
 COUNT = 64
 
 
@@ -99,21 +100,33 @@ def test_moves_follow_the_teacher_from_one_call():
         close(move.down[k], z[k] - down * v, 1e-12)
         close(move.up[k], z[k] + up * v, 1e-12)
         assert move.t_down[k] == t[k] - down and move.t_up[k] == t[k] + up
-    assert (move.t_down >= 0).all() and (move.t_up <= 1).all() and (move.t_down < t).all() and (move.t_up > t).all()
+    assert (
+        (move.t_down >= 0).all()
+        and (move.t_up <= 1).all()
+        and (move.t_down < t).all()
+        and (move.t_up > t).all()
+    )
 
 
 def test_truncation_takes_the_data_below_its_time():
     z0, predicted, target = (randn(4, 3, seed=k) for k in (1, 2, 3))
     t_down = vector(0.0, 0.39, 0.4, 0.9)
     loss = losses.truncated_consistency(predicted, z0, target, t_down, 0.4, C)
-    expected = [losses.pseudo_huber(predicted[k : k + 1], (z0 if k < 2 else target)[k : k + 1], C)[0] for k in range(4)]
+    expected = [
+        losses.pseudo_huber(predicted[k : k + 1], (z0 if k < 2 else target)[k : k + 1], C)[0]
+        for k in range(4)
+    ]
     close(loss, torch.stack(expected), 1e-14)
 
 
 def test_pseudo_huber_is_its_formula():
     x, y = randn(3, 2, 4, seed=1), randn(3, 2, 4, seed=2)
     for k in range(3):
-        close(losses.pseudo_huber(x, y, 0.05)[k], sum(((a - b) ** 2 + 0.0025) ** 0.5 - 0.05 for a, b in zip(x[k].flatten(), y[k].flatten())) / 8, 1e-12)
+        close(
+            losses.pseudo_huber(x, y, 0.05)[k],
+            sum(((a - b) ** 2 + 0.0025) ** 0.5 - 0.05 for a, b in zip(x[k].flatten(), y[k].flatten())) / 8,
+            1e-12,
+        )
     near, far = losses.pseudo_huber(x, x + 1e-4, C), losses.pseudo_huber(x, x + 10, C)
     close(near, torch.full((3,), 1e-8 / (2 * C), dtype=F64), 1e-4)
     close(far, torch.full((3,), 10 - C, dtype=F64), 1e-5)
@@ -124,7 +137,10 @@ class Affine(FlowMap):
 
     def __init__(self, slope: float):
         super().__init__()
-        self.slope, self.shift = nn.Parameter(torch.tensor(slope, dtype=F64)), nn.Parameter(torch.tensor(0.1, dtype=F64))
+        self.slope, self.shift = (
+            nn.Parameter(torch.tensor(slope, dtype=F64)),
+            nn.Parameter(torch.tensor(0.1, dtype=F64)),
+        )
 
     def average_velocity(self, s, t, x):
         return self.slope * x * (1 + t[:, None]) + self.shift
@@ -136,7 +152,11 @@ def test_reflow_is_its_formula_and_holds_the_one_step_result_fixed():
     one_step = Reversed(student).f(z1, torch.ones_like(t))
     losses.reflow(Reversed(student), one_step, z1, t).sum().backward()
     got = student.slope.grad.clone(), student.shift.grad.clone()
-    fixed, slope, shift = one_step.detach(), student.slope.detach().clone().requires_grad_(), student.shift.detach().clone().requires_grad_()
+    fixed, slope, shift = (
+        one_step.detach(),
+        student.slope.detach().clone().requires_grad_(),
+        student.shift.detach().clone().requires_grad_(),
+    )
     z = (1 - t)[:, None] * fixed + t[:, None] * z1
     f = z + t[:, None] * (slope * z * (2 - t)[:, None] + shift)
     expected = torch.autograd.grad((f - fixed).square().mean(1).sum(), (slope, shift))
@@ -149,7 +169,10 @@ def test_targets_get_no_gradient():
     z = between(z0, z1, t)
     move = losses.moves(Reversed(CURVED), z, t, u_down, u_up, 0.1)
     predicted, down = Reversed(student).f(z, t), Reversed(target).f(move.down, move.t_down)
-    (losses.truncated_consistency(predicted, z0, down, move.t_down, 0.4, C) + losses.bidirectional_consistency(predicted, down, C)).sum().backward()
+    (
+        losses.truncated_consistency(predicted, z0, down, move.t_down, 0.4, C)
+        + losses.bidirectional_consistency(predicted, down, C)
+    ).sum().backward()
     assert target.slope.grad is None and student.slope.grad.abs() > 0
 
 
@@ -182,7 +205,13 @@ def test_the_generators_loss_does_not_saturate():
 
 def test_rectified_flow_of_an_exact_straight_flow_is_zero_and_of_a_curved_one_is_not():
     x0, s = randn(COUNT, 3, seed=1), uniform(COUNT // 2, low=0, high=1, seed=2)
-    batch = Batch(x0, randn(COUNT, 3, seed=3), torch.cat([s, 1 - s]), torch.ones(COUNT, dtype=F64), torch.zeros(COUNT, dtype=F64))
+    batch = Batch(
+        x0,
+        randn(COUNT, 3, seed=3),
+        torch.cat([s, 1 - s]),
+        torch.ones(COUNT, dtype=F64),
+        torch.zeros(COUNT, dtype=F64),
+    )
     close(rectified(STRAIGHT, batch, STRAIGHT, steps=3, times=2), torch.zeros(COUNT, dtype=F64), 1e-12)
     assert rectified(CURVED, batch, CURVED, steps=64).mean() > 0.05
     # by hand, with times = 2: the second half of the batch has the couples of the first

@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.metrics.step_consistency import BATCH, CAP, activations, distances, feature_distance, layer_distance, psnr, ssim, window_of
+from fewstep.metrics.step_consistency import (
+    BATCH,
+    CAP,
+    activations,
+    distances,
+    feature_distance,
+    layer_distance,
+    psnr,
+    ssim,
+    window_of,
+)
 from fewstep.networks.classifier import Classifier
 
 
@@ -28,7 +38,9 @@ def test_psnr_of_a_known_offset():
     images = noise(3, 3, 8, 8) // 2
     offsets = np.array([1, 5, 100], dtype=np.uint8)[:, None, None, None]
     expected = 20 * np.log10(255 / np.array([1, 5, 100]))
-    assert psnr(images, images + offsets) == pytest.approx(expected) and psnr(images + offsets, images) == pytest.approx(expected)
+    assert psnr(images, images + offsets) == pytest.approx(expected) and psnr(
+        images + offsets, images
+    ) == pytest.approx(expected)
     assert psnr(np.zeros((1, 1, 4, 4), np.uint8), np.full((1, 1, 4, 4), 255, np.uint8)) == pytest.approx([0])
 
 
@@ -63,17 +75,25 @@ def slow_ssim(a: np.ndarray, b: np.ndarray, width: int, top: int = 255) -> float
             for j in range(x.shape[1] - width + 1):
                 p, q = x[i : i + width, j : j + width], y[i : i + width, j : j + width]
                 mp, mq = (w * p).sum(), (w * q).sum()
-                vp, vq, cov = (w * (p - mp) ** 2).sum(), (w * (q - mq) ** 2).sum(), (w * (p - mp) * (q - mq)).sum()
+                vp, vq, cov = (
+                    (w * (p - mp) ** 2).sum(),
+                    (w * (q - mq) ** 2).sum(),
+                    (w * (p - mp) * (q - mq)).sum(),
+                )
                 found.append((2 * mp * mq + c1) * (2 * cov + c2) / ((mp**2 + mq**2 + c1) * (vp + vq + c2)))
     return float(np.mean(found))
 
 
-@pytest.mark.parametrize("shape, width", [((1, 8, 8), 5), ((3, 16, 16), 9), ((3, 32, 32), 11), ((1, 24, 31), 11), ((3, 9, 20), 5)])
+@pytest.mark.parametrize(
+    "shape, width", [((1, 8, 8), 5), ((3, 16, 16), 9), ((3, 32, 32), 11), ((1, 24, 31), 11), ((3, 9, 20), 5)]
+)
 def test_ssim_is_the_published_definition(shape, width):
     a = noise(4, *shape)
     b = np.concatenate([near(a[:1], 5), near(a[1:2], 60), 255 - a[2:3], noise(1, *shape, seed=9)])
     expected = [slow_ssim(one, other, width) for one, other in zip(a, b)]
-    assert ssim(a, b) == pytest.approx(expected, abs=1e-10) and ssim(b, a) == pytest.approx(expected, abs=1e-10)
+    assert ssim(a, b) == pytest.approx(expected, abs=1e-10) and ssim(b, a) == pytest.approx(
+        expected, abs=1e-10
+    )
     assert expected[0] > 0.95 > expected[1] > 0 > expected[2], "the cases differ"
 
 
@@ -97,14 +117,28 @@ def test_ssim_of_flat_images_is_that_of_their_means():
 
 
 def test_windows():
-    assert [len(window_of(side)) for side in (4, 7, 8, 12, 16, 19, 20, 32, 256)] == [3, 3, 5, 7, 9, 9, 11, 11, 11]
+    assert [len(window_of(side)) for side in (4, 7, 8, 12, 16, 19, 20, 32, 256)] == [
+        3,
+        3,
+        5,
+        7,
+        9,
+        9,
+        11,
+        11,
+        11,
+    ]
     for side in range(4, 40):
         width = len(window_of(side))
         # half the side's places at least; and two more weights would leave fewer, or be more than published
-        assert width % 2 == 1 and 2 * (side - width + 1) >= side and (width == 11 or 2 * (side - width - 1) < side)
+        assert (
+            width % 2 == 1
+            and 2 * (side - width + 1) >= side
+            and (width == 11 or 2 * (side - width - 1) < side)
+        )
         assert window_of(side).sum() == pytest.approx(1)
     window = window_of(32)
-    assert window / window[5] == pytest.approx(np.exp(-np.arange(-5, 6) ** 2 / 4.5))
+    assert window / window[5] == pytest.approx(np.exp(-(np.arange(-5, 6) ** 2) / 4.5))
     with pytest.raises(ValueError, match="SSIM needs images of 4 pixels a side or more, not 3"):
         ssim(noise(1, 1, 3, 8), noise(1, 1, 3, 8))
 
@@ -188,10 +222,18 @@ def test_all_three_order_images_by_how_far_they_are():
 @pytest.mark.parametrize(
     "a, b, sentence",
     [
-        (noise(2, 3, 8, 8).astype(float), noise(2, 3, 8, 8), r"uint8 images \(count, channels, height, width\), not float64"),
+        (
+            noise(2, 3, 8, 8).astype(float),
+            noise(2, 3, 8, 8),
+            r"uint8 images \(count, channels, height, width\), not float64",
+        ),
         (noise(3, 8, 8), noise(3, 8, 8), r"not uint8 of \(3, 8, 8\)"),
         (noise(0, 3, 8, 8), noise(0, 3, 8, 8), r"not uint8 of \(0, 3, 8, 8\)"),
-        (noise(2, 3, 8, 8), noise(3, 3, 8, 8), r"come in pairs, and these are of shape \(2, 3, 8, 8\) and \(3, 3, 8, 8\)"),
+        (
+            noise(2, 3, 8, 8),
+            noise(3, 3, 8, 8),
+            r"come in pairs, and these are of shape \(2, 3, 8, 8\) and \(3, 3, 8, 8\)",
+        ),
     ],
 )
 def test_what_is_no_pair_of_images_is_refused(a, b, sentence):

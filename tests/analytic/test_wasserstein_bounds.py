@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
+from fewstep.flows.exact.gaussian import GaussianFlow
 from fewstep.flows.flow_map import FlowMap, Jump
 from fewstep.flows.interpolants import LINEAR, TRIGONOMETRIC
-from fewstep.flows.exact.gaussian import GaussianFlow
 
 from .exact import F64, Perturbed, affine, close, gaussian, randn, uniform, vector
 
@@ -36,7 +36,9 @@ def root(matrix):
 def gaussian_w2(mean, cov, other_mean, other_cov) -> float:
     """Squared W2 of two Gaussians: |m - m'|^2 + tr(C + C' - 2 (C^1/2 C' C^1/2)^1/2)."""
     half = root(cov)
-    return ((mean - other_mean).square().sum() + (cov + other_cov - 2 * root(half @ other_cov @ half)).trace()).item()
+    return (
+        (mean - other_mean).square().sum() + (cov + other_cov - 2 * root(half @ other_cov @ half)).trace()
+    ).item()
 
 
 def law(world, t):
@@ -56,7 +58,11 @@ def integral(f, means, covariances) -> float:
     found = f(NODES.repeat_interleave(dim + 1), probes.repeat(len(NODES), 1)).view(len(NODES), dim + 1, dim)
     shift, columns = found[:, 0], found[:, 1:] - found[:, :1]
     mean = torch.einsum("nd,nde->ne", means, columns) + shift
-    return (WEIGHTS * (mean.square().sum(1) + torch.einsum("nde,ndf,nfe->n", columns, covariances, columns))).sum().item()
+    return (
+        (WEIGHTS * (mean.square().sum(1) + torch.einsum("nde,ndf,nfe->n", columns, covariances, columns)))
+        .sum()
+        .item()
+    )
 
 
 def lagrangian_loss(world, student) -> float:
@@ -72,13 +78,17 @@ def lagrangian_loss(world, student) -> float:
 def eulerian_loss(world, student) -> float:
     """int_0^1 E |d/ds X_{s,1}(I_s) + grad X_{s,1}(I_s) b_s(I_s)|^2 ds."""
     return integral(
-        lambda s, x: student.jump_following(s, torch.ones_like(s), x, world.velocity(s, x)).tangent, *law(world, NODES)
+        lambda s, x: student.jump_following(s, torch.ones_like(s), x, world.velocity(s, x)).tangent,
+        *law(world, NODES),
     )
 
 
 def error(world, student) -> float:
     """W2^2 between the true law at time 1 and that of the student's single jump."""
-    matrix, shift = affine(lambda x: student.jump(torch.zeros(len(x), dtype=F64), torch.ones(len(x), dtype=F64), x), len(world.m0))
+    matrix, shift = affine(
+        lambda x: student.jump(torch.zeros(len(x), dtype=F64), torch.ones(len(x), dtype=F64), x),
+        len(world.m0),
+    )
     return gaussian_w2(world.m1, world.c1, matrix @ world.m0 + shift, matrix @ world.c0 @ matrix.T)
 
 
@@ -95,7 +105,9 @@ def exponent(world) -> float:
 def ratios(world, student) -> tuple[float, float]:
     """W2^2 over each loss, in units of the bound without its factor e."""
     distance, power = error(world, student), exponent(world)
-    return distance / (lagrangian_loss(world, student) * e ** (2 * power)), distance / eulerian_loss(world, student)
+    return distance / (lagrangian_loss(world, student) * e ** (2 * power)), distance / eulerian_loss(
+        world, student
+    )
 
 
 def random_student(world, seed: int) -> Perturbed:
@@ -109,7 +121,12 @@ def random_student(world, seed: int) -> Perturbed:
     return Perturbed(world, bump, size).requires_grad_(False)
 
 
-WORLDS = [("linear", "general"), ("trigonometric", "general"), ("linear", "degenerate"), ("trigonometric", "isotropic")]
+WORLDS = [
+    ("linear", "general"),
+    ("trigonometric", "general"),
+    ("linear", "degenerate"),
+    ("trigonometric", "isotropic"),
+]
 
 
 @pytest.mark.parametrize("name", WORLDS, ids="-".join)
@@ -124,14 +141,18 @@ def test_both_bounds_hold_even_without_the_factor_e(name):
 def translation(shift) -> tuple[GaussianFlow, torch.Tensor]:
     """A rigid flow: under the trigonometric interpolant two equal covariances stay what they are, so C_t = 0."""
     eye = torch.eye(2, dtype=F64)
-    return GaussianFlow(vector(0.0, 0.0), eye, shift, eye, TRIGONOMETRIC), torch.tensor([0.3, -0.4], dtype=F64)
+    return GaussianFlow(vector(0.0, 0.0), eye, shift, eye, TRIGONOMETRIC), torch.tensor(
+        [0.3, -0.4], dtype=F64
+    )
 
 
 def test_no_smaller_constant_would_do():
     """A rigid flow, missed at a constant rate: both losses are the squared error itself, so both ratios are 1."""
     world, miss = translation(vector(1.0, 2.0))
     assert exponent(world) == pytest.approx(0, abs=1e-12)
-    lagrangian, eulerian = ratios(world, Perturbed(world, lambda s, t, x: miss.expand_as(x), 1.0).requires_grad_(False))
+    lagrangian, eulerian = ratios(
+        world, Perturbed(world, lambda s, t, x: miss.expand_as(x), 1.0).requires_grad_(False)
+    )
     assert lagrangian == pytest.approx(1, abs=1e-9)
     assert eulerian == pytest.approx(1, abs=1e-9)
 
@@ -171,4 +192,8 @@ def test_gaussian_w2_of_what_is_known():
 
 def test_the_true_map_has_no_loss():
     world = gaussian("linear", "general")
-    close(vector(lagrangian_loss(world, world), eulerian_loss(world, world), error(world, world)), vector(0, 0, 0), 1e-12)
+    close(
+        vector(lagrangian_loss(world, world), eulerian_loss(world, world), error(world, world)),
+        vector(0, 0, 0),
+        1e-12,
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewstep.flows.interpolants import INTERPOLANTS, LINEAR, STOCHASTIC
 from fewstep.flows.exact.gaussian import GaussianFlow
 from fewstep.flows.exact.mixture import MixtureFlow
+from fewstep.flows.interpolants import INTERPOLANTS, LINEAR, STOCHASTIC
 
 from .exact import COVARIANCES, F64, MEANS, affine, central, close, gaussian, randn, seeded, uniform, vector
 
@@ -37,7 +37,9 @@ def test_the_velocity_is_the_regression_of_the_interpolants_velocity(world):
     c = world.interpolant.coefficients(T)
     eye = torch.eye(3, dtype=F64)
     shape = (COUNT, 1, 1)
-    a, b, g, da, db, dg = (k.reshape(shape) for k in (c.alpha, c.beta, c.gamma, c.d_alpha, c.d_beta, c.d_gamma))
+    a, b, g, da, db, dg = (
+        k.reshape(shape) for k in (c.alpha, c.beta, c.gamma, c.d_alpha, c.d_beta, c.d_gamma)
+    )
     cross = a * da * world.c0 + b * db * world.c1 + g * dg * eye
     cov = a**2 * world.c0 + b**2 * world.c1 + g**2 * eye
     mean = a[:, 0] * world.m0 + b[:, 0] * world.m1
@@ -65,7 +67,10 @@ def test_semigroup_and_inverse(world):
 
 def test_the_map_carries_the_first_law_to_the_law_of_every_time(world):
     for s, t in [(0.0, 1.0), (0.0, 0.5), (0.3, 0.8), (1.0, 0.0)]:
-        matrix, shift = affine(lambda x: world.jump(torch.full((len(x),), s, dtype=F64), torch.full((len(x),), t, dtype=F64), x), 3)
+        matrix, shift = affine(
+            lambda x: world.jump(torch.full((len(x),), s, dtype=F64), torch.full((len(x),), t, dtype=F64), x),
+            3,
+        )
         start, end = moments(world, s), moments(world, t)
         close(matrix @ start[0] + shift, end[0], 1e-11)
         close(matrix @ start[1] @ matrix.T, end[1], 1e-11)
@@ -89,7 +94,12 @@ def test_a_noisy_path_needs_commuting_covariances():
         gaussian("stochastic", "general")
     c0, c1 = COVARIANCES["general"]
     assert (c0 @ c1 - c1 @ c0).abs().max() > 0.1
-    assert GaussianFlow(*[k for pair in zip(MEANS, (c0, c1)) for k in pair], LINEAR).jump(S, T, X).isfinite().all()
+    assert (
+        GaussianFlow(*[k for pair in zip(MEANS, (c0, c1)) for k in pair], LINEAR)
+        .jump(S, T, X)
+        .isfinite()
+        .all()
+    )
 
 
 # The mixture --------------------------------------------------------------------------------------------
@@ -135,12 +145,16 @@ def test_the_mixtures_velocity_is_the_conditional_mean(interpolant, time):
     c = interpolant.coefficients(vector(time))
     x1 = torch.linspace(-6, 6, 1201, dtype=F64)[:, None]
     z = torch.linspace(-7, 7, 141, dtype=F64) if interpolant.noisy else vector(0.0)
-    prior = (WEIGHTS / SIGMA * torch.exp(-((x1 - MU[:, 0]) ** 2) / (2 * SIGMA**2))).sum(1)[:, None] * torch.exp(-(z**2) / 2)
+    prior = (WEIGHTS / SIGMA * torch.exp(-((x1 - MU[:, 0]) ** 2) / (2 * SIGMA**2))).sum(1)[
+        :, None
+    ] * torch.exp(-(z**2) / 2)
     for x in (-2.0, -0.3, 0.4, 1.7):
         x0 = (x - c.beta * x1 - c.gamma * z) / c.alpha
         weight = prior * torch.exp(-(x0**2) / (2 * SCALE**2))
         speed = c.d_alpha * x0 + c.d_beta * x1 + c.d_gamma * z
-        close(world.velocity(vector(time), vector(x)[None])[0, 0], (weight * speed).sum() / weight.sum(), 1e-9)
+        close(
+            world.velocity(vector(time), vector(x)[None])[0, 0], (weight * speed).sum() / weight.sum(), 1e-9
+        )
 
 
 def test_samples_of_the_mixture_have_its_moments():

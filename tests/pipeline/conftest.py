@@ -32,13 +32,19 @@ class Clone:
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
         done = subprocess.run(words, cwd=self.path, env=self.environment(), capture_output=True, text=True)
-        assert not check or done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert not check or done.returncode == 0, (
+            f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
         return done
 
     def repro(self, check: bool = True) -> set[str]:
         """`dvc repro`; returns the names of the stages that ran, without their tier."""
         done = self.run("dvc", "repro", check=check)
-        return {line.split("'")[1].partition("@")[0] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+        return {
+            line.split("'")[1].partition("@")[0]
+            for line in done.stdout.splitlines()
+            if line.startswith("Running stage")
+        }
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -47,7 +53,13 @@ class Clone:
 def clone_of(source: Path, target: Path) -> Clone:
     """A clone of `source` as its working tree stands, committed, so that uncommitted work is tested too."""
     subprocess.run(["git", "clone", "--quiet", str(source), str(target)], check=True)
-    listed = subprocess.run(["git", "ls-files", "-z", "-m", "-o", "--exclude-standard"], cwd=source, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-m", "-o", "--exclude-standard"],
+        cwd=source,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if (source / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -23,16 +23,35 @@ def start(clone: Clone, root: Path, folder: Path, notebooks: list[Path], scratch
         "PYTHONPATH": f"{clone.path / 'src'}{os.pathsep}{root}",
     }
     scratch.mkdir(parents=True, exist_ok=True)
-    words = ["-m", "pytest", "--nbval", "-p", "tests.nbval_tolerance", "-p", "no:cacheprovider", "-q", "--nbval-cell-timeout=120"]
+    words = [
+        "-m",
+        "pytest",
+        "--nbval",
+        "-p",
+        "tests.nbval_tolerance",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--nbval-cell-timeout=120",
+    ]
     # a folder of its own as rootdir: the project's pytest settings are not meant for notebooks
     words += [f"--rootdir={folder}", "-c", os.devnull, *map(str, notebooks)]
-    return subprocess.Popen([sys.executable, *words], cwd=clone.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=clone.path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def nbval(clone: Clone, root: Path, folder: Path, scratch: Path, processes: int = 1) -> tuple[int, str]:
     """The worst exit status of nbval over `folder`, shared out over `processes`, and what it said."""
     notebooks = sorted(folder.glob("*.ipynb"))
-    running = [start(clone, root, folder, notebooks[k::processes], scratch / str(k)) for k in range(processes)]
+    running = [
+        start(clone, root, folder, notebooks[k::processes], scratch / str(k)) for k in range(processes)
+    ]
     said = [process.communicate()[0] for process in running]
     return max(process.returncode for process in running), "\n".join(text[-4000:] for text in said)
 
@@ -50,7 +69,9 @@ def test_the_committed_results_come_out_again(built, root, committed, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")}
     status, said = nbval(built, root, committed, tmp_path / "scratch", processes=2)
     assert status == 0, said
-    assert {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")} == before, "a re-executed notebook wrote into the pipeline"
+    assert {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")} == before, (
+        "a re-executed notebook wrote into the pipeline"
+    )
 
 
 @pytest.mark.parametrize("kind", ["printed", "plotted"])
@@ -65,9 +86,15 @@ def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
         numbers = next(o["data"]["application/json"] for o in outputs if "application/json" in o["data"])
         numbers["SI, loss"][-1] *= 1.2
     else:
-        table = next(o["data"] for o in outputs if "loss, last tenth" in "".join(o["data"].get("text/html", "")))
+        table = next(
+            o["data"] for o in outputs if "loss, last tenth" in "".join(o["data"].get("text/html", ""))
+        )
         value = "".join(table["text/html"]).split("loss, last tenth")[1]
-        old = next(x for x in value.replace("<", ">").split(">") if x.count(".") == 1 and x.replace(".", "").isdigit())
+        old = next(
+            x
+            for x in value.replace("<", ">").split(">")
+            if x.count(".") == 1 and x.replace(".", "").isdigit()
+        )
         table["text/html"] = "".join(table["text/html"]).replace(old, str(round(float(old) * 1.2, 4)))
     (committed / name).write_text(json.dumps(notebook))
     status, said = nbval(built, root, committed, tmp_path / "scratch")

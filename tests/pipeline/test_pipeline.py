@@ -57,14 +57,20 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
             assert table[column].notna().all(), column
         assert (table.groupby(["metric"]).protocol.nunique() == 1).all()
     claims = pd.read_csv(built.file("results/smoke/claims.csv"))
-    assert len(claims) >= 46 and claims.claim.is_unique and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
+    assert (
+        len(claims) >= 46
+        and claims.claim.is_unique
+        and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
+    )
     assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3 + 3
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
     assert len(notebooks) == NOTEBOOKS
     for path in notebooks:
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         assert any(c["outputs"] for c in cells), path
-        assert not [o for c in cells for o in c["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"], path
+        assert not [
+            o for c in cells for o in c["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"
+        ], path
         assert str(built.path) not in path.read_text(), f"{path.name} names a folder of this machine"
 
 
@@ -93,7 +99,10 @@ def test_a_wrong_setting_stops_before_anything_is_deleted(built):
     params = built.file("params.yaml")
     good, before = params.read_text(), contents(built, "artifacts/smoke", "results/smoke")
     start = good.index("\nsmoke:")
-    params.write_text(good[:start] + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: -1", 1))
+    params.write_text(
+        good[:start]
+        + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: -1", 1)
+    )
     try:
         done = built.run("dvc", "repro", check=False)
         assert done.returncode != 0
@@ -109,13 +118,18 @@ def test_one_methods_parameters_rerun_that_method_and_what_follows(built):
     params = built.file("params.yaml")
     good = params.read_text()
     start = good.index("\nsmoke:")
-    params.write_text(good[:start] + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1))
+    params.write_text(
+        good[:start]
+        + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1)
+    )
     before = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
     try:
         stages = built.repro()
         assert stages - {"check"} == {f"{FMM}-emd", f"{FMM}-sample", f"{FMM}-metrics", "figures", "publish"}
         after = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
-        assert {name for name in before if before[name] != after[name]} == {f"artifacts/smoke/{FMM}/emd/seed-{k}.safetensors" for k in (0, 1)}
+        assert {name for name in before if before[name] != after[name]} == {
+            f"artifacts/smoke/{FMM}/emd/seed-{k}.safetensors" for k in (0, 1)
+        }
     finally:
         params.write_text(good)
     # and back: DVC has every old result in its cache
@@ -124,7 +138,10 @@ def test_one_methods_parameters_rerun_that_method_and_what_follows(built):
 
 
 def test_text_and_plots_retrain_nothing(built):
-    notebook, plots = built.file("notebooks/5-figures.ipynb"), built.file("src/fewstep/evaluation/plots/faces.py")
+    notebook, plots = (
+        built.file("notebooks/5-figures.ipynb"),
+        built.file("src/fewstep/evaluation/plots/faces.py"),
+    )
     text, code = notebook.read_text(), plots.read_text()
     states = built.file("artifacts/smoke/states")
     stamps = {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")}
@@ -148,7 +165,9 @@ def test_a_changed_data_file_is_named(built):
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     try:
         done = built.run("python", "-m", "fewstep", "data", check=False)
-        assert done.returncode == 1 and done.stderr.startswith("fewstep: data/digits.npy differs from data.dvc")
+        assert done.returncode == 1 and done.stderr.startswith(
+            "fewstep: data/digits.npy differs from data.dvc"
+        )
         assert done.stderr.count("\n") == 1
     finally:
         path.write_bytes(good)
@@ -158,7 +177,20 @@ def test_a_changed_data_file_is_named(built):
 
 
 def test_an_unknown_notebook_parameter_is_an_error(built):
-    done = built.run("python", "-m", "fewstep", "run", "3-sample", "--tier", "smoke", "--experiment", FMM, "--method", "lmd", check=False)
+    done = built.run(
+        "python",
+        "-m",
+        "fewstep",
+        "run",
+        "3-sample",
+        "--tier",
+        "smoke",
+        "--experiment",
+        FMM,
+        "--method",
+        "lmd",
+        check=False,
+    )
     assert done.returncode == 1 and "notebooks/3-sample.ipynb declares no parameter 'method'" in done.stderr
 
 
@@ -177,7 +209,12 @@ def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
     kills = 0
     for seconds in (5, 8, 12):
         process = subprocess.Popen(
-            ["dvc", "repro", *targets], cwd=victim.path, env=victim.environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["dvc", "repro", *targets],
+            cwd=victim.path,
+            env=victim.environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         time.sleep(seconds)
         if process.poll() is None:
@@ -187,8 +224,14 @@ def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
         time.sleep(2)
     assert kills == 3, "the pipeline was done before it was killed three times"
     victim.run("dvc", "repro", *targets)
-    made = contents(victim, *(f"artifacts/smoke/{name}" for name in ("report", "metrics", "notebooks", "samples", "fmm-cifar10")))
-    assert {"artifacts/smoke/report/checkerboard/claims.csv", "artifacts/smoke/fmm-cifar10/lmd/seed-0.safetensors"} <= set(made)
+    made = contents(
+        victim,
+        *(f"artifacts/smoke/{name}" for name in ("report", "metrics", "notebooks", "samples", "fmm-cifar10")),
+    )
+    assert {
+        "artifacts/smoke/report/checkerboard/claims.csv",
+        "artifacts/smoke/fmm-cifar10/lmd/seed-0.safetensors",
+    } <= set(made)
     assert len([name for name in made if name.endswith(".ipynb")]) == 17
     assert not [name for name, content in made.items() if built.file(name).read_bytes() != content]
 
@@ -207,5 +250,7 @@ def test_committed_notebooks_carry_outputs(root, tier):
     paths = sorted((root / "results" / tier / "notebooks").glob("*.ipynb"))
     assert len(paths) == NOTEBOOKS
     for path in paths:
-        outputs = [o for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
+        outputs = [
+            o for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" for o in c["outputs"]
+        ]
         assert outputs and not [o for o in outputs if o["output_type"] == "error"], path

@@ -11,18 +11,28 @@ from huggingface_hub import constants
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from fewstep.training import autoencoder as autoencoding
-from fewstep.storage import stand_in
-from fewstep.settings.latents import Latents
-from fewstep.training.autoencoder import LatentPreparation
-from fewstep.storage.checkpoint import CheckpointError
 from fewstep.data.formats import archives
 from fewstep.networks import autoencoder
 from fewstep.networks.autoencoder import AutoencoderKL
+from fewstep.settings.latents import Latents
+from fewstep.storage import stand_in
+from fewstep.storage.checkpoint import CheckpointError
 from fewstep.storage.workspace import SCRATCH, Workspace
+from fewstep.training import autoencoder as autoencoding
+from fewstep.training.autoencoder import LatentPreparation
 
 REPOSITORY = "somebody/some-vae"
-SMALL = {"kind": "trained", "channels": [8, 16], "layers": 1, "groups": 4, "latent_channels": 2, "steps": 12, "batch": 4, "rate": 4e-3, "kl": 1e-4}
+SMALL = {
+    "kind": "trained",
+    "channels": [8, 16],
+    "layers": 1,
+    "groups": 4,
+    "latent_channels": 2,
+    "steps": 12,
+    "batch": 4,
+    "rate": 4e-3,
+    "kl": 1e-4,
+}
 
 
 def latents(data: str = "digits", **changes) -> Latents:
@@ -30,7 +40,9 @@ def latents(data: str = "digits", **changes) -> Latents:
 
 
 def published(data: str = "digits") -> Latents:
-    return Latents.model_validate({"data": data, "autoencoder": {"kind": "pretrained", "repository": REPOSITORY, "scale": 0.5}})
+    return Latents.model_validate(
+        {"data": data, "autoencoder": {"kind": "pretrained", "repository": REPOSITORY, "scale": 0.5}}
+    )
 
 
 @pytest.fixture
@@ -66,7 +78,12 @@ def test_every_level_but_the_last_halves_the_image(shape, levels, latent):
     network = autoencoder.small(shape, [8] * levels, 1, 4, 4)
     images = torch.zeros(5, *shape)
     mean, std = network.encode(images)
-    assert mean.shape == std.shape == (5, *latent) and network.latent_shape(shape) == latent and (0 < std).all() and (std < 0.5).all()
+    assert (
+        mean.shape == std.shape == (5, *latent)
+        and network.latent_shape(shape) == latent
+        and (0 < std).all()
+        and (std < 0.5).all()
+    )
     assert network.decode(mean).shape == images.shape
 
 
@@ -76,9 +93,13 @@ def test_the_first_latent_channels_begin_as_the_shrunken_image():
     colours = torch.rand(6, 3, 1, 1) * 2 - 1
     mean, _ = network.encode(colours.expand(-1, -1, 16, 16))
     added = mean - torch.cat([colours.expand(-1, -1, 4, 4), torch.zeros(6, 1, 4, 4)], 1)
-    assert torch.allclose(added, network.model.encode(colours.expand(-1, -1, 16, 16)).latent_dist.mean, atol=1e-6)
+    assert torch.allclose(
+        added, network.model.encode(colours.expand(-1, -1, 16, 16)).latent_dist.mean, atol=1e-6
+    )
     again = network.decode(mean) - network.model.decode(mean).sample
-    assert torch.allclose(again, torch.nn.functional.interpolate(mean[:, :3], scale_factor=4.0, mode="bilinear"), atol=1e-6)
+    assert torch.allclose(
+        again, torch.nn.functional.interpolate(mean[:, :3], scale_factor=4.0, mode="bilinear"), atol=1e-6
+    )
 
 
 def test_images_that_do_not_halve_evenly_are_refused():
@@ -94,7 +115,9 @@ def test_an_image_does_not_depend_on_those_beside_it():
     mean, std = network.encode_many(images)
     again = network.decode_many(mean)
     for part in (slice(0, 1), slice(5, 12), slice(30, None)):
-        assert torch.equal(network.encode_many(images[part])[0], mean[part]) and torch.equal(network.decode_many(mean[part]), again[part])
+        assert torch.equal(network.encode_many(images[part])[0], mean[part]) and torch.equal(
+            network.decode_many(mean[part]), again[part]
+        )
     assert torch.allclose(mean, network.encode(images)[0], atol=1e-5) and not again.requires_grad
 
 
@@ -108,7 +131,10 @@ def test_an_image_does_not_depend_on_those_beside_it():
         ({"data": "latents"}, "'latents' is none; there are"),
         ({"data": "patches"}, "must be at least the 3 channels of the images of 'patches'"),
         ({"channels": [8, 10]}, "must be divisible by the 4 groups"),
-        ({"channels": [8, 8, 8, 8, 8]}, "halve the image 4 times, and the images of 'digits', 8 x 8, are not divisible by 16"),
+        (
+            {"channels": [8, 8, 8, 8, 8]},
+            "halve the image 4 times, and the images of 'digits', 8 x 8, are not divisible by 16",
+        ),
         ({"kind": "other"}, "'trained', 'pretrained'"),
     ],
 )
@@ -160,18 +186,30 @@ def test_training_improves_reconstructions_and_latents_are_scaled_to_one(maker):
     long = maker(latents(steps=120, batch=8), "long")
     after = autoencoding.train(long)
     gain = after["figures"]["training images"]["PSNR"] - before["figures"]["training images"]["PSNR"]
-    assert gain > 3 and after["figures"]["training images"]["SSIM"] > before["figures"]["training images"]["SSIM"]
+    assert (
+        gain > 3
+        and after["figures"]["training images"]["SSIM"] > before["figures"]["training images"]["SSIM"]
+    )
     assert after["std of scaled latents"] == pytest.approx(1) and after["latents"] == [2, 4, 4]
-    assert autoencoding.reconstruction(long).loc["training images", "PSNR"] == f"{after['figures']['training images']['PSNR']:.1f} dB"
+    assert (
+        autoencoding.reconstruction(long).loc["training images", "PSNR"]
+        == f"{after['figures']['training images']['PSNR']:.1f} dB"
+    )
     assert "trained here, 120 steps" in str(autoencoding.as_table(after))
     assert len(autoencoding.channels(long)) == 2
     rows = autoencoding.side_by_side(long, 3)
-    assert set(rows) == {"training images", "reconstructed training"} and all(row.shape == (3, 1, 8, 8) for row in rows.values())
+    assert set(rows) == {"training images", "reconstructed training"} and all(
+        row.shape == (3, 1, 8, 8) for row in rows.values()
+    )
 
 
 def test_held_out_images_are_measured_too_where_there_are_any(maker):
     described = autoencoding.train(maker(latents("patches", steps=2, latent_channels=3)))
-    assert set(described["figures"]) == {"training images", "held-out images"} and described["latents"] == [3, 8, 8]
+    assert set(described["figures"]) == {"training images", "held-out images"} and described["latents"] == [
+        3,
+        8,
+        8,
+    ]
 
 
 def test_a_damaged_state_is_refused(maker):
@@ -188,8 +226,12 @@ def test_the_loss_of_a_perfect_reconstruction_is_the_divergence_alone(monkeypatc
     monkeypatch.setattr(network, "encode", lambda x: (mean, std))
     monkeypatch.setattr(network, "decode", lambda z: images)
     total, misfit = autoencoding.loss(network, images, 0.1, torch.Generator().manual_seed(0))
-    expected = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), torch.distributions.Normal(0.0, 1.0)).mean()
-    assert misfit.item() == pytest.approx(0, abs=1e-7) and total.item() == pytest.approx(0.1 * expected.item(), rel=1e-5)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, std), torch.distributions.Normal(0.0, 1.0)
+    ).mean()
+    assert misfit.item() == pytest.approx(0, abs=1e-7) and total.item() == pytest.approx(
+        0.1 * expected.item(), rel=1e-5
+    )
 
 
 # Figures
@@ -208,9 +250,18 @@ def test_peak_signal_to_noise_is_in_decibels():
 def test_a_published_autoencoder_is_found_described_and_verified(maker, vae):
     own = maker(published())
     described = autoencoding.train(own)
-    assert described["scale"] == 0.5 and described["autoencoder"] == REPOSITORY and described["latents"] == [4, 4, 4]
-    assert described["checksum"] == autoencoder.checksum(vae / autoencoder.WEIGHTS) and "beside the data" in described["found"]
-    assert [path.name for path in own.folder.iterdir()] == [autoencoder.DESCRIBED], "the weights are not copied"
+    assert (
+        described["scale"] == 0.5
+        and described["autoencoder"] == REPOSITORY
+        and described["latents"] == [4, 4, 4]
+    )
+    assert (
+        described["checksum"] == autoencoder.checksum(vae / autoencoder.WEIGHTS)
+        and "beside the data" in described["found"]
+    )
+    assert [path.name for path in own.folder.iterdir()] == [autoencoder.DESCRIBED], (
+        "the weights are not copied"
+    )
     images = torch.rand(2, 1, 8, 8)
     expected = AutoencoderKL.from_pretrained(vae).eval().encode(images).latent_dist.mean
     assert torch.equal(autoencoding.load(own).encode(images)[0], expected)
@@ -240,7 +291,12 @@ def test_an_absent_one_is_one_sentence_that_says_what_to_fetch(maker, vae):
     with pytest.raises(FileNotFoundError) as error:
         autoencoding.train(maker(published()))
     said = str(error.value)
-    assert str(vae) in said and f"https://huggingface.co/{REPOSITORY}" in said and autoencoder.WEIGHTS in said and archives.ENVIRONMENT in said
+    assert (
+        str(vae) in said
+        and f"https://huggingface.co/{REPOSITORY}" in said
+        and autoencoder.WEIGHTS in said
+        and archives.ENVIRONMENT in said
+    )
     with pytest.raises(FileNotFoundError):
         autoencoder.check(REPOSITORY)
 
@@ -282,5 +338,11 @@ def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(maker,
 def test_the_description_is_json_for_other_stages(maker):
     own = maker(latents(steps=1))
     described = autoencoding.train(own)
-    assert json.loads((own.folder / autoencoder.DESCRIBED).read_text()) == described == autoencoder.read_described(own.folder)
-    assert {"autoencoder", "checksum", "data", "shape", "latents", "scale", "channels", "figures"} <= set(described)
+    assert (
+        json.loads((own.folder / autoencoder.DESCRIBED).read_text())
+        == described
+        == autoencoder.read_described(own.folder)
+    )
+    assert {"autoencoder", "checksum", "data", "shape", "latents", "scale", "channels", "figures"} <= set(
+        described
+    )

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from fewstep import data
-from fewstep.storage import stand_in
-from fewstep.rehearsal import disk, tiny_archives
-from fewstep.data.formats import archives
 from fewstep.data import celebahq
-from fewstep.data.formats.archives import ArchiveError
 from fewstep.data.celebahq import BYTES, SIDE
+from fewstep.data.formats import archives
+from fewstep.data.formats.archives import ArchiveError
+from fewstep.rehearsal import disk, tiny_archives
+from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
 COUNT = 12
@@ -60,7 +60,11 @@ def refused(home, sentence: str, error: type[Exception] = ArchiveError) -> None:
 def test_the_published_database_is_read_in_the_order_of_its_numbers(home):
     path = write(home)
     images = celebahq.pixels()
-    assert isinstance(images, np.memmap) and not images.flags.writeable and images.shape == (COUNT, 3, SIDE, SIDE)
+    assert (
+        isinstance(images, np.memmap)
+        and not images.flags.writeable
+        and images.shape == (COUNT, 3, SIDE, SIDE)
+    )
     # in the database "10" stands before "2"
     np.testing.assert_array_equal(images, photographs().transpose(0, 3, 1, 2))
     with pytest.MonkeyPatch.context() as patched:
@@ -143,7 +147,9 @@ def test_a_damaged_page_is_refused(home):
 def test_a_missing_package_is_one_sentence(home, monkeypatch):
     write(home)
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    refused(home, "data.mdb can be read only with the package lmdb, which is missing: install the pinned packages")
+    refused(
+        home, "data.mdb can be read only with the package lmdb, which is missing: install the pinned packages"
+    )
 
 
 def test_the_database_is_held_against_a_list_of_checksums(home):
@@ -159,10 +165,15 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     with pytest.raises(ArchiveError, match="holds a rehearsal's tiny archives .*: put CelebA-HQ's 27,000"):
         celebahq.check()
     (home / stand_in.FILE).unlink()
-    with pytest.raises(FileNotFoundError, match="a folder of images is not in .*: get CelebA-HQ's 27,000 .*https://github.com/NVlabs/NVAE"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="a folder of images is not in .*: get CelebA-HQ's 27,000 .*https://github.com/NVlabs/NVAE",
+    ):
         celebahq.check()
     path = write(home)
-    with pytest.raises(ArchiveError, match="data.mdb holds 12 images instead of 27,000: get CelebA-HQ's 27,000 .* again"):
+    with pytest.raises(
+        ArchiveError, match="data.mdb holds 12 images instead of 27,000: get CelebA-HQ's 27,000 .* again"
+    ):
         celebahq.check()
     monkeypatch.setattr(celebahq, "COUNT", COUNT)
     (home / archives.CHECKSUMS).write_text(f"{'0' * 32}  train.lmdb/data.mdb\n")
@@ -184,7 +195,10 @@ def test_a_rehearsals_database_is_read_as_the_published_one(tmp_path, monkeypatc
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     stand_in.mark(tmp_path / "celebahq", holds)
     images = celebahq.pixels()
-    assert images.shape == (tiny_archives.COUNT, 3, SIDE, SIDE) and len({image.tobytes() for image in images}) == tiny_archives.COUNT
+    assert (
+        images.shape == (tiny_archives.COUNT, 3, SIDE, SIDE)
+        and len({image.tobytes() for image in images}) == tiny_archives.COUNT
+    )
     tiny_archives.ARCHIVES["celebahq"](tmp_path / "celebahq")
     assert hashlib.md5(path.read_bytes()).hexdigest() == md5, "always the same"
     drawn = replace(celebahq.SOURCE).sample(3, torch.Generator().manual_seed(0))
@@ -192,4 +206,9 @@ def test_a_rehearsals_database_is_read_as_the_published_one(tmp_path, monkeypatc
 
 
 def test_it_is_a_data_set_that_is_fetched():
-    assert data.load("celebahq") is celebahq.SOURCE and celebahq.SOURCE.flip and disk.is_fetched("celebahq") and disk.images("celebahq") == 27_000
+    assert (
+        data.load("celebahq") is celebahq.SOURCE
+        and celebahq.SOURCE.flip
+        and disk.is_fetched("celebahq")
+        and disk.images("celebahq") == 27_000
+    )

@@ -7,11 +7,22 @@ import torch
 from safetensors.torch import save_file
 
 from fewstep import networks
-from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from fewstep.networks.load import load_flow_map
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 
-TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(7), "bytes": torch.tensor([1, 255], dtype=torch.uint8)}
-MLP = {"kind": "mlp", "width": 8, "depth": 2, "activation": "silu", "frequencies": [1], "time_frequencies": [1]}
+TENSORS = {
+    "a": torch.arange(6.0).reshape(2, 3),
+    "count": torch.tensor(7),
+    "bytes": torch.tensor([1, 255], dtype=torch.uint8),
+}
+MLP = {
+    "kind": "mlp",
+    "width": 8,
+    "depth": 2,
+    "activation": "silu",
+    "frequencies": [1],
+    "time_frequencies": [1],
+}
 
 
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
@@ -59,7 +70,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_weights_of_another_shape_or_network_are_named(tmp_path):
     small, wide = networks.build(MLP, (2,)), networks.build(MLP | {"width": 9}, (2,))
-    with pytest.raises(CheckpointError, match=r"another shape: 'network\.layers\.0\.weight' is \(9, .*\) there and \(8, "):
+    with pytest.raises(
+        CheckpointError, match=r"another shape: 'network\.layers\.0\.weight' is \(9, .*\) there and \(8, "
+    ):
         load_weights(small, wide.state_dict(), tmp_path)
     deep = networks.build(MLP | {"depth": 3}, (2,))
     with pytest.raises(CheckpointError, match="weights of another network: 'network.layers.2.weight'"):

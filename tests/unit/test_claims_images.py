@@ -16,17 +16,31 @@ SEEDS = {"training seeds": "train_seed", "sampling seeds": "sample_seed"}
 
 def cell(method: str, nfe: int, values, metric: str = "FID", over: str = "training seeds") -> list[dict]:
     """One row a value, along the seeds that `over` names; the other kind of seed is 0."""
-    row = {"method": method, "label": method.upper(), "metric": metric, "nfe": nfe, "train_seed": 0, "sample_seed": 0, "protocol": f"{metric} of 200"}
+    row = {
+        "method": method,
+        "label": method.upper(),
+        "metric": metric,
+        "nfe": nfe,
+        "train_seed": 0,
+        "sample_seed": 0,
+        "protocol": f"{metric} of 200",
+    }
     return [row | {SEEDS[over]: k, "value": float(v)} for k, v in enumerate(values)]
 
 
-def distilled(over: str = "training seeds", lmd=7.0, emd=9.0, lmd_teacher=2.0, emd_teacher=3.0) -> pd.DataFrame:
+def distilled(
+    over: str = "training seeds", lmd=7.0, emd=9.0, lmd_teacher=2.0, emd_teacher=3.0
+) -> pd.DataFrame:
     """The teacher scores 256 / N (4 at 64 calls) by Euler; the students as told, `lmd` and `emd` numbers or one for each seed."""
     rows = [row for n in LADDER for row in cell("si", n, np.full(3, 256 / n), over=over)]
     # the teacher's other solvers, which no claim is about
-    rows += cell("si-heun", 32, np.full(3, 1.0), over=over) + cell("si-adaptive", 128, np.full(3, 0.5), over=over)
+    rows += cell("si-heun", 32, np.full(3, 1.0), over=over) + cell(
+        "si-adaptive", 128, np.full(3, 0.5), over=over
+    )
     for method, fid, t_fid in (("lmd", lmd, lmd_teacher), ("emd", emd, emd_teacher)):
-        rows += cell(method, 2, fid + 0 * WOBBLE, over=over) + cell(method, 2, t_fid + 0 * WOBBLE, "T-FID", over=over)
+        rows += cell(method, 2, fid + 0 * WOBBLE, over=over) + cell(
+            method, 2, t_fid + 0 * WOBBLE, "T-FID", over=over
+        )
     return pd.DataFrame(rows)
 
 
@@ -34,8 +48,12 @@ def own(lsd: dict[int, float], over: str = "training seeds", scale: float = 0.1)
     """PSD-M scores 5 and PSD-U 6 at even powers of two, the other way round at odd ones, ESD 9; LSD as told."""
     rows = []
     for k, n in enumerate((1, 2, 4, 8, 16)):
-        rows += cell("lsd", n, lsd[n] + scale * WOBBLE, over=over) + cell("esd", n, np.full(3, 9.0), over=over)
-        rows += cell("psd-m", n, np.full(3, 5.0 + k % 2), over=over) + cell("psd-u", n, np.full(3, 6.0 - k % 2), over=over)
+        rows += cell("lsd", n, lsd[n] + scale * WOBBLE, over=over) + cell(
+            "esd", n, np.full(3, 9.0), over=over
+        )
+        rows += cell("psd-m", n, np.full(3, 5.0 + k % 2), over=over) + cell(
+            "psd-u", n, np.full(3, 6.0 - k % 2), over=over
+        )
         rows += cell("meanflow", n, np.full(3, 0.1), over=over)  # in the table, and no rival of the claim
     return pd.DataFrame(rows)
 
@@ -48,12 +66,18 @@ def log(peak: float, length: int = 1000) -> dict[str, np.ndarray]:
 
 
 def logs(seeds: int = 3, **peaks: float) -> dict[str, list[dict[str, np.ndarray]]]:
-    kept = {"LMD": 1.0, "EMD": 8.0, "LSD": 1.0, "ESD": 8.0, "PSD-M": 1.0} | {k.replace("_", "-"): v for k, v in peaks.items()}
+    kept = {"LMD": 1.0, "EMD": 8.0, "LSD": 1.0, "ESD": 8.0, "PSD-M": 1.0} | {
+        k.replace("_", "-"): v for k, v in peaks.items()
+    }
     return {label: [log(peak * (1 + 0.01 * seed)) for seed in range(seeds)] for label, peak in kept.items()}
 
 
 def ledger_of(rows: pd.DataFrame, own_logs=None, table: str = "fmm-cifar10") -> pd.DataFrame:
-    make = claims_images.distillation_claims if table.startswith("fmm") else claims_images.self_distillation_claims
+    make = (
+        claims_images.distillation_claims
+        if table.startswith("fmm")
+        else claims_images.self_distillation_claims
+    )
     found = make(rows, logs() if own_logs is None else own_logs, table, "digits")
     return claims.ledger(found, "laptop").set_index("claim")
 
@@ -103,7 +127,9 @@ def test_an_interval_that_holds_the_threshold_decides_nothing():
     wide, narrow = (ledger_of(distilled(lmd=7 + scale * WOBBLE, emd=8.0)) for scale in (0.5, 0.3))
     assert (wide.verdict[name], narrow.verdict[name]) == ("undecided", "supported")
     # Student's 97.5 % quantile with two degrees of freedom, over the root of three
-    assert (wide.low[name], wide.high[name]) == pytest.approx((1 - 0.5 * 4.302653 / 3**0.5, 1 + 0.5 * 4.302653 / 3**0.5))
+    assert (wide.low[name], wide.high[name]) == pytest.approx(
+        (1 - 0.5 * 4.302653 / 3**0.5, 1 + 0.5 * 4.302653 / 3**0.5)
+    )
 
 
 def test_seeds_are_compared_pairwise():
@@ -118,17 +144,24 @@ def test_the_interval_covers_training_seeds_where_there_are_three_and_else_sampl
     single = ledger_of(distilled("sampling seeds", lmd=7 + 0.1 * WOBBLE), logs(seeds=1))
     measured = single.drop("cifar10-emd-gradient-less-stable-than-lmd")
     assert measured.statistic.str.endswith("; interval over 3 sampling seeds").all()
-    assert np.array_equal(measured.value, several.value.iloc[:4]) and np.array_equal(measured.low, several.low.iloc[:4])
+    assert np.array_equal(measured.value, several.value.iloc[:4]) and np.array_equal(
+        measured.low, several.low.iloc[:4]
+    )
 
 
 def test_one_training_says_nothing_of_another_trainings_gradients():
-    found = ledger_of(distilled("sampling seeds"), logs(seeds=1)).loc["cifar10-emd-gradient-less-stable-than-lmd"]
+    found = ledger_of(distilled("sampling seeds"), logs(seeds=1)).loc[
+        "cifar10-emd-gradient-less-stable-than-lmd"
+    ]
     assert found.value == pytest.approx(np.log(8)) and (found.low, found.high) == (-np.inf, np.inf)
     assert found.verdict == "undecided" and found.statistic.endswith("interval over 1 training seeds")
 
 
 def test_gradients_are_compared_over_as_many_steps_as_both_have():
-    calm_in_the_end = {"EMD": [log(8.0, 400)] * 2, "LMD": [{"gradient_norm": np.r_[log(16.0, 400)["gradient_norm"], np.ones(60000)]}] * 2}
+    calm_in_the_end = {
+        "EMD": [log(8.0, 400)] * 2,
+        "LMD": [{"gradient_norm": np.r_[log(16.0, 400)["gradient_norm"], np.ones(60000)]}] * 2,
+    }
     found = ledger_of(distilled(), calm_in_the_end)
     assert found.value.iloc[-1] == pytest.approx(np.log(8 / 16)) and found.verdict.iloc[-1] == "contradicted"
 
@@ -140,10 +173,21 @@ def test_self_distillation_verdicts(over):
     assert list(found.index) == [f"cifar10-lsd-best-at-{n}" for n in (1, 2, 4, 8, 16)] + [
         "cifar10-esd-gradient-less-stable-than-lsd", "cifar10-esd-gradient-less-stable-than-psd-m",
     ]  # fmt: skip
-    assert list(found.verdict) == ["supported", "supported", "undecided", "contradicted", "undecided", "supported", "supported"]
+    assert list(found.verdict) == [
+        "supported",
+        "supported",
+        "undecided",
+        "contradicted",
+        "undecided",
+        "supported",
+        "supported",
+    ]
     assert found.value.to_list()[:5] == pytest.approx([1.0, 0.3, 0.2, -0.5, -0.2])
     assert found.statistic.iloc[:5].str.endswith(f"interval over 3 {over}").all()
-    assert set(found.paper) == {"arXiv 2505.18825"} and found.statement.str.contains("(digits)", regex=False).all()
+    assert (
+        set(found.paper) == {"arXiv 2505.18825"}
+        and found.statement.str.contains("(digits)", regex=False).all()
+    )
 
 
 def test_esd_is_set_against_each_of_its_two_rivals_gradients():
@@ -155,11 +199,17 @@ def test_esd_is_set_against_each_of_its_two_rivals_gradients():
 def test_names_are_unique_across_the_tables():
     lsd = own(dict.fromkeys((1, 2, 4, 8, 16), 4.0))
     names = [n for t in ("fmm-cifar10", "fmm-imagenet32") for n in ledger_of(distilled(), table=t).index]
-    names += [n for t in ("selfdistill-cifar10", "selfdistill-celeba64", "selfdistill-afhq64") for n in ledger_of(lsd, table=t).index]
+    names += [
+        n
+        for t in ("selfdistill-cifar10", "selfdistill-celeba64", "selfdistill-afhq64")
+        for n in ledger_of(lsd, table=t).index
+    ]
     assert len(names) == 2 * 5 + 3 * 7 == len(set(names))
 
 
-@pytest.mark.parametrize("method, metric", [("si", "FID"), ("lmd", "FID"), ("emd", "FID"), ("lmd", "T-FID"), ("emd", "T-FID")])
+@pytest.mark.parametrize(
+    "method, metric", [("si", "FID"), ("lmd", "FID"), ("emd", "FID"), ("lmd", "T-FID"), ("emd", "T-FID")]
+)
 def test_a_distilled_method_that_is_missing_is_named(method, metric):
     rows = distilled()
     with pytest.raises(KeyError, match=f"no row {method}, {metric}"):
@@ -177,7 +227,10 @@ def test_a_self_distilled_method_that_is_missing_is_named():
 def test_methods_with_different_seeds_are_not_compared():
     rows = distilled()
     for few in (1, 2):
-        with pytest.raises(ValueError, match=r"emd at 2 has the training seeds \[0(, 1)?\], lmd at 2 has \[0, 1, 2\]: FID cannot"):
+        with pytest.raises(
+            ValueError,
+            match=r"emd at 2 has the training seeds \[0(, 1)?\], lmd at 2 has \[0, 1, 2\]: FID cannot",
+        ):
             ledger_of(rows[(rows.method != "emd") | (rows.train_seed < few)])
     with pytest.raises(ValueError):
         ledger_of(rows, logs() | {"EMD": [log(8.0)]})
@@ -185,7 +238,9 @@ def test_methods_with_different_seeds_are_not_compared():
 
 def test_each_kind_of_seed_is_averaged_over_the_other():
     values = np.array([[1.0, 2.0], [3.0, 8.0], [5.0, 8.0]])
-    rows = pd.DataFrame([r | {"train_seed": k} for k in range(3) for r in cell("lmd", 2, values[k], over="sampling seeds")])
+    rows = pd.DataFrame(
+        [r | {"train_seed": k} for k in range(3) for r in cell("lmd", 2, values[k], over="sampling seeds")]
+    )
     assert claims.per_seed(rows, "lmd", 2, "FID").to_dict() == {0: 1.5, 1: 5.5, 2: 6.5}
     assert claims.by_sampling_seed(rows, "lmd", 2, "FID").to_dict() == {0: 3.0, 1: 6.0}
     (found,), over = claims.values_of(rows, [("lmd", 2)], "FID")
@@ -198,7 +253,10 @@ def test_each_kind_of_seed_is_averaged_over_the_other():
 def test_numbers_of_two_protocols_are_not_compared():
     rows = distilled()
     rows.loc[rows.method == "emd", "protocol"] = "FID of 50000"
-    with pytest.raises(ValueError, match="FID was measured under 2 protocols and cannot be compared: FID of 200 | FID of 50000"):
+    with pytest.raises(
+        ValueError,
+        match="FID was measured under 2 protocols and cannot be compared: FID of 200 | FID of 50000",
+    ):
         ledger_of(rows)
 
 
@@ -210,7 +268,9 @@ def test_calls_to_match_are_exact_on_a_power_law(over):
     # never reached, and reached with the fewest
     assert claims.calls_to_match(curve, pd.Series({0: 0.01, 1: 99.0}), SEEDS[over]) == pytest.approx((64, 2))
     # what rises again has been reached before: 256 / N up to 16 calls, then worse
-    rising = pd.DataFrame([r for n in LADDER for r in cell("si", n, [256 / min(n, 16) + (n > 16)], over=over)])
+    rising = pd.DataFrame(
+        [r for n in LADDER for r in cell("si", n, [256 / min(n, 16) + (n > 16)], over=over)]
+    )
     assert claims.calls_to_match(rising, pd.Series({0: 16.5}), SEEDS[over]) == pytest.approx((256 / 16.5,))
     with pytest.raises(ValueError, match=f"the curve has no row with {SEEDS[over]} 7"):
         claims.calls_to_match(curve, pd.Series({7: 1.0}), SEEDS[over])

@@ -32,13 +32,32 @@ NAMES = [
 
 def measured(over: str = "training seeds", wobble=0 * WOBBLE, changes=()) -> pd.DataFrame:
     """Three seeds of the story; `changes` are ((metric, method, N), number)."""
-    told = {(metric, *cell): value for metric, cells in STORY.items() for cell, value in cells.items()} | dict(changes)
+    told = {
+        (metric, *cell): value for metric, cells in STORY.items() for cell, value in cells.items()
+    } | dict(changes)
     rows = []
     for (metric, method, nfe), value in told.items():
-        row = {"method": method, "label": method, "metric": metric, "nfe": nfe, "train_seed": 0, "sample_seed": 0, "protocol": f"{metric} of 200"}
+        row = {
+            "method": method,
+            "label": method,
+            "metric": metric,
+            "nfe": nfe,
+            "train_seed": 0,
+            "sample_seed": 0,
+            "protocol": f"{metric} of 200",
+        }
         rows += [row | {SEEDS[over]: k, "value": float(value + w)} for k, w in enumerate(wobble)]
     # what stands in the table and in no claim
-    other = {"method": "si", "label": "SI", "metric": FID, "nfe": 64, "train_seed": 0, "sample_seed": 0, "value": 5.0, "protocol": "FID of 200"}
+    other = {
+        "method": "si",
+        "label": "SI",
+        "metric": FID,
+        "nfe": 64,
+        "train_seed": 0,
+        "sample_seed": 0,
+        "value": 5.0,
+        "protocol": "FID of 200",
+    }
     return pd.DataFrame([*rows, other])
 
 
@@ -52,8 +71,25 @@ def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
 def test_the_paper_s_story_is_supported(over):
     found = ledger_of(measured(over))
     assert list(found.index) == NAMES
-    assert set(found.verdict) == {"supported"} and set(found.table) == {"scflow-celebahq"} and set(found.paper) == {"arXiv 2412.16906"}
-    expected = [np.log(1.5) - np.log(8 / 6), np.log(1.1) - np.log(7 / 8), 79, 32, 10, 13, 11, 3, 5, 1.5, 22, 17]
+    assert (
+        set(found.verdict) == {"supported"}
+        and set(found.table) == {"scflow-celebahq"}
+        and set(found.paper) == {"arXiv 2412.16906"}
+    )
+    expected = [
+        np.log(1.5) - np.log(8 / 6),
+        np.log(1.1) - np.log(7 / 8),
+        79,
+        32,
+        10,
+        13,
+        11,
+        3,
+        5,
+        1.5,
+        22,
+        17,
+    ]
     assert found.value.to_list() == pytest.approx(expected)
     assert found.statement.str.contains("(small faces)", regex=False).all()
     assert found.statistic.str.endswith(f"interval over 3 {over}").all()
@@ -99,7 +135,11 @@ def test_bars_lie_where_the_statements_say():
     assert "the bar, FID within a factor 1.5, is this repository's" in found.statement["one-step-near-eight"]
     assert "the bar, FID within a factor 1.1, is this repository's" in found.statement["four-steps-hold"]
     assert "this repository's claim, not the paper's" in found.statement["jpeg-raises-fid"]
-    assert found.statement[["scflow-beats-lmd-at-1", "scflow-beats-lsd-at-1"]].str.contains("neither paper compares them").all()
+    assert (
+        found.statement[["scflow-beats-lmd-at-1", "scflow-beats-lsd-at-1"]]
+        .str.contains("neither paper compares them")
+        .all()
+    )
 
 
 def test_seeds_are_compared_pairwise():
@@ -120,7 +160,9 @@ def test_an_interval_that_holds_the_bar_decides_nothing():
     assert ledger_of(rows).verdict["scflow-beats-lsd-at-1"] == "undecided"
 
 
-@pytest.mark.parametrize("metric, method, nfe", [(metric, *cell) for metric, cells in STORY.items() for cell in cells])
+@pytest.mark.parametrize(
+    "metric, method, nfe", [(metric, *cell) for metric, cells in STORY.items() for cell in cells]
+)
 def test_a_number_that_is_missing_is_named(metric, method, nfe):
     rows = measured()
     gone = (rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)
@@ -130,7 +172,9 @@ def test_a_number_that_is_missing_is_named(metric, method, nfe):
 
 def test_numbers_of_other_seeds_or_protocols_are_not_compared():
     rows = measured()
-    with pytest.raises(ValueError, match=r"lmd at 1 has the training seeds \[0, 1\], scflow at 1 has \[0, 1, 2\]: FID cannot"):
+    with pytest.raises(
+        ValueError, match=r"lmd at 1 has the training seeds \[0, 1\], scflow at 1 has \[0, 1, 2\]: FID cannot"
+    ):
         ledger_of(rows[(rows.method != "lmd") | (rows.train_seed < 2)])
     with pytest.raises(ValueError, match="in FID as JPEG: they cannot be compared"):
         ledger_of(rows[(rows.metric != JPEG) | (rows.train_seed < 2)])

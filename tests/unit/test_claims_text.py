@@ -29,14 +29,25 @@ def measured(wobble=0 * WOBBLE, **changes) -> pd.DataFrame:
     """Three training seeds of the story; `changes` are numbers by metric, method and calls."""
     rows = []
     for (metric, method, nfe), value in (STORY | changes.get("of", {})).items():
-        row = {"method": method, "label": method, "metric": metric, "nfe": nfe, "sample_seed": 0, "protocol": f"{metric} of 200"}
+        row = {
+            "method": method,
+            "label": method,
+            "metric": metric,
+            "nfe": nfe,
+            "sample_seed": 0,
+            "protocol": f"{metric} of 200",
+        }
         rows += [row | {"train_seed": k, "value": float(value + w)} for k, w in enumerate(wobble)]
     return pd.DataFrame(rows)
 
 
 def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
-    sampling = SimpleNamespace(solvers={"si": {"guided-1": [8]}, "scflow": {"guided-1.5": [1], "guided-3": [1]}})
-    experiment = SimpleNamespace(name="scflow-coco2017", data_name="scenes", settings=SimpleNamespace(sampling=sampling))
+    sampling = SimpleNamespace(
+        solvers={"si": {"guided-1": [8]}, "scflow": {"guided-1.5": [1], "guided-3": [1]}}
+    )
+    experiment = SimpleNamespace(
+        name="scflow-coco2017", data_name="scenes", settings=SimpleNamespace(sampling=sampling)
+    )
     found = claims.ledger(claims_text.claims_of(experiment, rows), "laptop")
     return found.assign(claim=found.claim.str.removeprefix("coco2017-")).set_index("claim")
 
@@ -64,11 +75,18 @@ def test_each_claim_falls_by_its_own_number(name, cell, number):
 
 
 def test_without_a_probe_the_clip_score_speaks_and_nothing_is_claimed_of_attributes():
-    told = {(CLIP, "instaflow", 1): 30.4, (CLIP, "scflow", 1): 30.9, (CLIP, "scflow-guided-1.5", 2): 31.1, (CLIP, "si", 32): 31.5}
+    told = {
+        (CLIP, "instaflow", 1): 30.4,
+        (CLIP, "scflow", 1): 30.9,
+        (CLIP, "scflow-guided-1.5", 2): 31.1,
+        (CLIP, "si", 32): 31.5,
+    }
     rows = measured(of=told)
     found = ledger_of(rows[rows.metric != RIGHT])
     assert list(found.index) == NAMES[:-2] and set(found.verdict) == {"supported"}
-    assert found.value[["instaflow-shows-less", "no-guidance-at-sampling"]].to_list() == pytest.approx([30.4 - 24, 0.5 - 0.2])
+    assert found.value[["instaflow-shows-less", "no-guidance-at-sampling"]].to_list() == pytest.approx(
+        [30.4 - 24, 0.5 - 0.2]
+    )
 
 
 def test_a_difference_within_the_scatter_is_undecided():

@@ -25,7 +25,9 @@ def test_it_tells_digits_apart_that_it_has_not_seen():
 
 
 def test_the_seed_decides_and_nothing_else():
-    first, again, other = (train_classifier(IMAGES[:200], LABELS[:200], steps=3, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        train_classifier(IMAGES[:200], LABELS[:200], steps=3, seed=seed) for seed in (0, 0, 1)
+    )
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
     assert not torch.equal(first.out.weight, other.out.weight)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.storage import stand_in
-from fewstep.rehearsal import tiny_captioned
-from fewstep.data.formats import archives
 from fewstep.data import coco
-from fewstep.data.formats.archives import ArchiveError
 from fewstep.data.coco import SETS, Split
+from fewstep.data.formats import archives
+from fewstep.data.formats.archives import ArchiveError
+from fewstep.rehearsal import tiny_captioned
+from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
 
@@ -34,14 +34,18 @@ def changed(home, name: str = "coco2014", **parts) -> None:
     (home / SETS[name].annotations).write_text(json.dumps(annotations(home, name) | parts))
 
 
-def refused(sentence: str, error: type[Exception] = ArchiveError, name: str = "coco2014", count: int = 8) -> None:
+def refused(
+    sentence: str, error: type[Exception] = ArchiveError, name: str = "coco2014", count: int = 8
+) -> None:
     with pytest.raises(error, match=sentence) as caught:
         np.asarray(coco.prompt_set(name, count).pixels)
     assert "\n" not in str(caught.value)
 
 
 def test_what_was_published():
-    assert {name: (split.count, split.prompts, split.annotations, split.pictures) for name, split in SETS.items()} == {
+    assert {
+        name: (split.count, split.prompts, split.annotations, split.pictures) for name, split in SETS.items()
+    } == {
         "coco2014": (40_504, 30_000, "annotations/captions_val2014.json", "val2014"),
         "coco2017": (5_000, 5_000, "annotations/captions_val2017.json", "val2017"),
     }
@@ -59,8 +63,12 @@ def test_prompts_are_the_first_captions_in_the_order_of_the_file(home, name):
             square = picture.crop((left, top, left + shorter, top + shorter))
             assert square.size == (512, 512)
             np.testing.assert_array_equal(found.pixels[k], np.asarray(square).transpose(2, 0, 1))
-    assert [image["id"] for image in written["images"]] != sorted(image["id"] for image in written["images"]), "nor by their numbers"
-    assert written["annotations"][0]["id"] > written["annotations"][1]["id"], "the first by its number is not the first in the file"
+    assert [image["id"] for image in written["images"]] != sorted(
+        image["id"] for image in written["images"]
+    ), "nor by their numbers"
+    assert written["annotations"][0]["id"] > written["annotations"][1]["id"], (
+        "the first by its number is not the first in the file"
+    )
     few = coco.prompt_set(name, 3)
     assert few.captions == found.captions[:3] and few.pixels.shape == (3, 3, 512, 512)
     np.testing.assert_array_equal(np.asarray(few.pixels), np.asarray(found.pixels[:3]))
@@ -68,15 +76,24 @@ def test_prompts_are_the_first_captions_in_the_order_of_the_file(home, name):
 
 def test_no_more_prompts_than_there_are(home, monkeypatch):
     for count in (0, 9):
-        refused(f"there are 8 prompts 'coco2014', and {count} are asked for: lower `sampling.count`", ValueError, count=count)
+        refused(
+            f"there are 8 prompts 'coco2014', and {count} are asked for: lower `sampling.count`",
+            ValueError,
+            count=count,
+        )
     monkeypatch.setitem(SETS, "coco2014", Split(2014, 40_504, 6))
     refused("there are 6 prompts 'coco2014', and 7 are asked for", ValueError, count=7)
 
 
 def test_the_number_of_pictures_is_the_published_one(home):
     (home / stand_in.FILE).unlink()
-    refused("captions_val2014.json describes 8 pictures instead of 40,504: get COCO-2014's validation set .* again")
-    refused("captions_val2017.json describes 8 pictures instead of 5,000: get COCO-2017's validation set .* again", name="coco2017")
+    refused(
+        "captions_val2014.json describes 8 pictures instead of 40,504: get COCO-2014's validation set .* again"
+    )
+    refused(
+        "captions_val2017.json describes 8 pictures instead of 5,000: get COCO-2017's validation set .* again",
+        name="coco2017",
+    )
 
 
 def test_missing_files_are_named_with_the_addresses(home):
@@ -84,10 +101,16 @@ def test_missing_files_are_named_with_the_addresses(home):
     for name in (names[5], names[2]):
         (home / "val2014" / name).unlink()
     addresses = "http://images.cocodataset.org/annotations/annotations_trainval2014.zip and http://images.cocodataset.org/zips/val2014.zip"
-    refused(f"2 of 8 pictures are not in .*coco/val2014, the first of them {names[2]}: get .*{addresses}", FileNotFoundError)
+    refused(
+        f"2 of 8 pictures are not in .*coco/val2014, the first of them {names[2]}: get .*{addresses}",
+        FileNotFoundError,
+    )
     assert len(coco.prompt_set("coco2014", 2).captions) == 2, "those that are asked for are there"
     (home / "annotations" / "captions_val2014.json").unlink()
-    refused(f"captions_val2014.json is not there: get .*{addresses}.*set FEWSTEP_DATA to the folder that holds 'coco'", FileNotFoundError)
+    refused(
+        f"captions_val2014.json is not there: get .*{addresses}.*set FEWSTEP_DATA to the folder that holds 'coco'",
+        FileNotFoundError,
+    )
 
 
 def test_damaged_files_are_named(home):
@@ -110,7 +133,10 @@ def test_damaged_files_are_named(home):
 
 def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, monkeypatch):
     monkeypatch.setattr(coco, "decoded", lambda *_: pytest.fail("a picture is decoded"))
-    with pytest.raises(ArchiveError, match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and COCO-2014's validation set .* in their place"):
+    with pytest.raises(
+        ArchiveError,
+        match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and COCO-2014's validation set .* in their place",
+    ):
         coco.check()
     (home / stand_in.FILE).unlink()
     with pytest.raises(ArchiveError, match="captions_val2017.json describes 8 pictures instead of 5,000"):
@@ -135,5 +161,7 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
 def test_a_rehearsals_files_are_always_the_same(home):
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     tiny_captioned.coco(home)
-    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before and len(before) == 2 + 16 + 1
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before and len(
+        before
+    ) == 2 + 16 + 1
     assert stand_in.read(home) == StandIn({"coco2017": 8, "coco2014": 8})

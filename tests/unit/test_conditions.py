@@ -10,21 +10,32 @@ import pytest
 import torch
 
 from fewstep import data, networks
-from fewstep.training import loops, job as run, train
 from fewstep.flows import samplers
-from fewstep.storage.checkpoint import load_checkpoint
-from fewstep.flows.conditioning import Conditions, Conditioned, draw, first, conditioned, guided
+from fewstep.flows.conditioning import Conditioned, Conditions, conditioned, draw, first, guided
 from fewstep.flows.flow_map import NetworkFlowMap
 from fewstep.flows.interpolants import LINEAR, Batch
+from fewstep.networks.load import load_flow_map
 from fewstep.networks.text_discriminator import TextDiscriminator
 from fewstep.networks.text_unet import _read
 from fewstep.objectives.reflow import reflow
 from fewstep.settings.training import Method, Training
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.training import job as run
+from fewstep.training import loops, train
 from fewstep.training.processes import Processes
-from fewstep.networks.load import load_flow_map
 
 SHAPE, TOKENS, WIDTH = (4, 8, 8), 5, 16
-NETWORK = {"kind": "text_unet", "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": WIDTH, "readers": 1}
+NETWORK = {
+    "kind": "text_unet",
+    "channels": [8, 16],
+    "layers": 1,
+    "attention": [False, True],
+    "heads": 2,
+    "groups": 4,
+    "time_scale": 10.0,
+    "width": WIDTH,
+    "readers": 1,
+}
 
 
 def conditions(count: int, seed: int = 0) -> Conditions:
@@ -59,7 +70,12 @@ def test_a_flow_map_at_texts_is_the_network_at_them_and_rounds_repeat_them():
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1.5, 4.0])
 def test_guidance_is_its_formula(scale):
-    texts, empty, x, t = conditions(3), conditions(1, 1), torch.randn(3, 2, generator=torch.Generator().manual_seed(2)), torch.rand(3)
+    texts, empty, x, t = (
+        conditions(3),
+        conditions(1, 1),
+        torch.randn(3, 2, generator=torch.Generator().manual_seed(2)),
+        torch.rand(3),
+    )
     slope, without = texts.hidden.mean((1, 2))[:, None], empty.hidden.mean()
     found = guided(conditioned(LINE, texts, empty), scale).velocity(t, x)
     assert torch.allclose(found, without * x + scale * (slope - without) * x, atol=1e-6)
@@ -77,9 +93,15 @@ def test_guidance_without_texts_or_an_empty_one_is_refused():
 
 def test_the_empty_text_goes_where_the_texts_are():
     """Sources keep it on the CPU, and guidance puts it into one batch with texts on a GPU."""
-    texts, empty = Conditions(torch.empty(2, 5, 4, device="meta"), torch.empty(2, 5, dtype=torch.bool, device="meta")), conditions(1)
+    texts, empty = (
+        Conditions(torch.empty(2, 5, 4, device="meta"), torch.empty(2, 5, dtype=torch.bool, device="meta")),
+        conditions(1),
+    )
     own = conditioned(NetworkFlowMap(Linear()), texts, empty)
-    assert own.empty.hidden.device == own.empty.mask.device == texts.hidden.device and empty.hidden.device.type == "cpu"
+    assert (
+        own.empty.hidden.device == own.empty.mask.device == texts.hidden.device
+        and empty.hidden.device.type == "cpu"
+    )
     assert conditioned(NetworkFlowMap(Linear()), texts).empty is None
 
 
@@ -115,7 +137,9 @@ def test_reflow_with_several_samples_a_solution_repeats_their_texts():
     # the texts of the second round are those of the first: what the batch has there does not count
     other = Conditions(torch.cat([texts.hidden, texts.hidden.flip(0)]), both.mask)
     for these in (both, other):
-        loss = reflow(conditioned(NetworkFlowMap(Straight()), these), batch, conditioned(LINE, these), steps=1, times=2)
+        loss = reflow(
+            conditioned(NetworkFlowMap(Straight()), these), batch, conditioned(LINE, these), steps=1, times=2
+        )
         assert torch.allclose(loss, torch.zeros(6), atol=1e-10)
     assert slope.abs().min() > 1e-3
     wrong = conditioned(NetworkFlowMap(Straight()), Conditions(texts.hidden.flip(0), texts.mask).times(2))
@@ -151,7 +175,9 @@ def test_readers_look_at_a_text_in_both_directions_and_under_its_mask():
         assert moved.amax(1).min() > 1e-5, "the first token and the last know of each other"
     filled = Conditions(torch.where(texts.mask[:, :, None], texts.hidden, 7.0), texts.mask)
     assert torch.allclose(_read(built.readers, filled)[texts.mask], own[texts.mask], atol=1e-6)
-    assert torch.equal(_read(networks.build(NETWORK | {"readers": 0}, SHAPE).network.readers, texts), texts.hidden)
+    assert torch.equal(
+        _read(networks.build(NETWORK | {"readers": 0}, SHAPE).network.readers, texts), texts.hidden
+    )
 
 
 def test_the_network_has_both_times_and_a_forward_mode_derivative():
@@ -166,7 +192,15 @@ def test_the_network_has_both_times_and_a_forward_mode_derivative():
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [({"attention": [True]}, "one entry of `attention`"), ({"width": 7}, "`readers` of tokens 7 wide need that to be divisible by the 2 heads"), ({"channels": [6, 16]}, "divisible by the 4 groups"), ({"channels": [8] * 5, "attention": [True] * 5}, "5 levels of a text_unet halve the image 4 times: 8 x 8 is not divisible by 16")],
+    [
+        ({"attention": [True]}, "one entry of `attention`"),
+        ({"width": 7}, "`readers` of tokens 7 wide need that to be divisible by the 2 heads"),
+        ({"channels": [6, 16]}, "divisible by the 4 groups"),
+        (
+            {"channels": [8] * 5, "attention": [True] * 5},
+            "5 levels of a text_unet halve the image 4 times: 8 x 8 is not divisible by 16",
+        ),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -188,8 +222,12 @@ def test_the_discriminator_starts_from_the_teachers_encoder_and_sees_time_noise_
     assert own.shape == (4,)
     assert torch.allclose(critic.at(t, noise, texts)(torch.cat([z, 2 * z]), 2)[:4], own, atol=1e-5)
     # at time 1 nothing is left of the latents, at time 0 nothing of the noise
-    assert torch.allclose(critic.at(torch.ones(4), noise, texts)(z), critic.at(torch.ones(4), noise, texts)(-z), atol=1e-6)
-    assert torch.allclose(critic.at(torch.zeros(4), noise, texts)(z), critic.at(torch.zeros(4), -noise, texts)(z), atol=1e-6)
+    assert torch.allclose(
+        critic.at(torch.ones(4), noise, texts)(z), critic.at(torch.ones(4), noise, texts)(-z), atol=1e-6
+    )
+    assert torch.allclose(
+        critic.at(torch.zeros(4), noise, texts)(z), critic.at(torch.zeros(4), -noise, texts)(z), atol=1e-6
+    )
     assert not torch.allclose(critic.at(t, noise, conditions(4, 3))(z), own, atol=1e-4)
 
 
@@ -229,15 +267,30 @@ def test_dropped_texts_become_the_empty_one():
 def jobs(tmp_path, smoke, monkeypatch):
     """job(name, method, teacher): a run on latents with texts."""
     monkeypatch.setattr(run.Job, "source", property(lambda self: Source()))
-    shared = smoke.experiment("fmm-cifar10").training.model_dump(exclude_none=True) | {"network": NETWORK, "batch": 8, "seeds": [0]}
+    shared = smoke.experiment("fmm-cifar10").training.model_dump(exclude_none=True) | {
+        "network": NETWORK,
+        "batch": 8,
+        "seeds": [0],
+    }
 
     def made(name: str, method: dict, teacher=None) -> run.Job:
-        return run.Job(Training.model_validate(shared), Method.model_validate(method), 0, tmp_path / f"{name}.state", teacher)
+        return run.Job(
+            Training.model_validate(shared),
+            Method.model_validate(method),
+            0,
+            tmp_path / f"{name}.state",
+            teacher,
+        )
 
     return made
 
 
-SI = {"label": "SI", "steps": 4, "dropped": 0.1, "terms": [{"objective": "si", "times": {"region": "diagonal"}}]}
+SI = {
+    "label": "SI",
+    "steps": 4,
+    "dropped": 0.1,
+    "terms": [{"objective": "si", "times": {"region": "diagonal"}}],
+}
 
 
 STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5, "dropped": 0.1,
@@ -285,16 +338,33 @@ ONE_EACH = STRAIGHT | {"terms": [STRAIGHT["terms"][0] | {"options": {"steps": 2}
 def test_two_that_train_together_each_read_the_texts_of_their_share(jobs, taught, method):
     """Three steps of two sides are three steps of one, student and discriminator, to what the order of a sum leaves, which Adam makes larger where a gradient is small."""
     job = jobs("shared", method, taught if "teacher" in method else None)
-    loop, flow, table = loops.load(job.method.loop), load_flow_map(taught), ([None, None], threading.Barrier(2, timeout=60))
-    alone, *sides = (loop.Loop(job, loop.start(job, flow), flow, place) for place in (Processes(), Side(0, 2, table), Side(1, 2, table)))
+    loop, flow, table = (
+        loops.load(job.method.loop),
+        load_flow_map(taught),
+        ([None, None], threading.Barrier(2, timeout=60)),
+    )
+    alone, *sides = (
+        loop.Loop(job, loop.start(job, flow), flow, place)
+        for place in (Processes(), Side(0, 2, table), Side(1, 2, table))
+    )
     for _ in range(3):
         alone.step()
         with ThreadPoolExecutor(2) as both:
             list(both.map(lambda side: side.step(), sides))
     start = loop.start(job, flow)
     for network in ("student", *alone.state.others):
-        found = [torch.cat([p.flatten() for p in ({"student": side.state.student} | side.state.others)[network].parameters()]) for side in (alone, *sides)]
-        first = torch.cat([p.flatten() for p in ({"student": start.student} | start.others)[network].parameters()])
+        found = [
+            torch.cat(
+                [
+                    p.flatten()
+                    for p in ({"student": side.state.student} | side.state.others)[network].parameters()
+                ]
+            )
+            for side in (alone, *sides)
+        ]
+        first = torch.cat(
+            [p.flatten() for p in ({"student": start.student} | start.others)[network].parameters()]
+        )
         assert (found[0] - first).norm() > 1e-3 * first.norm(), f"{network} must have moved"
         assert torch.equal(found[1], found[2]), network
         assert (found[1] - found[0]).norm() < 1e-4 * found[0].norm(), network
@@ -302,17 +372,25 @@ def test_two_that_train_together_each_read_the_texts_of_their_share(jobs, taught
 
 def test_both_loops_train_on_latents_with_texts_and_resume_exactly(jobs, taught, tmp_path):
     for name, method in (("straight", STRAIGHT), ("corrected", CORRECTED)):
-        whole, pieces = (jobs(f"{name}-{kind}", method, tmp_path / "si.safetensors") for kind in ("whole", "pieces"))
+        whole, pieces = (
+            jobs(f"{name}-{kind}", method, tmp_path / "si.safetensors") for kind in ("whole", "pieces")
+        )
         run.advance(whole, "mark", 4)
         for until in (1, 3, 4):
             run.advance(pieces, "mark", until)
         assert whole.state.read_bytes() == pieces.state.read_bytes()
         state = load_checkpoint(whole.state)[0]
         start = load_checkpoint(tmp_path / "si.state")[0]
-        assert any(not torch.equal(value, start[key]) for key, value in state.items() if key.startswith("student."))
+        assert any(
+            not torch.equal(value, start[key]) for key, value in state.items() if key.startswith("student.")
+        )
         assert torch.isfinite(state["log"]).all()
     # guidance reaches the teacher: without it another student comes out
-    plain = jobs("plain", {key: value for key, value in CORRECTED.items() if key != "guidance"}, tmp_path / "si.safetensors")
+    plain = jobs(
+        "plain",
+        {key: value for key, value in CORRECTED.items() if key != "guidance"},
+        tmp_path / "si.safetensors",
+    )
     run.advance(plain, "mark", 4)
     assert not torch.equal(load_checkpoint(plain.state)[0]["log"], state["log"])
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from fewstep.training import clip as contrastive
-from fewstep.settings import captions as text_settings
-from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
-from fewstep.training.clip import ClipPreparation
 from fewstep.data import scenes
 from fewstep.data.drawn.scene_captions import Caption, holds
+from fewstep.evaluation.plots.training import part_curves
 from fewstep.networks import clip, clip_files, tokens
 from fewstep.networks.published import clip as published_clip
-from fewstep.training.caption_pairs import UNSEEN, Pairs, pairs_of, unambiguous, unseen_pairs
-from fewstep.evaluation.plots.training import part_curves
+from fewstep.settings import captions as text_settings
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace
+from fewstep.training import clip as contrastive
+from fewstep.training.caption_pairs import UNSEEN, Pairs, pairs_of, unambiguous, unseen_pairs
+from fewstep.training.clip import ClipPreparation
 
 SMALL = {
     "kind": "trained", "data": "scenes", "width": 16, "layers": 1, "heads": 2, "patch": 8, "projection": 8, "vocabulary": 600, "tokens": 12, "steps": 12,
@@ -55,7 +55,12 @@ def on_squares(patch) -> None:
 
 
 def a_maker(folder: Path, **changes) -> ClipPreparation:
-    return ClipPreparation("tiny", Workspace(folder, "smoke"), TypeAdapter(text_settings.Clip).validate_python(SMALL | changes), "cpu")
+    return ClipPreparation(
+        "tiny",
+        Workspace(folder, "smoke"),
+        TypeAdapter(text_settings.Clip).validate_python(SMALL | changes),
+        "cpu",
+    )
 
 
 @pytest.fixture
@@ -78,17 +83,24 @@ def files(own: ClipPreparation) -> dict[str, bytes]:
 
 
 def test_the_loss_is_that_of_a_matrix_by_hand():
-    images, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([[0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
+    images, texts = (
+        torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(),
+        torch.tensor([[0.6, 0.8], [0.0, 1.0]], dtype=torch.float64),
+    )
     # logits 2 * [[0.6, 0], [0.8, 1]]; the first row, the first column and so on, each against its diagonal
     e = np.exp
     rows = [-np.log(e(1.2) / (e(1.2) + e(0.0))), -np.log(e(2.0) / (e(1.6) + e(2.0)))]
     columns = [-np.log(e(1.2) / (e(1.2) + e(1.6))), -np.log(e(2.0) / (e(0.0) + e(2.0)))]
     found = contrastive.loss(images, texts, torch.tensor(2.0).double(), torch.tensor([4, 7]))
-    assert found.tolist() == pytest.approx([(rows[0] + columns[0]) / 2, (rows[1] + columns[1]) / 2], rel=1e-12)
+    assert found.tolist() == pytest.approx(
+        [(rows[0] + columns[0]) / 2, (rows[1] + columns[1]) / 2], rel=1e-12
+    )
 
 
 def test_pairs_of_one_caption_are_no_negatives_of_each_other():
-    points = torch.nn.functional.normalize(torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=2)
+    points = torch.nn.functional.normalize(
+        torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=2
+    )
     groups, scale = torch.tensor([0, 1, 0, 2]), torch.tensor(3.0).double()
     found = contrastive.loss(*points, scale, groups)
     logits = 3 * (points[0] @ points[1].T).numpy()
@@ -106,18 +118,28 @@ def test_pairs_of_one_caption_are_no_negatives_of_each_other():
 
 def test_the_gradient_of_the_loss_is_its_finite_difference():
     generator = torch.Generator().manual_seed(1)
-    images, texts = (torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    images, texts = (
+        torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2)
+    )
     scale = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *given: contrastive.loss(*given, torch.tensor([0, 1, 2, 1, 3])), (images, texts, scale))
+    assert torch.autograd.gradcheck(
+        lambda *given: contrastive.loss(*given, torch.tensor([0, 1, 2, 1, 3])), (images, texts, scale)
+    )
 
 
 def test_retrieval_counts_those_that_are_nearest_and_no_ties():
     cosines = torch.tensor([[0.9, 0.1, 0.3], [0.2, 0.5, 0.5], [0.1, 0.6, 0.7]])
     # pictures 0 and 2 find their captions; captions 0 and 2 find their pictures, and caption 1 finds picture 2
     assert contrastive.retrieved(cosines) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
-    assert contrastive.retrieved(cosines[:2, :2]) == (1, 1) and contrastive.retrieved(torch.ones(4, 4)) == (0, 0)
+    assert contrastive.retrieved(cosines[:2, :2]) == (1, 1) and contrastive.retrieved(torch.ones(4, 4)) == (
+        0,
+        0,
+    )
     assert contrastive.retrieved(torch.tensor([[0.9, 0.1], [0.95, 0.2]])) == (0.5, 0.5)
-    assert contrastive.retrieved(torch.tensor([[0.5, 0.6], [0.1, 0.2]])) == (0.5, 0.5) and contrastive.retrieved(torch.tensor([[0.3, 0.6], [0.6, 0.5]])) == (0, 0)
+    assert contrastive.retrieved(torch.tensor([[0.5, 0.6], [0.1, 0.2]])) == (
+        0.5,
+        0.5,
+    ) and contrastive.retrieved(torch.tensor([[0.3, 0.6], [0.6, 0.5]])) == (0, 0)
 
 
 # Training
@@ -152,7 +174,9 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     contrastive.train(whole)
     own = maker("killed")
     script = f"from tests.unit.test_contrastive import kill_me; kill_me({str(tmp_path)!r})"
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=root, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=root, env=dict(os.environ), stderr=subprocess.DEVNULL
+    )
     waiting, state = time.monotonic(), own.state
     # four steps are in the second state
     while not (state.exists() and load_checkpoint(state)[1]["step"] == 4):
@@ -165,11 +189,20 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     real, calls = contrastive.loss, []
     monkeypatch.setattr(contrastive, "loss", lambda *given: (calls.append(1), real(*given))[1])
     contrastive.train(own)
-    assert len(calls) == SMALL["steps"] - 4 and state.read_bytes() == (tmp_path / "whole" / state.relative_to(tmp_path / "killed")).read_bytes()
+    assert (
+        len(calls) == SMALL["steps"] - 4
+        and state.read_bytes() == (tmp_path / "whole" / state.relative_to(tmp_path / "killed")).read_bytes()
+    )
     monkeypatch.setenv(SCRATCH, str(tmp_path / "whole"))
     expected = files(whole)
     monkeypatch.setenv(SCRATCH, str(tmp_path / "killed"))
-    assert files(own) == expected and set(expected) == {clip_files.TRAINED, tokens.VOCABULARY, tokens.MERGES, contrastive.LOG, clip_files.DESCRIBED}
+    assert files(own) == expected and set(expected) == {
+        clip_files.TRAINED,
+        tokens.VOCABULARY,
+        tokens.MERGES,
+        contrastive.LOG,
+        clip_files.DESCRIBED,
+    }
 
 
 def test_a_training_learns_to_tell_squares_apart(maker):
@@ -177,24 +210,43 @@ def test_a_training_learns_to_tell_squares_apart(maker):
     own = maker("long", steps=120, batch=32, rate=2e-3, width=32, projection=16)
     described = contrastive.train(own)
     after = described["figures"]["held-out pairs"]
-    assert after["pairs"] == 16 and after["image to text"] > 0.5 and after["text to image"] > 0.5 > 0.3 > before["image to text"]
+    assert (
+        after["pairs"] == 16
+        and after["image to text"] > 0.5
+        and after["text to image"] > 0.5 > 0.3 > before["image to text"]
+    )
     assert after["score"] > after["score of mismatches"] + 20 and described["score"] == clip.SCORE
     logged = contrastive.training_log(own)
     assert len(logged) == 120 and logged["loss"][-20:].mean() < 0.5 * logged["loss"][:20].mean()
-    assert logged["temperature"].iloc[-1] == pytest.approx(described["temperature"], rel=1e-5) and logged["temperature"].iloc[0] == pytest.approx(0.07, rel=0.02)
+    assert logged["temperature"].iloc[-1] == pytest.approx(described["temperature"], rel=1e-5) and logged[
+        "temperature"
+    ].iloc[0] == pytest.approx(0.07, rel=0.02)
     network, pairs = contrastive.load(own), squares(1)[[0, 20]]
-    right, wrong = network.score(pairs.tensor(), pairs.captions), network.score(pairs.tensor(), pairs.captions[::-1])
+    right, wrong = (
+        network.score(pairs.tensor(), pairs.captions),
+        network.score(pairs.tensor(), pairs.captions[::-1]),
+    )
     assert (right > wrong).all()
     rows = contrastive.retrieval(own)
     assert rows.loc["held-out pairs", "image to text"] == f"{after['image to text']:.1%}"
-    assert "trained here, 120 steps of 32 pairs" in str(contrastive.as_table(described)) and "0 of 64" in str(contrastive.as_table(described))
+    assert "trained here, 120 steps of 32 pairs" in str(contrastive.as_table(described)) and "0 of 64" in str(
+        contrastive.as_table(described)
+    )
 
 
 def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_cut(maker):
     own = maker(steps=1, tokens=7)
     described = contrastive.train(own)
-    assert json.loads((own.folder / clip_files.DESCRIBED).read_text()) == described == clip_files.read_described(own.folder)
-    assert described["captions cut"] == described["pairs"] == 64 and described["tokens"] == 7 and described["width"] == 16
+    assert (
+        json.loads((own.folder / clip_files.DESCRIBED).read_text())
+        == described
+        == clip_files.read_described(own.folder)
+    )
+    assert (
+        described["captions cut"] == described["pairs"] == 64
+        and described["tokens"] == 7
+        and described["width"] == 16
+    )
     assert described["checksum"] == published_clip.checksum(own.folder / clip_files.TRAINED)
 
 
@@ -204,12 +256,18 @@ def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="is damaged"):
         contrastive.advance(own, 4)
-    with pytest.raises(FloatingPointError, match="the training of the clip tiny diverged: its loss is not finite; lower its `rate`"):
+    with pytest.raises(
+        FloatingPointError,
+        match="the training of the clip tiny diverged: its loss is not finite; lower its `rate`",
+    ):
         contrastive.advance(maker("fast", rate=1e30), 12)
 
 
 def test_another_setting_is_another_training(maker):
-    names = {maker(**changes).state.name for changes in ({}, {"width": 32}, {"tokens": 14}, {"rate": 1e-3}, {"pairs": "all"})}
+    names = {
+        maker(**changes).state.name
+        for changes in ({}, {"width": 32}, {"tokens": 14}, {"rate": 1e-3}, {"pairs": "all"})
+    }
     assert len(names) == 5
 
 
@@ -217,16 +275,32 @@ def test_a_published_clip_is_measured_and_described(maker, monkeypatch):
     with torch.random.fork_rng(devices=[]):
         own = maker()
         network = contrastive.untrained(own).requires_grad_(False)
-    said = {"clip": "somebody/some-clip", "repository": "somebody/some-clip", "towers": "both", "checksum": "0", "found": "here"}
+    said = {
+        "clip": "somebody/some-clip",
+        "repository": "somebody/some-clip",
+        "towers": "both",
+        "checksum": "0",
+        "found": "here",
+    }
     for place in (clip_files, published_clip):
-        monkeypatch.setattr(place, "published", lambda repository, towers, checksum=None: (network, dict(said)))
+        monkeypatch.setattr(
+            place, "published", lambda repository, towers, checksum=None: (network, dict(said))
+        )
     settings = {"kind": "published", "repository": "somebody/some-clip"}
     for changes, parts in (({}, set()), ({"data": "scenes"}, {"held-out pairs"})):
-        one = ClipPreparation("found", own.workspace, TypeAdapter(text_settings.Clip).validate_python(settings | changes), "cpu")
+        one = ClipPreparation(
+            "found", own.workspace, TypeAdapter(text_settings.Clip).validate_python(settings | changes), "cpu"
+        )
         described = contrastive.train(one)
-        assert set(described["figures"]) == parts and [path.name for path in one.folder.iterdir()] == [clip_files.DESCRIBED]
-        assert "somebody/some-clip" in str(contrastive.as_table(described)) and contrastive.load(one) is network
-        assert part_curves([contrastive.curves(one)], "its curves").numbers == {}, "nothing was trained, and the notebook shows that"
+        assert set(described["figures"]) == parts and [path.name for path in one.folder.iterdir()] == [
+            clip_files.DESCRIBED
+        ]
+        assert (
+            "somebody/some-clip" in str(contrastive.as_table(described)) and contrastive.load(one) is network
+        )
+        assert part_curves([contrastive.curves(one)], "its curves").numbers == {}, (
+            "nothing was trained, and the notebook shows that"
+        )
 
 
 # Pairs
@@ -234,7 +308,12 @@ def test_a_published_clip_is_measured_and_described(maker, monkeypatch):
 
 def test_pictures_and_captions_must_go_together():
     pictures = np.zeros((2, 3, 8, 8), np.uint8)
-    for given, captions in ((pictures, ("a",)), (pictures.astype(np.float32), ("a", "b")), (pictures[0], ("a", "b", "c")), (pictures[:0], ())):
+    for given, captions in (
+        (pictures, ("a",)),
+        (pictures.astype(np.float32), ("a", "b")),
+        (pictures[0], ("a", "b", "c")),
+        (pictures[:0], ()),
+    ):
         with pytest.raises(ValueError, match="captions do not go with .* give uint8 of shape"):
             Pairs(given, captions)
 
@@ -248,8 +327,17 @@ def is_true(caption: Caption, scene: scenes.Scene) -> bool:
         if not left:
             return all(holds(r.kind, found[r.first].place, found[r.second].place) for r in caption.relations)
         said = caption.mentions[len(found)]
-        fitting = [thing for thing in left if all(getattr(said, name) in (None, getattr(thing, name)) for name in ("shape", "colour", "size", "place"))]
-        return any(tried([*found, thing], [other for other in left if other is not thing]) for thing in fitting)
+        fitting = [
+            thing
+            for thing in left
+            if all(
+                getattr(said, name) in (None, getattr(thing, name))
+                for name in ("shape", "colour", "size", "place")
+            )
+        ]
+        return any(
+            tried([*found, thing], [other for other in left if other is not thing]) for thing in fitting
+        )
 
     return tried([], list(scene.things))
 
@@ -257,21 +345,39 @@ def is_true(caption: Caption, scene: scenes.Scene) -> bool:
 def test_of_pairs_that_are_told_apart_no_caption_is_true_of_another_picture():
     drawn = scenes.prompts(60, 5)
     kept = unambiguous(drawn, 40)
-    where = [next(k for k, caption in enumerate(drawn.captions) if caption.text == text) for text in kept.captions]
-    assert where == sorted(where) and len(set(where)) == len(where) and np.array_equal(kept.pictures, drawn.pixels[where])
+    where = [
+        next(k for k, caption in enumerate(drawn.captions) if caption.text == text) for text in kept.captions
+    ]
+    assert (
+        where == sorted(where)
+        and len(set(where)) == len(where)
+        and np.array_equal(kept.pictures, drawn.pixels[where])
+    )
     for i in where:
         assert [j for j in where if is_true(drawn.captions[i], drawn.scenes[j])] == [i]
     # those that were left out before the last one would have been found twice
     for i in set(range(where[-1])) - set(where):
         before = [j for j in where if j < i]
-        assert any(is_true(drawn.captions[i], drawn.scenes[j]) or is_true(drawn.captions[j], drawn.scenes[i]) for j in before)
+        assert any(
+            is_true(drawn.captions[i], drawn.scenes[j]) or is_true(drawn.captions[j], drawn.scenes[i])
+            for j in before
+        )
     assert len(unambiguous(drawn, 3).captions) == 3
 
 
 def test_scenes_are_trained_on_and_judged_by_others():
-    training, everything, unseen = pairs_of("scenes", "training"), pairs_of("scenes", "all"), unseen_pairs("scenes", 30)
-    assert np.array_equal(training.pictures, scenes.pictures()) and training.captions[7] == scenes.captions()[7].text
-    assert len(everything.captions) == len(training.captions) and not np.array_equal(everything.pictures, training.pictures)
+    training, everything, unseen = (
+        pairs_of("scenes", "training"),
+        pairs_of("scenes", "all"),
+        unseen_pairs("scenes", 30),
+    )
+    assert (
+        np.array_equal(training.pictures, scenes.pictures())
+        and training.captions[7] == scenes.captions()[7].text
+    )
+    assert len(everything.captions) == len(training.captions) and not np.array_equal(
+        everything.pictures, training.pictures
+    )
     assert set(unseen) == set(UNSEEN) and all(len(own.captions) == 30 for own in unseen.values())
 
 
@@ -281,7 +387,10 @@ def test_scenes_are_trained_on_and_judged_by_others():
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"data": "faces"}, "a CLIP needs pictures with captions, as many as it asks for, and 'faces' draws none; there are scenes"),
+        (
+            {"data": "faces"},
+            "a CLIP needs pictures with captions, as many as it asks for, and 'faces' draws none; there are scenes",
+        ),
         ({"data": "laion"}, "'laion' draws none; there are scenes"),
         ({"heads": 3}, "`width` 16 must be divisible by the 3 heads of `heads`"),
         ({"patch": 5}, "the pictures of 'scenes', 32 x 32, do not fall into squares of `patch` 5"),
@@ -302,6 +411,10 @@ def test_a_published_one_is_named_and_a_text_encoder_retrieves_nothing():
     assert read({"kind": "published", "repository": "openai/clip-vit-large-patch14"}).towers == "both"
     with pytest.raises(ValidationError, match="a text encoder alone retrieves no pictures"):
         read({"kind": "published", "repository": "a/b", "towers": "text", "data": "scenes"})
-    for wrong in ({"repository": "a/.."}, {"repository": "a/b", "width": 3}, {"repository": "a/b", "data": "faces"}):
+    for wrong in (
+        {"repository": "a/.."},
+        {"repository": "a/b", "width": 3},
+        {"repository": "a/b", "data": "faces"},
+    ):
         with pytest.raises(ValidationError):
             read({"kind": "published"} | wrong)

@@ -9,7 +9,15 @@ import torch
 from torch.nn import functional as F
 
 from fewstep.networks import kinds
-from fewstep.networks.discriminator import Block, Blur, Equalised, active, discriminator, group_size, with_deviation
+from fewstep.networks.discriminator import (
+    Block,
+    Blur,
+    Equalised,
+    active,
+    discriminator,
+    group_size,
+    with_deviation,
+)
 
 
 def latents(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
@@ -22,7 +30,9 @@ def small(shape=(4, 8, 8), channels=(6, 8), seed: int = 0, **more):
         return discriminator(shape, channels, **more).double()
 
 
-@pytest.mark.parametrize("shape, channels", [((4, 8, 8), (6, 8)), ((4, 32, 32), (4, 5, 6, 7)), ((3, 4, 4), (5,))])
+@pytest.mark.parametrize(
+    "shape, channels", [((4, 8, 8), (6, 8)), ((4, 32, 32), (4, 5, 6, 7)), ((3, 4, 4), (5,))]
+)
 def test_one_logit_a_sample_from_any_resolution(shape, channels):
     assert small(shape, channels)(latents(8, *shape)).shape == (8,)
 
@@ -62,7 +72,10 @@ def test_one_step_of_adam_moves_every_layer_by_the_same_fraction():
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     network(latents(8, 4, 8, 8)).sum().backward()
     optimiser.step()
-    moved = [(p - old).abs().median().item() for p, old in zip([p for p in network.parameters() if p.ndim > 1], before)]
+    moved = [
+        (p - old).abs().median().item()
+        for p, old in zip([p for p in network.parameters() if p.ndim > 1], before)
+    ]
     assert moved == pytest.approx([0.01] * len(moved), rel=1e-2)
 
 
@@ -82,13 +95,18 @@ def test_activations_keep_their_size_through_the_network():
 
 def test_the_blur_keeps_means_and_drops_what_alternates():
     blur = Blur(padding=2).double()
-    assert torch.allclose(blur(torch.ones(1, 3, 9, 9, dtype=torch.float64))[..., 2:-2, 2:-2], torch.ones((), dtype=torch.float64))
+    assert torch.allclose(
+        blur(torch.ones(1, 3, 9, 9, dtype=torch.float64))[..., 2:-2, 2:-2],
+        torch.ones((), dtype=torch.float64),
+    )
     stripes = torch.ones(1, 3, 9, 9, dtype=torch.float64)
     stripes[..., ::2] = -1
     assert blur(stripes)[..., 2:-2, 2:-2].abs().max() < 1e-12
     x = latents(2, 3, 8, 8)
     one_tap = torch.tensor([1, 3, 3, 1], dtype=torch.float64) / 8
-    expected = torch.einsum("bcijkl,k,l->bcij", F.pad(x, (1, 1, 1, 1)).unfold(2, 4, 2).unfold(3, 4, 2), one_tap, one_tap)
+    expected = torch.einsum(
+        "bcijkl,k,l->bcij", F.pad(x, (1, 1, 1, 1)).unfold(2, 4, 2).unfold(3, 4, 2), one_tap, one_tap
+    )
     assert torch.allclose(Blur(padding=1, stride=2).double()(x), expected)
 
 
@@ -104,7 +122,9 @@ def test_a_block_is_the_sum_of_its_parts_by_sqrt_2():
 
     kernel = block.blur.kernel.expand(5, 1, 4, 4)
     main = sqrt(2) * F.leaky_relu(conv(block.first, x, padding=1), 0.2)
-    main = sqrt(2) * F.leaky_relu(conv(block.second, F.conv2d(main, kernel, padding=2, groups=5), stride=2), 0.2)
+    main = sqrt(2) * F.leaky_relu(
+        conv(block.second, F.conv2d(main, kernel, padding=2, groups=5), stride=2), 0.2
+    )
     skip = conv(block.skip, F.conv2d(x, kernel, padding=1, groups=5)[..., ::2, ::2])
     assert main.shape == (2, 7, 8, 8)
     assert torch.allclose(block(x), (main + skip) / sqrt(2))
@@ -122,7 +142,9 @@ def test_a_block_sees_both_halves_of_an_image_alike():
 # The minibatch's deviation -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch, size", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1), (6, 3), (8, 4), (10, 2), (64, 4)])
+@pytest.mark.parametrize(
+    "batch, size", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1), (6, 3), (8, 4), (10, 2), (64, 4)]
+)
 def test_a_group_is_the_largest_divisor_up_to_four(batch, size):
     assert group_size(batch, 4) == size
     assert with_deviation(latents(batch, 3, 4, 4), 4).shape == (batch, 4, 4, 4)
@@ -192,7 +214,9 @@ def test_r1_and_its_gradient_agree_with_finite_differences():
         below = penalty(network, z).item()
         with torch.no_grad():
             p += step * along
-        assert (p.grad * along).sum().item() == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=1e-6 * value.item()), name
+        assert (p.grad * along).sum().item() == pytest.approx(
+            (above - below) / (2 * step), rel=1e-3, abs=1e-6 * value.item()
+        ), name
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -207,9 +231,14 @@ def test_it_tells_two_kinds_of_latents_apart():
     network = small(channels=(12, 12)).float()
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.0, 0.99))
     for step in range(30):
-        real, fake = latents(16, 4, 8, 8, seed=step).float(), 0.5 * latents(16, 4, 8, 8, seed=1000 + step).float()
+        real, fake = (
+            latents(16, 4, 8, 8, seed=step).float(),
+            0.5 * latents(16, 4, 8, 8, seed=1000 + step).float(),
+        )
         # SCFlow's L_D: softplus(-D(real)) + softplus(D(fake)) + |grad D(real)|^2 / 2
-        loss = (F.softplus(-network(real)) + F.softplus(network(fake))).mean() + penalty(network, real) / 16 / 2
+        loss = (F.softplus(-network(real)) + F.softplus(network(fake))).mean() + penalty(
+            network, real
+        ) / 16 / 2
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -220,7 +249,12 @@ def test_it_tells_two_kinds_of_latents_apart():
 @pytest.mark.parametrize(
     "shape, channels, group, sentence",
     [
-        ((4, 8, 8), (6, 8, 8), 4, "3 widths of a discriminator lead from 16 x 16 to 4 x 4, and the latents are 8 x 8"),
+        (
+            (4, 8, 8),
+            (6, 8, 8),
+            4,
+            "3 widths of a discriminator lead from 16 x 16 to 4 x 4, and the latents are 8 x 8",
+        ),
         ((4, 12, 12), (6, 8), 4, "2 widths of a discriminator lead from 8 x 8"),
         ((4, 4, 4), (), 4, "0 widths"),
         ((4, 8, 16), (6, 8), 4, r"square latents \(channels, side, side\), not \(4, 8, 16\)"),

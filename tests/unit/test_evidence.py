@@ -10,14 +10,31 @@ from scipy import stats
 from fewstep.evaluation import claims, claims_checkerboard, measure, provenance, published, tables
 from fewstep.evaluation.provenance import ProvenanceError
 
-TRACE = {"notebook": "4-metrics", "revision": "abc", "parameters": "123", "hardware": "cpu", "software": "torch"}
+TRACE = {
+    "notebook": "4-metrics",
+    "revision": "abc",
+    "parameters": "123",
+    "hardware": "cpu",
+    "software": "torch",
+}
 PAPERS = "KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature"
 
 
-def rows(method: str, nfe: int, values: np.ndarray, metric: str = "KL to target", protocol: str = PAPERS, **other) -> list[dict]:
+def rows(
+    method: str, nfe: int, values: np.ndarray, metric: str = "KL to target", protocol: str = PAPERS, **other
+) -> list[dict]:
     """One row for each (training seed, sampling seed); values (training, sampling)."""
     return [
-        {"method": method, "metric": metric, "nfe": nfe, "train_seed": k, "sample_seed": j, "value": v, "samples": 64000, "protocol": protocol}
+        {
+            "method": method,
+            "metric": metric,
+            "nfe": nfe,
+            "train_seed": k,
+            "sample_seed": j,
+            "value": v,
+            "samples": 64000,
+            "protocol": protocol,
+        }
         | TRACE
         | other
         for k, line in enumerate(values)
@@ -27,7 +44,12 @@ def rows(method: str, nfe: int, values: np.ndarray, metric: str = "KL to target"
 
 def test_mean_and_deviations_are_over_the_seeds_they_name(smoke):
     values = np.array([[1.0, 1.2], [2.0, 2.2], [3.0, 3.2]])
-    table = tables.build(pd.DataFrame(rows("lsd", 1, values)), smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop")
+    table = tables.build(
+        pd.DataFrame(rows("lsd", 1, values)),
+        smoke.experiment("selfdistill-checkerboard"),
+        "selfdistill-checkerboard",
+        "laptop",
+    )
     cell = table.iloc[0]
     assert cell.value == pytest.approx(values.mean())
     assert cell.sd == pytest.approx(np.std([1.1, 2.1, 3.1], ddof=1))
@@ -40,14 +62,20 @@ def test_mean_and_deviations_are_over_the_seeds_they_name(smoke):
 
 def test_another_protocol_is_not_set_beside_the_published_number(smoke):
     frame = pd.DataFrame(rows("lsd", 1, np.ones((2, 2)), protocol=PAPERS.replace("64000", "4000")))
-    cell = tables.build(frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "smoke").iloc[0]
+    cell = tables.build(
+        frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "smoke"
+    ).iloc[0]
     assert pd.isna(cell.published) and cell.status == "other protocol"
 
 
 def test_one_cell_of_two_protocols_is_refused(smoke):
-    frame = pd.DataFrame(rows("lsd", 1, np.ones((2, 2))) + rows("lsd", 1, np.ones((2, 2)), protocol="another"))
+    frame = pd.DataFrame(
+        rows("lsd", 1, np.ones((2, 2))) + rows("lsd", 1, np.ones((2, 2)), protocol="another")
+    )
     with pytest.raises(ValueError, match="lsd, KL to target, nfe 1 mixes evaluation protocols"):
-        tables.build(frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop")
+        tables.build(
+            frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop"
+        )
 
 
 @pytest.mark.parametrize("column", provenance.COLUMNS)
@@ -55,17 +83,34 @@ def test_one_cell_of_two_protocols_is_refused(smoke):
 def test_a_cell_without_provenance_is_refused(smoke, column, bad):
     frame = pd.DataFrame(rows("lsd", 1, np.ones((2, 2))) + rows("esd", 2, np.ones((2, 2)), **{column: bad}))
     with pytest.raises(ProvenanceError, match=f"has a cell without {column}: esd, KL to target, nfe 2"):
-        tables.build(frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop")
+        tables.build(
+            frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop"
+        )
     with pytest.raises(ProvenanceError, match=f"has no column '{column}'"):
-        tables.build(frame.drop(columns=column), smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop")
+        tables.build(
+            frame.drop(columns=column),
+            smoke.experiment("selfdistill-checkerboard"),
+            "selfdistill-checkerboard",
+            "laptop",
+        )
 
 
 def test_published_numbers_have_a_status_and_are_found_only_where_they_belong():
     numbers = published.load()
     assert set(numbers.status) <= set(published.STATUSES) and len(numbers) > 100
-    assert published.lookup(numbers, "selfdistill-checkerboard", "PSD-M", "KL to target", 16, PAPERS)[0] == 0.069
-    assert published.lookup(numbers, "selfdistill-checkerboard", "PSD-M", "KL to target", 3, PAPERS) == (None, "not on file", "")
-    assert published.lookup(numbers, "fmm-checkerboard", "LMD", "KL to target", 1, PAPERS) == (None, "not on file", "")
+    assert (
+        published.lookup(numbers, "selfdistill-checkerboard", "PSD-M", "KL to target", 16, PAPERS)[0] == 0.069
+    )
+    assert published.lookup(numbers, "selfdistill-checkerboard", "PSD-M", "KL to target", 3, PAPERS) == (
+        None,
+        "not on file",
+        "",
+    )
+    assert published.lookup(numbers, "fmm-checkerboard", "LMD", "KL to target", 1, PAPERS) == (
+        None,
+        "not on file",
+        "",
+    )
 
 
 def test_the_interval_is_students():
@@ -82,7 +127,9 @@ def test_verdicts_follow_the_interval():
 
 
 def test_equal_quality_is_read_off_the_teachers_curve():
-    curve = pd.DataFrame([r for n, kl in ((1, 4.0), (4, 1.0), (16, 0.25)) for r in rows("si", n, np.full((2, 1), kl))])
+    curve = pd.DataFrame(
+        [r for n, kl in ((1, 4.0), (4, 1.0), (16, 0.25)) for r in rows("si", n, np.full((2, 1), kl))]
+    )
     calls = claims.calls_to_match(curve, pd.Series({0: 1.0, 1: 0.5}))
     assert calls[0] == pytest.approx(4) and calls[1] == pytest.approx(8)
     # better than the teacher ever gets, and worse than its first step
@@ -92,8 +139,15 @@ def test_equal_quality_is_read_off_the_teachers_curve():
 def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():
     def measured(lmd: float) -> pd.DataFrame:
         noise = np.array([[0.0], [0.001], [-0.001]])
-        parts = rows("lmd", 1, lmd + noise) + rows("emd", 1, 0.3 + 0 * noise) + rows("pfmm", 1, 0.2 + noise) + rows("fmm", 4, 0.2 + 0 * noise)
-        return pd.DataFrame(parts + rows("si", 1, 4 + noise) + rows("si", 16, 0.15 + noise) + rows("si", 80, 0.09 + 0 * noise))
+        parts = (
+            rows("lmd", 1, lmd + noise)
+            + rows("emd", 1, 0.3 + 0 * noise)
+            + rows("pfmm", 1, 0.2 + noise)
+            + rows("fmm", 4, 0.2 + 0 * noise)
+        )
+        return pd.DataFrame(
+            parts + rows("si", 1, 4 + noise) + rows("si", 16, 0.15 + noise) + rows("si", 80, 0.09 + 0 * noise)
+        )
 
     def verdicts(lmd: float) -> dict[str, str]:
         ledger = claims.ledger(claims_checkerboard.fmm_claims(measured(lmd)), "laptop")
@@ -102,13 +156,33 @@ def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():
 
     assert set(verdicts(0.1).values()) == {"supported"}
     worse = verdicts(0.5)
-    assert worse["lmd-beats-emd"] == worse["lmd-one-step-near-teacher"] == worse["ten-times-fewer-calls"] == "contradicted"
+    assert (
+        worse["lmd-beats-emd"]
+        == worse["lmd-one-step-near-teacher"]
+        == worse["ten-times-fewer-calls"]
+        == "contradicted"
+    )
 
 
 def test_a_miscounted_column_is_refused(smoke, tmp_path):
-    index = pd.DataFrame([{"method": "lsd", "sampler": "jumps", "steps": 4, "nfe": 5, "train_seed": 0, "sample_seed": 0, "count": 1, "file": "x"}])
+    index = pd.DataFrame(
+        [
+            {
+                "method": "lsd",
+                "sampler": "jumps",
+                "steps": 4,
+                "nfe": 5,
+                "train_seed": 0,
+                "sample_seed": 0,
+                "count": 1,
+                "file": "x",
+            }
+        ]
+    )
     with pytest.raises(ValueError, match="lsd took 5 network calls for 4 steps"):
-        measure.evaluate(smoke.experiment("selfdistill-checkerboard"), index, tmp_path, tmp_path, smoke.compute)
+        measure.evaluate(
+            smoke.experiment("selfdistill-checkerboard"), index, tmp_path, tmp_path, smoke.compute
+        )
 
 
 def test_instability_sees_spikes_and_not_scale():

@@ -14,7 +14,10 @@ from fewstep.evaluation.plots.images import GAP, LARGEST, SIDE
 
 def flat(levels, channels: int = 3, side: int = 16) -> np.ndarray:
     """One image of one level each."""
-    return np.ones((1, channels, side, side), dtype=np.float32) * np.array(levels, dtype=np.float32)[:, None, None, None]
+    return (
+        np.ones((1, channels, side, side), dtype=np.float32)
+        * np.array(levels, dtype=np.float32)[:, None, None, None]
+    )
 
 
 def strips(picture) -> dict[str, np.ndarray]:
@@ -26,15 +29,23 @@ def test_columns_are_noises_rows_steps_and_blocks_methods():
     panels = {"SCFlow": {"N = 8": flat(levels), "N = 1": flat(-levels)}, "distilled": {"N = 1": flat(levels)}}
     picture = rows_of_faces(panels, "a title", count=4)
     found = strips(picture)
-    assert list(found) == ["SCFlow, N = 1", "SCFlow, N = 8", "distilled, N = 1"] == list(picture.numbers) and picture.title == "a title"
+    assert (
+        list(found) == ["SCFlow, N = 1", "SCFlow, N = 8", "distilled, N = 1"] == list(picture.numbers)
+        and picture.title == "a title"
+    )
     tile = LARGEST + GAP
     for name, expected in zip(found, (-levels, levels, levels)):
         assert found[name].shape == (LARGEST, 4 * tile - GAP, 3)
-        assert found[name][LARGEST // 2, LARGEST // 2 :: tile, 0].tolist() == (255 * (expected + 1) / 2).round().tolist()
+        assert (
+            found[name][LARGEST // 2, LARGEST // 2 :: tile, 0].tolist()
+            == (255 * (expected + 1) / 2).round().tolist()
+        )
     boxes = [axis.get_position() for axis in picture.figure.axes]
     height = picture.figure.bbox.height
     assert [box.x0 for box in boxes] == [0, 0, 0] and [box.x1 for box in boxes] == pytest.approx([1, 1, 1])
-    assert (boxes[0].y0 - boxes[1].y1) * height == pytest.approx(GAP) and (boxes[1].y0 - boxes[2].y1) * height > 30
+    assert (boxes[0].y0 - boxes[1].y1) * height == pytest.approx(GAP) and (
+        boxes[1].y0 - boxes[2].y1
+    ) * height > 30
     assert boxes[2].y0 == pytest.approx(0)
     texts = [(text.get_text(), *text.get_position()) for text in picture.figure.texts]
     assert [text for text, *_ in texts] == ["SCFlow", "N = 1", "N = 8", "distilled", "N = 1"]
@@ -58,7 +69,9 @@ def test_large_images_are_reduced_by_their_means_and_small_ones_keep_their_pixel
 
 
 def test_the_file_holds_the_sheet():
-    picture = rows_of_faces({"a": {"N = 1": flat([1.0, -1.0])}, "b": {"N = 2": flat([-1.0, 1.0])}}, "", count=2)
+    picture = rows_of_faces(
+        {"a": {"N = 1": flat([1.0, -1.0])}, "b": {"N = 2": flat([-1.0, 1.0])}}, "", count=2
+    )
     sheet = np.asarray(Image.open(io.BytesIO(picture.png())).convert("L"))
     assert sheet.shape[0] >= 2 * LARGEST and sheet.shape[1] >= 2 * LARGEST + GAP
 
@@ -66,7 +79,10 @@ def test_the_file_holds_the_sheet():
 @pytest.mark.parametrize(
     "samples, sentence",
     [
-        (np.zeros((5, 2)), r"SCFlow, N = 1: images have shape \(count, 1 or 3, height, width\) with one at least, not \(5, 2\)"),
+        (
+            np.zeros((5, 2)),
+            r"SCFlow, N = 1: images have shape \(count, 1 or 3, height, width\) with one at least, not \(5, 2\)",
+        ),
         (np.zeros((5, 3, 8, 8), dtype=np.uint8), r"SCFlow, N = 1: images are floats in \[-1, 1\], not uint8"),
         (flat([0.0, np.nan]), "SCFlow, N = 1: 1 of 2 images are not finite"),
         (flat([0.0, np.inf]), "SCFlow, N = 1: 1 of 2 images are not finite"),

@@ -44,26 +44,41 @@ def files(room: str) -> list[Path]:
 def test_a_room_imports_only_from_those_before_it(room):
     allowed = ROOMS[: ROOMS.index(room) + 1]
     for path in files(room):
-        wrong = {name for name in imports(path) if name.split(".")[0] in ROOMS and name.split(".")[0] not in allowed}
+        wrong = {
+            name
+            for name in imports(path)
+            if name.split(".")[0] in ROOMS and name.split(".")[0] not in allowed
+        }
         assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}"
 
 
 def test_there_are_these_rooms_and_nothing_loose():
-    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(
+        ROOMS
+    )
     assert {path.name for path in PACKAGE.glob("*.py")} <= {"__init__.py", "__main__.py", "cli.py"}
 
 
 def test_every_room_says_what_is_in_it():
     for room in ROOMS:
-        assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))), room
+        assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))), (
+            room
+        )
 
 
 def test_no_two_modules_import_each_other():
-    modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
+    modules = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
     arrows = {}
     for name, path in modules.items():
         targets = {found if found in modules else found.rpartition(".")[0] for found in imports(path)}
-        arrows[name] = {target for target in targets if target in modules and target != name and not name.startswith(f"{target}.")}
+        arrows[name] = {
+            target
+            for target in targets
+            if target in modules and target != name and not name.startswith(f"{target}.")
+        }
 
     def reached(start: str) -> set[str]:
         seen, todo = set(), [start]

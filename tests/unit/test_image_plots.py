@@ -12,16 +12,19 @@ import pytest
 import torch
 from PIL import Image
 
-from fewstep.flows.slerp import slerp
 from fewstep.evaluation.plots import images
 from fewstep.evaluation.plots.images import data_strip, grid, interpolations, quality_against
+from fewstep.flows.slerp import slerp
 
 TIME, COUNT = "seconds per image, batch 1", 8
 
 
 def flat(levels, channels: int = 1, side: int = 8) -> np.ndarray:
     """One image of one level each."""
-    return np.ones((1, channels, side, side), dtype=np.float32) * np.array(levels, dtype=np.float32)[:, None, None, None]
+    return (
+        np.ones((1, channels, side, side), dtype=np.float32)
+        * np.array(levels, dtype=np.float32)[:, None, None, None]
+    )
 
 
 def quarters(*levels: float) -> np.ndarray:
@@ -37,7 +40,9 @@ def blocks(picture) -> dict[str, np.ndarray]:
 def centres(block: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """The colour in the middle of every tile, (rows * columns, 3)."""
     height, width = ((size + images.GAP) // n for size, n in zip(block.shape, (rows, columns)))
-    return np.array([block[i * height + height // 2, j * width + width // 2] for i in range(rows) for j in range(columns)])
+    return np.array(
+        [block[i * height + height // 2, j * width + width // 2] for i in range(rows) for j in range(columns)]
+    )
 
 
 def words(picture) -> list[str]:
@@ -96,7 +101,11 @@ def test_grey_images_are_dark_on_light_and_gaps_are_white():
 def test_columns_are_sorted_by_number_and_a_method_may_lack_some():
     one = flat([0.0])
     picture = grid({"SI": {"N = 16": one, "N = 2": one}, "LMD": {"N = 1": one, "N = 2": one}, "none": {}}, "")
-    assert set(blocks(picture)) == {"SI, N = 16", "SI, N = 2", "LMD, N = 1", "LMD, N = 2"} == set(picture.numbers)
+    assert (
+        set(blocks(picture))
+        == {"SI, N = 16", "SI, N = 2", "LMD, N = 1", "LMD, N = 2"}
+        == set(picture.numbers)
+    )
     assert words(picture) == ["SI", "N = 1", "N = 2", "N = 16", "LMD"]
     left = {axis.get_label(): axis.get_position().x0 for axis in picture.figure.axes}
     assert left["LMD, N = 1"] < left["LMD, N = 2"] == left["SI, N = 2"] < left["SI, N = 16"]
@@ -105,7 +114,9 @@ def test_columns_are_sorted_by_number_and_a_method_may_lack_some():
     places = {text.get_text(): text.get_position() for text in picture.figure.texts}
     for axis in picture.figure.axes:
         (method, column), box = axis.get_label().split(", "), axis.get_position()
-        assert places[column][0] == pytest.approx((box.x0 + box.x1) / 2) and places[column][1] > top["SI, N = 2"]
+        assert (
+            places[column][0] == pytest.approx((box.x0 + box.x1) / 2) and places[column][1] > top["SI, N = 2"]
+        )
         assert places[method][1] == pytest.approx((box.y0 + box.y1) / 2) and places[method][0] < 0
 
 
@@ -122,7 +133,10 @@ def test_a_block_is_filled_and_not_higher_than_wide(count, across):
 
 def test_the_file_holds_every_pixel_of_a_block():
     rng = np.random.default_rng(0)
-    panels = {"a": {"N = 1": rng.choice([-1.0, 1.0], (8, 1, 8, 8))}, "a longer name": {"N = 2": rng.choice([-1.0, 1.0], (8, 1, 8, 8))}}
+    panels = {
+        "a": {"N = 1": rng.choice([-1.0, 1.0], (8, 1, 8, 8))},
+        "a longer name": {"N = 2": rng.choice([-1.0, 1.0], (8, 1, 8, 8))},
+    }
     picture = grid(panels, "")
     sheet = np.asarray(Image.open(io.BytesIO(picture.png())).convert("L")).astype(int) < 128
     for name, block in blocks(picture).items():
@@ -144,7 +158,10 @@ def test_sheets_stay_of_a_size_to_read(side, channels):
 @pytest.mark.parametrize(
     "samples, sentence",
     [
-        (np.zeros((5, 2)), r"LMD, N = 1: images have shape \(count, 1 or 3, height, width\) with one at least, not \(5, 2\)"),
+        (
+            np.zeros((5, 2)),
+            r"LMD, N = 1: images have shape \(count, 1 or 3, height, width\) with one at least, not \(5, 2\)",
+        ),
         (np.zeros((5, 8, 8)), r"not \(5, 8, 8\)"),
         (np.zeros((5, 2, 8, 8)), r"not \(5, 2, 8, 8\)"),
         (np.zeros((0, 1, 8, 8)), r"not \(0, 1, 8, 8\)"),
@@ -179,18 +196,36 @@ def test_strips_have_their_labels_and_one_row_each():
 
 
 def cells(metric: str, method: str, values: dict[int, float]) -> list[dict]:
-    return [{"method": method, "metric": metric, "nfe": n, "value": v, "sd": np.nan if n == 1 else 0.1} for n, v in values.items()]
+    return [
+        {"method": method, "metric": metric, "nfe": n, "value": v, "sd": np.nan if n == 1 else 0.1}
+        for n, v in values.items()
+    ]
 
 
 def test_quality_is_set_beside_the_cost_of_the_same_cell():
-    rows = cells("FID", "SI", {4: 20.0, 1: 90.0}) + cells("FID", "exact", {64: 1.0}) + cells("FID", "LMD", {1: 7.00004, 2: 5.0, 4: 4.0})
-    rows += cells(TIME, "LMD", {2: 0.02, 1: 0.01}) + cells(TIME, "SI", {1: 0.005, 4: 0.02}) + cells("KID", "SI", {1: 3.0})
+    rows = (
+        cells("FID", "SI", {4: 20.0, 1: 90.0})
+        + cells("FID", "exact", {64: 1.0})
+        + cells("FID", "LMD", {1: 7.00004, 2: 5.0, 4: 4.0})
+    )
+    rows += (
+        cells(TIME, "LMD", {2: 0.02, 1: 0.01})
+        + cells(TIME, "SI", {1: 0.005, 4: 0.02})
+        + cells("KID", "SI", {1: 3.0})
+    )
     picture = quality_against(pd.DataFrame(rows), TIME, "FID", "a title")
-    assert picture.numbers == {"SI": [[1, 90.0], [4, 20.0]], "LMD": [[1, 7.0], [2, 5.0]]}, "sorted by calls, no seconds"
+    assert picture.numbers == {"SI": [[1, 90.0], [4, 20.0]], "LMD": [[1, 7.0], [2, 5.0]]}, (
+        "sorted by calls, no seconds"
+    )
     (axis,) = picture.figure.axes
     drawn = {(text.get_text(), *map(float, text.xy)) for text in axis.texts}
     assert drawn == {("1", 0.005, 90.0), ("4", 0.02, 20.0), ("1", 0.01, 7.00004), ("2", 0.02, 5.0)}
-    assert (axis.get_xscale(), axis.get_yscale(), axis.get_xlabel(), axis.get_ylabel()) == ("log", "log", TIME, "FID")
+    assert (axis.get_xscale(), axis.get_yscale(), axis.get_xlabel(), axis.get_ylabel()) == (
+        "log",
+        "log",
+        TIME,
+        "FID",
+    )
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["SI", "LMD"]
     assert picture.png()
 

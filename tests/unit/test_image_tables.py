@@ -11,21 +11,21 @@ import pandas as pd
 import pytest
 import torch
 
-from fewstep.evaluation import measure, measure_images, sample, speed, tables
-from fewstep.settings import tiers
 from fewstep import networks
-from fewstep.training import features as reference
-from fewstep.pipeline import report
-from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.data import digits, scenes
 from fewstep.data.formats.pictures import Pictures
-from fewstep.settings.evaluation import Features
+from fewstep.evaluation import measure, measure_images, sample, speed, tables
+from fewstep.evaluation.plots.picture import Picture
 from fewstep.metrics.features import channel_means, extract
 from fewstep.metrics.frechet import frechet, moments
 from fewstep.metrics.protocol import parse
-from fewstep.evaluation.plots.picture import Picture
+from fewstep.pipeline import report
+from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
+from fewstep.settings.evaluation import Features
+from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.storage.workspace import Workspace
+from fewstep.training import features as reference
 
 NAME = "fmm-cifar10"
 SEEDS = [0, 1]
@@ -45,7 +45,9 @@ def bench(root, tmp_path_factory, smoke) -> reference.FeaturePreparation:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSTEP_PIPELINE", "1")
         patch.chdir(root)
-        found = reference.FeaturePreparation("cifar10", Workspace(folder, "smoke"), smoke.features["cifar10"], "cpu")
+        found = reference.FeaturePreparation(
+            "cifar10", Workspace(folder, "smoke"), smoke.features["cifar10"], "cpu"
+        )
         described = reference.prepare(found)
         assert described["accuracy"] > 0.9 and described["images"] == "all 1797 training images of digits"
     return found
@@ -67,21 +69,34 @@ def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(ro
     monkeypatch.setattr(reference, "PROBE_PICTURES", 64)
     told = {"data": "scenes", "extractor": "classifier", "steps": 2, "reference": 80, "probe": 2}
     made = {}
-    for name, own in {"first": {"prompts": "coco2017"}, "own": {"prompts": "coco2014"}, "taken": {"prompts": "coco2014", "trained": "first"}}.items():
-        bench = reference.FeaturePreparation(name, Workspace(tmp_path, "smoke"), Features(**told, **own), "cpu")
+    for name, own in {
+        "first": {"prompts": "coco2017"},
+        "own": {"prompts": "coco2014"},
+        "taken": {"prompts": "coco2014", "trained": "first"},
+    }.items():
+        bench = reference.FeaturePreparation(
+            name, Workspace(tmp_path, "smoke"), Features(**told, **own), "cpu"
+        )
         if own.get("trained"):
             monkeypatch.setattr(reference, "train_classifier", None)
             monkeypatch.setattr(reference, "_probe", None)
         described = reference.prepare(bench)
         folder = bench.workspace.read(f"features/{name}/described.json").parent
         made[name] = described, {path.name: path.read_bytes() for path in folder.iterdir()}
-        assert reference.load(bench).extractor.name == described["extractor"] and reference.probe_name(reference.probe_file(bench))
+        assert reference.load(bench).extractor.name == described["extractor"] and reference.probe_name(
+            reference.probe_file(bench)
+        )
     assert made["taken"] == made["own"] and made["taken"] != made["first"]
 
 
 def test_prompts_are_measured_against_the_pictures_that_they_were_written_for():
-    found, split = reference._images(Features(data="scenes", extractor="classifier", prompts="coco2014", reference=30))
-    assert np.array_equal(found, scenes.prompt_set("coco2014", 30).pixels) and "first 30 prompts coco2014 of scenes" in split
+    found, split = reference._images(
+        Features(data="scenes", extractor="classifier", prompts="coco2014", reference=30)
+    )
+    assert (
+        np.array_equal(found, scenes.prompt_set("coco2014", 30).pixels)
+        and "first 30 prompts coco2014 of scenes" in split
+    )
     assert not np.array_equal(found, scenes.prompt_set("coco2017", 30).pixels)
 
 
@@ -94,9 +109,15 @@ def test_pictures_that_are_decoded_when_they_are_looked_at_are_measured_as_an_ar
 
     looked_at = Pictures(decode, np.arange(70), 8)
     means = channel_means()
-    assert np.array_equal(extract(looked_at, means).values, extract(held, means).values) and sorted(decoded) == list(range(70))
+    assert np.array_equal(extract(looked_at, means).values, extract(held, means).values) and sorted(
+        decoded
+    ) == list(range(70))
     monkeypatch.setattr(reference, "TOGETHER", 32)
-    assert reference._checksum(looked_at) == reference._checksum(held) == hashlib.sha256(held.tobytes()).hexdigest()[:16]
+    assert (
+        reference._checksum(looked_at)
+        == reference._checksum(held)
+        == hashlib.sha256(held.tobytes()).hexdigest()[:16]
+    )
 
 
 def images(kind: str, seed: int) -> np.ndarray:
@@ -116,7 +137,19 @@ def drawn(tmp_path, root, monkeypatch):
         for seed in SEEDS:
             file = f"{method}{n}-{seed}.npy"
             np.save(tmp_path / file, images(kind, 10 * n + seed))
-            rows.append(dict(method=method, trained=method, sampler="euler" if method == "si" else "jumps", steps=n, train_seed=0, sample_seed=seed, nfe=n, count=200, file=file))
+            rows.append(
+                dict(
+                    method=method,
+                    trained=method,
+                    sampler="euler" if method == "si" else "jumps",
+                    steps=n,
+                    train_seed=0,
+                    sample_seed=seed,
+                    nfe=n,
+                    count=200,
+                    file=file,
+                )
+            )
     return pd.DataFrame(rows), tmp_path
 
 
@@ -129,26 +162,43 @@ def evaluate(settings, drawn, measured_in, smoke) -> pd.DataFrame:
 def test_every_measure_is_what_the_metrics_say_of_the_files(settings, drawn, measured_in, smoke):
     rows = evaluate(settings, drawn, measured_in, smoke)
     assert set(rows.metric) == {"FID", "T-FID", "KID", "precision", "recall"} and len(rows) == 5 * 6
-    features = {file: extract(np.load(drawn[1] / file), measured_in.extractor).values for file in drawn[0].file}
+    features = {
+        file: extract(np.load(drawn[1] / file), measured_in.extractor).values for file in drawn[0].file
+    }
     cell = rows.set_index(["method", "nfe", "sample_seed", "metric"]).value
     for seed in SEEDS:
         fid = frechet(moments(features[f"lmd1-{seed}.npy"]), moments(measured_in.values))
         assert cell["lmd", 1, seed, "FID"] == pytest.approx(fid, rel=1e-4)
         # the teacher's samples from the other noise: from the same one, the teacher would be at zero from itself
-        taught = frechet(moments(features["lmd1-0.npy"]), moments(features[f"si4-{1 - seed}.npy"])) if seed == 0 else None
+        taught = (
+            frechet(moments(features["lmd1-0.npy"]), moments(features[f"si4-{1 - seed}.npy"]))
+            if seed == 0
+            else None
+        )
         if taught is not None:
             assert cell["lmd", 1, seed, "T-FID"] == pytest.approx(taught, rel=1e-4)
     assert cell["si", 4, 0, "T-FID"] > 0.1
-    assert cell["si", 2, 0, "FID"] > 5 * cell["si", 4, 0, "FID"] and cell["si", 2, 0, "precision"] < cell["si", 4, 0, "precision"]
+    assert (
+        cell["si", 2, 0, "FID"] > 5 * cell["si", 4, 0, "FID"]
+        and cell["si", 2, 0, "precision"] < cell["si", 4, 0, "precision"]
+    )
 
 
 def test_a_measure_can_be_taken_of_some_rows_alone(settings, drawn, measured_in, smoke):
     both = settings.metrics.model_copy(update={"measures": ["fid", "kid"]})
     whole, some = (
-        evaluate(settings.model_copy(update={"metrics": both.model_copy(update={"only": only})}), drawn, measured_in, smoke)
+        evaluate(
+            settings.model_copy(update={"metrics": both.model_copy(update={"only": only})}),
+            drawn,
+            measured_in,
+            smoke,
+        )
         for only in ({}, {"kid": ["lmd"]})
     )
-    assert set(some[some.metric == "KID"].method) == {"lmd"} and set(some[some.metric == "FID"].method) == {"lmd", "si"}
+    assert set(some[some.metric == "KID"].method) == {"lmd"} and set(some[some.metric == "FID"].method) == {
+        "lmd",
+        "si",
+    }
     left = whole[(whole.metric == "FID") | (whole.method == "lmd")].reset_index(drop=True)
     pd.testing.assert_frame_equal(left, some)
     # an experiment that takes every measure of every row is dumped as it was before there was a choice: its hash stays
@@ -160,17 +210,29 @@ def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
     assert set(found) == set(settings.metrics.measures)
     for protocol in found.values():
         assert parse(str(protocol)) == protocol and protocol.samples == settings.sampling.count
-    assert "si at 4 Euler steps" in found["t_fid"].split and found["fid"].split == "all 1797 training images of digits"
+    assert (
+        "si at 4 Euler steps" in found["t_fid"].split
+        and found["fid"].split == "all 1797 training images of digits"
+    )
 
 
 def test_a_notebook_shows_every_mean_and_leaves_blank_what_was_not_measured():
     """More metrics, steps and methods than pandas would print: two seeds each, value 10 metric + method + seed."""
     rows = pd.DataFrame(
-        [{"method": f"m{m}", "metric": f"k{k:02}", "nfe": n, "value": 10 * k + m + seed} for m in range(30) for k in range(20) for n in (1, 2, 4, 8) for seed in (0, 1) if (m, n) != (3, 8)]
+        [
+            {"method": f"m{m}", "metric": f"k{k:02}", "nfe": n, "value": 10 * k + m + seed}
+            for m in range(30)
+            for k in range(20)
+            for n in (1, 2, 4, 8)
+            for seed in (0, 1)
+            if (m, n) != (3, 8)
+        ]
     )
     table = ElementTree.fromstring(measure.means(rows).data)
     shown = [[cell.text or "" for cell in row.findall("td")] for row in table.find("tbody")]
-    assert [cell.text for cell in table.find("thead").find("tr").findall("th")][-30:] == [f"m{m}" for m in range(30)]
+    assert [cell.text for cell in table.find("thead").find("tr").findall("th")][-30:] == [
+        f"m{m}" for m in range(30)
+    ]
     assert len(shown) == 80 and all(len(row) == 30 for row in shown)
     assert shown[4 * 7 + 1][5] == "75.500", "k07 in two steps of m5"
     assert [row[3] for row in shown].count("") == 20 and sum(row.count("") for row in shown) == 20
@@ -193,17 +255,26 @@ def test_the_reference_is_what_prepare_wrote(bench, measured_in, root, monkeypat
     monkeypatch.chdir(root)
     again = extract(digits.pixels(), measured_in.extractor).values
     assert np.allclose(again, measured_in.values, atol=1e-5) and again.shape == (1797, 64)
-    with pytest.raises(SettingsError, match="there is no 'cifar' among the `features` of tier 'smoke'; there are cifar10, imagenet32"):
+    with pytest.raises(
+        SettingsError,
+        match="there is no 'cifar' among the `features` of tier 'smoke'; there are cifar10, imagenet32",
+    ):
         reference.FeaturePreparation.open("smoke", "cifar")
     (bench.workspace.pipeline / "features/cifar10/described.json").rename(bench.workspace.pipeline / "moved")
-    with pytest.raises(FileNotFoundError, match="described.json is not there: run `dvc repro` at tier 'smoke'"):
+    with pytest.raises(
+        FileNotFoundError, match="described.json is not there: run `dvc repro` at tier 'smoke'"
+    ):
         reference.load(bench)
     (bench.workspace.pipeline / "moved").rename(bench.workspace.pipeline / "features/cifar10/described.json")
 
 
 def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypatch):
     monkeypatch.chdir(root)
-    experiment = type("Experiment", (), {"experiment": smoke.experiment(NAME), "compute": smoke.compute, "source": digits.SOURCE})
+    experiment = type(
+        "Experiment",
+        (),
+        {"experiment": smoke.experiment(NAME), "compute": smoke.compute, "source": digits.SOURCE},
+    )
     found = measure_images.self_checks(experiment, measured_in).fid
     assert found["noise"].iloc[0] > 20 * found["split in two"].iloc[0]
     bias = found["bias"]
@@ -217,7 +288,9 @@ def test_solvers_are_rows_of_their_own(settings):
     draws = sample.plan(settings)
     heun = [d for d in draws if d.method == "si-heun"]
     assert {(d.trained, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
-    assert sample.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(draws)
+    assert sample.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(
+        draws
+    )
 
 
 def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, root, monkeypatch, smoke):
@@ -226,7 +299,9 @@ def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, 
     monkeypatch.setattr(sample, "load_flow_map", lambda *_: flow_map)
     drawn = torch.linspace(-1.5, 1.5, 200 * 64).reshape(200, 1, 8, 8)
     monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
-    row = sample._draw(settings, sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
+    row = sample._draw(
+        settings, sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None
+    )
     kept = np.load(tmp_path / row["file"])
     assert kept.dtype == np.uint8 and kept.max() == 16 and kept.min() == 0 and row["count"] == 200
     assert np.array_equal(kept, ((drawn.clamp(-1, 1) + 1) * 8).round().to(torch.uint8).numpy())
@@ -234,7 +309,9 @@ def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, 
 
 def test_calls_of_an_adaptive_solver_are_averaged_over_the_chunks(monkeypatch):
     calls = iter((8, 14, 14))
-    monkeypatch.setitem(sample.samplers.SAMPLERS, "adaptive", lambda _, x, digits: sample.samplers.Samples(x, next(calls)))
+    monkeypatch.setitem(
+        sample.samplers.SAMPLERS, "adaptive", lambda _, x, digits: sample.samplers.Samples(x, next(calls))
+    )
     drawn = sample.sample(None, "adaptive", torch.zeros(300, 1, 4, 4), 2)
     assert drawn.nfe == round((125 * 8 + 175 * 14) / 300) and drawn.points.shape == (300, 1, 4, 4)
 
@@ -244,22 +321,61 @@ def test_calls_of_an_adaptive_solver_are_averaged_over_the_chunks(monkeypatch):
 
 def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, root):
     timed = pd.DataFrame(
-        [{"call": kind, "batch": batch, "repeat": k, "seconds": base * (1 + k) / batch**0.5} for kind, base in (("velocity", 1.0), ("jump", 2.0)) for batch in (1, 4) for k in range(3)]
+        [
+            {"call": kind, "batch": batch, "repeat": k, "seconds": base * (1 + k) / batch**0.5}
+            for kind, base in (("velocity", 1.0), ("jump", 2.0))
+            for batch in (1, 4)
+            for k in range(3)
+        ]
     )
     trace = {"notebook": "n", "revision": "r", "parameters": "p", "hardware": "h", "software": "s"}
     rows = [
-        {"method": method, "metric": "FID", "nfe": nfe, "train_seed": 0, "sample_seed": k, "value": value, "samples": 200, "protocol": "p"} | trace
-        for method, nfe, value in (("si", 2, 200.0), ("si", 4, 100.0), ("si", 8, 50.0), ("lmd", 2, 100.0), ("si-heun", 2, 90.0))
+        {
+            "method": method,
+            "metric": "FID",
+            "nfe": nfe,
+            "train_seed": 0,
+            "sample_seed": k,
+            "value": value,
+            "samples": 200,
+            "protocol": "p",
+        }
+        | trace
+        for method, nfe, value in (
+            ("si", 2, 200.0),
+            ("si", 4, 100.0),
+            ("si", 8, 50.0),
+            ("lmd", 2, 100.0),
+            ("si-heun", 2, 90.0),
+        )
         for k in SEEDS
     ]
     monkeypatch.setattr(speed.measure, "load", lambda _: pd.DataFrame(rows))
-    experiment = type("Experiment", (), {"settings": settings, "name": NAME, "tier": "smoke", "data_folder": None, "compute": smoke.compute, "workspace": Workspace(root, "smoke")})
+    experiment = type(
+        "Experiment",
+        (),
+        {
+            "settings": settings,
+            "name": NAME,
+            "tier": "smoke",
+            "data_folder": None,
+            "compute": smoke.compute,
+            "workspace": Workspace(root, "smoke"),
+        },
+    )
     table = speed.table(experiment, timed, "fmm-speed", "4-speed").set_index(["metric", "method", "nfe"])
     assert list(table.columns) and set(table.index.get_level_values(0)) == {"FID", speed.ONE, speed.BEST}
     assert table.value[speed.ONE, "SI", 4] == 4 * 2.0 and table.value[speed.ONE, "LMD", 2] == 2 * 4.0
     assert table.value[speed.BEST, "SI, heun", 2] == 2 * 1.0 and (table.samples[speed.BEST] == 4).all()
-    assert set(table.table) == {"fmm-speed"} and set(table.seeds[speed.ONE]) == {f"{settings.speed.repeats} timings"}
-    own = settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"steps": {"si": [2], "lmd": [2]}}), "methods": {k: settings.methods[k] for k in ("si", "lmd")}})
+    assert set(table.table) == {"fmm-speed"} and set(table.seeds[speed.ONE]) == {
+        f"{settings.speed.repeats} timings"
+    }
+    own = settings.model_copy(
+        update={
+            "sampling": settings.sampling.model_copy(update={"steps": {"si": [2], "lmd": [2]}}),
+            "methods": {k: settings.methods[k] for k in ("si", "lmd")},
+        }
+    )
     faster = speed.at_equal_quality(type("Experiment", (), {"settings": own}), timed).loc["LMD", 2]
     # the teacher reaches 100 with four calls; a jump takes twice the time of a velocity here
     assert (faster["teacher's calls"], faster["fewer calls"], faster["less time"]) == (4.0, 2.0, 1.0)
@@ -271,11 +387,28 @@ def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, r
 def _part(workspace: Workspace, name: str, value: float) -> None:
     from matplotlib.figure import Figure
 
-    row = {c: "x" for c in tables.COLUMNS} | {"table": name, "metric": "FID", "nfe": 1, "value": value, "sd": 0.1, "sd_sampling": 0.1, "published": None, "samples": 3}
-    claim = {c: "x; claimed > 0; interval over 3 sampling seeds" for c in report.pd.Index(["claim", "paper", "statement", "statistic", "verdict", "tier", "table"])}
+    row = {c: "x" for c in tables.COLUMNS} | {
+        "table": name,
+        "metric": "FID",
+        "nfe": 1,
+        "value": value,
+        "sd": 0.1,
+        "sd_sampling": 0.1,
+        "published": None,
+        "samples": 3,
+    }
+    claim = {
+        c: "x; claimed > 0; interval over 3 sampling seeds"
+        for c in report.pd.Index(["claim", "paper", "statement", "statistic", "verdict", "tier", "table"])
+    }
     ledger = pd.DataFrame([claim | {"value": value, "low": 0.0, "high": 1.0}])
     figure = Figure(figsize=(1, 1))
-    report.write(workspace, name, f"5-figures-{name}", report.Results({name: pd.DataFrame([row])}, ledger, {f"{name}-a": Picture(figure, {}, f"of {name}")}))
+    report.write(
+        workspace,
+        name,
+        f"5-figures-{name}",
+        report.Results({name: pd.DataFrame([row])}, ledger, {f"{name}-a": Picture(figure, {}, f"of {name}")}),
+    )
 
 
 def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
@@ -298,19 +431,30 @@ def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
     assert pd.read_csv(results / "claims.csv").value.to_list() == [1.0, 0.0]
     assert set(json.loads((results / "metrics.json").read_text())) == {"another", report.FIRST}
     page = (results / "report.md").read_text()
-    assert page.index(f"## {report.FIRST}") < page.index("## another") and "(figures/another-a.png)" in page and "(3 sampling seeds)" in page
+    assert (
+        page.index(f"## {report.FIRST}") < page.index("## another")
+        and "(figures/another-a.png)" in page
+        and "(3 sampling seeds)" in page
+    )
 
 
-def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(settings, smoke, tmp_path, root, monkeypatch):
+def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(
+    settings, smoke, tmp_path, root, monkeypatch
+):
     monkeypatch.chdir(root)
     network = settings.training.network.model_dump()
     flow_map = networks.build(network, (1, 8, 8))
     weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
-    weights["weights.network.model.conv_in.bias"] = torch.full_like(weights["weights.network.model.conv_in.bias"], torch.nan)
+    weights["weights.network.model.conv_in.bias"] = torch.full_like(
+        weights["weights.network.model.conv_in.bias"], torch.nan
+    )
     path = tmp_path / "seed-0.safetensors"
     save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
     draw = sample.Draw("lmd", "lmd", "jumps", 1, 0, 0)
-    with pytest.raises(CheckpointError, match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate",
+    ):
         sample._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))
 
@@ -318,8 +462,25 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(settings, smok
 def test_one_step_is_one_network_call(smoke, tmp_path):
     """The steps of an adaptive solver are digits of its tolerance, and a step of Heun's takes two calls: neither has an image of one step."""
     settings = smoke.experiment("scflow-celebahq")
-    rows = [("si", 2, 2), ("si", 4, 4), ("si-heun", 1, 2), ("si-adaptive", 1, 14), ("si-adaptive", 2, 20), ("lmd", 1, 1), ("lmd", 4, 4)]
-    index = pd.DataFrame([{"method": m, "steps": n, "nfe": calls, "train_seed": 0, "sample_seed": 0, "file": f"{m}-{n}.npy"} for m, n, calls in rows])
-    cells = measure_images._cells(settings, index, tmp_path, [tmp_path / f"{name}.features" for name in index.file])
+    rows = [
+        ("si", 2, 2),
+        ("si", 4, 4),
+        ("si-heun", 1, 2),
+        ("si-adaptive", 1, 14),
+        ("si-adaptive", 2, 20),
+        ("lmd", 1, 1),
+        ("lmd", 4, 4),
+    ]
+    index = pd.DataFrame(
+        [
+            {"method": m, "steps": n, "nfe": calls, "train_seed": 0, "sample_seed": 0, "file": f"{m}-{n}.npy"}
+            for m, n, calls in rows
+        ]
+    )
+    cells = measure_images._cells(
+        settings, index, tmp_path, [tmp_path / f"{name}.features" for name in index.file]
+    )
     assert [cell.images.one_step for cell in cells] == [None] * 6 + [tmp_path / "lmd-1.npy"]
-    assert [cell.images.teacher_images for cell in cells] == [None if name == "si-4.npy" else tmp_path / "si-4.npy" for name in index.file]
+    assert [cell.images.teacher_images for cell in cells] == [
+        None if name == "si-4.npy" else tmp_path / "si-4.npy" for name in index.file
+    ]

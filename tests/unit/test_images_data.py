@@ -21,7 +21,13 @@ from fewstep.data.formats import archives
 from fewstep.data.formats.archives import ArchiveError, read_cifar10, read_folder, read_imagenet32
 from fewstep.data.images import Images, ImagesOnFirstUse, split, to_signed
 
-PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}
+PAPER = {
+    "cifar10": cifar10,
+    "imagenet32": imagenet32,
+    "celeba64": celeba64,
+    "afhq64": afhq64,
+    "celebahq": celebahq,
+}
 LAPTOP = {"digits": digits, "patches": patches}
 PER_FILE = 3
 # of both photographs, decoded and halved
@@ -78,7 +84,9 @@ def test_draws_are_images_of_the_set_in_the_generators_order():
     np.testing.assert_array_equal(images.to_uint8(drawn).numpy(), pixels[which])
     np.testing.assert_allclose(drawn.numpy(), pixels[which] / 127.5 - 1, atol=1e-6)
     assert len(set(which)) == 50, "every image is drawn"
-    assert torch.equal(drawn, images.sample(400, seeded(3))) and not torch.equal(drawn, images.sample(400, seeded(4)))
+    assert torch.equal(drawn, images.sample(400, seeded(3))) and not torch.equal(
+        drawn, images.sample(400, seeded(4))
+    )
 
 
 def test_a_draw_leaves_the_global_generator_alone():
@@ -134,13 +142,20 @@ def test_draws_on_cuda_are_images_of_the_set():
     pixels = noise(50, 3, 4, 6)
     images = Images(pixels, "tiny", False)
     drawn = images.sample(20, torch.Generator("cuda").manual_seed(0))
-    assert drawn.is_cuda and {p.tobytes() for p in images.to_uint8(drawn).cpu().numpy()} <= {p.tobytes() for p in pixels}
+    assert drawn.is_cuda and {p.tobytes() for p in images.to_uint8(drawn).cpu().numpy()} <= {
+        p.tobytes() for p in pixels
+    }
     assert to_signed(torch.tensor([0, 255], dtype=torch.uint8, device="cuda")).tolist() == [-1, 1]
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((2, 1, 2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 1, 2, 2), np.uint8)])
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 1, 2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 1, 2, 2), np.uint8)]
+)
 def test_pixels_of_a_wrong_type_or_shape_are_refused(pixels):
-    with pytest.raises(ValueError, match=r"the pixels of 'tiny' are (uint8|float64) of shape .* give uint8 of shape \(images, channels"):
+    with pytest.raises(
+        ValueError,
+        match=r"the pixels of 'tiny' are (uint8|float64) of shape .* give uint8 of shape \(images, channels",
+    ):
         Images(pixels, "tiny", False)
 
 
@@ -151,7 +166,9 @@ def test_images_are_read_at_the_first_draw_and_once():
     first = lazy.sample(3, seeded())
     assert torch.equal(first, lazy.sample(3, seeded())) and calls == [1]
     assert lazy.scale == lazy.images.scale and torch.equal(lazy.to_uint8(first), lazy.images.to_uint8(first))
-    with pytest.raises(ValueError, match=r"images of 'tiny' are of shape \(1, 2, 2\) instead of \(1, 3, 3\): restore"):
+    with pytest.raises(
+        ValueError, match=r"images of 'tiny' are of shape \(1, 2, 2\) instead of \(1, 3, 3\): restore"
+    ):
         replace(lazy, shape=(1, 3, 3)).sample(1, seeded())
 
 
@@ -180,19 +197,31 @@ def test_digits_are_scikit_learns(here):
     assert drawn.shape == (500, 1, 8, 8) and drawn.min() == -1 and drawn.max() == 1
     assert torch.equal((drawn + 1) * 8, source.to_uint8(drawn).float()), "seventeen levels, no rounding"
     assert source.scale == pytest.approx((published.images / 8 - 1).std(), rel=1e-12)
-    assert {image.tobytes() for image in source.to_uint8(drawn).numpy()} <= {image.tobytes() for image in digits.pixels()}, "never mirrored"
+    assert {image.tobytes() for image in source.to_uint8(drawn).numpy()} <= {
+        image.tobytes() for image in digits.pixels()
+    }, "never mirrored"
 
 
 def test_a_third_of_every_digit_is_held_out(here):
     train, train_labels, test, test_labels = digits.labelled()
     assert train.shape == (len(train_labels), 1, 8, 8) and test.shape == (len(test_labels), 1, 8, 8)
-    assert train.dtype == test.dtype == np.float32 and train.min() == -1 and train.max() == 1 and train_labels.dtype == np.int64
+    assert (
+        train.dtype == test.dtype == np.float32
+        and train.min() == -1
+        and train.max() == 1
+        and train_labels.dtype == np.int64
+    )
     every = np.bincount(digits.labels())
     np.testing.assert_array_equal(np.bincount(test_labels), [round(n / 3) for n in every])
     np.testing.assert_array_equal(np.bincount(train_labels) + np.bincount(test_labels), every)
-    by_image = {image.tobytes(): label for image, label in zip(to_signed(torch.from_numpy(digits.pixels()), 16).numpy(), digits.labels())}
+    by_image = {
+        image.tobytes(): label
+        for image, label in zip(to_signed(torch.from_numpy(digits.pixels()), 16).numpy(), digits.labels())
+    }
     assert all(by_image[image.tobytes()] == label for image, label in zip(test, test_labels))
-    assert all(np.array_equal(a, b) for a, b in zip(digits.labelled(), (train, train_labels, test, test_labels)))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(digits.labelled(), (train, train_labels, test, test_labels))
+    )
 
 
 def test_the_photographs_decode_to_the_same_bytes_everywhere(here):
@@ -222,7 +251,12 @@ def test_training_crops_stay_out_of_the_strip_and_held_out_ones_inside(here, mon
 
 def test_reference_crops_are_those_of_training(here):
     reference = patches.reference(100, 5)
-    assert torch.equal(reference, patches.SOURCE.sample(100, seeded(5))) and reference.shape == (100, 3, 16, 16)
+    assert torch.equal(reference, patches.SOURCE.sample(100, seeded(5))) and reference.shape == (
+        100,
+        3,
+        16,
+        16,
+    )
     assert not torch.equal(reference, patches.reference(100, 6))
     assert patches.SOURCE.scale == pytest.approx(float(patches.reference(20_000, 0).std()), rel=0.02)
 
@@ -238,21 +272,30 @@ def test_exported_files_that_are_absent_or_damaged_are_named(exported, bare, nam
     with pytest.raises(FileNotFoundError, match=f"{name} is not there: run `python -m fewstep data`"):
         read()
     (bare / name).write_bytes((exported / name).read_bytes()[:700])
-    with pytest.raises(ValueError, match=f"{name} cannot be (read|decoded) .*: delete it and run `python -m fewstep data`"):
+    with pytest.raises(
+        ValueError, match=f"{name} cannot be (read|decoded) .*: delete it and run `python -m fewstep data`"
+    ):
         read()
 
 
-@pytest.mark.parametrize("array", [np.zeros((5, 8, 8), np.uint8), np.zeros((1797, 8, 8)), np.full((1797, 8, 8), 17, np.uint8)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((5, 8, 8), np.uint8), np.zeros((1797, 8, 8)), np.full((1797, 8, 8), 17, np.uint8)]
+)
 def test_digits_of_a_wrong_shape_type_or_level_are_refused(bare, array):
     np.save(bare / digits.FILES[0], array)
-    with pytest.raises(ValueError, match=r"digits.npy is not \(1797, 8, 8\) uint8 from 0 to 16: delete it and run"):
+    with pytest.raises(
+        ValueError, match=r"digits.npy is not \(1797, 8, 8\) uint8 from 0 to 16: delete it and run"
+    ):
         digits.pixels()
 
 
 @pytest.mark.parametrize("form", [("L", (640, 427)), ("RGB", (64, 42))])
 def test_a_photograph_of_a_wrong_mode_or_size_is_refused(bare, form):
     Image.new(*form).save(bare / patches.FILES[0])
-    with pytest.raises(ValueError, match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): delete"):
+    with pytest.raises(
+        ValueError,
+        match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): delete",
+    ):
         patches.photographs()
 
 
@@ -282,16 +325,32 @@ def test_cifar_is_read_record_by_record_in_the_order_of_its_files(tmp_path):
     shuffled = dict(sorted(members.items(), reverse=True))
     md5 = write_cifar(path, shuffled | {"../escaped.bin": b"x", "/tmp/escaped.bin": b"x"})
     images = read_cifar10(path, per_file=PER_FILE, md5=md5)
-    assert isinstance(images, np.memmap) and not images.flags.writeable and images.shape == (5 * PER_FILE, 3, 32, 32)
-    record = np.frombuffer(members["cifar-10-batches-bin/data_batch_4.bin"], np.uint8).reshape(PER_FILE, 3073)[2]
+    assert (
+        isinstance(images, np.memmap)
+        and not images.flags.writeable
+        and images.shape == (5 * PER_FILE, 3, 32, 32)
+    )
+    record = np.frombuffer(members["cifar-10-batches-bin/data_batch_4.bin"], np.uint8).reshape(
+        PER_FILE, 3073
+    )[2]
     np.testing.assert_array_equal(images[3 * PER_FILE + 2].ravel(), record[1:])
-    assert images[3 * PER_FILE + 2, 1, 0, 5] == record[1 + 1024 + 5], "planes of red, green and blue, row by row"
+    assert images[3 * PER_FILE + 2, 1, 0, 5] == record[1 + 1024 + 5], (
+        "planes of red, green and blue, row by row"
+    )
     test = read_cifar10(path, "test", per_file=PER_FILE, md5=md5)
-    assert test.shape == (PER_FILE, 3, 32, 32) and test[0, 0, 0, 0] == members["cifar-10-batches-bin/test_batch.bin"][1]
+    assert (
+        test.shape == (PER_FILE, 3, 32, 32)
+        and test[0, 0, 0, 0] == members["cifar-10-batches-bin/test_batch.bin"][1]
+    )
     kept = sorted(p.name.split(".")[0] for p in tmp_path.iterdir())
-    assert kept == ["cifar-10-binary", "fewstep-test", "fewstep-train"] and not (tmp_path.parent / "escaped.bin").exists()
+    assert (
+        kept == ["cifar-10-binary", "fewstep-test", "fewstep-train"]
+        and not (tmp_path.parent / "escaped.bin").exists()
+    )
     source = Images(images, "cifar10", True)
-    assert source.sample(4, seeded()).shape == (4, 3, 32, 32) and source.scale == pytest.approx(images.std() / 127.5, rel=1e-9)
+    assert source.sample(4, seeded()).shape == (4, 3, 32, 32) and source.scale == pytest.approx(
+        images.std() / 127.5, rel=1e-9
+    )
 
 
 def test_a_kept_array_is_used_again_until_its_archive_changes(tmp_path, monkeypatch):
@@ -328,8 +387,13 @@ def test_a_damaged_cifar_archive_is_one_sentence(tmp_path):
     md5 = write_cifar(path, cifar_members())
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refused(rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: it is truncated or not the published file", md5)
-    refused("cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: get CIFAR-10 .* from https://www.cs.toronto.edu")
+    refused(
+        rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: it is truncated or not the published file",
+        md5,
+    )
+    refused(
+        "cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: get CIFAR-10 .* from https://www.cs.toronto.edu"
+    )
     path.write_bytes(content[:400] + bytes(50) + content[450:])
     refused("is truncated or no tar.gz archive")
     path.write_bytes(b"not an archive")
@@ -349,7 +413,9 @@ def write_imagenet(folder, sizes=(3, 2), **changed) -> np.ndarray:
     folder.mkdir(parents=True, exist_ok=True)
     batches = [noise(size, 3072, seed=size) for size in sizes]
     for k, images in enumerate(batches, 1):
-        arrays = {"data": images, "labels": np.arange(1, len(images) + 1), "mean": images.mean(0)} | (changed if k == 2 else {})
+        arrays = {"data": images, "labels": np.arange(1, len(images) + 1), "mean": images.mean(0)} | (
+            changed if k == 2 else {}
+        )
         np.savez(folder / f"train_data_batch_{k}.npz", **arrays)
     return np.concatenate(batches).reshape(-1, 3, 32, 32)
 
@@ -362,7 +428,9 @@ def test_imagenet_is_read_batch_by_batch(tmp_path):
     np.savez(tmp_path / "val_data.npz", data=expected[:2].reshape(2, -1), labels=np.ones(2, int))
     np.testing.assert_array_equal(read_imagenet32(tmp_path, "val", count=2), expected[:2])
     write_imagenet(tmp_path / "Imagenet32_train_npz", sizes=(4, 1))
-    assert not np.array_equal(read_imagenet32(tmp_path, batches=2, count=5), expected), "changed files are read again"
+    assert not np.array_equal(read_imagenet32(tmp_path, batches=2, count=5), expected), (
+        "changed files are read again"
+    )
 
 
 def test_damaged_imagenet_batches_are_one_sentence(tmp_path):
@@ -379,7 +447,9 @@ def test_damaged_imagenet_batches_are_one_sentence(tmp_path):
     assert archives.IMAGENET32_COUNTS == {"train": 1_281_167, "val": 50_000}
     for broken in (whole[:3000], b"", b"no archive", whole[:2000] + bytes(100) + whole[2100:]):
         second.write_bytes(broken)
-        refused("train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: get ImageNet 32x32 .*image-net.org")
+        refused(
+            "train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: get ImageNet 32x32 .*image-net.org"
+        )
     write_imagenet(tmp_path, data=noise(2, 100))
     refused(r"train_data_batch_2.npz holds uint8 data \(2, 100\) instead of uint8 \(2, 3072\)")
     write_imagenet(tmp_path, data=np.zeros((2, 3072)))
@@ -400,7 +470,9 @@ def write_folder(folder, count=4, size=(30, 40), suffix="png", mode="RGB") -> No
 
 
 def read_tiny(folder, count=4, size=8, crop=20):
-    return read_folder(folder, size, crop, count=count, published=(30, 40), source="tiny images from https://example.org")
+    return read_folder(
+        folder, size, crop, count=count, published=(30, 40), source="tiny images from https://example.org"
+    )
 
 
 def test_a_folder_is_read_by_name_cut_and_shrunk(tmp_path):
@@ -444,15 +516,22 @@ def test_files_are_held_against_a_list_of_checksums_beside_them(tmp_path):
     write_folder(tmp_path)
     read_tiny(tmp_path)
     paths = sorted(tmp_path.glob("train/*/*"))
-    lines = [f"{hashlib.md5(p.read_bytes()).hexdigest()}  ./{p.relative_to(tmp_path).as_posix()}" for p in paths]
+    lines = [
+        f"{hashlib.md5(p.read_bytes()).hexdigest()}  ./{p.relative_to(tmp_path).as_posix()}" for p in paths
+    ]
     listing = tmp_path / archives.CHECKSUMS
     listing.write_text("\n".join(lines) + "\n")
     read_tiny(tmp_path)
     listing.write_text("\n".join(["0" * 32 + lines[0][32:], *lines[1:]]))
-    with pytest.raises(ArchiveError, match=rf"a/000.png .* has md5 {lines[0][:32]} instead of 0{{32}}: it is truncated or not"):
+    with pytest.raises(
+        ArchiveError,
+        match=rf"a/000.png .* has md5 {lines[0][:32]} instead of 0{{32}}: it is truncated or not",
+    ):
         read_tiny(tmp_path)
     listing.write_text("\n".join(lines[1:]))
-    with pytest.raises(ArchiveError, match="checksums.md5 gives no md5 for train/a/000.png: write it again with `md5sum`"):
+    with pytest.raises(
+        ArchiveError, match="checksums.md5 gives no md5 for train/a/000.png: write it again with `md5sum`"
+    ):
         read_tiny(tmp_path)
     batches = tmp_path / "batches"
     write_imagenet(batches)
@@ -472,7 +551,11 @@ def test_what_is_missing_is_one_sentence_with_its_home(bare, tmp_path_factory, m
     with pytest.raises(FileNotFoundError) as caught:
         source.sample(1, seeded())
     message = str(caught.value)
-    assert message.startswith(f"{file} is not in {bare / 'paper' / 'data' / name}: get ") and home in message and "\n" not in message
+    assert (
+        message.startswith(f"{file} is not in {bare / 'paper' / 'data' / name}: get ")
+        and home in message
+        and "\n" not in message
+    )
     assert message.endswith(f"or set FEWSTEP_DATA to the folder that holds '{name}'")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))
@@ -496,11 +579,18 @@ def test_the_image_folders_have_the_published_numbers(bare, monkeypatch):
 @pytest.mark.parametrize("name", [*PAPER, *LAPTOP])
 def test_a_data_set_is_found_by_its_file(name):
     source = data.load(name)
-    assert name in data.names() and source is (PAPER | LAPTOP)[name].SOURCE and source.name == name and len(source.shape) == 3
+    assert (
+        name in data.names()
+        and source is (PAPER | LAPTOP)[name].SOURCE
+        and source.name == name
+        and len(source.shape) == 3
+    )
     assert not {"images", "archives"} & set(data.names())
 
 
 def test_naming_the_data_sets_opens_no_file(tmp_path):
     script = f"from fewstep import data; print([data.load(name).shape for name in {[*PAPER, *LAPTOP]}])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0 and done.stdout.count("(") == 7, done.stderr

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 from fewstep import data
+from fewstep.data import coco, laion
+from fewstep.data.formats import archives, captioned, pictures
+from fewstep.data.formats.archives import ArchiveError
 from fewstep.evaluation import prompts
-from fewstep.storage import stand_in
 from fewstep.rehearsal import disk, tiny_captioned
 from fewstep.settings import captions as text_settings
-from fewstep.data.formats import archives, captioned, pictures
-from fewstep.data import coco, laion
-from fewstep.data.formats.archives import ArchiveError
+from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
 SIDE = laion.SIDE
@@ -56,7 +56,11 @@ def pairs(first: int, count: int) -> dict[str, bytes]:
     """The members of a shard: pictures `first`... with captions."""
     found = {}
     for k in range(first, first + count):
-        found |= {f"{k:09}.png": file(photograph(k)), f"{k:09}.txt": f"Picture {k}".encode(), f"{k:09}.json": b'{"caption": "never read"}'}
+        found |= {
+            f"{k:09}.png": file(photograph(k)),
+            f"{k:09}.txt": f"Picture {k}".encode(),
+            f"{k:09}.json": b'{"caption": "never read"}',
+        }
     return found
 
 
@@ -105,10 +109,27 @@ def seen():
 def test_pictures_are_indexed_like_an_array_and_decoded_only_when_looked_at(seen):
     lazy, looked = seen
     whole = np.asarray(lazy)
-    np.testing.assert_array_equal(whole, np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 4, 4), np.uint8))
-    assert (lazy.shape, lazy.dtype, lazy.ndim, lazy.size, lazy.nbytes, len(lazy)) == (whole.shape, np.uint8, 4, whole.size, whole.nbytes, 9)
+    np.testing.assert_array_equal(
+        whole, np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 4, 4), np.uint8)
+    )
+    assert (lazy.shape, lazy.dtype, lazy.ndim, lazy.size, lazy.nbytes, len(lazy)) == (
+        whole.shape,
+        np.uint8,
+        4,
+        whole.size,
+        whole.nbytes,
+        9,
+    )
     looked.clear()
-    for index in (slice(2, 5), slice(None, None, 4), slice(7, 64), slice(0, 0), np.array([3, 3, -1]), [1, 0], np.arange(9) > 6):
+    for index in (
+        slice(2, 5),
+        slice(None, None, 4),
+        slice(7, 64),
+        slice(0, 0),
+        np.array([3, 3, -1]),
+        [1, 0],
+        np.arange(9) > 6,
+    ):
         part = lazy[index]
         assert part.shape == whole[index].shape and not looked
         np.testing.assert_array_equal(np.array(part), whole[index])
@@ -128,13 +149,25 @@ def test_pictures_are_indexed_like_an_array_and_decoded_only_when_looked_at(seen
 def test_the_centred_square_is_shrunk_as_the_whole_picture_would_be():
     wide = photograph(1, (1280, 1024))
     found = pictures.decoded(file(wide), SIDE)
-    assert found.shape == (3, SIDE, SIDE) and found.dtype == np.uint8 and found.flags.c_contiguous and found.flags.writeable
+    assert (
+        found.shape == (3, SIDE, SIDE)
+        and found.dtype == np.uint8
+        and found.flags.c_contiguous
+        and found.flags.writeable
+    )
     # half of 1280 x 1024 is 640 x 512, of which 64 columns fall away on either side
-    np.testing.assert_array_equal(found, levels(wide.resize((640, 512), Image.Resampling.BICUBIC).crop((64, 0, 576, 512))))
+    np.testing.assert_array_equal(
+        found, levels(wide.resize((640, 512), Image.Resampling.BICUBIC).crop((64, 0, 576, 512)))
+    )
     tall = wide.transpose(Image.Transpose.TRANSPOSE)
-    np.testing.assert_array_equal(pictures.decoded(file(tall), SIDE), levels(tall.resize((512, 640), Image.Resampling.BICUBIC).crop((0, 64, 512, 576))))
+    np.testing.assert_array_equal(
+        pictures.decoded(file(tall), SIDE),
+        levels(tall.resize((512, 640), Image.Resampling.BICUBIC).crop((0, 64, 512, 576))),
+    )
     own = photograph(2)
-    np.testing.assert_array_equal(pictures.decoded(file(own), SIDE), levels(own), err_msg="one of that size is taken as it is")
+    np.testing.assert_array_equal(
+        pictures.decoded(file(own), SIDE), levels(own), err_msg="one of that size is taken as it is"
+    )
 
 
 def test_what_shrinks_is_antialiased():
@@ -160,7 +193,9 @@ def test_pictures_and_captions_of_shards_have_one_index(shards):
         np.testing.assert_array_equal(found[k], levels(photograph(k)))
     np.testing.assert_array_equal(np.array(found[1:4]), np.stack([levels(photograph(k)) for k in (1, 2, 3)]))
     assert laion.summary() == "5 captioned pictures"
-    assert sorted(p.name for p in shards.iterdir()) == [captioned.INDEX, "00000.tar", "00001.tar"], "nothing is unpacked"
+    assert sorted(p.name for p in shards.iterdir()) == [captioned.INDEX, "00000.tar", "00001.tar"], (
+        "nothing is unpacked"
+    )
 
 
 def test_shards_are_gone_through_once_and_again_when_they_change(shards, monkeypatch):
@@ -177,16 +212,32 @@ def test_shards_are_gone_through_once_and_again_when_they_change(shards, monkeyp
     shard(shards / "00002.tar", pairs(7, 1) | {"000000007.txt": b"Picture 9"})
     assert laion.captions()[5] == "Picture 9", "a file of the same size is another one"
     (second,) = noted(shards)
-    for damage in (b"", second.read_bytes()[:300], second.read_bytes().replace(b"Picture 3", b"Picture 8"), b"PK"):
+    for damage in (
+        b"",
+        second.read_bytes()[:300],
+        second.read_bytes().replace(b"Picture 3", b"Picture 8"),
+        b"PK",
+    ):
         second.write_bytes(damage)
         assert laion.captions()[3] == "Picture 3", "a damaged note is made again"
 
 
 def test_captions_come_from_a_text_or_from_json(home):
-    members = {"a.jpg": file(photograph(0), "JPEG"), "a.txt": "  Café \n by the\tsea ".encode(), "a.json": b'{"caption": "other"}'}
-    members |= {"b.json": b'{"caption": "from b", "url": "x"}', "b.webp": file(photograph(1), "WEBP"), "c/d.JPEG": file(photograph(2), "JPEG"), "c/d.json": b'{"caption": "in a folder"}'}
+    members = {
+        "a.jpg": file(photograph(0), "JPEG"),
+        "a.txt": "  Café \n by the\tsea ".encode(),
+        "a.json": b'{"caption": "other"}',
+    }
+    members |= {
+        "b.json": b'{"caption": "from b", "url": "x"}',
+        "b.webp": file(photograph(1), "WEBP"),
+        "c/d.JPEG": file(photograph(2), "JPEG"),
+        "c/d.json": b'{"caption": "in a folder"}',
+    }
     shard(home / "part" / "00000.tar", members | {"notes.md": b"x"})
-    assert laion.captions() == ("Café by the sea", "from b", "in a folder") and np.asarray(laion.pixels()).shape == (3, 3, SIDE, SIDE)
+    assert laion.captions() == ("Café by the sea", "from b", "in a folder") and np.asarray(
+        laion.pixels()
+    ).shape == (3, 3, SIDE, SIDE)
 
 
 def test_pictures_without_a_caption_are_passed_over_and_counted(home):
@@ -199,7 +250,10 @@ def test_pictures_without_a_caption_are_passed_over_and_counted(home):
     (home / captioned.LEFT_OUT).write_text("\n00000.tar/000000004.png\n")
     assert laion.captions() == ("Picture 0", "Picture 5")
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(5)))
-    assert laion.summary() == "2 captioned pictures; passed over are 3 without a caption and 1 named in left-out.txt"
+    assert (
+        laion.summary()
+        == "2 captioned pictures; passed over are 3 without a caption and 1 named in left-out.txt"
+    )
     (home / captioned.LEFT_OUT).write_text("00000.tar/000000004.png\n00001.tar/000000000.png\n")
     refused(home, r"left-out.txt, line 2, names 00001.tar/000000000.png, and there is no such picture:")
 
@@ -213,11 +267,18 @@ def test_a_picture_that_cannot_be_decoded_is_named_with_its_cure(shards):
     assert len(found) == 5
     for k in (3, 4):
         name = f"00001.tar/00000000{k}.png"
-        with pytest.raises(ArchiveError, match=rf"laion/{name} cannot be decoded \(\w+\): get it again, or write {name} into .*laion/left-out.txt, whose") as caught:
+        with pytest.raises(
+            ArchiveError,
+            match=rf"laion/{name} cannot be decoded \(\w+\): get it again, or write {name} into .*laion/left-out.txt, whose",
+        ) as caught:
             np.asarray(found[k : k + 1])
         assert "\n" not in str(caught.value)
     (shards / captioned.LEFT_OUT).write_text("00001.tar/000000003.png\n00001.tar/000000004.png\n")
-    assert np.asarray(laion.pixels()).shape == (3, 3, SIDE, SIDE) and laion.captions() == ("Picture 0", "Picture 1", "Picture 2")
+    assert np.asarray(laion.pixels()).shape == (3, 3, SIDE, SIDE) and laion.captions() == (
+        "Picture 0",
+        "Picture 1",
+        "Picture 2",
+    )
 
 
 def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
@@ -228,7 +289,17 @@ def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
         end = archive.offset
     inside = members[2].offset_data + 7
     # before anything, in a header, in a picture, between members, where the last ends, inside what marks the end
-    for size in (0, 100, members[0].offset_data + 50, members[1].offset, members[1].offset + 30, inside, end, end + 512, end + 1023):
+    for size in (
+        0,
+        100,
+        members[0].offset_data + 50,
+        members[1].offset,
+        members[1].offset + 30,
+        inside,
+        end,
+        end + 512,
+        end + 1023,
+    ):
         path.write_bytes(whole[:size])
         refused(shards, r"00001.tar is cut short, or ")
     path.write_bytes(whole[: end + 1024])
@@ -236,7 +307,10 @@ def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
     damaged = bytearray(whole)
     damaged[members[3].offset : members[3].offset + 512] = b"x" * 512
     path.write_bytes(bytes(damaged))
-    refused(shards, rf"00001.tar is cut short, or damaged after {members[3].offset:,} of its {len(whole):,} bytes:")
+    refused(
+        shards,
+        rf"00001.tar is cut short, or damaged after {members[3].offset:,} of its {len(whole):,} bytes:",
+    )
     path.write_text("<html>not found</html>")
     refused(shards, r"00001.tar is cut short, or no tar archive \(\w+\): get pictures of LAION")
 
@@ -244,8 +318,14 @@ def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
 @pytest.mark.parametrize(
     "changed, sentence",
     [
-        ({"000000000.txt": b"\xff\xfe"}, r"holds a 000000000.txt that is no caption in UTF-8 \(UnicodeDecodeError\):"),
-        ({"000000007.json": b'{"caption": '}, r"holds a 000000007.json that is no caption in JSON \(JSONDecodeError\):"),
+        (
+            {"000000000.txt": b"\xff\xfe"},
+            r"holds a 000000000.txt that is no caption in UTF-8 \(UnicodeDecodeError\):",
+        ),
+        (
+            {"000000007.json": b'{"caption": '},
+            r"holds a 000000007.json that is no caption in JSON \(JSONDecodeError\):",
+        ),
         ({"000000007.json": b"[1]"}, "holds a 000000007.json that is no caption in JSON"),
         ({"000000007.json": b'{"caption": 3}'}, "holds a 000000007.json that is no caption in JSON"),
         ({"000000000.jpg": b"x"}, "holds two pictures with one caption, 000000000.png and 000000000.jpg:"),
@@ -257,14 +337,23 @@ def test_broken_captions_are_named(home, changed, sentence):
 
 
 def test_no_pictures_and_no_captions_are_one_sentence(home):
-    refused(home, "a shard such as 00000.tar, .* is not in .*laion: get pictures of LAION-Aesthetics .*img2dataset.*FEWSTEP_DATA", FileNotFoundError)
-    shard(home / "00000.tar", {name: content for name, content in pairs(0, 2).items() if name.endswith("png")})
+    refused(
+        home,
+        "a shard such as 00000.tar, .* is not in .*laion: get pictures of LAION-Aesthetics .*img2dataset.*FEWSTEP_DATA",
+        FileNotFoundError,
+    )
+    shard(
+        home / "00000.tar", {name: content for name, content in pairs(0, 2).items() if name.endswith("png")}
+    )
     refused(home, "laion holds 2 pictures and no caption of any: get")
 
 
 def test_shards_are_held_against_a_list_of_checksums(shards):
     listing = shards / archives.CHECKSUMS
-    lines = [f"{hashlib.md5((shards / name).read_bytes()).hexdigest()}  {name}\n" for name in ("00000.tar", "00001.tar")]
+    lines = [
+        f"{hashlib.md5((shards / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("00000.tar", "00001.tar")
+    ]
     listing.write_text(lines[0] + f"{'0' * 32}  00001.tar\n")
     refused(shards, r"00001.tar .* has md5 \w+ instead of 0{32}")
     listing.write_text(lines[0])
@@ -282,15 +371,21 @@ def test_a_folder_of_pictures_with_texts_beside_them(home):
         (home / name).write_bytes(file(photograph(k)))
         if k < 2:
             (home / name).with_suffix(".txt").write_text(f"Said of {name}\n")
-    assert laion.captions() == ("Said of a/1.png", "Said of b/2.png") and laion.summary().endswith("passed over are 1 without a caption")
-    np.testing.assert_array_equal(np.asarray(laion.pixels()), np.stack([levels(photograph(k)) for k in (1, 0)]))
+    assert laion.captions() == ("Said of a/1.png", "Said of b/2.png") and laion.summary().endswith(
+        "passed over are 1 without a caption"
+    )
+    np.testing.assert_array_equal(
+        np.asarray(laion.pixels()), np.stack([levels(photograph(k)) for k in (1, 0)])
+    )
     (home / "b" / "3.txt").write_text("And this")
     assert laion.captions()[2] == "And this"
     (home / "a" / "1.txt").write_bytes(b"\xff")
     refused(home, "a/1.txt is no text in UTF-8: write the caption of 1.png again")
     (home / "a" / "1.txt").write_text("x")
     (home / "b" / "2.png").write_bytes(b"broken")
-    with pytest.raises(ArchiveError, match=r"laion/b/2.png cannot be decoded \(\w+\): get it again, or write b/2.png into"):
+    with pytest.raises(
+        ArchiveError, match=r"laion/b/2.png cannot be decoded \(\w+\): get it again, or write b/2.png into"
+    ):
         np.asarray(laion.pixels())
 
 
@@ -300,22 +395,37 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
     lines = [json.dumps({"file_name": f"{k}.png", "text": f"Number {k}", "score": 7}) for k in (2, 0)]
     path = home / captioned.LISTED
     path.write_text("\n".join(lines) + "\n")
-    assert laion.captions() == ("Number 0", "Number 2") and laion.summary().endswith("passed over are 1 without a caption")
+    assert laion.captions() == ("Number 0", "Number 2") and laion.summary().endswith(
+        "passed over are 1 without a caption"
+    )
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(2)))
-    for line in ('{"file_name": "1.png", "text": ', '{"file_name": "1.png"}', "[]", '{"file_name": "1.png", "text": 5}', ""):
+    for line in (
+        '{"file_name": "1.png", "text": ',
+        '{"file_name": "1.png"}',
+        "[]",
+        '{"file_name": "1.png", "text": 5}',
+        "",
+    ):
         path.write_text("\n".join([*lines, line, "x"]) + "\n")
-        refused(home, 'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, a picture below that folder and its caption: mend or remove it')
+        refused(
+            home,
+            'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, a picture below that folder and its caption: mend or remove it',
+        )
     path.write_text("\n".join([*lines, lines[0]]))
     refused(home, "captions.jsonl, line 3, names 2.png once more: remove one of the lines")
     path.write_text("\n".join([*lines, '{"file_name": "7.png", "text": "x"}']))
-    refused(home, "captions.jsonl names 7.png, which is no picture below that folder: add it, or remove its line")
+    refused(
+        home, "captions.jsonl names 7.png, which is no picture below that folder: add it, or remove its line"
+    )
 
 
 # The data set -------------------------------------------------------------------------------------------
 
 
 def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
-    assert data.load("laion") is laion.SOURCE and not laion.SOURCE.flip and laion.SOURCE.shape == (3, 512, 512)
+    assert (
+        data.load("laion") is laion.SOURCE and not laion.SOURCE.flip and laion.SOURCE.shape == (3, 512, 512)
+    )
     assert "laion" in text_settings.captioned() and "coco" not in text_settings.captioned()
     assert disk.is_fetched("laion") and disk.images("laion") == 2_000_000
     assert not {"captioned", "pictures", "coco"} & set(data.names())
@@ -323,12 +433,21 @@ def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
 
 def test_drawing_decodes_what_is_drawn_and_no_more(shards, monkeypatch):
     looked = []
-    monkeypatch.setattr(captioned, "decoded", lambda content, side: looked.append(1) or pictures.decoded(content, side))
+    monkeypatch.setattr(
+        captioned, "decoded", lambda content, side: looked.append(1) or pictures.decoded(content, side)
+    )
     source = replace(laion.SOURCE)
     drawn = source.sample(2, torch.Generator().manual_seed(0))
-    assert drawn.shape == (2, 3, SIDE, SIDE) and drawn.dtype == torch.float32 and len(looked) == 2 and -1 <= drawn.min() < drawn.max() <= 1
+    assert (
+        drawn.shape == (2, 3, SIDE, SIDE)
+        and drawn.dtype == torch.float32
+        and len(looked) == 2
+        and -1 <= drawn.min() < drawn.max() <= 1
+    )
     which = torch.randint(5, (2,), generator=torch.Generator().manual_seed(0))
-    np.testing.assert_array_equal(source.to_uint8(drawn).numpy(), np.stack([levels(photograph(int(k))) for k in which]))
+    np.testing.assert_array_equal(
+        source.to_uint8(drawn).numpy(), np.stack([levels(photograph(int(k))) for k in which])
+    )
     every = np.stack([levels(photograph(k)) for k in range(5)]).astype(np.float64)
     assert source.scale == pytest.approx(every.std() / 127.5, abs=1e-12)
 
@@ -344,18 +463,29 @@ def test_a_rehearsals_archive_is_read_as_the_published_one_and_refused_as_one(tm
     with tarfile.open(folder / "00000.tar") as archive:
         assert archive.getnames()[:4] == ["000000000.jpg", "000000000.txt", "000000000.json", "000000001.jpg"]
     captions, found = laion.captions(), laion.pixels()
-    assert len(captions) == len(set(captions)) == len(found) == 40 and captions[0] == "A boat by a lake, picture 0"
+    assert (
+        len(captions) == len(set(captions)) == len(found) == 40
+        and captions[0] == "A boat by a lake, picture 0"
+    )
     assert len({image.tobytes() for image in np.asarray(found[::4])}) == 10
-    with pytest.raises(ArchiveError, match="laion holds a rehearsal's tiny archives .*: put pictures of LAION.* in their place"):
+    with pytest.raises(
+        ArchiveError,
+        match="laion holds a rehearsal's tiny archives .*: put pictures of LAION.* in their place",
+    ):
         laion.check()
     stand_in.mark(folder, StandIn({"train": 41}))
-    with pytest.raises(ArchiveError, match=r"laion holds 40 captioned pictures instead of 41: .*rehearsal.json says"):
+    with pytest.raises(
+        ArchiveError, match=r"laion holds 40 captioned pictures instead of 41: .*rehearsal.json says"
+    ):
         laion.captions()
 
 
 def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monkeypatch):
     monkeypatch.setattr(captioned, "decoded", lambda *_: pytest.fail("a picture is decoded"))
-    with pytest.raises(ArchiveError, match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and [^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$"):
+    with pytest.raises(
+        ArchiveError,
+        match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and [^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$",
+    ):
         laion.check()
     monkeypatch.setattr(coco, "check", lambda checksums: None)
     laion.check()
@@ -367,7 +497,10 @@ def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monke
         path.unlink()
     monkeypatch.undo()
     monkeypatch.setenv(archives.ENVIRONMENT, str(shards.parent))
-    with pytest.raises(ArchiveError, match="is not in .*laion: get pictures of LAION.*; and .*captions_val2017.json is not there") as caught:
+    with pytest.raises(
+        ArchiveError,
+        match="is not in .*laion: get pictures of LAION.*; and .*captions_val2017.json is not there",
+    ) as caught:
         laion.check(checksums=False)
     assert "\n" not in str(caught.value)
 
@@ -376,6 +509,8 @@ def test_its_prompts_are_cocos(tmp_path, monkeypatch):
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
     tiny_captioned.coco(tmp_path / "coco")
     found = prompts.load("laion", "coco2014", 5)
-    assert len(found.captions) == len(found.pixels) == 5 and all(isinstance(caption.text, str) for caption in found.captions)
+    assert len(found.captions) == len(found.pixels) == 5 and all(
+        isinstance(caption.text, str) for caption in found.captions
+    )
     with pytest.raises(ValueError, match="has no prompts 'coco'; there are coco2017, coco2014"):
         prompts.load("laion", "coco", 5)

@@ -12,10 +12,10 @@ import torch
 
 from fewstep import data
 from fewstep.evaluation import measure_images, sample, scflow_tables, speed, text_tables
-from fewstep.metrics import features
-from fewstep.metrics.features import Extractor
 from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced
 from fewstep.evaluation.plots.prompted import rows_of_captions
+from fewstep.metrics import features
+from fewstep.metrics.features import Extractor
 
 
 class Decoder:
@@ -39,7 +39,16 @@ def decoder(monkeypatch) -> Decoder:
     return own
 
 
-@pytest.mark.parametrize("dimensions, told, device, count", [(1, False, "cuda", 500), (3, False, "cpu", 125), (3, True, "cpu", 125), (3, False, "cuda", 1000), (3, True, "cuda", 64)])
+@pytest.mark.parametrize(
+    "dimensions, told, device, count",
+    [
+        (1, False, "cuda", 500),
+        (3, False, "cpu", 125),
+        (3, True, "cpu", 125),
+        (3, False, "cuda", 1000),
+        (3, True, "cuda", 64),
+    ],
+)
 def test_fewer_samples_that_are_told_texts_go_through_a_gpu_together(dimensions, told, device, count):
     assert sample.together(dimensions, told, device) == count
 
@@ -49,7 +58,14 @@ def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatc
     monkeypatch.setattr(sample, "load_flow_map", lambda *_: None)
     monkeypatch.setattr(sample, "noise", lambda *_: drawn)
     monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
-    row = sample._draw(smoke.experiments["fmm-cifar10"], sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None)
+    row = sample._draw(
+        smoke.experiments["fmm-cifar10"],
+        sample.Draw("si", "si", "euler", 2, 0, 0),
+        tmp_path / "w",
+        tmp_path,
+        "cpu",
+        None,
+    )
     assert decoder.asked == [sample.IMAGES, 20]
     np.testing.assert_array_equal(np.load(tmp_path / row["file"]), Decoder().to_uint8(drawn).numpy())
 
@@ -57,14 +73,23 @@ def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatc
 def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeypatch):
     count = measure_images.TOGETHER + 44
     made = []
-    monkeypatch.setattr(measure_images, "checks", lambda values, noise, sizes: made.append(noise(len(values))) or pd.DataFrame({"check": ["noise"], "samples": [count], "fid": [1.0]}))
+    monkeypatch.setattr(
+        measure_images,
+        "checks",
+        lambda values, noise, sizes: (
+            made.append(noise(len(values)))
+            or pd.DataFrame({"check": ["noise"], "samples": [count], "fid": [1.0]})
+        ),
+    )
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
     reference = SimpleNamespace(values=np.zeros((count, 5)), extractor=Extractor("any", network))
     experiment = SimpleNamespace(source=decoder, compute=SimpleNamespace(device="cpu"))
     measure_images.self_checks(experiment, reference)
     assert decoder.asked == [measure_images.TOGETHER, 44]
     drawn = torch.randn(count, 4, 2, 2, generator=torch.Generator().manual_seed(measure_images.NOISE_SEED))
-    np.testing.assert_array_equal(made[0], features.extract(Decoder().to_uint8(drawn).numpy(), reference.extractor).values)
+    np.testing.assert_array_equal(
+        made[0], features.extract(Decoder().to_uint8(drawn).numpy(), reference.extractor).values
+    )
 
 
 @pytest.fixture
@@ -73,18 +98,34 @@ def experiment(tmp_path, decoder, smoke) -> SimpleNamespace:
     experiment, rows = smoke.experiments["scflow-coco2017"], []
     for method, steps in experiment.sampling.steps.items():
         for n in steps:
-            np.save(tmp_path / f"{method}{n}.npy", np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8))
+            np.save(
+                tmp_path / f"{method}{n}.npy",
+                np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8),
+            )
             rows.append({"method": method, "steps": n, "file": f"{method}{n}.npy"})
     pd.DataFrame(rows).to_csv(tmp_path / "index.csv")
-    return SimpleNamespace(name="scflow-coco2017", settings=experiment, source=decoder, workspace=SimpleNamespace(read=lambda _: tmp_path))
+    return SimpleNamespace(
+        name="scflow-coco2017",
+        settings=experiment,
+        source=decoder,
+        workspace=SimpleNamespace(read=lambda _: tmp_path),
+    )
 
 
 def test_pictures_read_no_more_images_than_they_show(experiment):
-    for panels in (sample.panels(experiment), scflow_tables.panels(experiment), text_tables.panels(experiment)):
+    for panels in (
+        sample.panels(experiment),
+        scflow_tables.panels(experiment),
+        text_tables.panels(experiment),
+    ):
         shown = [images for row in panels.values() for images in row.values()]
         assert shown and {images.shape for images in shown} == {(8, 3, 2, 2)}
     whole = sample.points(experiment, "si", 4)
-    assert whole.shape == (20, 3, 2, 2) and whole.dtype == np.float32 and whole[19, 0, 0, 0] == np.float32(19 / 127.5 - 1)
+    assert (
+        whole.shape == (20, 3, 2, 2)
+        and whole.dtype == np.float32
+        and whole[19, 0, 0, 0] == np.float32(19 / 127.5 - 1)
+    )
     np.testing.assert_array_equal(sample.points(experiment, "si", 4, 3), whole[:3])
 
 
@@ -92,7 +133,10 @@ def test_the_network_that_is_timed_is_the_teachers_with_and_without_samples_of_i
     assert speed._teacher(experiment.settings) == "si"
     metrics = experiment.settings.metrics.model_copy(update={"reference": None})
     methods = dict(reversed(experiment.settings.methods.items()))
-    assert speed._teacher(experiment.settings.model_copy(update={"metrics": metrics, "methods": methods})) == "si"
+    assert (
+        speed._teacher(experiment.settings.model_copy(update={"metrics": metrics, "methods": methods}))
+        == "si"
+    )
 
 
 def test_the_resizing_of_features_travels_to_another_process():
@@ -109,19 +153,34 @@ def test_the_resizing_of_features_travels_to_another_process():
 def test_large_images_are_reduced_and_small_ones_are_not():
     large = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4 * SIDE, 4 * SIDE)).astype(np.float32)
     found = reduced(large)
-    assert found.shape == (2, 3, SIDE, SIDE) and np.allclose(found[1, 2, 5, 7], large[1, 2, 20:24, 28:32].mean(), atol=1e-6)
+    assert found.shape == (2, 3, SIDE, SIDE) and np.allclose(
+        found[1, 2, 5, 7], large[1, 2, 20:24, 28:32].mean(), atol=1e-6
+    )
     small = large[..., :SIDE, :SIDE]
-    assert reduced(small) is small and reduced(large[..., : 3 * SIDE // 2, : 3 * SIDE // 2]).shape[-1] == 3 * SIDE // 4
-    assert reduced(large[..., : SIDE + 1, : SIDE + 1]).shape[-1] == SIDE + 1, "no square of pixels divides them"
+    assert (
+        reduced(small) is small
+        and reduced(large[..., : 3 * SIDE // 2, : 3 * SIDE // 2]).shape[-1] == 3 * SIDE // 4
+    )
+    assert reduced(large[..., : SIDE + 1, : SIDE + 1]).shape[-1] == SIDE + 1, (
+        "no square of pixels divides them"
+    )
 
 
-@pytest.mark.parametrize("draw", [lambda images: interpolations({"row": images}, "title"), lambda images: data_strip(images, "title", across=2)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda images: interpolations({"row": images}, "title"),
+        lambda images: data_strip(images, "title", across=2),
+    ],
+)
 def test_a_sheet_of_large_images_stays_small(draw):
     large = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4 * SIDE, 4 * SIDE)).astype(np.float32)
     picture = draw(large)
     assert picture.figure.get_figwidth() * DPI < 2.1 * SIDE
     quadrant = next(iter(picture.numbers.values()))[0]
-    assert quadrant == round(float(large[0, :, : 2 * SIDE, : 2 * SIDE].mean()), 2), "numbers are those of the whole images"
+    assert quadrant == round(float(large[0, :, : 2 * SIDE, : 2 * SIDE].mean()), 2), (
+        "numbers are those of the whole images"
+    )
 
 
 def test_large_images_beside_captions_are_reduced_too():

@@ -12,17 +12,27 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.training import autoencoder, latents
 from fewstep import data
-from fewstep.settings.latents import Latents
-from fewstep.training.autoencoder import LatentPreparation
 from fewstep.data.images import ImagesOnFirstUse, to_signed
 from fewstep.networks import load_decoder
 from fewstep.networks.autoencoder import Autoencoder
+from fewstep.settings.latents import Latents
 from fewstep.storage.workspace import PIPELINE, SCRATCH, Workspace
+from fewstep.training import autoencoder, latents
+from fewstep.training.autoencoder import LatentPreparation
 
 COUNT, SIDE = 150, 8
-SMALL = {"kind": "trained", "channels": [8, 8], "layers": 1, "groups": 4, "latent_channels": 3, "steps": 20, "batch": 8, "rate": 4e-3, "kl": 1e-3}
+SMALL = {
+    "kind": "trained",
+    "channels": [8, 8],
+    "layers": 1,
+    "groups": 4,
+    "latent_channels": 3,
+    "steps": 20,
+    "batch": 8,
+    "rate": 4e-3,
+    "kl": 1e-3,
+}
 SETTINGS = Latents.model_validate({"data": "patches", "autoencoder": SMALL})
 
 
@@ -91,17 +101,31 @@ def test_every_image_and_its_mirror_image_is_encoded(maker, images):
         mean, std = network.encode_many(to_signed(seen))
         np.testing.assert_array_equal(rows, torch.cat([mean, std], 1).numpy())
     assert np.abs(moments[COUNT:] - moments[:COUNT]).max() > 0.1
-    assert described["count"] == COUNT and described["mirrored"] and described["data"] == "patches" and described["shape"] == [3, 8, 8]
-    assert described["latents"] == [3, 4, 4] and described["scale"] == autoencoder.autoencoder.read_described(own.folder)["scale"]
+    assert (
+        described["count"] == COUNT
+        and described["mirrored"]
+        and described["data"] == "patches"
+        and described["shape"] == [3, 8, 8]
+    )
+    assert (
+        described["latents"] == [3, 4, 4]
+        and described["scale"] == autoencoder.autoencoder.read_described(own.folder)["scale"]
+    )
     assert described["checksum"] == data.prepared_checksum(folder_of(own))
     assert json.loads((folder_of(own) / "described.json").read_text()) == described
 
 
 def test_no_mirror_image_is_encoded_where_none_is_drawn(maker, monkeypatch):
-    monkeypatch.setattr("fewstep.data.patches.SOURCE", ImagesOnFirstUse("patches", (3, SIDE, SIDE), False, _pixels))
+    monkeypatch.setattr(
+        "fewstep.data.patches.SOURCE", ImagesOnFirstUse("patches", (3, SIDE, SIDE), False, _pixels)
+    )
     own = maker()
     described = latents.encode_all(own)
-    assert not described["mirrored"] and len(latents.opened(own).moments) == COUNT and "mirror" not in str(latents.as_table(described))
+    assert (
+        not described["mirrored"]
+        and len(latents.opened(own).moments) == COUNT
+        and "mirror" not in str(latents.as_table(described))
+    )
     assert set(latents.mirrored(own, 3)) == {"images", "decoded"}
 
 
@@ -136,7 +160,9 @@ def test_a_killed_encoding_goes_on_and_ends_with_the_same_bits(maker, monkeypatc
     assert latents.encode_all(own) == expected and (folder_of(own) / "moments.npy").read_bytes() == bits
     # three blocks, each with its mirror images, and what was lost of one block
     assert len(done) == 6 + 1 + calls % 2
-    assert not list((own.workspace.writable / "states").rglob("*.npy")) and not list((own.workspace.writable / "states").rglob("*.blocks"))
+    assert not list((own.workspace.writable / "states").rglob("*.npy")) and not list(
+        (own.workspace.writable / "states").rglob("*.blocks")
+    )
 
 
 def test_an_encoding_that_was_cut_off_by_a_power_cut_starts_again(maker, monkeypatch):
@@ -195,10 +221,14 @@ def test_the_tables_and_the_picture_of_the_notebook(maker):
     each = described["channels"]
     np.testing.assert_allclose(each["mean"], mean.mean((0, 2, 3)))
     np.testing.assert_allclose(each["std"], np.sqrt(mean.var((0, 2, 3)) + (std**2).mean((0, 2, 3))))
-    np.testing.assert_allclose(each["drawn"], (std**2).mean((0, 2, 3)) / (mean.var((0, 2, 3)) + (std**2).mean((0, 2, 3))))
+    np.testing.assert_allclose(
+        each["drawn"], (std**2).mean((0, 2, 3)) / (mean.var((0, 2, 3)) + (std**2).mean((0, 2, 3)))
+    )
     assert list(latents.channels(described).columns) == ["mean", "standard deviation", "drawn anew"]
     rows = latents.mirrored(own, 3)
-    assert set(rows) == {"images", "decoded", "mirrored, decoded"} and all(row.shape == (3, 3, 8, 8) for row in rows.values())
+    assert set(rows) == {"images", "decoded", "mirrored, decoded"} and all(
+        row.shape == (3, 3, 8, 8) for row in rows.values()
+    )
 
 
 # Drawing and decoding
@@ -206,7 +236,9 @@ def test_the_tables_and_the_picture_of_the_notebook(maker):
 
 def test_draws_have_the_mean_and_the_spread_of_the_moments(folder):
     source = data.load("latents", folder, load_decoder)
-    assert source.shape == (3, 4, 4) and source.image == (3, 8, 8) and source.scale == 1.0 and source.top == 255
+    assert (
+        source.shape == (3, 4, 4) and source.image == (3, 8, 8) and source.scale == 1.0 and source.top == 255
+    )
     drawn = source.sample(20_000, torch.Generator().manual_seed(0))
     assert drawn.shape == (20_000, 3, 4, 4) and drawn.dtype == torch.float32
     mean, std = (source.factor * torch.from_numpy(np.load(folder / "moments.npy"))).chunk(2, 1)
@@ -220,7 +252,9 @@ def test_the_generator_decides_what_is_drawn_and_nothing_else(folder):
     source, state = data.load("latents", folder, load_decoder), torch.get_rng_state()
     drawn = source.sample(9, torch.Generator().manual_seed(3))
     assert torch.equal(state, torch.get_rng_state())
-    assert torch.equal(drawn, data.load("latents", folder, load_decoder).sample(9, torch.Generator().manual_seed(3)))
+    assert torch.equal(
+        drawn, data.load("latents", folder, load_decoder).sample(9, torch.Generator().manual_seed(3))
+    )
     which = torch.randint(2 * COUNT, (9,), generator=torch.Generator().manual_seed(3)).numpy()
     mean, std = torch.from_numpy(np.load(folder / "moments.npy")[which]).chunk(2, 1)
     assert ((drawn / source.factor - mean).abs() <= 6 * std).all()
@@ -276,7 +310,9 @@ def test_truncated_latents_are_one_sentence(folder):
 
 def test_latents_of_another_shape_are_refused(folder):
     np.save(folder / "moments.npy", np.load(folder / "moments.npy")[:-1])
-    with pytest.raises(ValueError, match=r"float32 of shape \(299, 6, 4, 4\) instead of float32 \(300, 6, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"float32 of shape \(299, 6, 4, 4\) instead of float32 \(300, 6, 4, 4\)"
+    ):
         data.load("latents", folder, load_decoder)
 
 
@@ -285,7 +321,9 @@ def test_latents_of_another_scale_are_refused(folder, wrong):
     path = folder / "described.json"
     described = json.loads(path.read_text())
     path.write_text(json.dumps(described | {"scale": described["scale"] * wrong}))
-    with pytest.raises(ValueError, match="have standard deviation .* and not about 1: they are of another scale; correct"):
+    with pytest.raises(
+        ValueError, match="have standard deviation .* and not about 1: they are of another scale; correct"
+    ):
         data.load("latents", folder, load_decoder)
 
 
@@ -310,8 +348,15 @@ def test_latents_whose_texts_are_damaged_are_made_again(tmp_path):
     target = tmp_path / latents.made.MOMENTS
     for name in (latents.made.MOMENTS, latents.made.TEXTS, latents.made.MASKS):
         np.save(tmp_path / name, np.zeros(3, np.float32))
-    sums = {name: latents.autoencoder.checksum(tmp_path / name) for name in (latents.made.TEXTS, latents.made.MASKS)}
-    described = {"fingerprint": "mark", "checksum": latents.autoencoder.checksum(target), "captions": {"checksums": sums}}
+    sums = {
+        name: latents.autoencoder.checksum(tmp_path / name)
+        for name in (latents.made.TEXTS, latents.made.MASKS)
+    }
+    described = {
+        "fingerprint": "mark",
+        "checksum": latents.autoencoder.checksum(target),
+        "captions": {"checksums": sums},
+    }
     (tmp_path / latents.made.DESCRIBED).write_text(json.dumps(described))
     assert latents._finished(target, "mark") == described and latents._finished(target, "other") is None
     np.save(tmp_path / latents.made.TEXTS, np.ones(3, np.float32))

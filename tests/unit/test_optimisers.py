@@ -12,7 +12,10 @@ def test_vectors_get_plain_adam():
     torch.manual_seed(0)
     start, gradients = torch.randn(5, dtype=torch.double), torch.randn(6, 5, dtype=torch.double)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    soap, adam = optimisers.SOAP([ours], lr=0.1), torch.optim.Adam([theirs], lr=0.1, betas=(0.95, 0.95), eps=1e-8)
+    soap, adam = (
+        optimisers.SOAP([ours], lr=0.1),
+        torch.optim.Adam([theirs], lr=0.1, betas=(0.95, 0.95), eps=1e-8),
+    )
     ours.grad = torch.ones(5, dtype=torch.double)
     soap.step()
     assert torch.equal(ours, start), "the first step only sets the basis"
@@ -39,8 +42,8 @@ def test_a_rotation_of_the_problem_rotates_the_path():
             update.step()
         return (left.T @ w @ right if turned else w).detach()
 
-    soap = lambda p: optimisers.SOAP(p, lr=0.05)  # noqa: E731
-    adam = lambda p: torch.optim.Adam(p, lr=0.05)  # noqa: E731
+    soap = lambda p: optimisers.SOAP(p, lr=0.05)
+    adam = lambda p: torch.optim.Adam(p, lr=0.05)
     assert torch.allclose(path(False, soap), path(True, soap), atol=1e-8)
     assert not torch.allclose(path(False, adam), path(True, adam), atol=1e-2)
 
@@ -64,7 +67,9 @@ def test_decay_takes_its_share_of_every_weight_and_leaves_adam_as_it_is():
         weight.grad = gradient.clone()
         optimisers.build("adam", [weight], rate, own).step()
     assert torch.allclose(plain - decayed, rate * decay * start, atol=1e-7)
-    assert torch.allclose(plain, start - rate * gradient.sign(), atol=1e-6), "Adam's first step is of its size"
+    assert torch.allclose(plain, start - rate * gradient.sign(), atol=1e-6), (
+        "Adam's first step is of its size"
+    )
 
 
 def test_the_first_beta_is_the_momentum():

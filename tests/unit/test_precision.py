@@ -9,17 +9,20 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from fewstep.settings import tiers
 from fewstep import objectives
-from fewstep.training import precision, job as run, train
-from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.flows.interpolants import Batch
-from fewstep.training.loops import terms
 from fewstep.networks.forward_mode.dual import Dual, parts
+from fewstep.settings import tiers
 from fewstep.settings.training import Training, UNetSettings
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.training import job as run
+from fewstep.training import precision, train
+from fewstep.training.loops import terms
 
 FMM = "fmm-checkerboard"
-UNET = UNetSettings(kind="unet", channels=[8, 16], layers=1, attention=[False, True], groups=4, time_scale=10.0)
+UNET = UNetSettings(
+    kind="unet", channels=[8, 16], layers=1, attention=[False, True], groups=4, time_scale=10.0
+)
 SETTINGS = {"precision": "bf16", "channels_last": True, "compile": True, "cuda_graphs": True}
 
 
@@ -33,11 +36,15 @@ def plain(smoke) -> Training:
 def job(smoke, plain, tmp_path_factory):
     """job(name, **settings): LMD of that UNet for six steps, its teacher trained once for all."""
     folder = tmp_path_factory.mktemp("precision")
-    first = run.Job(plain, smoke.experiment(FMM).method("si").model_copy(update={"steps": 4}), 1, folder / "si.state")
+    first = run.Job(
+        plain, smoke.experiment(FMM).method("si").model_copy(update={"steps": 4}), 1, folder / "si.state"
+    )
     run.advance(first, "mark", 4)
     train.publish(first, folder / "teacher.safetensors")
     method = smoke.experiment(FMM).method("lmd").model_copy(update={"steps": 6})
-    return lambda name, **settings: run.Job(plain.model_copy(update=settings), method, 0, folder / f"{name}.state", folder / "teacher.safetensors")
+    return lambda name, **settings: run.Job(
+        plain.model_copy(update=settings), method, 0, folder / f"{name}.state", folder / "teacher.safetensors"
+    )
 
 
 def gradient(job: run.Job, objective: str, **options: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,15 +56,29 @@ def gradient(job: run.Job, objective: str, **options: str) -> tuple[torch.Tensor
     x0, x1 = torch.randn(2, 16, 3, 16, 16, generator=generator)
     s, t, g = torch.rand(3, 16, generator=generator)
     with precision.evaluating(job.training, "cpu"):
-        residuals = objectives.bind(objective, options, teacher if objectives.needs_teacher(objective) else None)(student, Batch(x0, x1, s / 2, 0.5 + t / 2, g))
+        residuals = objectives.bind(
+            objective, options, teacher if objectives.needs_teacher(objective) else None
+        )(student, Batch(x0, x1, s / 2, 0.5 + t / 2, g))
     residuals.mean().backward()
     return residuals.detach(), torch.cat([p.grad.flatten() for p in student.parameters()])
 
 
 # those of dual numbers, and those that read the student under a stop-gradient first and learn from it afterwards
-@pytest.mark.parametrize("objective, options", [("lmd", {"gradient": "full"}), ("lmd", {"gradient": "semi"}), ("si", {}), ("emd", {}), ("psd", {}), ("meanflow", {})])
+@pytest.mark.parametrize(
+    "objective, options",
+    [
+        ("lmd", {"gradient": "full"}),
+        ("lmd", {"gradient": "semi"}),
+        ("si", {}),
+        ("emd", {}),
+        ("psd", {}),
+        ("meanflow", {}),
+    ],
+)
 def test_a_gradient_in_bf16_points_where_the_plain_one_does(job, objective, options):
-    (plain, exact), (rounded, close) = (gradient(job("unused", precision=name), objective, **options) for name in (None, "bf16"))
+    (plain, exact), (rounded, close) = (
+        gradient(job("unused", precision=name), objective, **options) for name in (None, "bf16")
+    )
     assert rounded.dtype == torch.float32 and close.dtype == torch.float32
     # eight bits of mantissa are 0.4%, over some thirty layers
     assert torch.cosine_similarity(exact, close, 0) > 0.99
@@ -116,7 +137,9 @@ def switches() -> tuple[bool, bool]:
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize("name, within", [(None, None), ("bf16", None), ("fp32", (False, False)), ("tf32", (True, True))])
+@pytest.mark.parametrize(
+    "name, within", [(None, None), ("bf16", None), ("fp32", (False, False)), ("tf32", (True, True))]
+)
 @pytest.mark.parametrize("before", [(False, True), (True, False)])
 def test_the_switches_for_products_are_set_for_a_run_and_put_back(job, monkeypatch, name, within, before):
     kept, seen, drawn = switches(), [], terms.draw_batch
@@ -149,7 +172,9 @@ def test_a_network_is_compiled_in_place(job, monkeypatch, graphs, mode):
 
 def test_what_is_not_said_is_in_no_fingerprint_and_in_no_record(job, plain):
     assert not set(SETTINGS) & set(plain.model_dump())
-    seen = {job("unused").fingerprint()} | {job("unused", **{name: value}).fingerprint() for name, value in SETTINGS.items()}
+    seen = {job("unused").fingerprint()} | {
+        job("unused", **{name: value}).fingerprint() for name, value in SETTINGS.items()
+    }
     seen.add(job("unused", precision="tf32").fingerprint())
     assert len(seen) == 2 + len(SETTINGS)
     for name, value in SETTINGS.items():
@@ -160,18 +185,35 @@ def test_what_is_not_said_is_in_no_fingerprint_and_in_no_record(job, plain):
     "network, device, change, sentence",
     [
         ("unet", "cpu", {"precision": "tf32"}, "training.precision tf32 needs compute.device cuda"),
-        ("unet", "cpu", {"compile": True}, "training.compile needs compute.device cuda; forward-mode derivatives with a backward pass do not compile on a CPU"),
-        ("unet", "cuda", {"cuda_graphs": True}, "training.cuda_graphs replays what training.compile compiles: set both, or neither"),
+        (
+            "unet",
+            "cpu",
+            {"compile": True},
+            "training.compile needs compute.device cuda; forward-mode derivatives with a backward pass do not compile on a CPU",
+        ),
+        (
+            "unet",
+            "cuda",
+            {"cuda_graphs": True},
+            "training.cuda_graphs replays what training.compile compiles: set both, or neither",
+        ),
         ("mlp", "cuda", {"precision": "bf16"}, "training.precision bf16 is for networks of images"),
         ("mlp", "cpu", {"channels_last": True}, "training.channels_last is for networks of images"),
-        ("unet", "cpu", {"precision": "fp16"}, r"smoke.experiments.fmm-checkerboard.training.precision: .*'fp32', 'tf32' or 'bf16', not 'fp16'"),
+        (
+            "unet",
+            "cpu",
+            {"precision": "fp16"},
+            r"smoke.experiments.fmm-checkerboard.training.precision: .*'fp32', 'tf32' or 'bf16', not 'fp16'",
+        ),
         ("unet", "cpu", {"precision": "bf16", "channels_last": True}, None),
         ("unet", "cuda", {"precision": "tf32", "compile": True, "cuda_graphs": True}, None),
         ("mlp", "cuda", {"precision": "tf32", "compile": True}, None),
         ("mlp", "cpu", {"precision": "fp32", "compile": False, "channels_last": False}, None),
     ],
 )
-def test_what_a_machine_or_a_network_cannot_do_is_one_sentence(root, tmp_path, network, device, change, sentence):
+def test_what_a_machine_or_a_network_cannot_do_is_one_sentence(
+    root, tmp_path, network, device, change, sentence
+):
     raw = yaml.safe_load((root / "params.yaml").read_text())
     raw["smoke"]["compute"]["device"] = device
     own = raw["smoke"]["experiments"][FMM]["training"]

@@ -15,22 +15,31 @@ from typing import get_type_hints
 import pytest
 import torch
 
-from fewstep.rehearsal import forecast, memory, rates, preflight, disk, tiny_networks, tiny_archives, tiny_captioned
 from fewstep import data, networks
-from fewstep.settings import tiers
-from fewstep.pipeline import stages
-from fewstep.storage import stand_in
-from fewstep.evaluation import sample
-from fewstep.training import published_weights
-from fewstep.storage.checkpoint import save_checkpoint
-from fewstep.rehearsal.timers import Measured, TooLargeError
-from fewstep.data.formats import archives
 from fewstep.data import celeba64, cifar10, laion
+from fewstep.data.formats import archives
 from fewstep.data.formats.pictures import Pictures
-from fewstep.rehearsal.forecast import ADAPTIVE_CALLS
+from fewstep.evaluation import sample
 from fewstep.networks.discriminator import discriminator
 from fewstep.networks.text_discriminator import TextDiscriminator
+from fewstep.pipeline import stages
+from fewstep.rehearsal import (
+    disk,
+    forecast,
+    memory,
+    preflight,
+    rates,
+    tiny_archives,
+    tiny_captioned,
+    tiny_networks,
+)
+from fewstep.rehearsal.forecast import ADAPTIVE_CALLS
 from fewstep.rehearsal.rates import ClipPaces, CoderPaces, MetricPaces, Pace
+from fewstep.rehearsal.timers import Measured, TooLargeError
+from fewstep.settings import tiers
+from fewstep.storage import stand_in
+from fewstep.storage.checkpoint import save_checkpoint
+from fewstep.training import published_weights
 
 PAPER = ("cifar10", "imagenet32", "celeba64", "afhq64")
 METRICS = MetricPaces(image=0.01, moment=1e-5, distance=2.0, kid=2e-9, pair=1e-9, extractor="fake")
@@ -99,43 +108,77 @@ def told(paper: tiers.Tier, **network: object) -> tiers.Tier:
     """The paper tier's experiments with texts alone, with another network of that kind where one is given."""
     shared = paper.experiments[CONDITIONAL[0]].training
     training = shared.model_copy(update={"network": shared.network.model_copy(update=network)})
-    return paper.model_copy(update={"experiments": {name: paper.experiments[name].model_copy(update={"training": training}) for name in CONDITIONAL}})
+    return paper.model_copy(
+        update={
+            "experiments": {
+                name: paper.experiments[name].model_copy(update={"training": training})
+                for name in CONDITIONAL
+            }
+        }
+    )
 
 
 def test_weights_in_the_place_of_training_are_looked_at_and_not_loaded(bare, paper, monkeypatch):
     tier = told(paper, channels=[8, 16], attention=[True, False], layers=1, heads=2, groups=4, width=12)
-    network, folder = tier.experiments[CONDITIONAL[0]].training.network.model_dump(), bare / "paper" / "data" / "instaflow"
+    network, folder = (
+        tier.experiments[CONDITIONAL[0]].training.network.model_dump(),
+        bare / "paper" / "data" / "instaflow",
+    )
     first, second = published_weights.weights_files(tier)
-    assert (first.path, first.method, second.path) == (folder / "2_rectified_flow.safetensors", "si", folder / "instaflow.safetensors")
+    assert (first.path, first.method, second.path) == (
+        folder / "2_rectified_flow.safetensors",
+        "si",
+        folder / "instaflow.safetensors",
+    )
     tiny_networks.weights(first.path, network, (4, 64, 64), 0)
     said = published_weights.missing(tier, checksums=False)
-    assert "instaflow holds a rehearsal's weights (rehearsal.json says so): delete it, and download config.json" in said[0] and "are not there" in said[1]
+    assert (
+        "instaflow holds a rehearsal's weights (rehearsal.json says so): delete it, and download config.json"
+        in said[0]
+        and "are not there" in said[1]
+    )
     (folder / stand_in.FILE).unlink()
     save_checkpoint(second.path, {}, {"network": network | {"width": 16}, "shape": [4, 64, 64]})
     loaded = []
     monkeypatch.setattr(published_weights, "load_checkpoint", loaded.append)
     (sentence,) = published_weights.missing(tier, checksums=False)
-    assert "instaflow.safetensors holds weights of another network, {" in sentence and "'width': 16" in sentence and loaded == []
+    assert (
+        "instaflow.safetensors holds weights of another network, {" in sentence
+        and "'width': 16" in sentence
+        and loaded == []
+    )
     save_checkpoint(second.path, {}, {"network": network, "shape": [4, 32, 32]})
-    assert "weights of another shape, [4, 32, 32], and scflow-coco2017 has [4, 64, 64]: delete it" in published_weights.missing(tier, checksums=False)[0]
+    assert (
+        "weights of another shape, [4, 32, 32], and scflow-coco2017 has [4, 64, 64]: delete it"
+        in published_weights.missing(tier, checksums=False)[0]
+    )
     save_checkpoint(second.path, {}, {"network": network, "shape": [4, 64, 64]})
-    assert published_weights.missing(tier, checksums=True) == [] and loaded == [first.path, second.path], "checksums are of what is in the file"
+    assert published_weights.missing(tier, checksums=True) == [] and loaded == [first.path, second.path], (
+        "checksums are of what is in the file"
+    )
     monkeypatch.undo()
     monkeypatch.chdir(bare)
     content = bytearray(first.path.read_bytes())
     content[-9] ^= 1
     first.path.write_bytes(content)
-    assert published_weights.missing(tier, checksums=False) == [] and "damaged (its checksum differs)" in published_weights.missing(tier, checksums=True)[0]
+    assert (
+        published_weights.missing(tier, checksums=False) == []
+        and "damaged (its checksum differs)" in published_weights.missing(tier, checksums=True)[0]
+    )
     first.path.write_bytes(content[:100])
     assert "is damaged, or was not written by fewstep" in published_weights.missing(tier, checksums=False)[0]
 
 
 def test_how_a_file_of_weights_comes_about_goes_by_its_network():
     def cure(kind: str, name: str) -> str:
-        return published_weights.WeightsFile(f"here/{name}.safetensors", "an experiment", "a method", {"kind": kind}, (4, 64, 64)).cure
+        return published_weights.WeightsFile(
+            f"here/{name}.safetensors", "an experiment", "a method", {"kind": kind}, (4, 64, 64)
+        ).cure
 
     assert "convert-lfm" in cure("adm", "celebahq") and "convert" not in cure("unet", "celebahq")
-    assert "haopt/scflow_t2i (the folder unet_ema)" in cure("published_unet", "scflow_t2i") and "XCLiu" not in cure("published_unet", "scflow_t2i")
+    assert "haopt/scflow_t2i (the folder unet_ema)" in cure(
+        "published_unet", "scflow_t2i"
+    ) and "XCLiu" not in cure("published_unet", "scflow_t2i")
     assert all(source in cure("published_unet", "other") for source in published_weights.INSTAFLOW.values())
 
 
@@ -143,23 +186,36 @@ def test_nothing_is_missing_where_nothing_is_fetched(smoke, bare):
     assert preflight.missing_files(smoke, checksums=True) == [] == preflight.missing_device(smoke)
 
 
-def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_against_their_checksums(bare, paper, monkeypatch):
+def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_against_their_checksums(
+    bare, paper, monkeypatch
+):
     tiny_archives.write(bare / "paper" / "data")
     tiny_captioned.laion(bare / "paper" / "data" / "laion")
     tiny_captioned.coco(bare / "paper" / "data" / "coco")
     tiny_networks.clip(bare / "paper" / "data" / "clip-vit-large-patch14", 8, "both")
     found = preflight.missing_files(paper, checksums=False)
     # LAION's and COCO's are in one sentence
-    assert sum(sentence.count("holds a rehearsal's tiny archives") for sentence in found) == 7 and sum("holds a rehearsal's CLIP" in sentence for sentence in found) == 1
+    assert (
+        sum(sentence.count("holds a rehearsal's tiny archives") for sentence in found) == 7
+        and sum("holds a rehearsal's CLIP" in sentence for sentence in found) == 1
+    )
     for name in PAPER:
         (bare / "paper" / "data" / name / stand_in.FILE).unlink()
     monkeypatch.setattr(celeba64, "COUNT", tiny_archives.COUNT)
     cheap, thorough = (preflight.missing_files(paper, checksums) for checksums in (False, True))
-    assert not [s for s in cheap if "cifar-10" in s or "celeba64" in s] and [s for s in cheap if "40 images instead of 15,803" in s]
-    assert [s for s in thorough if "instead of c32a1d4ab5d03f1284b67883e8d87530" in s] and len(thorough) == len(cheap) + 1
+    assert not [s for s in cheap if "cifar-10" in s or "celeba64" in s] and [
+        s for s in cheap if "40 images instead of 15,803" in s
+    ]
+    assert [s for s in thorough if "instead of c32a1d4ab5d03f1284b67883e8d87530" in s] and len(
+        thorough
+    ) == len(cheap) + 1
     listing = bare / "paper" / "data" / "celeba64" / archives.CHECKSUMS
     listing.write_text("0" * 32 + listing.read_text()[32:])
-    assert [s for s in preflight.missing_files(paper, checksums=True) if "000001.jpg" in s and "instead of 0000" in s]
+    assert [
+        s
+        for s in preflight.missing_files(paper, checksums=True)
+        if "000001.jpg" in s and "instead of 0000" in s
+    ]
     weights = bare / "paper" / "data" / "inception" / preflight.INCEPTION
     weights.write_bytes(b"other weights")
     assert "has SHA-256" in preflight.missing_files(paper, checksums=True)[-1]
@@ -170,7 +226,9 @@ def test_a_full_disk_is_named_with_what_is_wanted(bare, monkeypatch):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: SimpleNamespace(free=99 * 10**9))
     (sentence,) = preflight.missing_room(bare, "paper", needs)
     assert f"{bare} has 99 GB free, and tier paper writes about 100 GB there: make room" in sentence
-    monkeypatch.setattr(preflight, "_size", lambda folder: 2 * 10**9 if folder == bare / "artifacts" / "paper" else 0)
+    monkeypatch.setattr(
+        preflight, "_size", lambda folder: 2 * 10**9 if folder == bare / "artifacts" / "paper" else 0
+    )
     assert preflight.missing_room(bare, "paper", needs) == [], "what is written already is not written again"
 
 
@@ -179,7 +237,11 @@ def test_archives_on_another_disk_have_their_own_room(bare, monkeypatch):
     elsewhere.mkdir()
     monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))
     monkeypatch.setattr(preflight, "_disk", lambda place: int(place == elsewhere))
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: SimpleNamespace(free=(10 if place == elsewhere else 80) * 10**9))
+    monkeypatch.setattr(
+        preflight.shutil,
+        "disk_usage",
+        lambda place: SimpleNamespace(free=(10 if place == elsewhere else 80) * 10**9),
+    )
     (sentence,) = preflight.missing_room(bare, "paper", {"samples": 70 * 10**9, "decoded images": 30 * 10**9})
     assert sentence.startswith(f"{elsewhere} has 10 GB free, and tier paper writes about 30 GB there")
 
@@ -190,24 +252,46 @@ def test_archives_on_another_disk_have_their_own_room(bare, monkeypatch):
 def test_networks_are_counted_as_they_are_built(smoke, paper):
     for tier, name in ((smoke, "fmm-checkerboard"), (smoke, "fmm-cifar10")):
         experiment = tier.experiments[name]
-        built = networks.build(experiment.training.network.model_dump(), data.load(experiment.training.data).shape)
-        assert disk.weights(experiment, experiment.methods["si"], tier.shape(experiment)) == sum(p.numel() for p in built.parameters())
-    large = [paper.experiments[name] for name in ("selfdistill-cifar10", "selfdistill-celeba64", "scflow-celebahq")]
-    sizes = [disk.weights(experiment, experiment.methods["lsd"], paper.shape(experiment)) for experiment in large]
+        built = networks.build(
+            experiment.training.network.model_dump(), data.load(experiment.training.data).shape
+        )
+        assert disk.weights(experiment, experiment.methods["si"], tier.shape(experiment)) == sum(
+            p.numel() for p in built.parameters()
+        )
+    large = [
+        paper.experiments[name] for name in ("selfdistill-cifar10", "selfdistill-celeba64", "scflow-celebahq")
+    ]
+    sizes = [
+        disk.weights(experiment, experiment.methods["lsd"], paper.shape(experiment)) for experiment in large
+    ]
     assert [round(size / 1e6, 1) for size in sizes] == [55.0, 121.4, 154.4]
-    assert paper.shape(large[2]) == (4, 32, 32) and smoke.shape(smoke.experiments["scflow-celebahq"]) == (4, 8, 8)
+    assert paper.shape(large[2]) == (4, 32, 32) and smoke.shape(smoke.experiments["scflow-celebahq"]) == (
+        4,
+        8,
+        8,
+    )
     built = discriminator((4, 32, 32), [512] * 4)
-    assert disk.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(p.numel() for p in built.parameters())
+    assert disk.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(
+        p.numel() for p in built.parameters()
+    )
     assert disk.judging(large[2], large[2].methods["lsd"], (4, 32, 32)) == 0
 
 
 def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
     own = smoke.experiments[CONDITIONAL[0]]
     shape, method = smoke.shape(own), own.methods["scflow"]
-    built = TextDiscriminator(networks.build(own.training.network.model_dump(), shape).network, method.self_correction.adversarial.head)
-    assert disk.judging(own, method, shape) == sum(p.numel() for p in built.parameters()) and disk.judging(own, own.methods["si"], shape) == 0
+    built = TextDiscriminator(
+        networks.build(own.training.network.model_dump(), shape).network,
+        method.self_correction.adversarial.head,
+    )
+    assert (
+        disk.judging(own, method, shape) == sum(p.numel() for p in built.parameters())
+        and disk.judging(own, own.methods["si"], shape) == 0
+    )
     large = paper.experiments[CONDITIONAL[0]]
-    numbers, critic = (count(large, large.methods["scflow"], (4, 64, 64)) for count in (disk.weights, disk.judging))
+    numbers, critic = (
+        count(large, large.methods["scflow"], (4, 64, 64)) for count in (disk.weights, disk.judging)
+    )
     assert (round(numbers / 1e6, 1), round(critic / 1e6, 1)) == (861.6, 352.3)
     # student, average, target and Adam's two; then the teacher and what is added in a step
     assert disk.stored(large, large.methods["scflow"], (4, 64, 64)) == 4 * (5 * numbers + 3 * critic)
@@ -219,59 +303,110 @@ def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
 def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
     names = ("selfdistill-cifar10",)
-    kept = {"experiments": {name: smoke.experiments[name] for name in names}, "features": {"cifar10": smoke.features["cifar10"]}, "latents": {}}
+    kept = {
+        "experiments": {name: smoke.experiments[name] for name in names},
+        "features": {"cifar10": smoke.features["cifar10"]},
+        "latents": {},
+    }
     tier = smoke.model_copy(update=kept)
     experiment = tier.experiments["selfdistill-cifar10"]
     numbers = disk.weights(experiment, experiment.methods["lsd"], tier.shape(experiment))
     found = disk.needs(tier)
-    assert found["trained networks"] == 5 * (4 * numbers + 8 * 20) and found["states of trainings"] == 5 * (4 * 4 * numbers + 8 * 20)
+    assert found["trained networks"] == 5 * (4 * numbers + 8 * 20) and found["states of trainings"] == 5 * (
+        4 * 4 * numbers + 8 * 20
+    )
     draws = len(sample.plan(experiment))
     assert draws == 5 * 5 * 2 and found["samples"] == draws * 200 * prod(data.load("digits").shape)
-    assert found["features of samples, while measured"] == 4 * draws * 200 * 64 and found["features of the data"] == 4 * 1797 * 64
-    assert found["decoded images"] == 0 and found["DVC's copies"] == found["trained networks"] + found["samples"] + found["features of the data"]
+    assert (
+        found["features of samples, while measured"] == 4 * draws * 200 * 64
+        and found["features of the data"] == 4 * 1797 * 64
+    )
+    assert (
+        found["decoded images"] == 0
+        and found["DVC's copies"]
+        == found["trained networks"] + found["samples"] + found["features of the data"]
+    )
 
 
 def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper):
     found = disk.needs(paper)
-    assert found["decoded images"] == 3 * (1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803) + 256**2 * 27_000)
+    assert found["decoded images"] == 3 * (
+        1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803) + 256**2 * 27_000
+    )
     # mean and deviation of every image and, where there are no captions, its mirror image
     assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4 + 2_000_000 * 2 * 4 * 64 * 64 * 4
     assert found["captions"] == 2_000_001 * 77 * (768 * 4 + 1)
-    points = sum(len(sample.plan(paper.experiments[f"{name}-checkerboard"])) * 64_000 * 2 * 4 for name in ("fmm", "selfdistill"))
+    points = sum(
+        len(sample.plan(paper.experiments[f"{name}-checkerboard"])) * 64_000 * 2 * 4
+        for name in ("fmm", "selfdistill")
+    )
     sides = {"celebahq": 256, "laion": 512}
-    sizes = {name: 3 * sides[e.training.latents] ** 2 if e.training.latents else prod(paper.shape(e)) for name, e in paper.experiments.items()}
-    images = sum(len(sample.plan(e)) * e.sampling.count * sizes[name] for name, e in paper.experiments.items() if e.metrics.of_images)
+    sizes = {
+        name: 3 * sides[e.training.latents] ** 2 if e.training.latents else prod(paper.shape(e))
+        for name, e in paper.experiments.items()
+    }
+    images = sum(
+        len(sample.plan(e)) * e.sampling.count * sizes[name]
+        for name, e in paper.experiments.items()
+        if e.metrics.of_images
+    )
     prompts = (5_000 + 30_000) * 77 * (768 * 4 + 1)
     assert found["samples"] == points + images + prompts
     one = paper.model_copy(update={"experiments": {"fmm-cifar10": paper.experiments["fmm-cifar10"]}})
     numbers, methods = 38_635_395, paper.experiments["fmm-cifar10"].methods
-    assert disk.needs(one)["states of trainings"] == sum((4 * (5 if name == "pfmm" else 4)) * numbers + 8 * m.steps for name, m in methods.items())
+    assert disk.needs(one)["states of trainings"] == sum(
+        (4 * (5 if name == "pfmm" else 4)) * numbers + 8 * m.steps for name, m in methods.items()
+    )
 
 
 def test_what_is_taken_or_was_trained_elsewhere_writes_no_state(paper):
     both = told(paper)
     found, numbers = disk.needs(both), 861_568_964
-    assert found["trained networks"] == 3 * 4 * numbers + 8 * 18_000, "the files that are taken are written again, one for each seed"
+    assert found["trained networks"] == 3 * 4 * numbers + 8 * 18_000, (
+        "the files that are taken are written again, one for each seed"
+    )
     scflow = both.experiments[CONDITIONAL[0]]
-    assert found["states of trainings"] == disk.stored(scflow, scflow.methods["scflow"], (4, 64, 64)) + 8 * 18_000
-    assert found["DVC's copies"] == sum(found[what] for what in ("latents", "captions", "trained networks", "samples", "features of the data"))
+    assert (
+        found["states of trainings"]
+        == disk.stored(scflow, scflow.methods["scflow"], (4, 64, 64)) + 8 * 18_000
+    )
+    assert found["DVC's copies"] == sum(
+        found[what] for what in ("latents", "captions", "trained networks", "samples", "features of the data")
+    )
 
 
 def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
     assert [disk.encoded(own) for own in smoke.latents.values()] == [512, 512]
-    few = smoke.model_copy(update={"experiments": {}, "features": {}, "latents": {"laion": smoke.latents["laion"].model_copy(update={"count": 10})}})
+    few = smoke.model_copy(
+        update={
+            "experiments": {},
+            "features": {},
+            "latents": {"laion": smoke.latents["laion"].model_copy(update={"count": 10})},
+        }
+    )
     tokens, width = 48, 16
     found = disk.needs(few)
-    assert found["latents"] == 4 * 10 * 2 * prod(few.latents["laion"].shape) and found["captions"] == 11 * tokens * (4 * width + 1)
-    mirrored = smoke.model_copy(update={"experiments": {}, "features": {}, "latents": {"celebahq": smoke.latents["celebahq"]}})
-    assert disk.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape) and disk.needs(mirrored)["captions"] == 0
+    assert found["latents"] == 4 * 10 * 2 * prod(few.latents["laion"].shape) and found[
+        "captions"
+    ] == 11 * tokens * (4 * width + 1)
+    mirrored = smoke.model_copy(
+        update={"experiments": {}, "features": {}, "latents": {"celebahq": smoke.latents["celebahq"]}}
+    )
+    assert (
+        disk.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape)
+        and disk.needs(mirrored)["captions"] == 0
+    )
     many = smoke.latents["celebahq"].model_copy(update={"count": 10**9})
     assert disk.encoded(many) == disk.images("faces")
 
 
 def test_captioned_pictures_are_never_decoded_to_disk(paper):
-    assert get_type_hints(laion.pixels)["return"] is Pictures and disk.is_fetched("laion") and not disk.is_decoded("laion")
+    assert (
+        get_type_hints(laion.pixels)["return"] is Pictures
+        and disk.is_fetched("laion")
+        and not disk.is_decoded("laion")
+    )
     assert disk.is_decoded("celebahq") and not disk.is_decoded("faces")
 
 
@@ -282,12 +417,24 @@ def test_a_forecast_has_a_row_for_every_stage_and_is_steps_times_seconds(paper):
     clock = Fake(batch=512)
     rows = {row.stage: row for row in forecast.forecast(paper, clock)}
     assert list(rows) == [stage.name for stage in stages.plan(paper)]
-    assert rows["fmm-cifar10-lmd"].seconds == pytest.approx(400_000 * 0.1) and rows["fmm-cifar10-lmd"].basis == "measured at batch 512"
-    assert rows["selfdistill-afhq64-lsd"].seconds == pytest.approx(800_000 * 0.1 / 2) and "in proportion from batch 512" in rows["selfdistill-afhq64-lsd"].basis
+    assert (
+        rows["fmm-cifar10-lmd"].seconds == pytest.approx(400_000 * 0.1)
+        and rows["fmm-cifar10-lmd"].basis == "measured at batch 512"
+    )
+    assert (
+        rows["selfdistill-afhq64-lsd"].seconds == pytest.approx(800_000 * 0.1 / 2)
+        and "in proportion from batch 512" in rows["selfdistill-afhq64-lsd"].basis
+    )
     assert rows["fmm-checkerboard-si"].seconds == pytest.approx(250_000 * 0.1 * 3 * 100_000 / 512)
     assert rows["tour"].seconds == pytest.approx(2 * 5000 * 0.1 * 8192 / 512)
-    assert rows["figures"].seconds is None and rows["fmm-speed"].seconds is None and rows["fmm-cifar10-figures"].seconds is None
-    assert rows["features-imagenet32"].seconds == pytest.approx(50_000 * 0.01) and rows["features-celeba64"].seconds == pytest.approx(202_599 * 0.01)
+    assert (
+        rows["figures"].seconds is None
+        and rows["fmm-speed"].seconds is None
+        and rows["fmm-cifar10-figures"].seconds is None
+    )
+    assert rows["features-imagenet32"].seconds == pytest.approx(50_000 * 0.01) and rows[
+        "features-celeba64"
+    ].seconds == pytest.approx(202_599 * 0.01)
 
 
 def test_sampling_is_calls_times_samples(paper):
@@ -297,7 +444,9 @@ def test_sampling_is_calls_times_samples(paper):
     assert rows["fmm-cifar10-sample"].work == f"{calls:,} calls for each of 50,000 samples"
     assert rows["fmm-cifar10-sample"].seconds == pytest.approx(calls * 50_000 * 0.1 / 1000)
     own = 3 * 3 * 4 * (1 + 2 + 4 + 8 + 16)
-    assert rows["selfdistill-checkerboard-sample"].seconds == pytest.approx(own * 64_000 * 0.1 / 1000), "the exact map is no network"
+    assert rows["selfdistill-checkerboard-sample"].seconds == pytest.approx(own * 64_000 * 0.1 / 1000), (
+        "the exact map is no network"
+    )
 
 
 def test_guided_samples_take_two_calls_a_step_and_are_decoded(paper):
@@ -320,9 +469,15 @@ def test_encoding_reading_and_reconstructing_are_counted_and_weights_that_are_ta
     assert rows["clip-captions"].seconds is None and rows["clip-captions"].problem is None
     for name, file in (("si", "2_rectified_flow"), ("instaflow", "instaflow")):
         row = rows[f"scflow-coco2017-{name}"]
-        assert (row.work, row.seconds, row.basis) == ("its weights are taken from a file", None, f"instaflow/{file}.safetensors")
+        assert (row.work, row.seconds, row.basis) == (
+            "its weights are taken from a file",
+            None,
+            f"instaflow/{file}.safetensors",
+        )
     assert rows["scflow-coco2017-scflow"].seconds == pytest.approx(18_000 * 0.1 * 40 / 20)
-    assert not any(row.startswith("scflow-coco2014-s") and row != "scflow-coco2014-sample" for row in rows), "it trains nothing"
+    assert not any(row.startswith("scflow-coco2014-s") and row != "scflow-coco2014-sample" for row in rows), (
+        "it trains nothing"
+    )
 
 
 def test_small_networks_that_are_trained_here_take_minutes(smoke, root, monkeypatch):
@@ -332,13 +487,21 @@ def test_small_networks_that_are_trained_here_take_minutes(smoke, root, monkeypa
         coder = clip = None
 
     rows = {row.stage: row for row in forecast.forecast(smoke, Never())}
-    assert all(rows[name].work == "minutes at most" for name in ("latents-laion", "autoencoder-laion", "latents-celebahq"))
+    assert all(
+        rows[name].work == "minutes at most"
+        for name in ("latents-laion", "autoencoder-laion", "latents-celebahq")
+    )
     assert "decoded" not in rows["scflow-coco2017-sample"].work
 
 
 def test_metrics_of_texts_are_clip_scores_too_and_noise_is_decoded(paper):
-    row = next(row for row in forecast.forecast(told(paper), Fake()) if row.stage == "scflow-coco2017-metrics")
-    draws, one = 57, 5_000 * 0.01 + 5_000 * 1e-5 + 2.0 + 15_000 * 5_000 * 1e-9 + 5_000 * (CLIP.image + CLIP.text)
+    row = next(
+        row for row in forecast.forecast(told(paper), Fake()) if row.stage == "scflow-coco2017-metrics"
+    )
+    draws, one = (
+        57,
+        5_000 * 0.01 + 5_000 * 1e-5 + 2.0 + 15_000 * 5_000 * 1e-9 + 5_000 * (CLIP.image + CLIP.text),
+    )
     once = 5_000 * 1e-5 + 5_000**2 * 1e-9
     # no part of the data has more images than features, but of 2048 its half
     checks = 5_000 * (0.01 + CODER.decode) + 4 * (5_000 * 1e-5 + 2.0) + 2 * 1_000 * (CLIP.image + CLIP.text)
@@ -347,7 +510,14 @@ def test_metrics_of_texts_are_clip_scores_too_and_noise_is_decoded(paper):
 
 def test_metrics_are_features_distances_and_pairs(paper):
     rows = {row.stage: row for row in forecast.forecast(paper, Fake())}
-    draws, one = 5 * 5 * 3, 50_000 * 0.01 + 50_000 * 1e-5 + 2.0 + 3 * 100 * 1000**2 * 2e-9 + (50_000 + 2 * 202_599) * 50_000 * 1e-9
+    draws, one = (
+        5 * 5 * 3,
+        50_000 * 0.01
+        + 50_000 * 1e-5
+        + 2.0
+        + 3 * 100 * 1000**2 * 2e-9
+        + (50_000 + 2 * 202_599) * 50_000 * 1e-9,
+    )
     once = 202_599 * 1e-5 + 202_599**2 * 1e-9
     checks = 202_599 * 0.01 + (4 + 3 * 3) * (202_599 * 1e-5 + 2.0)
     assert rows["selfdistill-celeba64-metrics"].seconds == pytest.approx(draws * one + once + checks)
@@ -357,15 +527,26 @@ def test_metrics_are_features_distances_and_pairs(paper):
 def test_workers_share_the_seeds_and_processes_the_batch(smoke, paper):
     tier = smoke.model_copy(update={"compute": smoke.compute.model_copy(update={"workers": 2})})
     one, two = ({row.stage: row.seconds for row in forecast.forecast(t, Fake())} for t in (smoke, tier))
-    assert two["fmm-checkerboard-si"] == one["fmm-checkerboard-si"] / 2 and two["fmm-cifar10-si"] == one["fmm-cifar10-si"], "one seed is not shared"
+    assert (
+        two["fmm-checkerboard-si"] == one["fmm-checkerboard-si"] / 2
+        and two["fmm-cifar10-si"] == one["fmm-cifar10-si"]
+    ), "one seed is not shared"
     assert two["fmm-cifar10-sample"] == one["fmm-cifar10-sample"] / 2
     four = paper.model_copy(update={"compute": paper.compute.model_copy(update={"processes": 4})})
     alone, shared = ({row.stage: row.seconds for row in forecast.forecast(t, Fake())} for t in (paper, four))
     assert shared["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 4
     own = copy.deepcopy(paper.experiments["fmm-cifar10"])
     own = own.model_copy(update={"training": own.training.model_copy(update={"processes": 2})})
-    told = {row.stage: row.seconds for row in forecast.forecast(four.model_copy(update={"experiments": four.experiments | {"fmm-cifar10": own}}), Fake())}
-    assert told["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 2 and told["selfdistill-cifar10-lsd"] == shared["selfdistill-cifar10-lsd"], "one experiment's own"
+    told = {
+        row.stage: row.seconds
+        for row in forecast.forecast(
+            four.model_copy(update={"experiments": four.experiments | {"fmm-cifar10": own}}), Fake()
+        )
+    }
+    assert (
+        told["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 2
+        and told["selfdistill-cifar10-lsd"] == shared["selfdistill-cifar10-lsd"]
+    ), "one experiment's own"
 
 
 def test_the_gpus_are_those_of_the_training_that_asks_for_most(paper):
@@ -373,7 +554,11 @@ def test_the_gpus_are_those_of_the_training_that_asks_for_most(paper):
     own = paper.experiments["fmm-cifar10"]
     six = own.model_copy(update={"training": own.training.model_copy(update={"processes": 6})})
     tier = paper.model_copy(update={"experiments": paper.experiments | {"fmm-cifar10": six}})
-    assert tier.processes == 6 and tier.compute.of(six.training).processes == 6 and tier.compute.of(own.training).processes == 1
+    assert (
+        tier.processes == 6
+        and tier.compute.of(six.training).processes == 6
+        and tier.compute.of(own.training).processes == 1
+    )
 
 
 def test_a_step_that_does_not_fit_is_a_problem_and_no_number(paper):
@@ -384,8 +569,12 @@ def test_a_step_that_does_not_fit_is_a_problem_and_no_number(paper):
             return super().step(experiment, method)
 
     rows = [row for row in forecast.forecast(paper, Full()) if row.problem]
-    assert {row.stage for row in rows} == {f"selfdistill-celeba64-{m}" for m in ("lsd", "esd", "psd-m", "psd-u", "meanflow")}
-    assert rows[0].problem.startswith("a step at batch 256 does not fit into the GPU's free memory: lower training.batch")
+    assert {row.stage for row in rows} == {
+        f"selfdistill-celeba64-{m}" for m in ("lsd", "esd", "psd-m", "psd-u", "meanflow")
+    }
+    assert rows[0].problem.startswith(
+        "a step at batch 256 does not fit into the GPU's free memory: lower training.batch"
+    )
 
 
 def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper):
@@ -397,8 +586,14 @@ def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper):
             raise TooLargeError("not measured: a call")
 
     rows = {row.stage: row for row in forecast.forecast(told(paper), Small())}
-    assert (rows["scflow-coco2017-scflow"].seconds, rows["scflow-coco2017-scflow"].basis) == (None, "not measured: a step")
-    assert (rows["scflow-coco2017-sample"].seconds, rows["scflow-coco2017-sample"].basis) == (None, "not measured: a call")
+    assert (rows["scflow-coco2017-scflow"].seconds, rows["scflow-coco2017-scflow"].basis) == (
+        None,
+        "not measured: a step",
+    )
+    assert (rows["scflow-coco2017-sample"].seconds, rows["scflow-coco2017-sample"].basis) == (
+        None,
+        "not measured: a call",
+    )
     assert not any(row.problem for row in rows.values())
 
     class Full(Fake):
@@ -409,13 +604,17 @@ def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper):
     assert "does not fit into the GPU's free memory" in rows["scflow-coco2014-sample"].problem
 
 
-@pytest.mark.parametrize("device, free, refused", [("cpu", 29 * 10**9, True), ("cpu", 31 * 10**9, False), ("cuda", 0, False)])
+@pytest.mark.parametrize(
+    "device, free, refused", [("cpu", 29 * 10**9, True), ("cpu", 31 * 10**9, False), ("cuda", 0, False)]
+)
 def test_a_step_is_only_begun_where_a_cpu_can_hold_it(paper, device, free, refused, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: free)
     clock, submitted = measured(paper, quick=True, device=device)
     experiment = paper.experiments[CONDITIONAL[0]]
     if refused:
-        with pytest.raises(TooLargeError, match="not measured: it takes 30 GB of memory and more, and 29 GB are free here"):
+        with pytest.raises(
+            TooLargeError, match="not measured: it takes 30 GB of memory and more, and 29 GB are free here"
+        ):
             clock.step(experiment, experiment.methods["scflow"])
         assert submitted == []
     clock.call(experiment, experiment.methods["scflow"])
@@ -450,20 +649,47 @@ def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, 
     monkeypatch.setattr(memory, "available", lambda: 10**12)
     clock, submitted = measured(paper, quick=True)
     rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    steps = [(a.data, m.label, batch) for function, a, m, _, batch, _, _ in (s for s in submitted if s[0] is rates.step)]
+    steps = [
+        (a.data, m.label, batch)
+        for function, a, m, _, batch, _, _ in (s for s in submitted if s[0] is rates.step)
+    ]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
-    assert batches == {"SI": 2, "LMD": 2, "EMD": 2, "PFMM": 2, "FMM": 2, "LSD": 6, "ESD": 3, "PSD-M": 6, "PSD-U": 6, "MeanFlow": 3}
+    assert batches == {
+        "SI": 2,
+        "LMD": 2,
+        "EMD": 2,
+        "PFMM": 2,
+        "FMM": 2,
+        "LSD": 6,
+        "ESD": 3,
+        "PSD-M": 6,
+        "PSD-U": 6,
+        "MeanFlow": 3,
+    }
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
-    assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"} and {b for s, _, b in steps if s == "checkerboard"} == {1000}
-    assert rows["fmm-imagenet32-si"].basis == "in proportion from batch 2" and rows["fmm-imagenet32-si"].seconds == pytest.approx(400_000 * 0.1 * 256)
+    assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"} and {
+        b for s, _, b in steps if s == "checkerboard"
+    } == {1000}
+    assert rows["fmm-imagenet32-si"].basis == "in proportion from batch 2" and rows[
+        "fmm-imagenet32-si"
+    ].seconds == pytest.approx(400_000 * 0.1 * 256)
     # and no picture is of 512 x 512 pixels but LAION's
-    assert sum(s[0] is rates.metrics for s in submitted) == 4 and [s[4] for s in submitted if s[0] is rates.call] == [500, 4, 4, 4, 4, 1]
-    assert [s[1:3] for s in submitted if s[0] is rates.coder] == [((3, 256, 256), 1), ((3, 512, 512), 1)] and [s[1:] for s in submitted if s[0] is rates.clip] == [(512, "cpu")]
+    assert sum(s[0] is rates.metrics for s in submitted) == 4 and [
+        s[4] for s in submitted if s[0] is rates.call
+    ] == [500, 4, 4, 4, 4, 1]
+    assert [s[1:3] for s in submitted if s[0] is rates.coder] == [
+        ((3, 256, 256), 1),
+        ((3, 512, 512), 1),
+    ] and [s[1:] for s in submitted if s[0] is rates.clip] == [(512, "cpu")]
     told_steps = [s for s in submitted if s[0] is rates.step and s[1].latents == "laion"]
     assert [(s[2].label, *s[4:]) for s in told_steps] == [("SCFlow", 2, (4, 64, 64), (77, 768))]
     full, submitted = measured(paper, quick=False, device="cuda")
-    assert {row.stage: row.basis for row in forecast.forecast(paper, full)}["selfdistill-afhq64-lsd"] == "measured at batch 256"
-    assert [s[4] for s in submitted if s[0] is rates.call] == [500, 1000, 1000, 1000, 1000, 64] and [s[2] for s in submitted if s[0] is rates.coder] == [16, 4]
+    assert {row.stage: row.basis for row in forecast.forecast(paper, full)}[
+        "selfdistill-afhq64-lsd"
+    ] == "measured at batch 256"
+    assert [s[4] for s in submitted if s[0] is rates.call] == [500, 1000, 1000, 1000, 1000, 64] and [
+        s[2] for s in submitted if s[0] is rates.coder
+    ] == [16, 4]
 
 
 def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, monkeypatch):
@@ -487,7 +713,14 @@ def test_a_step_that_is_told_texts_is_timed_without_latents_or_a_clip(smoke, nam
 
     def sample_with_conditions(source, count, generator):
         points, texts = true(source, count, generator)
-        asked.append((tuple(points.shape), tuple(texts.hidden.shape), texts.mask.all().item(), source.empty.hidden.shape))
+        asked.append(
+            (
+                tuple(points.shape),
+                tuple(texts.hidden.shape),
+                texts.mask.all().item(),
+                source.empty.hidden.shape,
+            )
+        )
         return points, texts
 
     monkeypatch.setattr(rates._Noise, "sample_with_conditions", sample_with_conditions)
@@ -501,7 +734,9 @@ def test_a_step_that_is_told_texts_is_timed_without_latents_or_a_clip(smoke, nam
 
 def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeypatch):
     monkeypatch.setattr(rates, "SECONDS", 0.0)
-    assert tiny_networks.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), "Stable Diffusion's is what is timed"
+    assert tiny_networks.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), (
+        "Stable Diffusion's is what is timed"
+    )
     seen = []
 
     def seconds(work, device):
@@ -513,7 +748,11 @@ def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeyp
     assert rates.coder((3, 32, 48), 2, "cpu") == CoderPaces(3.0, 3.0)
     assert seen[0][0].shape == (2, 4, 4, 6) and seen[1].shape == (2, 3, 32, 48)
     small = {"hidden_size": 256, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    monkeypatch.setattr(tiny_networks, "LARGE", {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8})
+    monkeypatch.setattr(
+        tiny_networks,
+        "LARGE",
+        {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8},
+    )
     # as many texts, and as many pictures, as go through a tower together
     assert rates.clip(40, "cpu") == ClipPaces(6.0 / 106, 6.0 / 7)
     assert seen[2].hidden.shape == (106, 77, 256) and seen[3].shape == (7, 8)
@@ -540,7 +779,11 @@ def test_metrics_are_timed_in_parts(monkeypatch):
     monkeypatch.setattr(rates, "SECONDS", 0.0)
     found = rates.metrics((1, 8, 8), "classifier", 64, Path("nowhere"), "cpu")
     parts = (found.image, found.moment, found.distance, found.kid, found.pair)
-    assert all(part > 0 for part in parts) and "classifier" in found.extractor and max(found.pair, found.kid) < found.moment
+    assert (
+        all(part > 0 for part in parts)
+        and "classifier" in found.extractor
+        and max(found.pair, found.kid) < found.moment
+    )
 
 
 def test_the_archives_of_a_clock_are_its_own_and_the_environment_comes_back(paper, bare):
@@ -555,9 +798,19 @@ def test_the_archives_of_a_clock_are_its_own_and_the_environment_comes_back(pape
 
 def test_preflight_lists_what_is_missing_and_fails(bare):
     source = str(Path(preflight.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-m", "fewstep", "preflight", "--no-times"], cwd=bare, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "fewstep", "preflight", "--no-times"],
+        cwd=bare,
+        env=os.environ | {"PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and done.stdout.count("\nmissing: ") >= 5 and "measuring" not in done.stdout
-    assert done.stderr.count("\n") == 1 and "tier paper cannot run here as it is: " in done.stderr and "listed above" in done.stderr
+    assert (
+        done.stderr.count("\n") == 1
+        and "tier paper cannot run here as it is: " in done.stderr
+        and "listed above" in done.stderr
+    )
 
 
 def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeypatch, capsys):
@@ -579,11 +832,17 @@ def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeyp
             return Pace(3600.0, 10, 5 * 10**9)
 
     monkeypatch.setattr(preflight, "Measured", Ready)
-    with pytest.raises(preflight.PreflightError, match="tier smoke cannot run here as it is: 1 thing missing, listed above"):
+    with pytest.raises(
+        preflight.PreflightError, match="tier smoke cannot run here as it is: 1 thing missing, listed above"
+    ):
         preflight.preflight(root, "smoke", smoke, quick=False, times=True)
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines() if line}
-    assert "20 steps of 16 " in lines["fmm-cifar10-si"] and " 32.00 " in lines["fmm-cifar10-si"] and "5.0 GB" in lines["fmm-cifar10-si"]
+    assert (
+        "20 steps of 16 " in lines["fmm-cifar10-si"]
+        and " 32.00 " in lines["fmm-cifar10-si"]
+        and "5.0 GB" in lines["fmm-cifar10-si"]
+    )
     assert "does not fit" in lines["selfdistill-cifar10-meanflow"] and "all stages" in out
     assert "missing: selfdistill-cifar10-meanflow: a step at batch 16 does not fit" in out
 

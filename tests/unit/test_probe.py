@@ -9,8 +9,18 @@ import pytest
 import torch
 
 from fewstep.data import scenes
+from fewstep.data.drawn.scene_drawing import (
+    BACKGROUNDS,
+    COLOURS,
+    JITTERS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    render,
+)
 from fewstep.data.images import to_signed
-from fewstep.data.drawn.scene_drawing import BACKGROUNDS, COLOURS, JITTERS, PLACES, SHAPES, SIZES, Scene, Thing, render
 from fewstep.metrics.attributes import accuracies, judge
 from fewstep.networks import probe as module
 from fewstep.networks.probe import PARTS, Probe, read, targets, train_probe
@@ -32,8 +42,19 @@ def test_it_reads_scenes_that_it_has_not_seen(probe):
     for found in (scenes.prompts(500, 1), scenes.fresh(500, 1)):
         seen = read(probe, signed(found.pixels))
         right = accuracies(*judge(found.captions, seen))
-        assert set(right) == {"shape", "colour", "size", "place", "relation", "background", "number", "caption"}
-        assert min(right.values()) >= 0.94 and min(right["colour"], right["place"], right["background"]) >= 0.99, right
+        assert set(right) == {
+            "shape",
+            "colour",
+            "size",
+            "place",
+            "relation",
+            "background",
+            "number",
+            "caption",
+        }
+        assert (
+            min(right.values()) >= 0.94 and min(right["colour"], right["place"], right["background"]) >= 0.99
+        ), right
         assert np.mean([scene == true for scene, true in zip(seen, found.scenes)]) >= 0.9
 
 
@@ -48,7 +69,11 @@ def test_what_it_reads_does_not_depend_on_the_pictures_beside(probe):
     images = signed(scenes.fresh(module.TOGETHER + 30, 2).pixels)
     images += np.random.default_rng(0).normal(0, 0.5, images.shape).astype(np.float32)
     together = read(probe, images)
-    assert len(together) == len(images) and read(probe, images[7:40]) == together[7:40] and read(probe, torch.from_numpy(images[-3:])) == together[-3:]
+    assert (
+        len(together) == len(images)
+        and read(probe, images[7:40]) == together[7:40]
+        and read(probe, torch.from_numpy(images[-3:])) == together[-3:]
+    )
     assert read(probe, images[:0]) == ()
 
 
@@ -66,7 +91,10 @@ def test_the_seed_decides_and_nothing_else():
     with one_thread():
         first, again, other = trained(0), trained(0), trained(1)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
-    assert not torch.equal(first.convolutions[0].weight, other.convolutions[0].weight) and not first.reader[1].weight.requires_grad
+    assert (
+        not torch.equal(first.convolutions[0].weight, other.convolutions[0].weight)
+        and not first.reader[1].weight.requires_grad
+    )
     ticks = []
     train_probe(images, found.scenes, steps=41, seed=0, batch=4, tick=ticks.append)
     assert ticks == [0, 20, 40]
@@ -85,9 +113,14 @@ def test_logits_are_read_as_the_targets_are_written():
 
     class PromptReference(torch.nn.Module):
         def forward(self, x):
-            assert len(x) == module.TOGETHER, "sums over another number of pictures may be taken in another order"
+            assert len(x) == module.TOGETHER, (
+                "sums over another number of pictures may be taken in another order"
+            )
             wanted = torch.cat([targets(found), targets(found[:1]).expand(len(x) - len(found), -1, -1)])
-            one_hot = [torch.nn.functional.one_hot(wanted[:, :-1, k].clamp(min=0), part).float() for k, part in enumerate(PARTS)]
+            one_hot = [
+                torch.nn.functional.one_hot(wanted[:, :-1, k].clamp(min=0), part).float()
+                for k, part in enumerate(PARTS)
+            ]
             return *one_hot, torch.nn.functional.one_hot(wanted[:, -1, 0], len(BACKGROUNDS)).float()
 
     assert read(PromptReference(), np.zeros((80, 3, 32, 32), np.float32)) == found
@@ -97,7 +130,9 @@ def test_each_place_is_read_where_it_is():
     """What is drawn at one corner moves the reading of that place and of the centre that overlaps with it, little of the others."""
     torch.manual_seed(0)
     network = Probe()
-    assert [tuple(logits.shape) for logits in network(torch.zeros(2, 3, 32, 32))] == [(2, len(PLACES), part) for part in PARTS] + [(2, len(BACKGROUNDS))]
+    assert [tuple(logits.shape) for logits in network(torch.zeros(2, 3, 32, 32))] == [
+        (2, len(PLACES), part) for part in PARTS
+    ] + [(2, len(BACKGROUNDS))]
     first, last = slice(0, 8), slice(24, 32)
     for place, (rows, columns) in enumerate(((first, first), (first, last), (last, first), (last, last))):
         images = torch.zeros(2, 3, 32, 32)
@@ -115,7 +150,12 @@ def test_scenes_that_do_not_fit_are_refused():
 
 def test_sizes_and_backgrounds_are_learnt_too(probe):
     """One picture of each size on each background at each place, without jitter."""
-    found = [Scene(background, (Thing(place, 0, 0, size),)) for background in range(4) for place in range(5) for size in range(2)]
+    found = [
+        Scene(background, (Thing(place, 0, 0, size),))
+        for background in range(4)
+        for place in range(5)
+        for size in range(2)
+    ]
     seen = read(probe, signed(render(found, np.full((len(found), JITTERS), 0.5))))
     assert [s.background for s in seen] == [s.background for s in found]
     assert np.mean([replace(s, background=0) == replace(t, background=0) for s, t in zip(seen, found)]) >= 0.9

@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 import yaml
 
-from fewstep.settings import tiers
-from fewstep.storage import fingerprint
-from fewstep.pipeline import stages as pipeline, report
 from fewstep.data import export
 from fewstep.evaluation.plots import picture
+from fewstep.pipeline import report
+from fewstep.pipeline import stages as pipeline
+from fewstep.settings import tiers
+from fewstep.storage import fingerprint
 from fewstep.storage.workspace import find_root
 
 
 def pins(text_or_list) -> dict[str, str]:
     lines = text_or_list if isinstance(text_or_list, list) else text_or_list.splitlines()
-    return dict(line.strip().lower().split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return dict(
+        line.strip().lower().split("==") for line in lines if "==" in line and not line.startswith("#")
+    )
 
 
 def test_environment_yml_tells_the_story_of_pyproject(root):
@@ -33,21 +36,36 @@ def test_environment_yml_tells_the_story_of_pyproject(root):
     conda = yaml.safe_load((root / "environment.yml").read_text())
     by_pip = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
     assert pins(by_pip) == wanted
-    assert len(wanted) == len(project["dependencies"] + project["optional-dependencies"]["test"]), "every dependency is pinned"
-    python = next(entry for entry in conda["dependencies"] if isinstance(entry, str) and entry.startswith("python="))
+    assert len(wanted) == len(project["dependencies"] + project["optional-dependencies"]["test"]), (
+        "every dependency is pinned"
+    )
+    python = next(
+        entry for entry in conda["dependencies"] if isinstance(entry, str) and entry.startswith("python=")
+    )
     assert project["requires-python"] == f">={python.removeprefix('python=')}"
     constraints = pins((root / "constraints.txt").read_text())
     assert wanted.items() <= constraints.items()
 
 
 def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(root):
-    names = [p for p in root.rglob("*") if p.is_file() and p.suffix in (".py", ".md", ".yml", ".yaml", ".toml", ".txt", ".cff", ".dvc", ".lock")]
+    names = [
+        p
+        for p in root.rglob("*")
+        if p.is_file()
+        and p.suffix in (".py", ".md", ".yml", ".yaml", ".toml", ".txt", ".cff", ".dvc", ".lock")
+    ]
     # outside the repository's own environment, caches and artifacts
-    kept = [p for p in names if not {".venv", "artifacts", ".git", "tmp", "cache"} & set(p.relative_to(root).parts)]
+    kept = [
+        p
+        for p in names
+        if not {".venv", "artifacts", ".git", "tmp", "cache"} & set(p.relative_to(root).parts)
+    ]
     assert len(kept) > 60
     for path in kept:
         text = path.read_text()
-        assert not re.search(r"py" + r"pi\.org|files\.python" + r"hosted|/ro" + r"ot/|/wo" + r"rk/", text), path
+        assert not re.search(r"py" + r"pi\.org|files\.python" + r"hosted|/ro" + r"ot/|/wo" + r"rk/", text), (
+            path
+        )
 
 
 def test_dvc_yaml_is_what_params_make_it(root):
@@ -63,14 +81,34 @@ def stage_inputs(root):
 
 def test_a_training_depends_on_its_own_objective_and_on_no_other(stage_inputs):
     modules = {name: {Path(file).stem for file in found["code"]} for name, found in stage_inputs.items()}
-    objectives = {name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"} for name, found in stage_inputs.items()}
-    assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {"si", "lsd"}
-    trainings = [stage.name for stage in pipeline.plan(tiers.load(find_root() / "params.yaml", "smoke")) if stage.method]
+    objectives = {
+        name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"}
+        for name, found in stage_inputs.items()
+    }
+    assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {
+        "si",
+        "lsd",
+    }
+    trainings = [
+        stage.name
+        for stage in pipeline.plan(tiers.load(find_root() / "params.yaml", "smoke"))
+        if stage.method
+    ]
     assert len(trainings) == 43
     for name in trainings:
         assert "job" in modules[name], name
-        assert not any("/evaluation/" in file or "/pipeline/" in file for file in stage_inputs[name]["code"] if "settings" not in file and "plots" not in file and "__init__" not in file), name
-    assert objectives["scflow-celebahq-scflow"] == set() and {"scflow", "losses", "discriminator"} <= modules["scflow-celebahq-scflow"]
+        assert not any(
+            "/evaluation/" in file or "/pipeline/" in file
+            for file in stage_inputs[name]["code"]
+            if "settings" not in file
+            and "plots" not in file
+            and "__init__" not in file
+            and "display" not in file
+        ), name
+    assert (
+        objectives["scflow-celebahq-scflow"] == set()
+        and {"scflow", "losses", "discriminator"} <= modules["scflow-celebahq-scflow"]
+    )
     assert not {"losses", "discriminator"} & modules["scflow-celebahq-lmd"]
     assert "unet" in modules["fmm-cifar10-lmd"] and "unet" not in modules["fmm-checkerboard-lmd"]
     assert set(stage_inputs["fmm-cifar10-lmd"]["data"]) == {"data/digits.npy", "data/digits_labels.npy"}
@@ -78,11 +116,25 @@ def test_a_training_depends_on_its_own_objective_and_on_no_other(stage_inputs):
 
 def test_a_stage_is_stage_inputs_the_modules_that_it_really_imports(root, stage_inputs):
     """Importing what a notebook imports loads no module of the package that its stage does not know."""
-    for name, notebook in (("fmm-checkerboard-lmd", "2-distill"), ("fmm-cifar10-metrics", "4-metrics-images"), ("figures", "5-figures")):
+    for name, notebook in (
+        ("fmm-checkerboard-lmd", "2-distill"),
+        ("fmm-cifar10-metrics", "4-metrics-images"),
+        ("figures", "5-figures"),
+    ):
         cells = json.loads((root / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
-        lines = [line for c in cells if c["cell_type"] == "code" for line in "".join(c["source"]).splitlines() if line.startswith(("from ", "import "))]
-        show = "import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'fewstep'))"
-        done = subprocess.run([sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True)
+        lines = [
+            line
+            for c in cells
+            if c["cell_type"] == "code"
+            for line in "".join(c["source"]).splitlines()
+            if line.startswith(("from ", "import "))
+        ]
+        show = (
+            "import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'fewstep'))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True
+        )
         package = Path(pipeline.__file__).parents[1]
         loaded = {f"src/fewstep/{Path(file).relative_to(package).as_posix()}" for file in done.stdout.split()}
         assert "src/fewstep/settings/tiers.py" in loaded and loaded <= set(stage_inputs[name]["code"]), name
@@ -91,16 +143,24 @@ def test_a_stage_is_stage_inputs_the_modules_that_it_really_imports(root, stage_
 def test_what_a_stage_is_stage_inputs_follows_its_settings_and_nothing_else(root, tmp_path, stage_inputs):
     text = (root / "params.yaml").read_text()
     start = text.index("\nsmoke:")
-    (tmp_path / "params.yaml").write_text(text[:start] + text[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1))
+    (tmp_path / "params.yaml").write_text(
+        text[:start]
+        + text[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1)
+    )
     changed = pipeline.inputs(root, tiers.load(tmp_path / "params.yaml", "smoke"))
-    assert {name for name in changed if changed[name] != stage_inputs[name]} == {"fmm-checkerboard-emd", "fmm-checkerboard-metrics"}
+    assert {name for name in changed if changed[name] != stage_inputs[name]} == {
+        "fmm-checkerboard-emd",
+        "fmm-checkerboard-metrics",
+    }
 
 
 def test_source_notebooks_are_clean_and_byte_stable(root):
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         for k, cell in enumerate(json.loads(path.read_text())["cells"]):
             assert cell["id"] == f"cell-{k}", path
-            assert not cell.get("outputs") and cell.get("execution_count") is None, f"{path}: clear the outputs"
+            assert not cell.get("outputs") and cell.get("execution_count") is None, (
+                f"{path}: clear the outputs"
+            )
 
 
 def test_notebooks_call_and_do_not_compute(root):
@@ -108,19 +168,30 @@ def test_notebooks_call_and_do_not_compute(root):
         for cell in json.loads(path.read_text())["cells"]:
             if cell["cell_type"] == "code":
                 source = "".join(cell["source"])
-                assert not re.search(r"^\s*(import torch|import numpy|class |for .* in range|%)", source, re.M), f"{path}: {source}"
+                assert not re.search(
+                    r"^\s*(import torch|import numpy|class |for .* in range|%)", source, re.M
+                ), f"{path}: {source}"
 
 
 def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
     """Its default parameters are those of a stage that executes it."""
-    stages = {(stage.notebook, stage.experiment, stage.method) for stage in pipeline.plan(tiers.load(root / "params.yaml", "laptop"))}
+    stages = {
+        (stage.notebook, stage.experiment, stage.method)
+        for stage in pipeline.plan(tiers.load(root / "params.yaml", "laptop"))
+    }
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.stem in ("0-tour", "5-figures"):
             continue
-        cells = [cell for cell in json.loads(path.read_text())["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+        cells = [
+            cell
+            for cell in json.loads(path.read_text())["cells"]
+            if "parameters" in cell["metadata"].get("tags", [])
+        ]
         said: dict[str, str] = {}
         exec("".join(cells[0]["source"]), said)
-        assert said["tier"] == "laptop" and (path.stem, said["experiment"], said.get("method")) in stages, path
+        assert said["tier"] == "laptop" and (path.stem, said["experiment"], said.get("method")) in stages, (
+            path
+        )
 
 
 def test_dvc_reaches_no_network(root):
@@ -168,14 +239,24 @@ def test_a_fingerprint_ignores_words_and_sees_code():
     same = 'def f(x):\n    """Another text,\n    longer."""\n\n    return (x + 1)\n'
     assert fingerprint.code(base) == fingerprint.code(same)
     assert fingerprint.code(base) != fingerprint.code(base.replace("+", "-"))
-    assert fingerprint.fingerprint({"a": 1}, ["fewstep.flows.times"]) != fingerprint.fingerprint({"a": 2}, ["fewstep.flows.times"])
+    assert fingerprint.fingerprint({"a": 1}, ["fewstep.flows.times"]) != fingerprint.fingerprint(
+        {"a": 2}, ["fewstep.flows.times"]
+    )
 
 
 def test_the_import_graph_follows_relative_imports():
     files = fingerprint.closure(["fewstep.objectives.esd"])
-    assert {"fewstep.objectives.esd", "fewstep.objectives.common", "fewstep.flows.flow_map", "fewstep.flows.interpolants", "fewstep"} <= set(files)
+    assert {
+        "fewstep.objectives.esd",
+        "fewstep.objectives.common",
+        "fewstep.flows.flow_map",
+        "fewstep.flows.interpolants",
+        "fewstep",
+    } <= set(files)
     assert "fewstep.objectives.lmd" not in files and "fewstep.training.train" not in files
-    assert "fewstep.flows.flow_map" not in fingerprint.closure(["fewstep.objectives.esd"], without=["fewstep.flows.flow_map"])
+    assert "fewstep.flows.flow_map" not in fingerprint.closure(
+        ["fewstep.objectives.esd"], without=["fewstep.flows.flow_map"]
+    )
 
 
 def test_lines_of_a_picture_are_told_apart_or_refused():
@@ -188,7 +269,17 @@ def test_lines_of_a_picture_are_told_apart_or_refused():
 def test_the_readme_names_what_ci_calls(root):
     assert (root / ".ci" / "run").read_text().strip().splitlines()[-1] == "make test"
     readme = (root / "README.md").read_text()
-    for command in ("make repro", "make test", "make bench", "conda env create -f environment.yml", "dvc metrics show", "dvc metrics diff", "dvc dag", "dvc exp show", "dvc exp run -S"):
+    for command in (
+        "make repro",
+        "make test",
+        "make bench",
+        "conda env create -f environment.yml",
+        "dvc metrics show",
+        "dvc metrics diff",
+        "dvc dag",
+        "dvc exp show",
+        "dvc exp run -S",
+    ):
         assert command in readme, command
 
 

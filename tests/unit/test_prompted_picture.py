@@ -15,16 +15,29 @@ CAPTIONS = ("a small red circle at the top", "a blue square")
 
 def flat(levels, channels: int = 3, side: int = 16) -> np.ndarray:
     """One image of one level each."""
-    return np.ones((1, channels, side, side), dtype=np.float32) * np.array(levels, dtype=np.float32)[:, None, None, None]
+    return (
+        np.ones((1, channels, side, side), dtype=np.float32)
+        * np.array(levels, dtype=np.float32)[:, None, None, None]
+    )
 
 
 def test_rows_are_captions_and_columns_steps_of_methods():
-    panels = {"SCFlow": {"N = 1": flat([-1, 0, 1]), "N = 4": flat([0, 1, -1])}, "InstaFlow": {"N = 1": flat([1, -1])}}
+    panels = {
+        "SCFlow": {"N = 1": flat([-1, 0, 1]), "N = 4": flat([0, 1, -1])},
+        "InstaFlow": {"N = 1": flat([1, -1])},
+    }
     picture = rows_of_captions(panels, CAPTIONS, "a title")
-    assert list(picture.numbers) == ["SCFlow, N = 1", "SCFlow, N = 4", "InstaFlow, N = 1"] and picture.title == "a title"
+    assert (
+        list(picture.numbers) == ["SCFlow, N = 1", "SCFlow, N = 4", "InstaFlow, N = 1"]
+        and picture.title == "a title"
+    )
     axes = {axis.get_label(): np.asarray(axis.images[0].get_array()) for axis in picture.figure.axes}
     assert len(axes) == 3 * len(CAPTIONS)
-    for (label, column), levels in {("SCFlow", "N = 1"): [-1, 0], ("SCFlow", "N = 4"): [0, 1], ("InstaFlow", "N = 1"): [1, -1]}.items():
+    for (label, column), levels in {
+        ("SCFlow", "N = 1"): [-1, 0],
+        ("SCFlow", "N = 4"): [0, 1],
+        ("InstaFlow", "N = 1"): [1, -1],
+    }.items():
         for k, level in enumerate(levels):
             shown = axes[f"{(label, column)}, {k}"]
             assert shown.shape == (SIDE, SIDE, 3) and np.allclose(shown, (level + 1) / 2)

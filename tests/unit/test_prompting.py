@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.networks import clip_files
-from fewstep.training import captions, clip as contrastive, features
-from fewstep.evaluation import measure_texts, prompts
-from fewstep.flows.conditioning import Conditions
 from fewstep.data import latents, scenes
+from fewstep.evaluation import measure_texts, prompts
 from fewstep.evaluation.measure_texts import PromptReference
+from fewstep.flows.conditioning import Conditions
 from fewstep.metrics.attributes import ATTRIBUTES
+from fewstep.networks import clip_files
+from fewstep.training import captions, features
+from fewstep.training import clip as contrastive
 
 TOKENS, WIDTH = 6, 4
 
@@ -25,7 +26,11 @@ class Reader:
 
     length, width = TOKENS, WIDTH
     tokenizer = SimpleNamespace(
-        encode=lambda texts: (None, torch.tensor([[k < len(text.split()) for k in range(TOKENS)] for text in texts])), dropped=lambda texts: [len(text.split()) > TOKENS for text in texts]
+        encode=lambda texts: (
+            None,
+            torch.tensor([[k < len(text.split()) for k in range(TOKENS)] for text in texts]),
+        ),
+        dropped=lambda texts: [len(text.split()) > TOKENS for text in texts],
     )
 
     def __init__(self):
@@ -43,9 +48,17 @@ class Reader:
 @pytest.fixture
 def reader(monkeypatch, tmp_path):
     own = Reader()
-    monkeypatch.setattr(contrastive.ClipPreparation, "open", classmethod(lambda cls, tier, name: SimpleNamespace(folder=tmp_path)))
+    monkeypatch.setattr(
+        contrastive.ClipPreparation,
+        "open",
+        classmethod(lambda cls, tier, name: SimpleNamespace(folder=tmp_path)),
+    )
     monkeypatch.setattr(contrastive, "load", lambda maker: own)
-    monkeypatch.setattr(clip_files, "read_described", lambda folder: {"checksum": "ab" * 32, "clip": "a reader", "score": "a score"})
+    monkeypatch.setattr(
+        clip_files,
+        "read_described",
+        lambda folder: {"checksum": "ab" * 32, "clip": "a reader", "score": "a score"},
+    )
     return own
 
 
@@ -57,13 +70,23 @@ def maker(tmp_path):
         return path
 
     settings = SimpleNamespace(data="scenes", clip="scenes")
-    return SimpleNamespace(name="scenes", settings=settings, source=scenes.SOURCE, workspace=SimpleNamespace(tier="laptop", write=write))
+    return SimpleNamespace(
+        name="scenes",
+        settings=settings,
+        source=scenes.SOURCE,
+        workspace=SimpleNamespace(tier="laptop", write=write),
+    )
 
 
 def test_every_caption_is_read_and_the_empty_one_stands_last(reader, maker, tmp_path):
     read = captions.read_all(maker, 20, tmp_path / "partial.npy")
     texts = [caption.text for caption in scenes.captions()[:20]] + [""]
-    assert read.said == {"clip": "ab" * 32, "tokens": TOKENS, "width": WIDTH, "cut": sum(len(text.split()) > TOKENS for text in texts)}
+    assert read.said == {
+        "clip": "ab" * 32,
+        "tokens": TOKENS,
+        "width": WIDTH,
+        "cut": sum(len(text.split()) > TOKENS for text in texts),
+    }
     read.finish(tmp_path)
     hidden, masks = (np.load(tmp_path / name) for name in (latents.TEXTS, latents.MASKS))
     assert hidden.shape == (21, TOKENS, WIDTH) and masks.shape == (21, TOKENS) and masks.dtype == bool
@@ -90,7 +113,11 @@ def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monk
     del reader.text
     pieces = captions.read_all(maker, 20, tmp_path / "pieces.npy")
     assert reader.seen == read, "what was read before the stop is not read again"
-    assert pieces.said == whole.said and torch.equal(pieces.masks, whole.masks) and np.array_equal(pieces.hidden.values, whole.hidden.values)
+    assert (
+        pieces.said == whole.said
+        and torch.equal(pieces.masks, whole.masks)
+        and np.array_equal(pieces.hidden.values, whole.hidden.values)
+    )
 
 
 def test_a_tokenizer_has_some_texts_at_a_time(reader, maker, tmp_path, monkeypatch):
@@ -98,11 +125,17 @@ def test_a_tokenizer_has_some_texts_at_a_time(reader, maker, tmp_path, monkeypat
     whole, asked, own = captions.read_all(maker, 20, tmp_path / "whole.npy"), [], Reader.tokenizer
     monkeypatch.setattr(captions, "BLOCK", 8)
     counting = SimpleNamespace(
-        encode=lambda texts: asked.append(len(texts)) or own.encode(texts), dropped=lambda texts: asked.append(len(texts)) or own.dropped(texts)
+        encode=lambda texts: asked.append(len(texts)) or own.encode(texts),
+        dropped=lambda texts: asked.append(len(texts)) or own.dropped(texts),
     )
     monkeypatch.setattr(reader, "tokenizer", counting, raising=False)
     read = captions.read_all(maker, 20, tmp_path / "pieces.npy")
-    assert max(asked) == 8 and torch.equal(read.masks, whole.masks) and read.said == whole.said and read.said["cut"] > 0
+    assert (
+        max(asked) == 8
+        and torch.equal(read.masks, whole.masks)
+        and read.said == whole.said
+        and read.said["cut"] > 0
+    )
 
 
 def test_other_texts_and_another_reader_are_another_mark(reader, maker, monkeypatch):
@@ -126,32 +159,48 @@ def test_mirrored_images_and_too_few_captions_are_refused(reader, maker, tmp_pat
 
 def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, tmp_path):
     experiment = SimpleNamespace(
-        tier="laptop", latents=SimpleNamespace(data="scenes", clip="scenes"), settings=SimpleNamespace(sampling=SimpleNamespace(prompts="coco2017", count=7))
+        tier="laptop",
+        latents=SimpleNamespace(data="scenes", clip="scenes"),
+        settings=SimpleNamespace(sampling=SimpleNamespace(prompts="coco2017", count=7)),
     )
     folder = prompts.prepare(experiment, tmp_path / "samples")
     own = scenes.prompts(7, 2017)
     assert prompts.texts(folder) == [caption.text for caption in own.captions] == reader.seen
     told = prompts.conditions(folder)
-    assert told.hidden[:, 0, 0].tolist() == [len(caption.text) for caption in own.captions] and told.mask.dtype == torch.bool
+    assert (
+        told.hidden[:, 0, 0].tolist() == [len(caption.text) for caption in own.captions]
+        and told.mask.dtype == torch.bool
+    )
     other = prompts.load("scenes", "coco2014", 7)
     assert [caption.text for caption in other.captions] != prompts.texts(folder)
     assert scenes.holding_held_out(own.scenes) == scenes.holding_held_out(other.scenes) == 7
-    for data_name, name, message in (("scenes", "coco2015", "has no prompts 'coco2015'; there are coco2017, coco2014"), ("digits", "coco2017", "there are none")):
+    for data_name, name, message in (
+        ("scenes", "coco2015", "has no prompts 'coco2015'; there are coco2017, coco2014"),
+        ("digits", "coco2017", "there are none"),
+    ):
         with pytest.raises(ValueError, match=message):
             prompts.load(data_name, name, 7)
 
 
 def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(reader, tmp_path, monkeypatch):
     own, other = scenes.prompts(30, 2017), scenes.prompts(30, 2014)
-    drawn = {pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)}
+    drawn = {
+        pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)
+    }
     monkeypatch.setattr(features, "load_probe", lambda path: None)
-    levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()  # noqa: E731
-    monkeypatch.setattr(measure_texts, "read", lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)))
+    levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()
+    monkeypatch.setattr(
+        measure_texts,
+        "read",
+        lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)),
+    )
     monkeypatch.setattr(measure_texts, "_clip", lambda folder, device: reader)
     told = PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe")
     found = measure_texts.measure(own.pixels, ["clip", "attributes"], told, "cpu")
     assert found.pop("CLIP score") == 25.0
-    assert set(found) == {"attribute accuracy", *measure_texts.NAMES.values()} and set(found.values()) == {1.0}
+    assert set(found) == {"attribute accuracy", *measure_texts.NAMES.values()} and set(found.values()) == {
+        1.0
+    }
     wrong = measure_texts.measure(other.pixels, ["attributes"], told, "cpu")
     assert wrong["attribute accuracy"] < 0.7 and wrong["caption accuracy"] < 0.2
     assert set(measure_texts.NAMES) <= {*ATTRIBUTES, "caption"}
@@ -162,14 +211,19 @@ def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
     found = measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe"), 600)
     assert set(found) == {name for names in measure_texts.MEASURES.values() for name in names}
     assert all(against == "the first 600 prompts coco2017 of scenes" for _, _, against in found.values())
-    assert set(measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, None), 600)) == {"CLIP score"}
+    assert set(measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, None), 600)) == {
+        "CLIP score"
+    }
 
 
 @pytest.mark.parametrize(
     "break_it, message",
     [
         (lambda folder: (folder / latents.TEXTS).unlink(), "texts.npy is not there"),
-        (lambda folder: (folder / latents.MASKS).write_bytes(b"no array"), "masks.npy is truncated or no .npy file"),
+        (
+            lambda folder: (folder / latents.MASKS).write_bytes(b"no array"),
+            "masks.npy is truncated or no .npy file",
+        ),
         (lambda folder: np.save(folder / latents.TEXTS, np.zeros((3, 2, 2), np.float32)), "instead of"),
     ],
 )

@@ -11,18 +11,27 @@ from safetensors.torch import save_file
 
 from fewstep import __main__ as command_line
 from fewstep import networks
-from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
-from fewstep.flows.conditioning import Conditions, Conditioned, conditioned
+from fewstep.flows.conditioning import Conditioned, Conditions, conditioned
 from fewstep.flows.flow_map import FlowMap
-from fewstep.networks.published import instaflow
 from fewstep.networks import published_unet
-from fewstep.networks.published_unet import UNet2DConditionModel
 from fewstep.networks.load import load_flow_map
+from fewstep.networks.published import instaflow
+from fewstep.networks.published_unet import UNet2DConditionModel
+from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.training.weights import load_log
 
 from ..analytic.exact import F64, central, close
 
-TINY = {"kind": "published_unet", "channels": [16, 32], "layers": 1, "attention": [True, False], "heads": 4, "groups": 8, "width": 12, "checkpointing": False}
+TINY = {
+    "kind": "published_unet",
+    "channels": [16, 32],
+    "layers": 1,
+    "attention": [True, False],
+    "heads": 4,
+    "groups": 8,
+    "width": 12,
+    "checkpointing": False,
+}
 # as config.json says it
 CONFIG = {
     "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.18.2", "act_fn": "silu", "attention_head_dim": 4, "block_out_channels": [16, 32],
@@ -41,7 +50,9 @@ def original() -> UNet2DConditionModel:
     """diffusers' own network with the published settings, nothing in it at zero."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = UNet2DConditionModel(**{name: value for name, value in CONFIG.items() if not name.startswith("_")}).eval()
+        model = UNet2DConditionModel(
+            **{name: value for name, value in CONFIG.items() if not name.startswith("_")}
+        ).eval()
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
@@ -65,7 +76,12 @@ def flow_map(gap: bool = True, **changes) -> FlowMap:
 
 def theirs(s: torch.Tensor, x: torch.Tensor = X) -> torch.Tensor:
     with torch.no_grad():
-        return ORIGINAL(x, torch.stack([1000 * (1 - value) for value in s]), encoder_hidden_states=HIDDEN, return_dict=False)[0]
+        return ORIGINAL(
+            x,
+            torch.stack([1000 * (1 - value) for value in s]),
+            encoder_hidden_states=HIDDEN,
+            return_dict=False,
+        )[0]
 
 
 # As published --------------------------------------------------------------------------------------------
@@ -91,7 +107,9 @@ def test_the_diagonal_is_diffusers_own_network_whatever_is_trained():
     with torch.no_grad():
         found = conditioned(built, TEXTS).velocity(S, X)
     assert torch.equal(found, theirs(S)) and found.abs().max() > 0.1
-    gradients = torch.autograd.grad(Conditioned(built, TEXTS).velocity(S, X).square().sum(), list(built.network.gap_embed.parameters()))
+    gradients = torch.autograd.grad(
+        Conditioned(built, TEXTS).velocity(S, X).square().sum(), list(built.network.gap_embed.parameters())
+    )
     assert all(not g.any() for g in gradients)
 
 
@@ -100,7 +118,16 @@ def test_euler_steps_are_those_of_the_published_sampler():
     flow, x, ours = conditioned(flow_map(), TEXTS), X, X
     for i in range(4):
         with torch.no_grad():
-            x = x + ORIGINAL(x, torch.full((3,), (1.0 - i / 4) * 1000.0), encoder_hidden_states=HIDDEN, return_dict=False)[0] / 4
+            x = (
+                x
+                + ORIGINAL(
+                    x,
+                    torch.full((3,), (1.0 - i / 4) * 1000.0),
+                    encoder_hidden_states=HIDDEN,
+                    return_dict=False,
+                )[0]
+                / 4
+            )
             ours = ours + flow.velocity(torch.full((3,), i / 4), ours) / 4
     assert torch.equal(ours, x)
 
@@ -108,7 +135,10 @@ def test_euler_steps_are_those_of_the_published_sampler():
 def test_every_token_is_attended_to():
     flow, otherwise = flow_map(), Conditions(HIDDEN + (~TEXTS.mask[..., None]).float(), TEXTS.mask)
     with torch.no_grad():
-        first, second, unmasked = (conditioned(flow, c).velocity(S, X) for c in (TEXTS, otherwise, Conditions(HIDDEN, torch.ones_like(TEXTS.mask))))
+        first, second, unmasked = (
+            conditioned(flow, c).velocity(S, X)
+            for c in (TEXTS, otherwise, Conditions(HIDDEN, torch.ones_like(TEXTS.mask)))
+        )
     assert torch.equal(first, unmasked)
     changed = (first - second).abs().amax((1, 2, 3))
     assert (changed[:2] > 1e-4).all() and changed[2] == 0, "the filling counts, and the last text has none"
@@ -135,9 +165,15 @@ def test_derivatives_against_central_differences(checkpointing):
     built = flow_map(checkpointing=checkpointing).double()
     texts, s, t = Conditions(HIDDEN.double(), TEXTS.mask), S.double(), T.double()
     # where waves of a thousand radians are still in single precision, nothing is compared in s
-    dt, dx = torch.tensor([1.0, -2.0, 0.5], dtype=F64), torch.randn(X.shape, generator=torch.Generator().manual_seed(4), dtype=F64)
+    dt, dx = (
+        torch.tensor([1.0, -2.0, 0.5], dtype=F64),
+        torch.randn(X.shape, generator=torch.Generator().manual_seed(4), dtype=F64),
+    )
     flow = conditioned(built, texts)
-    wanted = central(lambda h: flow.average_velocity(s, t + h * dt, X.double() + h * dx).detach(), torch.tensor(0.0, dtype=F64))
+    wanted = central(
+        lambda h: flow.average_velocity(s, t + h * dt, X.double() + h * dx).detach(),
+        torch.tensor(0.0, dtype=F64),
+    )
     _, tangent = torch.func.jvp(lambda t, x: flow.average_velocity(s, t, x), (t, X.double()), (dt, dx))
     close(tangent.detach(), wanted, 1e-7)
     # objectives differentiate the derivative by the weights
@@ -147,7 +183,10 @@ def test_derivatives_against_central_differences(checkpointing):
 
 def test_latents_laid_out_channels_last_are_differentiated_too():
     built, along = flow_map().to(memory_format=torch.channels_last), (torch.ones(3), torch.ones_like(X))
-    tangents = [torch.func.jvp(lambda t, x: conditioned(built, TEXTS).average_velocity(S, t, x), (T, x), along)[1] for x in (X, X.contiguous(memory_format=torch.channels_last))]
+    tangents = [
+        torch.func.jvp(lambda t, x: conditioned(built, TEXTS).average_velocity(S, t, x), (T, x), along)[1]
+        for x in (X, X.contiguous(memory_format=torch.channels_last))
+    ]
     close(tangents[1], tangents[0], 1e-4)
 
 
@@ -155,7 +194,9 @@ def test_checkpointing_changes_no_bit():
     values = []
     for checkpointing in (False, True):
         built, kept = flow_map(checkpointing=checkpointing), []
-        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
             loss = conditioned(built, TEXTS).average_velocity(S, T, X).square().sum()
         values.append((loss, torch.autograd.grad(loss, list(built.parameters())), sum(kept)))
     (plain, gradients, much), (again, same, little) = values
@@ -165,11 +206,17 @@ def test_checkpointing_changes_no_bit():
 
 def test_the_encoder_is_a_copy_of_what_leads_to_the_middle():
     built, seen = flow_map(), []
-    built.requires_grad_(False).network.model.mid_block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    built.requires_grad_(False).network.model.mid_block.register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
     conditioned(built, TEXTS).velocity(S, X)
     encoder = built.network.encoder()
     found = encoder(S, X, TEXTS)
-    assert torch.equal(found, seen[0]) and found.shape == (3, encoder.width, 4, 4) and all(p.requires_grad for p in encoder.parameters())
+    assert (
+        torch.equal(found, seen[0])
+        and found.shape == (3, encoder.width, 4, 4)
+        and all(p.requires_grad for p in encoder.parameters())
+    )
     found.sum().backward()
     assert encoder.conv_in.weight.grad.any() and built.network.model.conv_in.weight.grad is None
 
@@ -215,20 +262,34 @@ def test_a_published_folder_becomes_a_flow_map(tmp_path, pickled):
         assert torch.equal(conditioned(found, TEXTS).velocity(S, X), theirs(S))
         assert torch.equal(conditioned(found, TEXTS).average_velocity(S, T, X), theirs(S))
     tensors, info = load_checkpoint(tmp_path / "out" / "teacher.safetensors")
-    assert info == described and info["network"] == TINY and info["shape"] == list(SHAPE) and info["steps"] == info["seed"] == info["drawn"] == 0
-    assert info["source"]["types"] == ["float32"] and all(len(values) == 0 for values in load_log(tmp_path / "out" / "teacher.safetensors").values())
-    assert all(torch.equal(tensors[f"weights.network.model.{name}"], value) for name, value in WEIGHTS.items())
+    assert (
+        info == described
+        and info["network"] == TINY
+        and info["shape"] == list(SHAPE)
+        and info["steps"] == info["seed"] == info["drawn"] == 0
+    )
+    assert info["source"]["types"] == ["float32"] and all(
+        len(values) == 0 for values in load_log(tmp_path / "out" / "teacher.safetensors").values()
+    )
+    assert all(
+        torch.equal(tensors[f"weights.network.model.{name}"], value) for name, value in WEIGHTS.items()
+    )
 
 
 def test_what_diffusers_itself_saves_is_read_and_rounded_weights_are_widened(tmp_path):
     ORIGINAL.save_pretrained(tmp_path / "own")
     first = converted(tmp_path / "own", tmp_path / "a")
-    assert converted(tmp_path / "own", tmp_path / "b") == first and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (
+        converted(tmp_path / "own", tmp_path / "b") == first
+        and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    )
     half = {name: value.bfloat16() for name, value in WEIGHTS.items()}
     described = converted(write(tmp_path / "half", half), tmp_path / "c")
     assert described["source"]["types"] == ["bfloat16"] and described["fingerprint"] != first["fingerprint"]
     tensors, _ = load_checkpoint(tmp_path / "c")
-    assert all(torch.equal(tensors[f"weights.network.model.{name}"], value.float()) for name, value in half.items())
+    assert all(
+        torch.equal(tensors[f"weights.network.model.{name}"], value.float()) for name, value in half.items()
+    )
 
 
 def refused(folder, sentence: str) -> None:
@@ -255,10 +316,22 @@ def test_every_missing_foreign_or_misshapen_tensor_is_named():
 
 
 def test_weights_of_another_network_or_none_are_refused(tmp_path):
-    refused(write(tmp_path / "a", WEIGHTS | {"class_embedding.linear_1.weight": torch.zeros(3)}), "it has 'class_embedding.linear_1.weight', which the network lacks")
-    refused(write(tmp_path / "b", {k: v for k, v in WEIGHTS.items() if k != NAME}), f"diffusion_pytorch_model.safetensors is of another network: it lacks '{NAME}'")
-    refused(write(tmp_path / "c", WEIGHTS | {NAME: WEIGHTS[NAME].long()}), f"has '{NAME}' in int64, which is no weight")
-    refused(write(tmp_path / "d", WEIGHTS | {NAME: WEIGHTS[NAME] / 0}), f"numbers in '{NAME}' that are not finite: download it again")
+    refused(
+        write(tmp_path / "a", WEIGHTS | {"class_embedding.linear_1.weight": torch.zeros(3)}),
+        "it has 'class_embedding.linear_1.weight', which the network lacks",
+    )
+    refused(
+        write(tmp_path / "b", {k: v for k, v in WEIGHTS.items() if k != NAME}),
+        f"diffusion_pytorch_model.safetensors is of another network: it lacks '{NAME}'",
+    )
+    refused(
+        write(tmp_path / "c", WEIGHTS | {NAME: WEIGHTS[NAME].long()}),
+        f"has '{NAME}' in int64, which is no weight",
+    )
+    refused(
+        write(tmp_path / "d", WEIGHTS | {NAME: WEIGHTS[NAME] / 0}),
+        f"numbers in '{NAME}' that are not finite: download it again",
+    )
     refused(write(tmp_path / "e", {"step": 5}, pickled=True), "holds something else than tensors by name")
     refused(write(tmp_path / "f", [1, 2], pickled=True), "holds something else than tensors by name")
 
@@ -280,9 +353,19 @@ def test_another_setting_is_named_even_where_it_changes_no_shape(tmp_path, chang
 
 
 def test_a_setting_that_is_left_out_has_diffusers_default_and_what_is_off_may_be_unknown(tmp_path):
-    write(tmp_path / "unet", config={name: value for name, value in CONFIG.items() if name not in ("norm_eps", "sample_size")} | {"old": False, "older": None})
+    write(
+        tmp_path / "unet",
+        config={name: value for name, value in CONFIG.items() if name not in ("norm_eps", "sample_size")}
+        | {"old": False, "older": None},
+    )
     converted(tmp_path / "unet", tmp_path / "teacher")
-    refused(write(tmp_path / "other", config={name: value for name, value in CONFIG.items() if name != "norm_num_groups"}), "says `norm_num_groups: 32`, and the network has 8")
+    refused(
+        write(
+            tmp_path / "other",
+            config={name: value for name, value in CONFIG.items() if name != "norm_num_groups"},
+        ),
+        "says `norm_num_groups: 32`, and the network has 8",
+    )
 
 
 class Runs:
@@ -296,9 +379,14 @@ class Runs:
 
 
 def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
-    refused(tmp_path / "nothing", "nothing holds no config.json: download .*https://huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 ")
+    refused(
+        tmp_path / "nothing",
+        "nothing holds no config.json: download .*https://huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 ",
+    )
     folder = write(tmp_path / "unet", {"a": Runs(tmp_path / "ran")}, pickled=True)
-    refused(folder, "diffusion_pytorch_model.bin carries more than weights, or is damaged, and was not loaded:")
+    refused(
+        folder, "diffusion_pytorch_model.bin carries more than weights, or is damaged, and was not loaded:"
+    )
     assert not (tmp_path / "ran").exists()
     torch.save(WEIGHTS, folder / instaflow.PICKLED)
     whole = (folder / instaflow.PICKLED).read_bytes()
@@ -311,7 +399,10 @@ def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
     whole = path.read_bytes()
     for size in (0, 5, len(whole) - 1):
         path.write_bytes(whole[:size])
-        refused(folder, r"diffusion_pytorch_model.safetensors is no whole file of safetensors \(\w+\): download it again")
+        refused(
+            folder,
+            r"diffusion_pytorch_model.safetensors is no whole file of safetensors \(\w+\): download it again",
+        )
     (folder / "config.json").write_text("<html>")
     refused(folder, r"config.json describes no model of diffusers \(\w+\): download it again")
 
@@ -319,7 +410,12 @@ def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(instaflow.convert, "__defaults__", (TINY, SHAPE, "latents"))
     write(tmp_path / "unet")
-    arguments = command_line._parser().parse_args(["convert-instaflow", str(tmp_path / "unet"), str(tmp_path / "teacher")])
+    arguments = command_line._parser().parse_args(
+        ["convert-instaflow", str(tmp_path / "unet"), str(tmp_path / "teacher")]
+    )
     arguments.action(tmp_path, arguments)
-    assert "teacher is the published network, every setting, name and shape checked (source sha256 " in capsys.readouterr().out
+    assert (
+        "teacher is the published network, every setting, name and shape checked (source sha256 "
+        in capsys.readouterr().out
+    )
     assert load_checkpoint(tmp_path / "teacher")[1]["network"] == TINY

@@ -19,25 +19,33 @@ import torch
 import yaml
 
 from fewstep import data
-from fewstep.settings import tiers
-from fewstep.pipeline import stages as pipeline
-from fewstep.evaluation import provenance, published
-from fewstep.training import features, published_weights, train as training
-from fewstep.rehearsal import rehearse, settings as rehearsal_settings, tiny_networks, tiny_archives, tiny_captioned
-from fewstep.storage import stand_in
-from fewstep.storage.checkpoint import load_checkpoint, save_checkpoint
-from fewstep.flows.conditioning import Conditions, conditioned
 from fewstep.data import afhq64, celeba64, celebahq, cifar10, imagenet32
 from fewstep.data.formats import archives
+from fewstep.evaluation import provenance, published
+from fewstep.flows.conditioning import Conditions, conditioned
+from fewstep.networks.load import load_flow_map
 from fewstep.networks.published import clip
+from fewstep.pipeline import stages as pipeline
+from fewstep.rehearsal import rehearse, tiny_archives, tiny_captioned, tiny_networks
+from fewstep.rehearsal import settings as rehearsal_settings
 from fewstep.rehearsal.rehearse import RehearsalError
 from fewstep.rehearsal.settings import NARROWER, smallest_batch
-from fewstep.training.experiment import Experiment
 from fewstep.rehearsal.supervise import Spent, supervise
-from fewstep.networks.load import load_flow_map
+from fewstep.settings import tiers
+from fewstep.storage import stand_in
+from fewstep.storage.checkpoint import load_checkpoint, save_checkpoint
 from fewstep.storage.workspace import Workspace
+from fewstep.training import features, published_weights
+from fewstep.training import train as training
+from fewstep.training.experiment import Experiment
 
-PAPER = {"cifar10": cifar10, "imagenet32": imagenet32, "celeba64": celeba64, "afhq64": afhq64, "celebahq": celebahq}
+PAPER = {
+    "cifar10": cifar10,
+    "imagenet32": imagenet32,
+    "celeba64": celeba64,
+    "afhq64": afhq64,
+    "celebahq": celebahq,
+}
 # what a rehearsal may change, by the end of its path in params.yaml
 SMALL = (
     r"compute\.(device|workers)", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
@@ -78,7 +86,11 @@ def archive_folder(tiny, tmp_path, monkeypatch) -> Path:
 def clone(root, tmp_path) -> Path:
     """What a rehearsal needs of a repository, and nothing else."""
     here = tmp_path / "clone"
-    shutil.copytree(root / "notebooks", here / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"))
+    shutil.copytree(
+        root / "notebooks",
+        here / "notebooks",
+        ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"),
+    )
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(root / name, here / name)
     return here
@@ -94,22 +106,34 @@ def leaves(tree: object, path: str = "") -> dict[str, object]:
 # What is made small
 
 
-@pytest.mark.parametrize("device, memory, narrow", [("cpu", None, True), ("cuda", 80 * 10**9, False), ("cuda", 24 * 10**9, True)])
+@pytest.mark.parametrize(
+    "device, memory, narrow", [("cpu", None, True), ("cuda", 80 * 10**9, False), ("cuda", 24 * 10**9, True)]
+)
 def test_only_amounts_are_made_small(paper, device, memory, narrow):
     before = copy.deepcopy(paper)
     small = rehearsal_settings.settings(paper, device, 1, memory)
     assert paper == before, "the argument is left alone"
     was, now = leaves(paper), leaves(small)
     # how many images are encoded and measured is said where tier paper leaves it open
-    assert was.keys() <= now.keys() and all(re.fullmatch(r"\.latents\.\w+\.(count|measured)", path) for path in now.keys() - was.keys())
+    assert was.keys() <= now.keys() and all(
+        re.fullmatch(r"\.latents\.\w+\.(count|measured)", path) for path in now.keys() - was.keys()
+    )
     changed = {path for path in was if was[path] != now[path]}
     narrowed = {path for path in changed if path.endswith("network.channels")}
-    assert narrowed == ({f".experiments.scflow-{name}.training.network.channels" for name in ("coco2017", "coco2014")} if narrow else set())
+    assert narrowed == (
+        {f".experiments.scflow-{name}.training.network.channels" for name in ("coco2017", "coco2014")}
+        if narrow
+        else set()
+    )
     changed -= narrowed
     assert all(re.search(rf"\.({'|'.join(SMALL)})$", path) for path in changed), changed
     assert now[".compute.device"] == device
     assert {now[path] for path in now if re.search(r"methods\.[\w-]+\.steps$", path)} == {2}
-    assert not [path for path in changed if "network" in path or "optimiser" in path or "terms" in path or "doublings" in path]
+    assert not [
+        path
+        for path in changed
+        if "network" in path or "optimiser" in path or "terms" in path or "doublings" in path
+    ]
     # no loss of SCFlow waits longer than the rehearsal lasts
     assert {now[path] for path in now if path.endswith("warmup") and "self_correction" in path} == {0}
 
@@ -121,33 +145,65 @@ def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
         network = tier.experiments[name].training.network
         # heads of 8 and groups of 32 divide what is left of the widths
         if network.kind == "published_unet":
-            assert own.training.network == network.model_copy(update={"channels": [width // NARROWER for width in network.channels]})
-            assert not any(width % network.groups or width % network.heads for width in own.training.network.channels)
+            assert own.training.network == network.model_copy(
+                update={"channels": [width // NARROWER for width in network.channels]}
+            )
+            assert not any(
+                width % network.groups or width % network.heads for width in own.training.network.channels
+            )
         else:
             assert own.training.network == network
         assert own.training.seeds == [0]
         needs_two = {"t_fid", "w2_teacher"} & set(own.metrics.measures) or name == "selfdistill-checkerboard"
         assert own.sampling.seeds == ([0, 1] if needs_two else [0])
-        assert own.training.batch == (6 if name.startswith("selfdistill") else 8 if name == "scflow-celebahq" else 2)
+        assert own.training.batch == (
+            6 if name.startswith("selfdistill") else 8 if name == "scflow-celebahq" else 2
+        )
     named = small.experiments["selfdistill-afhq64"].sampling.steps
-    assert named["lsd"] == named["esd"] == named["psd-m"] == named["psd-u"] == [1, 2, 4, 8, 16] and named["meanflow"] == [1, 2]
+    assert named["lsd"] == named["esd"] == named["psd-m"] == named["psd-u"] == [1, 2, 4, 8, 16] and named[
+        "meanflow"
+    ] == [1, 2]
     taught = small.experiments["fmm-cifar10"]
-    assert taught.sampling.steps["si"] == taught.sampling.steps["lmd"] == [1, 2] and taught.metrics.reference.steps == 2
+    assert (
+        taught.sampling.steps["si"] == taught.sampling.steps["lmd"] == [1, 2]
+        and taught.metrics.reference.steps == 2
+    )
     assert taught.sampling.solvers == {"si": {"heun": [2], "adaptive": [2]}} and taught.sampling.count == 4
-    assert small.experiments["fmm-checkerboard"].sampling.steps == tier.experiments["fmm-checkerboard"].sampling.steps, "points cost nothing"
-    assert small.features["imagenet32"].reference == tiny_archives.COUNT and small.features["cifar10"].reference is None
+    assert (
+        small.experiments["fmm-checkerboard"].sampling.steps
+        == tier.experiments["fmm-checkerboard"].sampling.steps
+    ), "points cost nothing"
+    assert (
+        small.features["imagenet32"].reference == tiny_archives.COUNT
+        and small.features["cifar10"].reference is None
+    )
     told, again = small.experiments["scflow-coco2017"], small.experiments["scflow-coco2014"]
-    assert told.sampling.steps == {"si": [1, 4], "instaflow": [1, 4], "scflow": [1, 4]} and told.metrics.reference.steps == 4
-    assert told.sampling.solvers == {"si": {"guided-1": [2], "guided-3": [2], "guided-5": [2]}, "scflow": {"guided-1.5": [1], "guided-3": [1]}}
+    assert (
+        told.sampling.steps == {"si": [1, 4], "instaflow": [1, 4], "scflow": [1, 4]}
+        and told.metrics.reference.steps == 4
+    )
+    assert told.sampling.solvers == {
+        "si": {"guided-1": [2], "guided-3": [2], "guided-5": [2]},
+        "scflow": {"guided-1.5": [1], "guided-3": [1]},
+    }
     # no row is left without samples, in however many steps it is drawn in earnest
     assert again.sampling.steps == {"si": [2], "instaflow": [1, 4], "scflow": [1, 4]}
     for name in ("coco2017", "coco2014"):
-        assert small.experiments[f"scflow-{name}"].sampling.count <= small.features[name].reference == tiny_captioned.OF_COCO
+        assert (
+            small.experiments[f"scflow-{name}"].sampling.count
+            <= small.features[name].reference
+            == tiny_captioned.OF_COCO
+        )
 
 
 @pytest.mark.parametrize(
     "device, memory, why",
-    [("cpu", None, "a CPU would take hours"), ("cuda", 39 * 10**9, "the GPU has 39 GB, and a step takes more than 30 GB"), ("cuda", 40 * 10**9, None), ("cuda", None, None)],
+    [
+        ("cpu", None, "a CPU would take hours"),
+        ("cuda", 39 * 10**9, "the GPU has 39 GB, and a step takes more than 30 GB"),
+        ("cuda", 40 * 10**9, None),
+        ("cuda", None, None),
+    ],
 )
 def test_large_networks_are_made_narrow_where_they_would_not_fit(paper, device, memory, why):
     found = rehearsal_settings.too_small(paper, device, memory)
@@ -162,7 +218,12 @@ def test_large_networks_are_made_narrow_where_they_would_not_fit(paper, device, 
 def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
     fast = copy.deepcopy(paper)
     fast["compute"]["processes"] = 4
-    fast["experiments"]["fmm-cifar10"]["training"] |= {"precision": "tf32", "channels_last": True, "compile": True, "cuda_graphs": True}
+    fast["experiments"]["fmm-cifar10"]["training"] |= {
+        "precision": "tf32",
+        "channels_last": True,
+        "compile": True,
+        "cuda_graphs": True,
+    }
     fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16", "processes": 8}
     small = tiers.Tier.model_validate(rehearsal_settings.settings(fast, "cpu", 16))
     own = small.experiments["fmm-cifar10"].training
@@ -170,13 +231,27 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
     assert (small.compute.processes, small.compute.workers) == (1, 4)
     assert small.experiments["selfdistill-cifar10"].training.precision == "bf16" and small.processes == 1
     two = tiers.Tier.model_validate(rehearsal_settings.settings(fast, "cuda", 2))
-    assert two.compute.processes == 2 and two.compute.workers == 1 and two.experiments["fmm-cifar10"].training.compile and two.experiments["fmm-cifar10"].training.precision == "tf32"
+    assert (
+        two.compute.processes == 2
+        and two.compute.workers == 1
+        and two.experiments["fmm-cifar10"].training.compile
+        and two.experiments["fmm-cifar10"].training.precision == "tf32"
+    )
     assert two.experiments["selfdistill-cifar10"].training.processes == 2
-    assert two.experiments["fmm-cifar10"].training.batch == 3 and two.tour.training.batch == 3, "a process without a sample would be refused"
+    assert two.experiments["fmm-cifar10"].training.batch == 3 and two.tour.training.batch == 3, (
+        "a process without a sample would be refused"
+    )
 
 
 @pytest.mark.parametrize(
-    "shares, processes, batch", [([[1.0]], 1, 2), ([[0.5, 0.5]], 1, 2), ([[0.75, 0.125, 0.125]], 1, 6), ([[0.75, 0.25], [1.0]], 1, 3), ([[0.5, 0.5]], 4, 7)]
+    "shares, processes, batch",
+    [
+        ([[1.0]], 1, 2),
+        ([[0.5, 0.5]], 1, 2),
+        ([[0.75, 0.125, 0.125]], 1, 6),
+        ([[0.75, 0.25], [1.0]], 1, 3),
+        ([[0.5, 0.5]], 4, 7),
+    ],
 )
 def test_the_smallest_batch_leaves_no_term_out(shares, processes, batch):
     assert smallest_batch(shares, processes) == batch
@@ -188,32 +263,55 @@ def test_the_smallest_batch_leaves_no_term_out(shares, processes, batch):
 @pytest.mark.parametrize("name", PAPER)
 def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_word(archive_folder, name):
     source, folder = replace(PAPER[name].SOURCE), archive_folder / name
-    assert source.images.pixels.shape == (tiny_archives.COUNT, *data.load(name).shape) and 0.3 < source.scale < 0.7
+    assert (
+        source.images.pixels.shape == (tiny_archives.COUNT, *data.load(name).shape)
+        and 0.3 < source.scale < 0.7
+    )
     assert len({image.tobytes() for image in source.images.pixels}) == tiny_archives.COUNT
     if name in ("cifar10", "imagenet32"):
-        assert PAPER[name].pixels("test" if name == "cifar10" else "val").shape == (tiny_archives.UNSEEN, 3, 32, 32)
-    with pytest.raises(archives.ArchiveError, match=f"{name} holds a rehearsal's tiny archives .rehearsal.json says so.: put .* from https://"):
+        assert PAPER[name].pixels("test" if name == "cifar10" else "val").shape == (
+            tiny_archives.UNSEEN,
+            3,
+            32,
+            32,
+        )
+    with pytest.raises(
+        archives.ArchiveError,
+        match=f"{name} holds a rehearsal's tiny archives .rehearsal.json says so.: put .* from https://",
+    ):
         PAPER[name].check(checksums=False)
     (folder / stand_in.FILE).unlink()
-    with pytest.raises(archives.ArchiveError, match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get"):
+    with pytest.raises(
+        archives.ArchiveError,
+        match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get",
+    ):
         replace(PAPER[name].SOURCE).scale
 
 
 def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(archive_folder):
     stand_in.mark(archive_folder / "cifar10", stand_in.StandIn({"train": 40}, "0" * 32))
-    with pytest.raises(archives.ArchiveError, match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published ones"):
+    with pytest.raises(
+        archives.ArchiveError,
+        match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published ones",
+    ):
         cifar10.pixels()
     stand_in.mark(archive_folder / "afhq64", stand_in.StandIn({"train": 41}))
-    with pytest.raises(archives.ArchiveError, match="holds 40 images instead of 41: .*afhq64/rehearsal.json says what"):
+    with pytest.raises(
+        archives.ArchiveError, match="holds 40 images instead of 41: .*afhq64/rehearsal.json says what"
+    ):
         afhq64.pixels()
     with pytest.raises(ValueError, match="hold train and not 'val': run `python -m fewstep rehearse` again"):
         stand_in.StandIn({"train": 40}).count("val")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 3, "md5": null}', '{"images": {"train": "many"}, "md5": null}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"images": 3, "md5": null}', '{"images": {"train": "many"}, "md5": null}']
+)
 def test_a_broken_word_is_one_sentence(tmp_path, text):
     (tmp_path / stand_in.FILE).write_text(text)
-    with pytest.raises(ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it, and the tiny archives beside it"):
+    with pytest.raises(
+        ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it, and the tiny archives beside it"
+    ):
         stand_in.read(tmp_path)
 
 
@@ -248,13 +346,24 @@ def test_a_named_stage_brings_what_it_needs_and_nothing_else(tier):
     names = [step.name for step in rehearse.chosen(every, ["fmm-imagenet32-lmd"])]
     assert names == ["fmm-imagenet32-si", "fmm-imagenet32-lmd"]
     names = [step.name for step in rehearse.chosen(every, ["scflow-coco2014-sample"])]
-    assert names == ["clip-captions", "autoencoder-laion", "latents-laion", *(f"scflow-coco2017-{name}" for name in ("si", "instaflow", "scflow")), "scflow-coco2014-sample"]
+    assert names == [
+        "clip-captions",
+        "autoencoder-laion",
+        "latents-laion",
+        *(f"scflow-coco2017-{name}" for name in ("si", "instaflow", "scflow")),
+        "scflow-coco2014-sample",
+    ]
     names = [step.name for step in rehearse.chosen(every, ["selfdistill-afhq64-metrics"])]
     methods = [f"selfdistill-afhq64-{method}" for method in ("lsd", "esd", "psd-m", "psd-u", "meanflow")]
     assert names == ["features-afhq64", *methods, "selfdistill-afhq64-sample", "selfdistill-afhq64-metrics"]
     assert rehearse.chosen(every, []) == every
-    assert {step.name for step in every} - {step.name for step in rehearse.chosen(every, ["publish"])} == {"check", "tour"}
-    with pytest.raises(RehearsalError, match="there is no stage 'fmm-cifar-lmd' at tier paper; there are fmm-cifar10-lmd, "):
+    assert {step.name for step in every} - {step.name for step in rehearse.chosen(every, ["publish"])} == {
+        "check",
+        "tour",
+    }
+    with pytest.raises(
+        RehearsalError, match="there is no stage 'fmm-cifar-lmd' at tier paper; there are fmm-cifar10-lmd, "
+    ):
         rehearse.chosen(every, ["fmm-cifar-lmd"])
 
 
@@ -276,7 +385,9 @@ def test_going_on_runs_what_is_lacking_and_tidying_keeps_what_is_wanted(tmp_path
     assert (tmp_path / "e/lsd").exists() and not (tmp_path / "artifacts/paper/states").exists()
     touch(tmp_path, "report/e", "n/speed.ipynb")
     rehearse._tidy(tmp_path, every)
-    assert not (tmp_path / "e/lsd").exists() and rehearse.to_come(tmp_path, every) == [], "weights that nobody wants are not made again"
+    assert not (tmp_path / "e/lsd").exists() and rehearse.to_come(tmp_path, every) == [], (
+        "weights that nobody wants are not made again"
+    )
     (tmp_path / "n/speed.ipynb").unlink()
     assert rehearse.to_come(tmp_path, every) == [train, speed]
 
@@ -287,7 +398,10 @@ def test_going_on_runs_what_is_lacking_and_tidying_keeps_what_is_wanted(tmp_path
 def test_nothing_but_a_rehearsal_is_replaced(clone):
     (clone / "artifacts" / "rehearsal").mkdir(parents=True)
     (clone / "artifacts" / "rehearsal" / "thesis.txt").touch()
-    with pytest.raises(RehearsalError, match="artifacts/rehearsal holds something that is no rehearsal's: move it away or delete it"):
+    with pytest.raises(
+        RehearsalError,
+        match="artifacts/rehearsal holds something that is no rehearsal's: move it away or delete it",
+    ):
         rehearse.rehearse(clone, "cpu", ["features-cifar10"])
     assert (clone / "artifacts" / "rehearsal" / "thesis.txt").exists()
 
@@ -299,17 +413,29 @@ def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch
     for module in PAPER.values():
         monkeypatch.setattr(module, "SOURCE", replace(module.SOURCE))
     settings = tiers.load(tree / "params.yaml", "paper")
-    bench = features.FeaturePreparation("cifar10", Workspace(tree, "paper"), settings.features["cifar10"], "cpu")
+    bench = features.FeaturePreparation(
+        "cifar10", Workspace(tree, "paper"), settings.features["cifar10"], "cpu"
+    )
     images, split = features._images(bench.settings)
     extractor = features._extractor(bench, None)
-    assert len(images) == 40 and split == "all 40 training images of a rehearsal's stand-in for cifar10" and "stand-in" in extractor.name
+    assert (
+        len(images) == 40
+        and split == "all 40 training images of a rehearsal's stand-in for cifar10"
+        and "stand-in" in extractor.name
+    )
     drawn = features._images(settings.features["imagenet32"])[1]
     assert drawn == "40 images drawn from a rehearsal's stand-in for imagenet32, as in training"
     real = "extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; samples=50000; "
     numbers = published.load()
     assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real)[0] is not None
-    for old, new in (("all 50000 training images of cifar10", split), ("inception-2015-12-05 (sha256 f58cb9b6)", extractor.name)):
-        assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real.replace(old, new))[1] == published.OTHER_PROTOCOL
+    for old, new in (
+        ("all 50000 training images of cifar10", split),
+        ("inception-2015-12-05 (sha256 f58cb9b6)", extractor.name),
+    ):
+        assert (
+            published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real.replace(old, new))[1]
+            == published.OTHER_PROTOCOL
+        )
 
 
 def test_training_is_cut_after_its_first_step_so_that_it_goes_on(clone, monkeypatch):
@@ -319,7 +445,11 @@ def test_training_is_cut_after_its_first_step_so_that_it_goes_on(clone, monkeypa
     rehearse.first_step("selfdistill-checkerboard", "lsd")
     ((job, mark),) = training.jobs(Experiment.open("paper", "selfdistill-checkerboard"), "lsd")
     tensors, info = load_checkpoint(job.state)
-    assert info == {"fingerprint": mark, "step": 1, "columns": ["loss", "gradient_norm"]} and tensors["log"][0].all() and not tensors["log"][1].any()
+    assert (
+        info == {"fingerprint": mark, "step": 1, "columns": ["loss", "gradient_norm"]}
+        and tensors["log"][0].all()
+        and not tensors["log"][1].any()
+    )
     assert training._to_come(job) == [2]
 
 
@@ -328,21 +458,34 @@ def test_the_first_failure_names_its_stage_and_the_table_is_still_printed(clone,
 
     def run(words, folder, environment, device):
         taken.append(words)
-        assert folder == clone / "artifacts" / "rehearsal" and environment[archives.ENVIRONMENT] == str(folder / "data" / "paper")
+        assert folder == clone / "artifacts" / "rehearsal" and environment[archives.ENVIRONMENT] == str(
+            folder / "data" / "paper"
+        )
         assert not {"FEWSTEP_PIPELINE", "FEWSTEP_SCRATCH", "FEWSTEP_PROGRESS"} & set(environment)
         return Spent(60.0, 2**31, None, "2-distill: ValueError: broken" if "lmd" in words else None)
 
     monkeypatch.chdir(clone)
     monkeypatch.setenv("FEWSTEP_SCRATCH", "elsewhere")
     monkeypatch.setattr(rehearse, "supervise", run)
-    with pytest.raises(RehearsalError, match="^the rehearsal stopped at the stage 'fmm-cifar10-lmd': 2-distill: ValueError: broken$"):
+    with pytest.raises(
+        RehearsalError,
+        match="^the rehearsal stopped at the stage 'fmm-cifar10-lmd': 2-distill: ValueError: broken$",
+    ):
         rehearse.rehearse(clone, "cpu", ["fmm-cifar10-sample"])
     out = capsys.readouterr().out
-    assert re.search(r"fmm-cifar10-si +120.0 +2.0 GB", out) and re.search("fmm-cifar10-lmd .*FAILED", out) and "fmm-cifar10-emd" not in out
+    assert (
+        re.search(r"fmm-cifar10-si +120.0 +2.0 GB", out)
+        and re.search("fmm-cifar10-lmd .*FAILED", out)
+        and "fmm-cifar10-emd" not in out
+    )
     assert "Its numbers mean nothing" in out and "Inception itself is not rehearsed" in out
-    assert [words[-2:] for words in taken[:2]] == [["fmm-cifar10", "si"], ["--method", "si"]], "the first step, then the stage"
+    assert [words[-2:] for words in taken[:2]] == [["fmm-cifar10", "si"], ["--method", "si"]], (
+        "the first step, then the stage"
+    )
     everything = {path.relative_to(clone).parts[0] for path in clone.rglob("*") if path.is_file()}
-    assert everything == {"artifacts", "notebooks", "params.yaml", "dvc.yaml"} and {p.name for p in (clone / "artifacts").iterdir()} == {"rehearsal"}
+    assert everything == {"artifacts", "notebooks", "params.yaml", "dvc.yaml"} and {
+        p.name for p in (clone / "artifacts").iterdir()
+    } == {"rehearsal"}
 
 
 def test_a_supervised_command_tells_its_sentence_its_time_and_its_memory(tmp_path, capfd):
@@ -350,10 +493,18 @@ def test_a_supervised_command_tells_its_sentence_its_time_and_its_memory(tmp_pat
     good = supervise([sys.executable, "-c", child], tmp_path, os.environ, "cpu")
     # a process that is started begins, to Linux, with the peak of the one that starts it
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert good.failed is None and 300 * 2**20 < good.bytes < max(600 * 2**20, 1.1 * own) and good.seconds > 0 and good.device_bytes is None
+    assert (
+        good.failed is None
+        and 300 * 2**20 < good.bytes < max(600 * 2**20, 1.1 * own)
+        and good.seconds > 0
+        and good.device_bytes is None
+    )
     bad = "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', file=sys.stderr); sys.exit(3)"
     assert supervise([sys.executable, "-c", bad], tmp_path, os.environ, "cpu").failed == "what is wrong"
-    assert supervise([sys.executable, "-c", "raise ValueError('odd')"], tmp_path, os.environ, "cpu").failed == "ValueError: odd"
+    assert (
+        supervise([sys.executable, "-c", "raise ValueError('odd')"], tmp_path, os.environ, "cpu").failed
+        == "ValueError: odd"
+    )
     assert "a late word" in capfd.readouterr().err
     both = Spent(1.0, 5, 7, None).and_then(Spent(2.0, 3, 9, "oh"))
     assert both == Spent(3.0, 5, 9, "oh")
@@ -371,20 +522,39 @@ def test_cuda_is_refused_where_there_is_none(clone):
 def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
     """Features in the published format and a training that goes on from its state, as anybody would start them."""
     before = {path: path.stat().st_mtime_ns for path in clone.rglob("*")}
-    words = [sys.executable, "-m", "fewstep", "rehearse", "--device", "cpu", "features-cifar10", "fmm-checkerboard-si"]
+    words = [
+        sys.executable,
+        "-m",
+        "fewstep",
+        "rehearse",
+        "--device",
+        "cpu",
+        "features-cifar10",
+        "fmm-checkerboard-si",
+    ]
     source = str(Path(rehearse.__file__).parents[1])
-    done = subprocess.run(words, cwd=clone, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        words, cwd=clone, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"features-cifar10 +[\d.]+ +0\.\d GB", done.stdout) and "2 stages" in done.stdout
-    now = {path: path.stat().st_mtime_ns for path in clone.rglob("*") if clone / "artifacts" not in [path, *path.parents]}
-    assert {path: time for path, time in before.items() if path != clone} == {path: time for path, time in now.items() if path != clone}
+    now = {
+        path: path.stat().st_mtime_ns
+        for path in clone.rglob("*")
+        if clone / "artifacts" not in [path, *path.parents]
+    }
+    assert {path: time for path, time in before.items() if path != clone} == {
+        path: time for path, time in now.items() if path != clone
+    }
     made = clone / "artifacts" / "rehearsal" / "artifacts" / "paper"
     described = json.loads((made / "features" / "cifar10" / "described.json").read_text())
     assert described["features"] == 3 and described["images"].endswith("a rehearsal's stand-in for cifar10")
     log, info = load_checkpoint(made / "fmm-checkerboard" / "si" / "seed-0.safetensors")
     assert info["steps"] == 2 and (log["log.gradient_norm"] > 0).all() and info["network"]["width"] == 512
     assert not (made / "states").exists()
-    assert pd.read_csv(clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv").stage.tolist() == ["0-features-cifar10", "1-teacher-fmm-checkerboard-si"]
+    assert pd.read_csv(
+        clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv"
+    ).stage.tolist() == ["0-features-cifar10", "1-teacher-fmm-checkerboard-si"]
 
 
 # Untrained networks in the place of published ones
@@ -395,8 +565,8 @@ def test_the_stand_in_autoencoder_makes_latents_of_the_published_spread(tmp_path
     """Else a rehearsal stops at its first latents, which would be taken for those of another scale."""
     from diffusers import AutoencoderKL
 
-    from fewstep.settings.latents import SCALE
     from fewstep.data.latents import DEVIATION
+    from fewstep.settings.latents import SCALE
 
     tiny_networks.autoencoder(tmp_path, channels)
     assert stand_in.is_marked(tmp_path)
@@ -424,7 +594,11 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
     assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
     captions = tiny_captioned.captions()[:3]
     told = found.text([*captions, ""])
-    assert told.hidden.shape == (4, 77, 24) and told.hidden.std() > 0.1 and not torch.allclose(told.hidden[0], told.hidden[1], atol=0.01)
+    assert (
+        told.hidden.shape == (4, 77, 24)
+        and told.hidden.std() > 0.1
+        and not torch.allclose(told.hidden[0], told.hidden[1], atol=0.01)
+    )
     assert (told.mask.sum(1) > 2).tolist() == [True] * 3 + [False]
     if towers == "both":
         scores = found.score(torch.randint(0, 256, (3, 3, 512, 512), dtype=torch.uint8), captions)
@@ -434,14 +608,28 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
 
 
 def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(tmp_path):
-    network = {"kind": "published_unet", "channels": [8, 16], "layers": 1, "attention": [True, False], "heads": 2, "groups": 4, "width": 12, "checkpointing": True}
+    network = {
+        "kind": "published_unet",
+        "channels": [8, 16],
+        "layers": 1,
+        "attention": [True, False],
+        "heads": 2,
+        "groups": 4,
+        "width": 12,
+        "checkpointing": True,
+    }
     paths = [tmp_path / "instaflow" / f"{name}.safetensors" for name in ("si", "instaflow")]
     for seed, path in enumerate(paths):
         tiny_networks.weights(path, network, (4, 8, 8), seed)
     assert stand_in.is_marked(tmp_path / "instaflow")
     flow_map, other = (load_flow_map(path) for path in paths)
     info = published_weights.described(paths[0])
-    assert info["network"] == network and info["shape"] == [4, 8, 8] and info["steps"] == 0 and info["source"]["file"] == stand_in.FILE
+    assert (
+        info["network"] == network
+        and info["shape"] == [4, 8, 8]
+        and info["steps"] == 0
+        and info["source"]["file"] == stand_in.FILE
+    )
     tensors = load_checkpoint(paths[0])[0]
     assert len(tensors["log.loss"]) == len(tensors["log.gradient_norm"]) == 0
     told = Conditions(torch.randn(2, 5, 12), torch.ones(2, 5, dtype=torch.bool))
@@ -451,10 +639,20 @@ def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(
     assert velocities[0].std() > 0.01 and not torch.allclose(*velocities, atol=0.01)
 
 
-def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_another_width(clone, tmp_path, monkeypatch):
+def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_another_width(
+    clone, tmp_path, monkeypatch
+):
     made = []
-    monkeypatch.setattr(tiny_networks, "autoencoder", lambda folder, channels: made.append((folder.name, channels)) or stand_in.mark(folder))
-    monkeypatch.setattr(tiny_networks, "clip", lambda folder, width, towers: made.append((folder.name, width, towers)) or stand_in.mark(folder))
+    monkeypatch.setattr(
+        tiny_networks,
+        "autoencoder",
+        lambda folder, channels: made.append((folder.name, channels)) or stand_in.mark(folder),
+    )
+    monkeypatch.setattr(
+        tiny_networks,
+        "clip",
+        lambda folder, width, towers: made.append((folder.name, width, towers)) or stand_in.mark(folder),
+    )
 
     def weights(path, network, shape, seed):
         made.append((path.name, network["channels"][0], shape, seed))
@@ -464,9 +662,21 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
     monkeypatch.setattr(tiny_networks, "weights", weights)
     rehearse.lay_out(clone, "cpu", 1, stages=["features-cifar10", "fmm-cifar10-si"])
     assert made == [], "no stage takes a published network"
-    stages = ["clip-captions", "autoencoder-laion", "scflow-coco2017-si", "scflow-coco2017-instaflow", "scflow-coco2017-scflow"]
+    stages = [
+        "clip-captions",
+        "autoencoder-laion",
+        "scflow-coco2017-si",
+        "scflow-coco2017-instaflow",
+        "scflow-coco2017-scflow",
+    ]
     clips = [("clip-vit-large-patch14", 768, "both")]
-    narrow, wide = ([(f"{name}.safetensors", width, (4, 64, 64), k) for k, name in enumerate(("2_rectified_flow", "instaflow"))] for width in (64, 320))
+    narrow, wide = (
+        [
+            (f"{name}.safetensors", width, (4, 64, 64), k)
+            for k, name in enumerate(("2_rectified_flow", "instaflow"))
+        ]
+        for width in (64, 320)
+    )
     for device, memory, expected in (
         ("cpu", None, [("sd-vae-ft-mse", tiny_networks.NARROW_AUTOENCODER), *clips, *narrow]), ("cpu", None, []), ("cuda", 80 * 10**9, wide), ("cuda", 80 * 10**9, []),
     ):  # fmt: skip
@@ -476,7 +686,9 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
     assert (clone / rehearse.TREE / "data" / "paper" / "laion" / stand_in.FILE).is_file()
     shutil.rmtree(clone / rehearse.TREE / "data" / "paper" / "sd-vae-ft-mse")
     rehearse.lay_out(clone, "cuda", 1, 24 * 10**9, stages)
-    assert made == [("sd-vae-ft-mse", tiny_networks.AUTOENCODER), *narrow], "a small GPU has room for the autoencoder"
+    assert made == [("sd-vae-ft-mse", tiny_networks.AUTOENCODER), *narrow], (
+        "a small GPU has room for the autoencoder"
+    )
 
 
 def test_a_rehearsal_says_what_is_made_narrow_and_why(clone, monkeypatch, capsys):

@@ -12,17 +12,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep.training import job as run, train
+from fewstep.evaluation import scflow_display
+from fewstep.networks.load import load_flow_map
+from fewstep.objectives.scflow import losses
+from fewstep.objectives.scflow.reversed_time import Reversed, between
+from fewstep.settings.training import Method, Training
 from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.training import job as run
+from fewstep.training import train
 from fewstep.training.loops import scflow as loop
 from fewstep.training.loops.schedules import memory
 from fewstep.training.loops.state import NORM
-from fewstep.settings.training import Method, Training
-from fewstep.objectives.scflow import losses
-from fewstep.evaluation import scflow_display
-from fewstep.objectives.scflow.reversed_time import Reversed, between
 from fewstep.training.processes import Processes
-from fewstep.networks.load import load_flow_map
 
 STEPS = 8
 CONDITIONAL = {
@@ -40,19 +41,28 @@ def job(smoke, tmp_path_factory):
     """job(name, steps, optimiser settings, **changes of CONDITIONAL): a run on the digits, its teacher trained once for all."""
     folder = tmp_path_factory.mktemp("scflow")
     shared = smoke.experiment("fmm-cifar10").training.model_copy(update={"batch": 8})
-    teacher = run.Job(shared, smoke.experiment("fmm-cifar10").method("si").model_copy(update={"steps": 6}), 3, folder / "si.state")
+    teacher = run.Job(
+        shared,
+        smoke.experiment("fmm-cifar10").method("si").model_copy(update={"steps": 6}),
+        3,
+        folder / "si.state",
+    )
     run.advance(teacher, "mark", 6)
     train.publish(teacher, folder / "teacher.safetensors")
 
     def made(name: str, steps: int = STEPS, shared: Training = shared, **changes) -> run.Job:
-        method = Method(label="SCFlow", steps=steps, teacher="si", start="teacher", self_correction=told(**changes))
+        method = Method(
+            label="SCFlow", steps=steps, teacher="si", start="teacher", self_correction=told(**changes)
+        )
         return run.Job(shared, method, 0, folder / f"{name}.state", folder / "teacher.safetensors")
 
     return made
 
 
 def tensors(job: run.Job, prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in load_checkpoint(job.state)[0].items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): v for k, v in load_checkpoint(job.state)[0].items() if k.startswith(prefix)
+    }
 
 
 def test_a_run_in_pieces_is_the_run_in_one_go(job):
@@ -62,7 +72,16 @@ def test_a_run_in_pieces_is_the_run_in_one_go(job):
         run.advance(pieces, "mark", until)
     assert whole.state.read_bytes() == pieces.state.read_bytes()
     state = load_checkpoint(whole.state)[0]
-    for part in ("student.", "average.", "target.", "discriminator.", "optimiser.", "discriminator-optimiser.", "generator", "log"):
+    for part in (
+        "student.",
+        "average.",
+        "target.",
+        "discriminator.",
+        "optimiser.",
+        "discriminator-optimiser.",
+        "generator",
+        "log",
+    ):
         assert any(name.startswith(part) for name in state), part
 
 
@@ -76,7 +95,9 @@ def test_student_target_and_average_start_from_the_teachers_weights(job):
     student, average, target = (tensors(one, f"{name}.") for name in ("student", "average", "target"))
     keep = memory(one.optimiser, 0, STEPS)
     for name, first in teacher.items():
-        torch.testing.assert_close(average[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(
+            average[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7
+        )
         torch.testing.assert_close(target[name], 0.9 * first + 0.1 * student[name], rtol=1e-5, atol=1e-7)
     assert any(not torch.equal(student[name], value) for name, value in teacher.items())
 
@@ -103,8 +124,16 @@ def test_resuming_does_not_make_the_student_its_own_teacher(job, monkeypatch):
 def test_the_gradient_is_clipped_at_every_step(job, smoke, monkeypatch):
     """Plain gradient steps of rate 1: what moves the weights is the clipped gradient itself, at every step."""
     shared = job("x").training
-    tight = shared.model_copy(update={"optimiser": shared.optimiser.model_copy(update={"clip": 1e-3, "schedule": "constant", "warmup": 0.0, "rate": 1.0})})
-    monkeypatch.setattr(loop.optimisers, "build", lambda kind, parameters, rate, decay: torch.optim.SGD(parameters, lr=rate))
+    tight = shared.model_copy(
+        update={
+            "optimiser": shared.optimiser.model_copy(
+                update={"clip": 1e-3, "schedule": "constant", "warmup": 0.0, "rate": 1.0}
+            )
+        }
+    )
+    monkeypatch.setattr(
+        loop.optimisers, "build", lambda kind, parameters, rate, decay: torch.optim.SGD(parameters, lr=rate)
+    )
     one = job("clip", shared=tight, adversarial=None)
     last = load_flow_map(one.teacher).state_dict()
     for step in range(1, 6):
@@ -131,7 +160,9 @@ def test_losses_wait_for_their_warm_up_and_absent_ones_stay_zero(job):
     assert log["reflow"].tolist() == [False, False, True, True, True]
     assert log["bidirectional"].tolist() == [False, False, False, True, True]
     absent = tensors(few, "log")[""][:5]
-    assert (absent[:, [one_column(name) for name in loop.PARTS if name != "consistency"]] == 0).all() and not tensors(few, "discriminator.")
+    assert (
+        absent[:, [one_column(name) for name in loop.PARTS if name != "consistency"]] == 0
+    ).all() and not tensors(few, "discriminator.")
 
 
 def test_a_step_is_the_sum_of_its_losses(job):
@@ -147,8 +178,14 @@ def test_a_step_is_the_sum_of_its_losses(job):
     z, t = between(drawn.z0, drawn.z1, drawn.t), drawn.t
     move = losses.moves(fixed, z, t, drawn.u_down, drawn.u_up, 0.1)
     predicted, one_step = student.f(z, t), student.f(drawn.z1, torch.ones_like(t))
-    total = losses.truncated_consistency(predicted, drawn.z0, target.f(move.down, move.t_down), move.t_down, 0.4, 0.01)
-    total = total + 0.3 * losses.reflow(student, one_step, drawn.z1, t) + 0.7 * losses.bidirectional_consistency(predicted, target.f(move.up, move.t_up), 0.01)
+    total = losses.truncated_consistency(
+        predicted, drawn.z0, target.f(move.down, move.t_down), move.t_down, 0.4, 0.01
+    )
+    total = (
+        total
+        + 0.3 * losses.reflow(student, one_step, drawn.z1, t)
+        + 0.7 * losses.bidirectional_consistency(predicted, target.f(move.up, move.t_up), 0.01)
+    )
     total.mean().backward()
     learner.step()
     norm = torch.cat([p.grad.flatten() for p in student.flow.parameters() if p.grad is not None]).norm()
@@ -186,7 +223,10 @@ def test_two_processes_share_out_a_batch(job):
     """Each takes whole samples of the one batch that both draw; their sums are the single process's."""
     one = job("share", adversarial=None)
     teacher = load_flow_map(one.teacher)
-    drawn = [loop.Loop(one, loop.start(one, teacher), teacher, Processes(rank, count))._draw() for rank, count in ((0, 1), (0, 2), (1, 2))]
+    drawn = [
+        loop.Loop(one, loop.start(one, teacher), teacher, Processes(rank, count))._draw()
+        for rank, count in ((0, 1), (0, 2), (1, 2))
+    ]
     for name in ("z0", "z1", "t", "u_down", "u_up"):
         whole, first, second = (getattr(each, name) for each in drawn)
         assert torch.equal(whole, torch.cat([first, second])), name
@@ -196,7 +236,10 @@ def test_two_processes_share_out_a_batch(job):
 
 def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
     """The process is SIGKILLed while it trains, several times; the state on disk is always whole."""
-    whole, killed = job("undisturbed", steps=60), replace(job("killed", steps=60), state=tmp_path / "killed.state")
+    whole, killed = (
+        job("undisturbed", steps=60),
+        replace(job("killed", steps=60), state=tmp_path / "killed.state"),
+    )
     for until in range(5, 61, 5):
         run.advance(whole, "mark", until)
     code = (
@@ -208,8 +251,15 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
     kills = 0
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
-        before, deadline = killed.state.stat().st_mtime_ns if killed.state.exists() else 0, time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline and (killed.state.stat().st_mtime_ns if killed.state.exists() else 0) == before:
+        before, deadline = (
+            killed.state.stat().st_mtime_ns if killed.state.exists() else 0,
+            time.monotonic() + 60,
+        )
+        while (
+            process.poll() is None
+            and time.monotonic() < deadline
+            and (killed.state.stat().st_mtime_ns if killed.state.exists() else 0) == before
+        ):
             time.sleep(0.005)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -222,7 +272,10 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
 
 def test_the_discriminators_momentum_is_a_setting(job):
     own = dict(CONDITIONAL["adversarial"]) | {"warmup": 0}
-    with_momentum, without = (job(name, adversarial=own | {"momentum": momentum}) for name, momentum in (("heavy", 0.9), ("light", 0.0)))
+    with_momentum, without = (
+        job(name, adversarial=own | {"momentum": momentum})
+        for name, momentum in (("heavy", 0.9), ("light", 0.0))
+    )
     for one, momentum in ((with_momentum, 0.9), (without, 0.0)):
         state = loop.start(one, load_flow_map(one.teacher))
         assert state.optimisers["discriminator"].param_groups[0]["betas"] == (momentum, 0.99)
@@ -242,20 +295,32 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
     shared = job("x").training
     optimiser = shared.optimiser.model_copy(update={"schedule": "linear", "warmup": 0.25})
     for schedule, share in (("constant", 1.0), ("student", {0: 1 / 3, 5: 1 / 2}[first])):
-        one = job(f"{schedule}-{first}", shared=shared.model_copy(update={"optimiser": optimiser}), adversarial=own | {"schedule": schedule})
+        one = job(
+            f"{schedule}-{first}",
+            shared=shared.model_copy(update={"optimiser": optimiser}),
+            adversarial=own | {"schedule": schedule},
+        )
         state = loop.start(one, load_flow_map(one.teacher))
         before = [weight.clone() for weight in state.others["discriminator"].parameters()]
         run.advance(one, "mark", first + 1)
         after = tensors(one, "discriminator.")
-        moves = [(after[name] - weight).abs().max() for (name, _), weight in zip(state.others["discriminator"].named_parameters(), before)]
+        moves = [
+            (after[name] - weight).abs().max()
+            for (name, _), weight in zip(state.others["discriminator"].named_parameters(), before)
+        ]
         assert max(moves).item() == pytest.approx(share * own["rate"], rel=1e-3)
-    assert "schedule" not in loop.SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
+    assert (
+        "schedule"
+        not in loop.SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
+    )
     with pytest.raises(ValueError, match="schedule"):
         loop.SelfCorrection.model_validate(told(adversarial=own | {"schedule": "cosine"}))
 
 
 def test_a_notebook_shows_every_setting_whole():
     adversarial = dict(CONDITIONAL["adversarial"]) | {"schedule": "student"}
-    shown_as = scflow_display.settings_table(loop.SelfCorrection.model_validate(told(adversarial=adversarial))).data
+    shown_as = scflow_display.settings_table(
+        loop.SelfCorrection.model_validate(told(adversarial=adversarial))
+    ).data
     assert "R1 gamma = 1, D's rate 0.001 that falls as the student's, momentum 0.9, widths [8, 8]" in shown_as
     assert "delta = 0.1, t_trunc = 0.4, target keeps 0.9" in shown_as and "..." not in shown_as

@@ -16,12 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.training import devices, pool, job as run, processes as several, train
 from fewstep.pipeline import kernels
-from fewstep.storage.workspace import START_METHOD
-from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.settings.tiers import Compute
 from fewstep.settings.training import Term, TimesSettings, UNetSettings
+from fewstep.storage.checkpoint import load_checkpoint
+from fewstep.storage.workspace import START_METHOD
+from fewstep.training import devices, pool, train
+from fewstep.training import job as run
+from fewstep.training import processes as several
 from fewstep.training.processes import Processes
 
 FMM = "fmm-checkerboard"
@@ -50,11 +52,21 @@ def jobs(smoke, tmp_path_factory):
     """jobs(folder): the cases, their states in `folder`, their teachers trained once for all."""
     shared = tmp_path_factory.mktemp("teachers")
     base = smoke.experiment(FMM)
-    unet = UNetSettings(kind="unet", channels=[8, 16], layers=1, attention=[False, True], groups=4, time_scale=10.0)
-    settings = {"mlp": base.training, "unet": base.training.model_copy(update={"data": "digits", "network": unet})}
+    unet = UNetSettings(
+        kind="unet", channels=[8, 16], layers=1, attention=[False, True], groups=4, time_scale=10.0
+    )
+    settings = {
+        "mlp": base.training,
+        "unet": base.training.model_copy(update={"data": "digits", "network": unet}),
+    }
     teachers = {}
     for kind, own in settings.items():
-        job = run.Job(own.model_copy(update={"batch": 16}), base.method("si").model_copy(update={"steps": 5}), 1, shared / f"{kind}.state")
+        job = run.Job(
+            own.model_copy(update={"batch": 16}),
+            base.method("si").model_copy(update={"steps": 5}),
+            1,
+            shared / f"{kind}.state",
+        )
         run.advance(job, "mark", 5)
         teachers[kind] = shared / f"{kind}.safetensors"
         train.publish(job, teachers[kind])
@@ -62,9 +74,13 @@ def jobs(smoke, tmp_path_factory):
     def at(folder: Path) -> dict[str, run.Job]:
         made = {}
         for name, (kind, method, terms, batch, steps) in CASES.items():
-            own = base.method(method).model_copy(update={"steps": steps} | ({"terms": terms} if terms else {}))
+            own = base.method(method).model_copy(
+                update={"steps": steps} | ({"terms": terms} if terms else {})
+            )
             shared = settings[kind].model_copy(update={"batch": batch})
-            made[name] = run.Job(shared, own, 0, folder / f"{name}.safetensors", teachers[kind] if own.teacher else None)
+            made[name] = run.Job(
+                shared, own, 0, folder / f"{name}.safetensors", teachers[kind] if own.teacher else None
+            )
         return made
 
     return at
@@ -102,7 +118,9 @@ def test_two_processes_train_what_one_trains(both, name):
     assert difference < TOLERANCE, f"{difference:.1e}"
 
 
-FORKS = pytest.mark.skipif(not kernels.wanted({"FEWSTEP_WARM": "1"}), reason="processes are forked on Linux, where there is no GPU")
+FORKS = pytest.mark.skipif(
+    not kernels.wanted({"FEWSTEP_WARM": "1"}), reason="processes are forked on Linux, where there is no GPU"
+)
 
 
 @FORKS
@@ -112,7 +130,9 @@ def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monk
     monkeypatch.setenv(START_METHOD, "fork")
     assert pool.start_method() == "fork"
     made = {name: job for name, job in jobs(tmp_path).items() if name in ("mlp-lmd", "unet-lmd")}
-    train.train_all(list(made.values()), ["mark"] * len(made), Compute(device="cpu", workers=1, processes=2), "training")
+    train.train_all(
+        list(made.values()), ["mark"] * len(made), Compute(device="cpu", workers=1, processes=2), "training"
+    )
     for name, job in made.items():
         assert job.state.read_bytes() == both[1][name].state.read_bytes()
 
@@ -123,8 +143,17 @@ def test_forks_of_a_process_that_has_a_place_already_are_refused():
         "from accelerate import PartialState\nfrom fewstep.training import processes as several\n"
         "PartialState(cpu=True)\nseveral.spread(print, (), 2, 'cpu', lambda: None)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], env=os.environ | {START_METHOD: "fork"}, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 1 and "takes itself for one of 1: accelerate was used before training" in found.stderr, found.stderr
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {START_METHOD: "fork"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        found.returncode == 1
+        and "takes itself for one of 1: accelerate was used before training" in found.stderr
+    ), found.stderr
 
 
 def test_a_finished_run_starts_no_process(both, monkeypatch):
@@ -149,13 +178,25 @@ def test_shares_are_the_whole_without_overlap(count, start, size):
 
 def sum_and_tell(processes: Processes, folder: Path) -> None:
     """Gradients rank + 1 beside one that only the second process has; what comes of them goes to a file."""
-    weights = [torch.nn.Parameter(torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)), torch.nn.Parameter(torch.zeros(3))]
-    weights[0].grad = torch.arange(96.0).view(2, 3, 4, 4).contiguous(memory_format=torch.channels_last) * (processes.rank + 1)
+    weights = [
+        torch.nn.Parameter(torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)),
+        torch.nn.Parameter(torch.zeros(3)),
+    ]
+    weights[0].grad = torch.arange(96.0).view(2, 3, 4, 4).contiguous(memory_format=torch.channels_last) * (
+        processes.rank + 1
+    )
     if processes.rank == 1:
         weights[1].grad = torch.tensor([1.0, 2.0, 3.0])
     loss = processes.sum(torch.tensor(0.5 + processes.rank), weights)
     strides = weights[0].grad.stride() == weights[0].stride()
-    told = [float(loss), weights[0].grad.flatten().tolist(), weights[1].grad.tolist(), strides, processes.is_main, torch.get_num_threads()]
+    told = [
+        float(loss),
+        weights[0].grad.flatten().tolist(),
+        weights[1].grad.tolist(),
+        strides,
+        processes.is_main,
+        torch.get_num_threads(),
+    ]
     (folder / f"{processes.rank}.json").write_text(json.dumps(told))
     processes.wait()
     assert len(list(folder.iterdir())) == 2, "all wait for all"
@@ -199,7 +240,12 @@ def test_processes_whose_parent_is_killed_leave(tmp_path, root):
     script, folder = tmp_path / "script.py", tmp_path / "pids"
     script.write_text(ORPHANS)
     folder.mkdir()
-    parent = subprocess.Popen([sys.executable, str(script), str(folder)], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 90
     while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -211,7 +257,12 @@ def test_processes_whose_parent_is_killed_leave(tmp_path, root):
     while alive and time.monotonic() < deadline + 10:
         time.sleep(0.1)
         # one that has ended and that nobody has asked about is a zombie, in state Z
-        alive = [pid for pid in pids if (stat := Path(f"/proc/{pid}/stat")).exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"]
+        alive = [
+            pid
+            for pid in pids
+            if (stat := Path(f"/proc/{pid}/stat")).exists()
+            and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+        ]
     assert not alive
 
 
@@ -237,7 +288,9 @@ def test_only_the_main_process_writes_and_tells(jobs, tmp_path, monkeypatch):
 
 
 def test_a_batch_too_small_for_the_processes_is_refused(jobs, tmp_path):
-    with pytest.raises(ValueError, match="8 processes cannot share the samples of a batch of 7: lower `processes`"):
+    with pytest.raises(
+        ValueError, match="8 processes cannot share the samples of a batch of 7: lower `processes`"
+    ):
         run.advance(jobs(tmp_path)["mlp-si"], "mark", 3, None, Second(0, 8))
 
 
@@ -263,22 +316,41 @@ else:
 
 
 def test_a_script_under_torchrun_trains_the_same(jobs, tmp_path, root):
-    made = {name: replace(jobs(tmp_path)["mlp-lmd"], state=tmp_path / f"{name}.safetensors") for name in ("alone", "launched")}
+    made = {
+        name: replace(jobs(tmp_path)["mlp-lmd"], state=tmp_path / f"{name}.safetensors")
+        for name in ("alone", "launched")
+    }
     script = tmp_path / "script.py"
     script.write_text(LAUNCHED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # what `accelerate launch` calls for several GPUs; for several processes of a CPU it wants an mpirun
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(port),
+    ]
     for name, before, after in (("alone", [], []), ("launched", launch, ["several"])):
         (tmp_path / name).write_bytes(pickle.dumps(made[name]))
         environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         done = subprocess.run(
-            [sys.executable, *before, str(script), str(tmp_path / name), *after], cwd=root, env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, *before, str(script), str(tmp_path / name), *after],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_checkpoint(made[name].state)[0] for name in ("alone", "launched"))
     for part in ("student.", "average."):
         assert (together(one, part) - together(two, part)).norm() < TOLERANCE * together(one, part).norm()
-    assert not torch.equal(together(one, "student."), together(two, "student.")), "two processes sum in another order: did two run?"
+    assert not torch.equal(together(one, "student."), together(two, "student.")), (
+        "two processes sum in another order: did two run?"
+    )

@@ -18,14 +18,17 @@ def noise(*shape: int) -> np.ndarray:
 def smooth(count: int = 2, side: int = 16) -> np.ndarray:
     """Colours that change slowly from place to place, (count, 3, side, side)."""
     y, x = np.mgrid[:side, :side] / side
-    return np.stack([np.stack([100 + 50 * x + 5 * k, 120 + 40 * y, 80 + 30 * x * y]) for k in range(count)]).round().astype(np.uint8)
+    return (
+        np.stack([np.stack([100 + 50 * x + 5 * k, 120 + 40 * y, 80 + 30 * x * y]) for k in range(count)])
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def test_the_file_is_the_one_that_torchvision_writes(tmp_path):
     """The official script's own call, and no option."""
     import torch
 
-    from fewstep.networks import torchvision_operators  # noqa: F401  before torchvision
     from torchvision.utils import save_image  # isort: skip
 
     image = noise(3, 24, 32)
@@ -66,7 +69,9 @@ def test_rows_columns_and_channels_keep_their_places():
     image[:, 0, :, 16:] = 200
     image[:, 2, 8:] = 200
     # colours run into each other at their edges, where their resolution is halved
-    away = np.abs(as_jpeg(image).astype(int) - image)[:, :, [0, 1, 2, 3, 12, 13, 14, 15]][..., np.r_[:12, 20:32]]
+    away = np.abs(as_jpeg(image).astype(int) - image)[:, :, [0, 1, 2, 3, 12, 13, 14, 15]][
+        ..., np.r_[:12, 20:32]
+    ]
     assert away.max() < 25 and away.mean() < 5
 
 
@@ -77,7 +82,9 @@ def test_grey_images_come_back_as_their_own_luminance():
     assert np.array_equal(as_jpeg(grey.repeat(3, axis=1)), stored.repeat(3, axis=1))
 
 
-@pytest.mark.parametrize("images", [np.zeros((2, 3, 8, 8)), np.zeros((3, 8, 8), np.uint8), np.zeros((2, 4, 8, 8), np.uint8)])
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 3, 8, 8)), np.zeros((3, 8, 8), np.uint8), np.zeros((2, 4, 8, 8), np.uint8)]
+)
 def test_what_is_no_image_is_refused(images):
     with pytest.raises(ValueError, match=r"JPEG takes uint8 images \(count, 3 or 1, height, width\), not"):
         as_jpeg(images)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from fewstep import networks
-from fewstep.training import train
-from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.data.formats.archives import ENVIRONMENT
 from fewstep.evaluation.plots.training import part_curves, training_curves
-from fewstep.training.experiment import Experiment
 from fewstep.networks.load import load_flow_map
-from fewstep.training.weights import load_log
+from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace
+from fewstep.training import train
+from fewstep.training.experiment import Experiment
+from fewstep.training.weights import load_log
 
 NAME = "fmm-checkerboard"
 
@@ -25,8 +25,12 @@ def experiment(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     experiment = smoke.experiment(NAME)
-    methods = experiment.methods | {"si": experiment.method("si").model_copy(update={"weights": "teachers/si.safetensors"})}
-    return Experiment(NAME, Workspace(tmp_path, "smoke"), experiment.model_copy(update={"methods": methods}), smoke.compute)
+    methods = experiment.methods | {
+        "si": experiment.method("si").model_copy(update={"weights": "teachers/si.safetensors"})
+    }
+    return Experiment(
+        NAME, Workspace(tmp_path, "smoke"), experiment.model_copy(update={"methods": methods}), smoke.compute
+    )
 
 
 def write(folder, network: dict, shape: tuple[int, ...] = (2,)):
@@ -34,7 +38,11 @@ def write(folder, network: dict, shape: tuple[int, ...] = (2,)):
     flow_map = networks.build(network, shape)
     weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
     log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
-    save_checkpoint(folder / "teachers" / "si.safetensors", weights | log, {"network": network, "shape": list(shape), "fingerprint": "x", "steps": 0})
+    save_checkpoint(
+        folder / "teachers" / "si.safetensors",
+        weights | log,
+        {"network": network, "shape": list(shape), "fingerprint": "x", "steps": 0},
+    )
     return flow_map
 
 
@@ -43,7 +51,10 @@ def test_the_files_weights_are_the_methods_for_every_seed(experiment, tmp_path):
     files = train.train(experiment, "si")
     assert list(files) == experiment.settings.training.seeds
     for path in files.values():
-        assert all(torch.equal(value, given.state_dict()[name]) for name, value in load_flow_map(path).state_dict().items())
+        assert all(
+            torch.equal(value, given.state_dict()[name])
+            for name, value in load_flow_map(path).state_dict().items()
+        )
     # a student's fingerprint follows the file's
     assert train.jobs(experiment, "lmd")
 
@@ -52,7 +63,10 @@ def test_weights_of_another_network_or_none_are_refused(experiment, tmp_path):
     with pytest.raises(CheckpointError, match=r"teachers/si\.safetensors is not there"):
         train.train(experiment, "si")
     write(tmp_path, experiment.settings.training.network.model_dump() | {"width": 8})
-    with pytest.raises(CheckpointError, match="holds weights of another network, .*'width': 8.* convert the right file, or change params.yaml"):
+    with pytest.raises(
+        CheckpointError,
+        match="holds weights of another network, .*'width': 8.* convert the right file, or change params.yaml",
+    ):
         train.train(experiment, "si")
     assert not list((tmp_path / "scratch").rglob("*.safetensors"))
 
@@ -61,10 +75,14 @@ def test_nothing_is_shown_of_a_training_that_was_none(experiment, tmp_path):
     write(tmp_path, experiment.settings.training.network.model_dump())
     files = train.train(experiment, "si")
     found = train.summary(experiment, "si", files)
-    assert found["taken from"].tolist() == ["teachers/si.safetensors"] * len(files) and list(found.index) == [f"seed {seed}" for seed in files]
+    assert found["taken from"].tolist() == ["teachers/si.safetensors"] * len(files) and list(found.index) == [
+        f"seed {seed}" for seed in files
+    ]
     logs = [load_log(path) for path in files.values()]
     # a warning would be an error here
     assert training_curves({"SI": logs}, "title").numbers == {} == part_curves(logs, "title").numbers
     ran = {"loss": np.array([1.0, 0.5]), "gradient_norm": np.array([2.0, 1.0])}
     both = training_curves({"SI": logs, "LMD": [ran]}, "title")
-    assert list(both.numbers) == ["LMD, loss", "LMD, gradient_norm"] and [text.get_text() for text in both.figure.axes[1].get_legend().get_texts()] == ["LMD"]
+    assert list(both.numbers) == ["LMD, loss", "LMD, gradient_norm"] and [
+        text.get_text() for text in both.figure.axes[1].get_legend().get_texts()
+    ] == ["LMD"]

@@ -7,8 +7,8 @@ import copy
 import pytest
 import yaml
 
-from fewstep.settings import tiers
 from fewstep.pipeline import stages as pipeline
+from fewstep.settings import tiers
 
 # the smallest settings that every part accepts, on top of tier smoke
 TEXTS = """
@@ -70,15 +70,23 @@ def test_the_stages_of_texts_and_of_what_another_experiment_trained(raw):
     at = "artifacts/${item.tier}"
     assert stages["clip-scenes"].notebook == "0-clip" and stages["clip-scenes"].outs == [f"{at}/clip/scenes"]
     assert f"{at}/clip/scenes" in stages["latents-scenes"].after
-    assert stages["features-coco2014"].after == [f"{at}/features/coco2017"] and stages["features-coco2017"].after == []
+    assert (
+        stages["features-coco2014"].after == [f"{at}/features/coco2017"]
+        and stages["features-coco2017"].after == []
+    )
     assert stages["told-si"].notebook == "1-teacher" and stages["told-scflow"].notebook == "2-self-correction"
     assert not [name for name in stages if name in ("other-si", "other-scflow")], "nothing is trained twice"
     for name in ("told", "other"):
         for stage in (stages[f"{name}-sample"], stages[f"{name}-figures"]):
             assert {f"{at}/clip/scenes", f"{at}/told/si", f"{at}/told/scflow"} <= set(stage.after)
         assert {f"{at}/clip/scenes", f"{at}/features/scenes"} <= set(stages[f"{name}-metrics"].after)
-    assert stages["told-figures"].notebook == "5-figures-text" and stages["other-figures"].notebook == "5-figures-prompts"
-    assert {stages[f"{name}-metrics"].notebook for name in ("told", "other")} == {"4-metrics-text"} and stages["scflow-celebahq-metrics"].notebook == "4-metrics-images"
+    assert (
+        stages["told-figures"].notebook == "5-figures-text"
+        and stages["other-figures"].notebook == "5-figures-prompts"
+    )
+    assert {stages[f"{name}-metrics"].notebook for name in ("told", "other")} == {
+        "4-metrics-text"
+    } and stages["scflow-celebahq-metrics"].notebook == "4-metrics-images"
 
 
 def _set(path: str, value):
@@ -110,19 +118,59 @@ CONDITIONAL, PLAIN = "experiments/told", "experiments/scflow-celebahq"
         ("features/cifar10/prompts", "coco2017", "'digits' has no prompts 'coco2017'; there are none"),
         ("features/scenes/prompts", "coco", "'scenes' has no prompts 'coco'; there are coco2017, coco2014"),
         ("features/scenes/reference", None, "say how many under `reference`"),
-        ("features/coco2014/trained", "cifar", "'coco2014' take the classifier of 'cifar', which is no entry that trains one"),
-        ("features/coco2014/trained", "coco2014", "'coco2014' take the classifier of 'coco2014', which is no entry that trains one"),
-        ("features/coco2014/steps", 21, "'coco2014' take what 'coco2017' has trained: their `steps` must be the same"),
-        ("features/coco2017/probe", 21, "'coco2014' take what 'coco2017' has trained: their `probe` must be the same"),
-        ("experiments/scflow-celebahq/training/optimiser", {"kind": "soap", "rate": 1e-3, "schedule": "linear", "warmup": 0.0, "clip": 1.0, "average": 0.1, "decay": 0.01}, "`decay` is of Adam alone"),
+        (
+            "features/coco2014/trained",
+            "cifar",
+            "'coco2014' take the classifier of 'cifar', which is no entry that trains one",
+        ),
+        (
+            "features/coco2014/trained",
+            "coco2014",
+            "'coco2014' take the classifier of 'coco2014', which is no entry that trains one",
+        ),
+        (
+            "features/coco2014/steps",
+            21,
+            "'coco2014' take what 'coco2017' has trained: their `steps` must be the same",
+        ),
+        (
+            "features/coco2017/probe",
+            21,
+            "'coco2014' take what 'coco2017' has trained: their `probe` must be the same",
+        ),
+        (
+            "experiments/scflow-celebahq/training/optimiser",
+            {
+                "kind": "soap",
+                "rate": 1e-3,
+                "schedule": "linear",
+                "warmup": 0.0,
+                "clip": 1.0,
+                "average": 0.1,
+                "decay": 0.01,
+            },
+            "`decay` is of Adam alone",
+        ),
         ("latents/celebahq/clip", "scenes", "those of 'faces' have none: remove it"),
         (f"{PLAIN}/methods/scflow/guidance", 1.5, "`methods.scflow.guidance` needs latents with texts"),
         (f"{PLAIN}/methods/si/dropped", 0.1, "`methods.si.dropped` needs latents with texts"),
         (f"{PLAIN}/sampling/samplers/si", "guided-2", "the guided sampler of 'si' needs latents with texts"),
-        (f"{PLAIN}/sampling/solvers/si", {"heun": [1], "adaptive": [1], "guided-2": [1]}, "the guided sampler of 'si' needs latents with texts"),
-        (f"{PLAIN}/metrics/measures", ["fid", "fid_jpeg", "clip"], "the measure 'clip' needs latents with texts"),
+        (
+            f"{PLAIN}/sampling/solvers/si",
+            {"heun": [1], "adaptive": [1], "guided-2": [1]},
+            "the guided sampler of 'si' needs latents with texts",
+        ),
+        (
+            f"{PLAIN}/metrics/measures",
+            ["fid", "fid_jpeg", "clip"],
+            "the measure 'clip' needs latents with texts",
+        ),
         (f"{PLAIN}/sampling/prompts", "coco2017", "`sampling.prompts` go together: give all or none"),
-        ("experiments/other/trained", "nobody", "measures what 'nobody' has trained, which is no experiment that trains"),
+        (
+            "experiments/other/trained",
+            "nobody",
+            "measures what 'nobody' has trained, which is no experiment that trains",
+        ),
         ("experiments/other/training/batch", 32, "its `training` and methods must be the same"),
         ("experiments/other/methods/si/steps", 21, "its `training` and methods must be the same"),
     ],
@@ -139,5 +187,7 @@ def test_a_discriminator_of_texts_needs_texts(raw):
     adversary = raw["experiments"]["scflow-celebahq"]["methods"]["scflow"]["self_correction"]["adversarial"]
     del adversary["channels"]
     adversary["head"] = 8
-    with pytest.raises(ValueError, match="`methods.scflow.self_correction.adversarial.head` needs latents with texts"):
+    with pytest.raises(
+        ValueError, match="`methods.scflow.self_correction.adversarial.head` needs latents with texts"
+    ):
         tiers.Tier.model_validate(raw)

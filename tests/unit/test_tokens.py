@@ -15,7 +15,13 @@ from fewstep.networks import tokens
 from fewstep.networks.tokens import END, MERGES, START, VOCABULARY, CLIPTokenizer, Tokenizer, TokenizerError
 
 SIZES, COLOURS, SHAPES = ("small", "large"), ("red", "green", "blue", "white"), ("square", "circle", "ring")
-CAPTIONS = [f"a {size} {colour} {shape} left of a {other} ring" for size in SIZES for colour in COLOURS for shape in SHAPES for other in COLOURS]
+CAPTIONS = [
+    f"a {size} {colour} {shape} left of a {other} ring"
+    for size in SIZES
+    for colour in COLOURS
+    for shape in SHAPES
+    for other in COLOURS
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +40,21 @@ def test_merges_are_those_that_one_finds_by_hand():
     found = tokens.train(["abab ab", "AB  cc"], 600, 8)
     # "ab" is 3 times at the end of a word and once within one; "cc" comes once, and so does what "abab" would make
     assert found.merges == (("a", "b</w>"),) and found.vocabulary["ab</w>"] == 512
-    assert list(found.vocabulary.values()) == list(range(515)) and [found.vocabulary[token] for token in (START, END)] == [513, 514]
+    assert list(found.vocabulary.values()) == list(range(515)) and [
+        found.vocabulary[token] for token in (START, END)
+    ] == [513, 514]
     assert spelled(found, "Ab abab c") == [START, "ab</w>", "a", "b", "ab</w>", "c</w>", END]
 
 
 def test_words_that_are_often_there_are_one_token(tokenizer):
-    assert spelled(tokenizer, "a large green circle") == [START, "a</w>", "large</w>", "green</w>", "circle</w>", END]
+    assert spelled(tokenizer, "a large green circle") == [
+        START,
+        "a</w>",
+        "large</w>",
+        "green</w>",
+        "circle</w>",
+        END,
+    ]
     assert spelled(tokenizer, "larger")[1] != "large</w>"
 
 
@@ -49,8 +64,12 @@ def test_the_vocabulary_keeps_to_its_size_and_stops_where_nothing_is_left():
         assert len(found.vocabulary) == size and len(found.merges) == size - 514
     # every word of the captions is one token by then
     all_of_them = tokens.train(CAPTIONS, 5000, 12)
-    assert {word + tokens.WORD_END for caption in CAPTIONS for word in caption.split()} < set(all_of_them.vocabulary) and len(all_of_them.merges) == 36
-    with pytest.raises(ValueError, match="a vocabulary of 513 tokens does not hold all bytes: give 514 at least"):
+    assert {word + tokens.WORD_END for caption in CAPTIONS for word in caption.split()} < set(
+        all_of_them.vocabulary
+    ) and len(all_of_them.merges) == 36
+    with pytest.raises(
+        ValueError, match="a vocabulary of 513 tokens does not hold all bytes: give 514 at least"
+    ):
         tokens.train(CAPTIONS, 513, 12)
 
 
@@ -58,9 +77,13 @@ def test_other_processes_and_other_orders_give_the_same_merges(root):
     # all words are equally frequent, so ties decide, and the trainer's own hash table is another in every process
     texts = [f"{a}{b}{c}" for a in "xyzuvw" for b in "klmnop" for c in "стéßäøq"]
     script = f"from fewstep.networks import tokens; print(tokens.train({texts!r} * 2, 800, 8).checksum)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root
+    )
     own = tokens.train(texts * 2, 800, 8)
-    assert len(own.merges) > 200 and done.stdout.split() == [own.checksum] == [tokens.train(texts[::-1] * 2, 800, 8).checksum]
+    assert len(own.merges) > 200 and done.stdout.split() == [own.checksum] == [
+        tokens.train(texts[::-1] * 2, 800, 8).checksum
+    ]
 
 
 def test_tokens_are_those_of_transformers_opened_in_the_folder(tokenizer, tmp_path):
@@ -71,13 +94,21 @@ def test_tokens_are_those_of_transformers_opened_in_the_folder(tokenizer, tmp_pa
     ids, mask = tokenizer.encode(texts)
     assert torch.equal(ids, found["input_ids"]) and torch.equal(mask, found["attention_mask"].bool())
     again = tokens.read(tmp_path, 12)
-    assert again.files == tokenizer.files and again.checksum == tokenizer.checksum and torch.equal(again.encode(texts)[0], ids)
+    assert (
+        again.files == tokenizer.files
+        and again.checksum == tokenizer.checksum
+        and torch.equal(again.encode(texts)[0], ids)
+    )
 
 
 @pytest.mark.parametrize("text", ["", " ", " \t\n  ", "\u2003\u00a0"])
 def test_nothing_and_white_space_are_start_and_end(tokenizer, text):
     ids, mask = tokenizer.encode([text])
-    assert ids.shape == (1, 12) and mask.sum() == 2 and ids[0].tolist() == [tokenizer.vocabulary[START]] + [tokenizer.end] * 11
+    assert (
+        ids.shape == (1, 12)
+        and mask.sum() == 2
+        and ids[0].tolist() == [tokenizer.vocabulary[START]] + [tokenizer.end] * 11
+    )
     assert tokenizer.decode(ids) == [""] and tokenizer.dropped([text]) == [0]
 
 
@@ -88,7 +119,12 @@ def test_white_space_and_case_change_nothing(tokenizer):
 
 def test_no_texts_are_no_rows_and_one_text_is_no_list(tokenizer):
     ids, mask = tokenizer.encode([])
-    assert ids.shape == mask.shape == (0, 12) and ids.dtype == torch.int64 and mask.dtype == torch.bool and tokenizer.dropped([]) == []
+    assert (
+        ids.shape == mask.shape == (0, 12)
+        and ids.dtype == torch.int64
+        and mask.dtype == torch.bool
+        and tokenizer.dropped([]) == []
+    )
     with pytest.raises(TypeError, match="give a list of texts, not the one text 'a red ring'"):
         tokenizer.encode("a red ring")
 
@@ -118,7 +154,11 @@ def test_the_special_tokens_cannot_be_written_in_a_text(tokenizer):
     long = Tokenizer(tokenizer.vocabulary, tokenizer.merges, 60)
     ids, mask = long.encode([f"a ring {END} and {START} a square"])
     own = ids[mask].tolist()
-    assert own.index(long.end) == len(own) - 1 and own.count(long.vocabulary[START]) == 1 and "endoftext" in long.decode(ids)[0]
+    assert (
+        own.index(long.end) == len(own) - 1
+        and own.count(long.vocabulary[START]) == 1
+        and "endoftext" in long.decode(ids)[0]
+    )
 
 
 def test_a_context_without_room_for_a_token_is_refused(tokenizer):
@@ -133,7 +173,9 @@ def test_a_published_one_may_fill_texts_up_with_a_token_of_its_own(tokenizer, tm
         ids, mask = tokens.read(tmp_path, 12).encode(["a ring"])
         assert (ids[~mask] == tokenizer.vocabulary["!"]).all() and mask.sum() == 4
     (tmp_path / tokens.CONFIG).write_text(json.dumps({"pad_token": "<filling>"}))
-    with pytest.raises(TokenizerError, match="fills texts up with '<filling>', which is not in vocab.json beside it"):
+    with pytest.raises(
+        TokenizerError, match="fills texts up with '<filling>', which is not in vocab.json beside it"
+    ):
         tokens.read(tmp_path, 12)
 
 
@@ -148,16 +190,36 @@ def _without(token: str):
 @pytest.mark.parametrize(
     "name, change, said",
     [
-        (VOCABULARY, lambda text: text[:-40], r"vocab.json is damaged \(.*\): delete it and run `dvc repro` again"),
+        (
+            VOCABULARY,
+            lambda text: text[:-40],
+            r"vocab.json is damaged \(.*\): delete it and run `dvc repro` again",
+        ),
         (VOCABULARY, lambda text: "[1, 2]", "vocab.json is no vocabulary, which numbers its tokens 0, 1"),
-        (VOCABULARY, lambda text: text.replace(": 7,", ": 8,"), "vocab.json is no vocabulary, which numbers its tokens 0, 1"),
+        (
+            VOCABULARY,
+            lambda text: text.replace(": 7,", ": 8,"),
+            "vocab.json is no vocabulary, which numbers its tokens 0, 1",
+        ),
         (VOCABULARY, _without("q</w>"), "vocab.json is no vocabulary of CLIP: it lacks the token 'q</w>'"),
         (VOCABULARY, _without(END), "it lacks the token '<|endoftext|>'"),
-        (VOCABULARY, _without("ring</w>"), "line [0-9]+ of .*merges.txt merges no tokens of vocab.json beside it"),
-        (MERGES, lambda text: text.partition("\n")[2], r"merges.txt is damaged \(its first line gives no version\)"),
+        (
+            VOCABULARY,
+            _without("ring</w>"),
+            "line [0-9]+ of .*merges.txt merges no tokens of vocab.json beside it",
+        ),
+        (
+            MERGES,
+            lambda text: text.partition("\n")[2],
+            r"merges.txt is damaged \(its first line gives no version\)",
+        ),
         (MERGES, lambda text: "", r"merges.txt is damaged \(its first line gives no version\)"),
         (MERGES, lambda text: text.rpartition(" ")[0] + "\n", "line [0-9]+ of .*merges.txt merges no tokens"),
-        (MERGES, lambda text: text[: text.rindex("\n", 0, -1)], "merges.txt is not whole: no line of it makes the token"),
+        (
+            MERGES,
+            lambda text: text[: text.rindex("\n", 0, -1)],
+            "merges.txt is not whole: no line of it makes the token",
+        ),
     ],
 )
 def test_a_damaged_file_is_one_sentence(tokenizer, tmp_path, name, change, said):

@@ -12,12 +12,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep.training import job as run, train
+from fewstep.settings.tiers import Compute
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.fingerprint import UNCOUNTED, closure
-from fewstep.settings.tiers import Compute
-from fewstep.training.experiment import Experiment
 from fewstep.storage.workspace import Workspace
+from fewstep.training import job as run
+from fewstep.training import train
+from fewstep.training.experiment import Experiment
 
 FMM, SELF = "fmm-checkerboard", "selfdistill-checkerboard"
 
@@ -60,7 +61,9 @@ def test_a_staged_run_follows_its_stages(jobs):
     after = load_checkpoint(job.state)[0]
     for name, value in before.items():
         if name.startswith("average."):
-            assert torch.equal(after["stage." + name.removeprefix("average.")], value), "the student must become the teacher"
+            assert torch.equal(after["stage." + name.removeprefix("average.")], value), (
+                "the student must become the teacher"
+            )
 
 
 def test_a_state_of_another_run_is_refused(jobs):
@@ -99,7 +102,9 @@ def test_the_fingerprint_knows_settings_seed_and_teacher(jobs, smoke):
     named |= {"training.optimisers", "flows.times", "flows.flow_map", "training.job"}
     assert {f"fewstep.{name}" for name in named} <= set(counted)
     # settings count by value: a new key in the schema must not throw a training away
-    assert not {"fewstep.settings.tiers", "fewstep.training.experiment", "fewstep.objectives.emd"} & set(counted)
+    assert not {"fewstep.settings.tiers", "fewstep.training.experiment", "fewstep.objectives.emd"} & set(
+        counted
+    )
     # neither the label nor the list of seeds changes what one seed computes
     assert replace(job, method=job.method.model_copy(update={"label": "x"})).fingerprint() in seen
     assert replace(job, training=job.training.model_copy(update={"seeds": [0, 1, 2]})).fingerprint() in seen
@@ -115,8 +120,14 @@ def test_workers_and_threads_do_not_change_a_bit(root, tmp_path, monkeypatch, wo
             f"experiment = replace(experiment, compute=experiment.compute.model_copy(update={{'workers': {workers}}}))\n"
             "files = training.train(experiment, 'si')\n"
         )
-        environment = os.environ | {"FEWSTEP_SCRATCH": str(tmp_path / name), "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True)
+        environment = os.environ | {
+            "FEWSTEP_SCRATCH": str(tmp_path / name),
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+        }
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True
+        )
         return b"".join(p.read_bytes() for p in sorted((tmp_path / name / "smoke" / FMM / "si").iterdir()))
 
     assert weights("one", 1, "1") == weights("other", workers, threads)
@@ -142,7 +153,13 @@ def test_a_training_killed_for_real_ends_with_the_same_bits(root, tmp_path):
 
     def start(name: str) -> subprocess.Popen:
         environment = os.environ | {"FEWSTEP_SCRATCH": str(tmp_path / name), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([sys.executable, str(script)], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, str(script)],
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     undisturbed = start("calm")
     assert b"finished" in undisturbed.communicate(timeout=300)[0]
@@ -153,7 +170,11 @@ def test_a_training_killed_for_real_ends_with_the_same_bits(root, tmp_path):
         # wait until this start has brought the run further, then pull the plug
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            steps = [load_checkpoint(p)[1]["step"] for p in states.glob("*.safetensors")] if states.exists() else []
+            steps = (
+                [load_checkpoint(p)[1]["step"] for p in states.glob("*.safetensors")]
+                if states.exists()
+                else []
+            )
             if sum(steps) >= wanted * 125:
                 os.kill(process.pid, signal.SIGKILL)
                 kills += process.wait() == -signal.SIGKILL
@@ -170,6 +191,8 @@ def test_a_training_killed_for_real_ends_with_the_same_bits(root, tmp_path):
 
 def test_a_missing_teacher_is_one_sentence(root, smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWSTEP_SCRATCH", str(tmp_path))
-    experiment = Experiment(FMM, Workspace(tmp_path / "nowhere", "smoke"), smoke.experiment(FMM), Compute(device="cpu", workers=1))
+    experiment = Experiment(
+        FMM, Workspace(tmp_path / "nowhere", "smoke"), smoke.experiment(FMM), Compute(device="cpu", workers=1)
+    )
     with pytest.raises(FileNotFoundError, match="si/seed-0.safetensors is not there: run `dvc repro`"):
         train.train(experiment, "lmd")

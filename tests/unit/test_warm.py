@@ -18,7 +18,9 @@ import pytest
 
 from fewstep.pipeline import kernels
 
-pytestmark = pytest.mark.skipif(not kernels.wanted({kernels.CHOICE: "1"}), reason="kernels are not forked on this machine")
+pytestmark = pytest.mark.skipif(
+    not kernels.wanted({kernels.CHOICE: "1"}), reason="kernels are not forked on this machine"
+)
 
 # what a notebook could notice of the process that it runs in; what must differ between two processes is left out
 FACTS = """
@@ -59,7 +61,9 @@ print(json.dumps({"facts": facts, "drawn": drawn, "forked": "kernels.py" in open
 
 
 def test_a_fork_is_what_a_fresh_kernel_is(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in ("tier = 'smoke'", FACTS)])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(text) for text in ("tier = 'smoke'", FACTS)]
+    )
     notebook.cells[0].metadata["tags"] = ["parameters"]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     (tmp_path / "notebooks").mkdir()
@@ -68,20 +72,32 @@ def test_a_fork_is_what_a_fresh_kernel_is(tmp_path):
         (tmp_path / name).write_text("{}\n")
     told = []
     for choice in ("0", "1", "1"):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")} | {kernels.CHOICE: choice, "AN_ÜMLAUT": "ß\n"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")} | {
+            kernels.CHOICE: choice,
+            "AN_ÜMLAUT": "ß\n",
+        }
         words = [sys.executable, "-m", "fewstep", "run", "facts", "--tier", "smoke"]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+        )
         assert done.returncode == 0, done.stderr
-        outputs = nbformat.read(tmp_path / "artifacts/smoke/notebooks/facts.ipynb", as_version=4).cells[-1].outputs
+        outputs = (
+            nbformat.read(tmp_path / "artifacts/smoke/notebooks/facts.ipynb", as_version=4).cells[-1].outputs
+        )
         assert "image/png" in outputs[0].data
-        told.append(json.loads(outputs[1].text) | {"picture": outputs[0].data["image/png"], "said": done.stderr + done.stdout})
+        told.append(
+            json.loads(outputs[1].text)
+            | {"picture": outputs[0].data["image/png"], "said": done.stderr + done.stdout}
+        )
     fresh, *forked = told
     assert not fresh["forked"] and all(own["forked"] for own in forked), "the wrong kernels were tried"
     for own in forked:
         for name, fact in fresh["facts"].items():
             assert own["facts"][name] == fact, name
         assert (own["picture"], own["said"]) == (fresh["picture"], fresh["said"])
-    assert len({number for own in told for number in own["drawn"]}) == 6, "numbers without a seed are the same in two kernels"
+    assert len({number for own in told for number in own["drawn"]}) == 6, (
+        "numbers without a seed are the same in two kernels"
+    )
 
 
 def ended(pid: int, seconds: float) -> bool:
@@ -107,7 +123,15 @@ class Place:
 
     def launch(self) -> kernels.Kernel | None:
         started = self.folder.parent / str(time.monotonic_ns())
-        command = [sys.executable, "-m", kernels.LAUNCHER, "-f", f"{started}.json", "--transport=ipc", f"--IPKernelApp.exec_lines=open('{started}', 'w').close()"]
+        command = [
+            sys.executable,
+            "-m",
+            kernels.LAUNCHER,
+            "-f",
+            f"{started}.json",
+            "--transport=ipc",
+            f"--IPKernelApp.exec_lines=open('{started}', 'w').close()",
+        ]
         kernel = kernels.launch(command, str(self.folder), self.environment)
         if kernel is not None:
             limit = time.monotonic() + 20
@@ -162,7 +186,9 @@ kernels.LIBRARIES, kernels.IDLE = {kernels.LIBRARIES!r}, 60.0
 place = Place(Path({str(place.folder / name)!r}))
 print(place.launch().pid, place.forker(), flush=True); time.sleep(60)
 """
-    with subprocess.Popen([*leader, sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True) as first:
+    with subprocess.Popen(
+        [*leader, sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as first:
         try:
             kernel, forker = map(int, first.stdout.readline().split())
             assert os.getpgid(forker) == first.pid and not ended(kernel, 0) and not ended(forker, 0)
@@ -254,10 +280,16 @@ def test_kernels_are_forked_in_the_pipeline_unless_somebody_says_no(monkeypatch)
 def test_a_forker_serves_what_an_import_cannot_tell_apart(tmp_path, monkeypatch):
     base = {"OMP_NUM_THREADS": "1", "DVC_STAGE": "tour@smoke", "FEWSTEP_PROGRESS": "/a"}
     name = kernels.address(str(tmp_path), base)
-    assert name == kernels.address(str(tmp_path), base | {"DVC_STAGE": "figures@smoke", "FEWSTEP_PROGRESS": "/b"})
+    assert name == kernels.address(
+        str(tmp_path), base | {"DVC_STAGE": "figures@smoke", "FEWSTEP_PROGRESS": "/b"}
+    )
     other = tmp_path / "other"
     other.mkdir()
-    differ = {kernels.address(str(tmp_path), base | {"OMP_NUM_THREADS": "2"}), kernels.address(str(tmp_path), base | {"MPLBACKEND": "agg"}), kernels.address(str(other), base)}
+    differ = {
+        kernels.address(str(tmp_path), base | {"OMP_NUM_THREADS": "2"}),
+        kernels.address(str(tmp_path), base | {"MPLBACKEND": "agg"}),
+        kernels.address(str(other), base),
+    }
     shim = tmp_path / "shim.py"
     shim.write_text("changed = 1\n")
     monkeypatch.setattr(kernels, "SHIM", str(shim))

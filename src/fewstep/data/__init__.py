@@ -7,10 +7,11 @@ pipeline makes has `opened(folder)` in the place of it, and is opened in the fol
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,7 +40,9 @@ def module(name: str) -> ModuleType:
 
 def names() -> list[str]:
     """The data sets there are: the files here that hold a SOURCE, or open what a stage has made."""
-    texts = {path.stem: path.read_text() for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__"}
+    texts = {
+        path.stem: path.read_text() for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__"
+    }
     return sorted(name for name, text in texts.items() if "\nSOURCE = " in text or "\ndef opened(" in text)
 
 
@@ -57,7 +60,9 @@ def load(name: str, folder: Path | None = None, load_decoder: Callable | None = 
     """
     opened = module(name)
     if is_prepared(name) != (folder is not None):
-        raise ValueError(f"the data set '{name}' is {'made by a stage: say in which folder' if folder is None else 'not made by a stage: it has no folder'}")
+        raise ValueError(
+            f"the data set '{name}' is {'made by a stage: say in which folder' if folder is None else 'not made by a stage: it has no folder'}"
+        )
     return opened.SOURCE if folder is None else opened.opened(folder, load_decoder)
 
 

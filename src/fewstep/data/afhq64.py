@@ -20,7 +20,14 @@ def pixels() -> np.ndarray:
     """The images, (15803, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
     folder = folder_of("afhq64")
     tiny = stand_in.read(folder)
-    return read_folder(folder, SIDE, PUBLISHED[0], count=tiny.count("train") if tiny else COUNT, published=PUBLISHED, source=HOME)
+    return read_folder(
+        folder,
+        SIDE,
+        PUBLISHED[0],
+        count=tiny.count("train") if tiny else COUNT,
+        published=PUBLISHED,
+        source=HOME,
+    )
 
 
 def check(checksums: bool = True) -> None:

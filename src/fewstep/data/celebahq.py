@@ -7,15 +7,26 @@ Half of what is drawn is mirrored.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..storage import stand_in
-from .formats.archives import ArchiveError, _damaged, _kept, _missing, _verify_listed, check_folder, folder_of, read_folder, require_published
+from .formats.archives import (
+    ArchiveError,
+    _damaged,
+    _kept,
+    _missing,
+    _verify_listed,
+    check_folder,
+    folder_of,
+    read_folder,
+    require_published,
+)
 from .images import ImagesOnFirstUse
 
 if TYPE_CHECKING:
@@ -46,7 +57,9 @@ def _package(path: Path) -> ModuleType:
     try:
         import lmdb
     except ImportError:
-        raise ArchiveError(f"{path} can be read only with the package lmdb, which is missing: install the pinned packages of pyproject.toml") from None
+        raise ArchiveError(
+            f"{path} can be read only with the package lmdb, which is missing: install the pinned packages of pyproject.toml"
+        ) from None
     return lmdb
 
 
@@ -88,7 +101,11 @@ def read_lmdb(folder: Path, path: Path, count: int = COUNT) -> np.ndarray:
                         if value is None:
                             raise _damaged(path, f"lacks the key '{k}'", HOME)
                         if len(value) != BYTES:
-                            raise _damaged(path, f"holds {len(value):,} bytes under the key '{k}' instead of {BYTES:,}, a raw RGB image of 256x256", HOME)
+                            raise _damaged(
+                                path,
+                                f"holds {len(value):,} bytes under the key '{k}' instead of {BYTES:,}, a raw RGB image of 256x256",
+                                HOME,
+                            )
                         levels = np.frombuffer(value, np.uint8).reshape(SIDE, SIDE, 3)
                         # what a download has not filled yet is zero
                         if not levels.any():

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from ..storage import stand_in
-from .formats.archives import ENVIRONMENT, ArchiveError, _damaged, _verify_listed, folder_of, require_published
+from .formats.archives import (
+    ENVIRONMENT,
+    ArchiveError,
+    _damaged,
+    _verify_listed,
+    folder_of,
+    require_published,
+)
 from .formats.captioned import tidy
 from .formats.pictures import Pictures, decoded
 
@@ -72,13 +79,19 @@ class Prompts:
 def _pairs(split: Split, path: Path, count: int) -> list[tuple[str, str]]:
     """The file name of each picture and its first caption, in the order of the annotation file."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: get {split.source}, or set {ENVIRONMENT} to the folder that holds 'coco'")
+        raise FileNotFoundError(
+            f"{path} is not there: get {split.source}, or set {ENVIRONMENT} to the folder that holds 'coco'"
+        )
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
         pictures = [(int(own["id"]), str(own["file_name"])) for own in found["images"]]
-        said = sorted((int(own["id"]), int(own["image_id"]), str(own["caption"])) for own in found["annotations"])
+        said = sorted(
+            (int(own["id"]), int(own["image_id"]), str(own["caption"])) for own in found["annotations"]
+        )
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, f"is cut short, or no file of COCO's captions ({type(error).__name__})", split.source) from None
+        raise _damaged(
+            path, f"is cut short, or no file of COCO's captions ({type(error).__name__})", split.source
+        ) from None
     if len(pictures) != count:
         raise _damaged(path, f"describes {len(pictures):,} pictures instead of {count:,}", split.source)
     first: dict[int, str] = {}
@@ -101,7 +114,9 @@ def _there(split: Split, folder: Path, names: list[str]) -> list[Path]:
     """Where the pictures called `names` lie; raises FileNotFoundError, with the first that does not and how many do not."""
     paths = [folder / split.pictures / Path(name).name for name in names]
     if absent := [path for path in paths if not path.is_file()]:
-        raise FileNotFoundError(f"{len(absent):,} of {len(paths):,} pictures are not in {folder / split.pictures}, the first of them {absent[0].name}: get {split.source}")
+        raise FileNotFoundError(
+            f"{len(absent):,} of {len(paths):,} pictures are not in {folder / split.pictures}, the first of them {absent[0].name}: get {split.source}"
+        )
     return paths
 
 
@@ -115,7 +130,9 @@ def prompt_set(name: str, count: int) -> Prompts:
     split, folder, pairs = _read(name)
     most = min(split.prompts, len(pairs))
     if not 0 < count <= most:
-        raise ValueError(f"there are {most:,} prompts '{name}', and {count:,} are asked for: lower `sampling.count`")
+        raise ValueError(
+            f"there are {most:,} prompts '{name}', and {count:,} are asked for: lower `sampling.count`"
+        )
     paths = _there(split, folder, [picture for picture, _ in pairs[:count]])
 
     def one(k: int) -> np.ndarray:

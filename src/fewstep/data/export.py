@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
 import yaml
 from sklearn.datasets import load_digits
 
-from ..storage.files import write_atomically
 from ..flows.exact import checkerboard
+from ..storage.files import write_atomically
 from . import faces
 
 
@@ -57,7 +57,9 @@ def checksums(root: Path) -> dict[str, str]:
     try:
         return {out["path"]: out["md5"] for out in yaml.safe_load((root / "data.dvc").read_text())["outs"]}
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DataError(f"{root / 'data.dvc'} cannot be read ({type(error).__name__}): restore it with `git checkout data.dvc`") from None
+        raise DataError(
+            f"{root / 'data.dvc'} cannot be read ({type(error).__name__}): restore it with `git checkout data.dvc`"
+        ) from None
 
 
 def export(root: Path) -> list[str]:
@@ -67,14 +69,20 @@ def export(root: Path) -> list[str]:
     """
     expected, written = checksums(root), []
     for name in sorted(set(expected) ^ set(EXPORTS)):
-        raise DataError(f"{name} is tracked by data.dvc or exported by fewstep, but not both: restore data.dvc")
+        raise DataError(
+            f"{name} is tracked by data.dvc or exported by fewstep, but not both: restore data.dvc"
+        )
     for name, make in EXPORTS.items():
         path = root / name
         fresh = not path.is_file()
         content = make() if fresh else path.read_bytes()
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != expected[name]:
-            cure = "install the pinned packages of pyproject.toml" if fresh else "delete it and run `python -m fewstep data` again"
+            cure = (
+                "install the pinned packages of pyproject.toml"
+                if fresh
+                else "delete it and run `python -m fewstep data` again"
+            )
             raise DataError(f"{name} differs from data.dvc (md5 {found} instead of {expected[name]}): {cure}")
         if fresh:
             write_atomically(path, content)

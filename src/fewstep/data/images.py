@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod, sqrt
-from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -93,7 +93,9 @@ class Images:
         Raises ValueError for NaN, which has no nearest level.
         """
         if x.isnan().any():
-            raise ValueError(f"images of '{self.name}' hold NaN, which is no pixel: look for a training or sampling that diverged")
+            raise ValueError(
+                f"images of '{self.name}' hold NaN, which is no pixel: look for a training or sampling that diverged"
+            )
         return ((x + 1) * (self.top / 2)).round().clamp(0, self.top).to(torch.uint8)
 
 
@@ -121,7 +123,9 @@ class ImagesOnFirstUse:
         """The images, read now if they have not been."""
         images = Images(self.read(), self.name, self.flip, self.top)
         if images.shape != self.shape:
-            raise ValueError(f"images of '{self.name}' are of shape {images.shape} instead of {self.shape}: restore the published files")
+            raise ValueError(
+                f"images of '{self.name}' are of shape {images.shape} instead of {self.shape}: restore the published files"
+            )
         return images
 
     @property

@@ -8,12 +8,12 @@ Nothing is mirrored, since captions say left and right. The zero-shot prompts ar
 from __future__ import annotations
 
 from ..storage import stand_in
-from .formats import captioned
 from . import coco
+from .formats import captioned
 from .formats.archives import ArchiveError, _damaged, folder_of, require_published
 from .formats.captioned import Index
-from .images import ImagesOnFirstUse
 from .formats.pictures import Pictures
+from .images import ImagesOnFirstUse
 
 # as many as SCFlow's student was trained on
 COUNT, SIDE = 2_000_000, 512
@@ -28,7 +28,9 @@ def _index() -> Index:
     folder = folder_of("laion")
     tiny, found = stand_in.read(folder), captioned.index(folder, HOME)
     if tiny and len(found.captions) != tiny.count("train"):
-        raise _damaged(folder, f"holds {len(found.captions):,} captioned pictures instead of {tiny.count('train')}", HOME)
+        raise _damaged(
+            folder, f"holds {len(found.captions):,} captioned pictures instead of {tiny.count('train')}", HOME
+        )
     return found
 
 
@@ -45,8 +47,17 @@ def captions() -> tuple[str, ...]:
 def summary() -> str:
     """How many pictures there are, and how many are passed over and why, for people."""
     found = _index()
-    left = [f"{count:,} {why}" for count, why in ((found.bare, "without a caption"), (found.left_out, f"named in {captioned.LEFT_OUT}")) if count]
-    return f"{len(found.captions):,} captioned pictures" + (f"; passed over are {' and '.join(left)}" if left else "")
+    left = [
+        f"{count:,} {why}"
+        for count, why in (
+            (found.bare, "without a caption"),
+            (found.left_out, f"named in {captioned.LEFT_OUT}"),
+        )
+        if count
+    ]
+    return f"{len(found.captions):,} captioned pictures" + (
+        f"; passed over are {' and '.join(left)}" if left else ""
+    )
 
 
 def prompt_set(name: str, count: int) -> coco.Prompts:

@@ -7,10 +7,11 @@ makes the variance of all latents about 1, so the matching noise is N(0, I).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,7 +76,9 @@ class LatentSource:
     @cached_property
     def _texts(self) -> tuple[np.ndarray, np.ndarray]:
         """Hidden states (images + 1, tokens, width) and masks (images + 1, tokens) of the captions; the last is the empty one."""
-        hidden, masks = (np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in (TEXTS, MASKS))
+        hidden, masks = (
+            np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in (TEXTS, MASKS)
+        )
         return hidden, masks
 
     def _conditions(self, rows: np.ndarray, device: torch.device) -> Conditions:
@@ -97,7 +100,10 @@ class LatentSource:
     def _held(self, device: torch.device) -> Tensor:
         """All moments on `device`, copied there once."""
         if device not in self._copies:
-            parts = [torch.from_numpy(np.array(self.moments[k : k + BLOCK])).to(device) for k in range(0, len(self.moments), BLOCK)]
+            parts = [
+                torch.from_numpy(np.array(self.moments[k : k + BLOCK])).to(device)
+                for k in range(0, len(self.moments), BLOCK)
+            ]
             self._copies[device] = torch.cat(parts)
         return self._copies[device]
 
@@ -128,7 +134,9 @@ class LatentSource:
     def decoder(self, device: torch.device | str = "cpu") -> Decoder:
         """The decoder on `device`, loaded at the first call; raises ValueError where the latents were opened without one."""
         if self.load_decoder is None:
-            raise ValueError(f"the latents in {self.folder} were opened without a decoder: give `load_decoder`, such as networks.load_decoder")
+            raise ValueError(
+                f"the latents in {self.folder} were opened without a decoder: give `load_decoder`, such as networks.load_decoder"
+            )
         device = torch.device(device)
         if device not in self._decoders:
             self._decoders[device] = self.load_decoder(self.folder / AUTOENCODER, device)
@@ -147,10 +155,14 @@ class LatentSource:
         Raises ValueError for NaN, which decodes to no pixel.
         """
         if z.isnan().any():
-            raise ValueError(f"latents of {self.folder.name} hold NaN, which decodes to no image: look for a training or sampling that diverged")
+            raise ValueError(
+                f"latents of {self.folder.name} hold NaN, which decodes to no image: look for a training or sampling that diverged"
+            )
         images = self.decode(z)
         if images.isnan().any():
-            raise ValueError(f"the decoder of {self.folder.name} makes NaN of latents up to {float(z.abs().max()):.3g}: look for a sampling that diverged")
+            raise ValueError(
+                f"the decoder of {self.folder.name} makes NaN of latents up to {float(z.abs().max()):.3g}: look for a sampling that diverged"
+            )
         return ((images + 1) * (self.top / 2)).round().clamp(0, self.top).to(torch.uint8)
 
 
@@ -165,14 +177,19 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _check_texts(source: LatentSource, count: int, said: dict[str, Any]) -> None:
     """Raise FileNotFoundError or ValueError, naming the file, unless there is a text for every image and one for none."""
-    for name, shape in ((TEXTS, (count + 1, said["tokens"], said["width"])), (MASKS, (count + 1, said["tokens"]))):
+    for name, shape in (
+        (TEXTS, (count + 1, said["tokens"], said["width"])),
+        (MASKS, (count + 1, said["tokens"])),
+    ):
         path = source.folder / name
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there: {CURE}")
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False).shape
         except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}") from None
+            raise ValueError(
+                f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}"
+            ) from None
         if found != shape:
             raise ValueError(f"{path} is of shape {found} instead of {shape}: {CURE}")
 
@@ -185,16 +202,31 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
     """
     described = _described(folder / DESCRIBED)
     channels, height, width = described["latents"]
-    source = LatentSource(folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"], conditional="captions" in described, load_decoder=load_decoder)
-    path, shape = folder / MOMENTS, (described["count"] * (1 + described["mirrored"]), 2 * channels, height, width)
+    source = LatentSource(
+        folder,
+        (channels, height, width),
+        tuple(described["shape"]),
+        described["scale"],
+        described["top"],
+        conditional="captions" in described,
+        load_decoder=load_decoder,
+    )
+    path, shape = (
+        folder / MOMENTS,
+        (described["count"] * (1 + described["mirrored"]), 2 * channels, height, width),
+    )
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: {CURE}")
     try:
         moments = source.moments
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}") from None
+        raise ValueError(
+            f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}"
+        ) from None
     if moments.shape != shape or moments.dtype != np.float32:
-        raise ValueError(f"{path} holds {moments.dtype} of shape {moments.shape} instead of float32 {shape}: {CURE}")
+        raise ValueError(
+            f"{path} holds {moments.dtype} of shape {moments.shape} instead of float32 {shape}: {CURE}"
+        )
     if source.conditional:
         _check_texts(source, described["count"], described["captions"])
     beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]

@@ -39,11 +39,15 @@ def photographs() -> np.ndarray:
             with Image.open(path) as image:
                 if image.mode != "RGB" or image.size != PUBLISHED:
                     found = f"{image.mode} of size {image.size}"
-                    raise ValueError(f"{path} is {found} instead of RGB of size {PUBLISHED}: delete it and {cure}")
+                    raise ValueError(
+                        f"{path} is {found} instead of RGB of size {PUBLISHED}: delete it and {cure}"
+                    )
                 # an odd last row would be averaged with nothing
                 even = image.crop((0, 0, PUBLISHED[0] // 2 * 2, PUBLISHED[1] // 2 * 2))
         except OSError as error:
-            raise ValueError(f"{path} cannot be decoded ({type(error).__name__}): delete it and {cure}") from None
+            raise ValueError(
+                f"{path} cannot be decoded ({type(error).__name__}): delete it and {cure}"
+            ) from None
         halves.append(np.asarray(even.reduce(2)).transpose(2, 0, 1))
     return np.stack(halves)
 
@@ -82,11 +86,18 @@ def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """
     everything = photographs()[..., :STRIP]
     rows, columns = (size - SIDE + 1 for size in everything.shape[2:])
-    picture, row, column = np.unravel_index(np.arange(len(everything) * rows * columns), (len(everything), rows, columns))
+    picture, row, column = np.unravel_index(
+        np.arange(len(everything) * rows * columns), (len(everything), rows, columns)
+    )
     classes = (picture * BANDS + row * BANDS // rows) * BANDS + column * BANDS // columns
     which = np.random.default_rng(LABELLED_SEED).permutation(len(classes))[: sum(LABELLED)]
     images = to_signed(torch.from_numpy(crops(everything)[which])).numpy()
-    return images[: LABELLED[0]], classes[which[: LABELLED[0]]], images[LABELLED[0] :], classes[which[LABELLED[0] :]]
+    return (
+        images[: LABELLED[0]],
+        classes[which[: LABELLED[0]]],
+        images[LABELLED[0] :],
+        classes[which[LABELLED[0] :]],
+    )
 
 
 SOURCE = ImagesOnFirstUse("patches", (3, SIDE, SIDE), True, pixels)

@@ -7,17 +7,29 @@ captions that name them ask for what a model has never seen. Nothing is mirrored
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .images import ImagesOnFirstUse, split, to_signed
 from .drawn.scene_captions import PHRASINGS, Caption, caption
-from .drawn.scene_drawing import BACKGROUNDS, CENTRE, COLOURS, JITTERS, PLACES, SHAPES, SIDE, SIZES, Scene, Thing, render
+from .drawn.scene_drawing import (
+    BACKGROUNDS,
+    CENTRE,
+    COLOURS,
+    JITTERS,
+    PLACES,
+    SHAPES,
+    SIDE,
+    SIZES,
+    Scene,
+    Thing,
+    render,
+)
+from .images import ImagesOnFirstUse, split, to_signed
 
 COUNT, SEED = 12_000, 20_250_601
 # other scenes than those of training, whichever seed they are asked for with: prompts, pictures like training's, all pairs
@@ -30,7 +42,13 @@ PAIRS = tuple((colour, shape) for colour in range(len(COLOURS)) for shape in ran
 # a sixth of the pairs: each shape once, each colour but the last
 HELD_OUT = tuple(
     (COLOURS.index(colour), SHAPES.index(shape))
-    for colour, shape in (("red", "cross"), ("yellow", "ring"), ("green", "triangle"), ("cyan", "circle"), ("blue", "square"))
+    for colour, shape in (
+        ("red", "cross"),
+        ("yellow", "ring"),
+        ("green", "triangle"),
+        ("cyan", "circle"),
+        ("blue", "square"),
+    )
 )
 TRAINED = tuple(pair for pair in PAIRS if pair not in HELD_OUT)
 
@@ -75,10 +93,17 @@ def _scene(row: np.ndarray, pairs: Sequence[tuple[int, int]], among: Sequence[tu
 def _naming(scene: Scene, number: int) -> Caption:
     """The first caption from `number` on that names the colours of all things."""
     found = caption(scene, number)
-    return found if all(mention.colour is not None for mention in found.mentions) else _naming(scene, number + 1)
+    return (
+        found if all(mention.colour is not None for mention in found.mentions) else _naming(scene, number + 1)
+    )
 
 
-def draw(count: int, seed: int | tuple[int, ...], pairs: Sequence[tuple[int, int]] = TRAINED, among: Sequence[tuple[int, int]] | None = None) -> Captioned:
+def draw(
+    count: int,
+    seed: int | tuple[int, ...],
+    pairs: Sequence[tuple[int, int]] = TRAINED,
+    among: Sequence[tuple[int, int]] | None = None,
+) -> Captioned:
     """`count` scenes of things with `pairs` of colour and shape; where `among` is given, one thing has one of those and captions name all colours.
 
     A third or so is of each number of things. The first of many are those of fewer with the same seed.
@@ -86,7 +111,9 @@ def draw(count: int, seed: int | tuple[int, ...], pairs: Sequence[tuple[int, int
     numbers = np.random.default_rng(seed).random((count, CHOICES + 1 + JITTERS))
     found = tuple(_scene(row, pairs, among or pairs) for row in numbers)
     phrasings = (numbers[:, CHOICES] * (len(PHRASINGS) * VARIANTS)).astype(np.int64)
-    said = tuple((_naming if among else caption)(scene, int(number)) for scene, number in zip(found, phrasings))
+    said = tuple(
+        (_naming if among else caption)(scene, int(number)) for scene, number in zip(found, phrasings)
+    )
     return Captioned(found, said, render(found, numbers[:, CHOICES + 1 :]))
 
 

@@ -9,8 +9,8 @@ lies above the threshold, contradicted when it lies below, and undecided otherwi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,9 @@ def by_sampling_seed(rows: pd.DataFrame, method: str, nfe: int, metric: str) -> 
     return _by("sample_seed", rows, method, nfe, metric)
 
 
-def values_of(rows: pd.DataFrame, cells: Sequence[tuple[str, int]], metric: str) -> tuple[list[pd.Series], str]:
+def values_of(
+    rows: pd.DataFrame, cells: Sequence[tuple[str, int]], metric: str
+) -> tuple[list[pd.Series], str]:
     """The metric of each (method, nfe) of `cells`, all by the same kind of seed, and the word for that kind.
 
     Training seeds where the cells have three or more (an interval over two says next to nothing); sampling seeds, each
@@ -98,16 +100,22 @@ def values_of(rows: pd.DataFrame, cells: Sequence[tuple[str, int]], metric: str)
     named as the column of `rows` that it runs over. Raises KeyError for a cell without rows and ValueError when the
     cells do not have the same seeds, so that they cannot be compared seed by seed, or not the same protocol.
     """
-    protocols = rows[(rows.metric == metric) & rows.method.isin([method for method, _ in cells])].protocol.unique()
+    protocols = rows[
+        (rows.metric == metric) & rows.method.isin([method for method, _ in cells])
+    ].protocol.unique()
     if len(protocols) > 1:
-        raise ValueError(f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {protocols[0]} | {protocols[1]}")
+        raise ValueError(
+            f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {protocols[0]} | {protocols[1]}"
+        )
     found, over = [per_seed(rows, method, nfe, metric) for method, nfe in cells], TRAINING
     if max(len(values) for values in found) < FEW:
         found, over = [by_sampling_seed(rows, method, nfe, metric) for method, nfe in cells], SAMPLING
     for (method, nfe), values in zip(cells, found):
         if not values.index.equals(found[0].index):
             first = f"{cells[0][0]} at {cells[0][1]} has {list(found[0].index)}"
-            raise ValueError(f"{method} at {nfe} has the {over} {list(values.index)}, {first}: {metric} cannot be compared")
+            raise ValueError(
+                f"{method} at {nfe} has the {over} {list(values.index)}, {first}: {metric} cannot be compared"
+            )
     return found, over
 
 
@@ -124,5 +132,7 @@ def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_see
         if own.empty:
             raise ValueError(f"the curve has no row with {by} {seed}")
         best = own.cummin()[::-1]
-        values.append(float(np.exp(np.interp(np.log(target), np.log(best.to_numpy()), np.log(best.index.to_numpy())))))
+        values.append(
+            float(np.exp(np.interp(np.log(target), np.log(best.to_numpy()), np.log(best.index.to_numpy()))))
+        )
     return tuple(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,10 @@ def self_claims(rows: pd.DataFrame, logs: Mapping[str, Sequence[Mapping[str, np.
             )
         )  # fmt: skip
     # LSD over as many steps as the comparison run has: a longer run has more time to settle
-    spread = {label: [instability(log["gradient_norm"][: len(logs[EQUAL][0]["loss"])]) for log in logs[label]] for label in (EQUAL, "LSD")}
+    spread = {
+        label: [instability(log["gradient_norm"][: len(logs[EQUAL][0]["loss"])]) for log in logs[label]]
+        for label in (EQUAL, "LSD")
+    }
     ratio = np.log(np.array(spread[EQUAL]) / np.array(spread["LSD"]))
     claims.append(
         Claim(

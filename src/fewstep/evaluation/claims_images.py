@@ -8,14 +8,14 @@ the best of several checkpoints, chosen by the FID itself, and print no ESD.
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from ..training.experiment import Experiment
 from .claims import Claim, calls_to_match, values_of
 from .claims_checkerboard import PAPER_FMM, PAPER_SELF, RIVALS, instability
-from ..training.experiment import Experiment
 
 FID, T_FID = "FID", "T-FID"
 # This repository's reading of "comparable": the paper gives none
@@ -46,7 +46,10 @@ def _less_stable(logs: Logs, loose: str, steady: str, table: str, data: str) -> 
             raise KeyError(f"no training log of {label}; there are {', '.join(logs)}")
     # over as many steps as both have: a longer run has more time to settle
     length = min(len(log["gradient_norm"]) for label in (loose, steady) for log in logs[label])
-    spread = {label: [instability(log["gradient_norm"][:length]) for log in logs[label]] for label in (loose, steady)}
+    spread = {
+        label: [instability(log["gradient_norm"][:length]) for log in logs[label]]
+        for label in (loose, steady)
+    }
     ratios = tuple(float(np.log(a / b)) for a, b in zip(spread[loose], spread[steady], strict=True))
     return Claim(
         f"{_short(table)}-{loose.lower()}-gradient-less-stable-than-{steady.lower()}", PAPER_SELF,

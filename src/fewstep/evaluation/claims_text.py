@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..training.experiment import Experiment
 from .claims import Claim, values_of
 from .measure_texts import ATTRIBUTES, CLIP_SCORE
-from ..training.experiment import Experiment
 
 PAPER_SCFLOW = "arXiv 2412.16906"
 FID, AGREEMENT = "FID", "PSNR to N = 1"
@@ -32,8 +32,19 @@ def text_claims(rows: pd.DataFrame, table: str, data: str, guided: str, teacher_
     short, probed = table.rpartition("-")[2], bool((rows.metric == ATTRIBUTES).any())
     shows = ATTRIBUTES if probed else CLIP_SCORE
 
-    def claim(name: str, statement: str, said: str, values: np.ndarray, over: str, threshold: float = 0.0) -> Claim:
-        return Claim(f"{short}-{name}", PAPER_SCFLOW, f"{statement} ({data})", said, tuple(values), table, threshold, over)
+    def claim(
+        name: str, statement: str, said: str, values: np.ndarray, over: str, threshold: float = 0.0
+    ) -> Claim:
+        return Claim(
+            f"{short}-{name}",
+            PAPER_SCFLOW,
+            f"{statement} ({data})",
+            said,
+            tuple(values),
+            table,
+            threshold,
+            over,
+        )
 
     def change(name: str, statement: str, metric: str, sign: int) -> Claim:
         """InstaFlow's metric grows (`sign` 1) or falls (-1) from one call to four."""
@@ -86,6 +97,10 @@ def text_claims(rows: pd.DataFrame, table: str, data: str, guided: str, teacher_
 def claims_of(experiment: Experiment, rows: pd.DataFrame) -> list[Claim]:
     """The claims that an experiment's table tests, from its measured `rows`. Raises as above."""
     settings = experiment.settings
-    guided = next(f"scflow-{solver}" for solver in settings.sampling.solvers.get("scflow", {}) if solver.startswith("guided-"))
+    guided = next(
+        f"scflow-{solver}"
+        for solver in settings.sampling.solvers.get("scflow", {})
+        if solver.startswith("guided-")
+    )
     calls = int(rows[rows.method == "si"].nfe.max())
     return text_claims(rows, experiment.name, experiment.data_name, guided, calls)

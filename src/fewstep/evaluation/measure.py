@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from ..storage.files import write_atomically
-from ..settings.tiers import Compute, ExperimentSettings
+from ..flows.sampler_names import calls_a_step
 from ..metrics.kl import kl_to_checkerboard
 from ..metrics.wasserstein import map_distance, squared_w2
-from ..training.pool import run_all
+from ..settings.tiers import Compute, ExperimentSettings
+from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from ..training.experiment import Experiment
+from ..training.pool import run_all
 from .provenance import gather
 from .sample import EXACT, labels
-from ..flows.sampler_names import calls_a_step
-from ..training.experiment import Experiment
 
 # The metric's name in the tables, by its name in params.yaml
 NAMES = {
@@ -41,7 +41,9 @@ class Cell:
 def protocol(settings: ExperimentSettings, measure: str) -> str:
     """The frozen evaluation protocol of a measure, in words; two numbers compare only if these are equal."""
     count, metrics = settings.sampling.count, settings.metrics
-    teacher = f"{metrics.reference.method} at {metrics.reference.steps} Euler steps" if metrics.reference else ""
+    teacher = (
+        f"{metrics.reference.method} at {metrics.reference.steps} Euler steps" if metrics.reference else ""
+    )
     return {
         "kl": f"KL(target || histogram), {count} samples, {metrics.bins}x{metrics.bins} bins on [-1,1]^2, exact quadrature",
         "w2_target": f"exact assignment, {metrics.w2_samples} samples against {metrics.w2_samples} of data/checkerboard.npy",
@@ -62,10 +64,16 @@ def _measure(settings: ExperimentSettings, cell: Cell, reference: Path, sample_s
             order = settings.sampling.seeds.index(sample_seed)
             target = np.load(reference, mmap_mode="r")
             start = order * size % (len(target) - size + 1)
-            rows.append({"measure": measure, "value": squared_w2(points[:size], target[start : start + size])})
+            rows.append(
+                {"measure": measure, "value": squared_w2(points[:size], target[start : start + size])}
+            )
         else:
             for teacher_seed, same, other in cell.teachers:
-                value = map_distance(points, np.load(same)) if measure == "map_teacher" else squared_w2(points[:size], np.load(other)[:size])
+                value = (
+                    map_distance(points, np.load(same))
+                    if measure == "map_teacher"
+                    else squared_w2(points[:size], np.load(other)[:size])
+                )
                 rows.append({"measure": measure, "value": value, "train_seed": teacher_seed})
     return [{"row": cell.row} | row for row in rows]
 
@@ -79,7 +87,9 @@ def _cells(settings: ExperimentSettings, index: pd.DataFrame, folder: Path) -> l
         if reference:
             other = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)]
             for seed in settings.training.seeds if r.method == EXACT else [r.train_seed]:
-                same, apart = (files[reference.method, reference.steps, seed, noise] for noise in (r.sample_seed, other))
+                same, apart = (
+                    files[reference.method, reference.steps, seed, noise] for noise in (r.sample_seed, other)
+                )
                 teachers.append((seed, same, apart))
         cells.append(Cell(folder / r.file, k, tuple(teachers)))
     return cells
@@ -91,10 +101,14 @@ def check_calls(index: pd.DataFrame) -> None:
     wrong = index[calls.notna() & (index.nfe != calls)]
     if len(wrong):
         first = wrong.iloc[0]
-        raise ValueError(f"{first.method} took {first.nfe} network calls for {first.steps} steps: the samples and the table disagree")
+        raise ValueError(
+            f"{first.method} took {first.nfe} network calls for {first.steps} steps: the samples and the table disagree"
+        )
 
 
-def evaluate(settings: ExperimentSettings, index: pd.DataFrame, folder: Path, reference: Path, compute: Compute) -> pd.DataFrame:
+def evaluate(
+    settings: ExperimentSettings, index: pd.DataFrame, folder: Path, reference: Path, compute: Compute
+) -> pd.DataFrame:
     """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol, empty bins.
 
     `index` and `folder` come from `sample_all`; `reference` is the array of target samples. Raises ValueError when
@@ -119,7 +133,9 @@ def evaluate(settings: ExperimentSettings, index: pd.DataFrame, folder: Path, re
                 "train_seed": int(m.get("train_seed", source.train_seed)),
                 "sample_seed": int(source.sample_seed),
                 "value": m["value"],
-                "samples": settings.metrics.w2_samples if m["measure"].startswith("w2") else int(source["count"]),
+                "samples": settings.metrics.w2_samples
+                if m["measure"].startswith("w2")
+                else int(source["count"]),
                 "protocol": protocol(settings, m["measure"]),
                 "empty": m.get("empty", 0),
             }
@@ -133,9 +149,13 @@ def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
     index = pd.read_csv(folder / "index.csv")
     reference = experiment.workspace.root / "data" / "checkerboard.npy"
     rows = evaluate(experiment.settings, index, folder, reference, experiment.compute)
-    traced = gather(experiment.workspace.root, notebook, experiment.settings.model_dump(), experiment.compute.device)
+    traced = gather(
+        experiment.workspace.root, notebook, experiment.settings.model_dump(), experiment.compute.device
+    )
     rows = rows.assign(**traced.columns())
-    write_atomically(experiment.workspace.write(f"metrics/{experiment.name}.csv"), rows.to_csv(index=False).encode())
+    write_atomically(
+        experiment.workspace.write(f"metrics/{experiment.name}.csv"), rows.to_csv(index=False).encode()
+    )
     return rows
 
 
@@ -149,11 +169,15 @@ def means(rows: pd.DataFrame) -> HTML:
 
     All of them: of a table as large pandas would show the corners.
     """
-    table = rows.pivot_table(index=["metric", "nfe"], columns="method", values="value", aggfunc="mean", sort=False)
+    table = rows.pivot_table(
+        index=["metric", "nfe"], columns="method", values="value", aggfunc="mean", sort=False
+    )
     return HTML(table.sort_index().to_html(na_rep="", float_format="{:.3f}".format))
 
 
 def empty_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """The largest number of empty histogram cells of any seed, methods down, network calls across."""
     kl = rows[rows.metric == NAMES["kl"]]
-    return kl.pivot_table(index="method", columns="nfe", values="empty", aggfunc="max", sort=False).astype("Int64")
+    return kl.pivot_table(index="method", columns="nfe", values="empty", aggfunc="max", sort=False).astype(
+        "Int64"
+    )

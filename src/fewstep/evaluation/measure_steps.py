@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping
 
 import numpy as np
 
-from ..settings.evaluation import Metrics, Sampling
 from ..metrics.features import Extractor, extract
 from ..metrics.frechet import Moments, frechet, moments
-from ..metrics.step_consistency import CAP, Maps, activations, distances
 from ..metrics.jpeg import QUALITY, as_jpeg
+from ..metrics.step_consistency import CAP, Maps, activations, distances
+from ..settings.evaluation import Metrics, Sampling
 from ..training.features import OnLevels
 
 # by measure in params.yaml: what the images are compared with, in words, and the metric's name behind each distance
@@ -41,7 +41,11 @@ def said(measure: str, metrics: Metrics) -> tuple[str, str]:
     """What is measured and what the images are compared with, for the evaluation protocol."""
     how = f"mean over {PAIRS} pairs of the same noise (PSNR at most {CAP:g} dB, SSIM of Wang et al. 2004, feature distance of unit-normalised maps)"
     teacher = metrics.reference
-    with_what = "one step of the same method" if measure == "one_step" else f"{teacher.method} at {teacher.steps} Euler steps"
+    with_what = (
+        "one step of the same method"
+        if measure == "one_step"
+        else f"{teacher.method} at {teacher.steps} Euler steps"
+    )
     return how, f"{with_what}, same noise and training seed"
 
 
@@ -55,10 +59,14 @@ def maps_of(extractor: Extractor, device: str) -> Maps:
 def check(sampling: Sampling, metrics: Metrics) -> None:
     """Raise ValueError where a measure has nothing to compare with."""
     if "one_step" in metrics.measures and not any(1 in steps for steps in sampling.steps.values()):
-        raise ValueError("the measure 'one_step' compares with one step: `sampling.steps` must draw it for a method")
+        raise ValueError(
+            "the measure 'one_step' compares with one step: `sampling.steps` must draw it for a method"
+        )
 
 
-def measure(pair: Pair, measures: list[str], extractor: Extractor, reference: Moments, device: str) -> Mapping[str, float]:
+def measure(
+    pair: Pair, measures: list[str], extractor: Extractor, reference: Moments, device: str
+) -> Mapping[str, float]:
     """The metrics of a cell by name: distances to one step and to the teacher, and FID of the images as JPEG files against the data's moments."""
     found: dict[str, float] = {}
     own = np.load(pair.own)

@@ -11,18 +11,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import prompts as prompt_sets
-from ..training import features
 from ..data.images import to_signed
 from ..metrics.attributes import accuracies, judge
 from ..networks import clip, clip_files
 from ..networks.probe import read
-from ..training.pool import one_thread
+from ..training import features
 from ..training.experiment import Experiment
+from ..training.pool import one_thread
+from . import prompts as prompt_sets
 
 CLIP_SCORE, ATTRIBUTES = "CLIP score", "attribute accuracy"
 # of the attributes, those with a metric of their own
-NAMES = {"shape": "shape accuracy", "colour": "colour accuracy", "place": "place accuracy", "caption": "caption accuracy"}
+NAMES = {
+    "shape": "shape accuracy",
+    "colour": "colour accuracy",
+    "place": "place accuracy",
+    "caption": "caption accuracy",
+}
 # pictures of the prompts that are looked at, the first ones
 CHECKED = 1000
 MEASURES = {"clip": (CLIP_SCORE,), "attributes": (ATTRIBUTES, *NAMES.values())}
@@ -38,10 +43,17 @@ class PromptReference:
     probe: Path | None
 
     @classmethod
-    def of_experiment(cls, experiment: Experiment, preparation: features.FeaturePreparation) -> "PromptReference":
+    def of_experiment(
+        cls, experiment: Experiment, preparation: features.FeaturePreparation
+    ) -> PromptReference:
         """That of an experiment; raises FileNotFoundError, naming the cure, where a stage has not run."""
         folder = prompt_sets.clip_of(experiment).folder
-        return cls(experiment.latents.data, experiment.settings.sampling.prompts, folder, features.probe_file(preparation))
+        return cls(
+            experiment.latents.data,
+            experiment.settings.sampling.prompts,
+            folder,
+            features.probe_file(preparation),
+        )
 
 
 @cache
@@ -54,14 +66,20 @@ def _prompts(data_name: str, name: str, count: int) -> Any:
     return prompt_sets.load(data_name, name, count)
 
 
-def measure(images: np.ndarray, measures: list[str], reference: PromptReference, device: str) -> dict[str, float]:
+def measure(
+    images: np.ndarray, measures: list[str], reference: PromptReference, device: str
+) -> dict[str, float]:
     """The metrics of images (count, channels, height, width), uint8, drawn for the prompts in their order, by name."""
     found, captions = {}, _prompts(reference.data, reference.prompts, len(images)).captions
     if "clip" in measures:
-        scores = _clip(reference.clip, device).score(torch.from_numpy(images), [caption.text for caption in captions])
+        scores = _clip(reference.clip, device).score(
+            torch.from_numpy(images), [caption.text for caption in captions]
+        )
         found[CLIP_SCORE] = float(scores.double().mean())
     if "attributes" in measures:
-        right, said = judge(captions, read(features.load_probe(reference.probe), to_signed(torch.from_numpy(images))))
+        right, said = judge(
+            captions, read(features.load_probe(reference.probe), to_signed(torch.from_numpy(images)))
+        )
         own = accuracies(right, said)
         found[ATTRIBUTES] = float(right.sum() / said.sum())
         found |= {title: own[name] for name, title in NAMES.items() if name in own}
@@ -70,11 +88,18 @@ def measure(images: np.ndarray, measures: list[str], reference: PromptReference,
 
 def self_checks(experiment: Experiment) -> pd.DataFrame:
     """What the metrics of an experiment say of the pictures that its prompts were written for: in their order, and each one place further on."""
-    reference = PromptReference.of_experiment(experiment, features.FeaturePreparation.open(experiment.tier, experiment.settings.metrics.features))
+    reference = PromptReference.of_experiment(
+        experiment, features.FeaturePreparation.open(experiment.tier, experiment.settings.metrics.features)
+    )
     measures = [measure for measure in experiment.settings.metrics.measures if measure in MEASURES]
-    own = np.asarray(_prompts(reference.data, reference.prompts, min(experiment.settings.sampling.count, CHECKED)).pixels)
+    own = np.asarray(
+        _prompts(reference.data, reference.prompts, min(experiment.settings.sampling.count, CHECKED)).pixels
+    )
     with one_thread():
-        found = {name: measure(images, measures, reference, experiment.compute.device) for name, images in (("their own pictures", own), ("another prompt's", np.roll(own, 1, axis=0)))}
+        found = {
+            name: measure(images, measures, reference, experiment.compute.device)
+            for name, images in (("their own pictures", own), ("another prompt's", np.roll(own, 1, axis=0)))
+        }
     return pd.DataFrame(found).round(3).rename_axis("metric")
 
 
@@ -88,7 +113,10 @@ def protocols(reference: PromptReference, count: int) -> dict[str, tuple[str, st
         how = "the share of all that captions say which a probe reads back from the picture"
         found[ATTRIBUTES] = (how, features.probe_name(reference.probe), against)
         for attribute, title in NAMES.items():
-            what = "the share of captions right in everything" if attribute == "caption" else f"{how}, {attribute} alone"
+            what = (
+                "the share of captions right in everything"
+                if attribute == "caption"
+                else f"{how}, {attribute} alone"
+            )
             found[title] = (what, features.probe_name(reference.probe), against)
     return found
-

@@ -16,8 +16,8 @@ import torch
 from .. import data
 from ..flows.conditioning import Conditions
 from ..storage.files import write_atomically
-from ..training.pool import one_thread
 from ..training.experiment import Experiment
+from ..training.pool import one_thread
 
 if TYPE_CHECKING:
     from ..training.clip import ClipPreparation
@@ -31,18 +31,24 @@ def load(data_name: str, name: str, count: int) -> Any:
     Raises ValueError, naming those there are, for a data set or a set that there is not.
     """
     if name not in data.prompt_sets(data_name):
-        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {', '.join(data.prompt_sets(data_name)) or 'none'}")
+        raise ValueError(
+            f"the data set '{data_name}' has no prompts '{name}'; there are {', '.join(data.prompt_sets(data_name)) or 'none'}"
+        )
     return data.module(data_name).prompt_set(name, count)
 
 
 def prompts_of(experiment: Experiment) -> Any:
     """The prompts that an experiment's samples are read, in their order."""
-    return load(experiment.latents.data, experiment.settings.sampling.prompts, experiment.settings.sampling.count)
+    return load(
+        experiment.latents.data, experiment.settings.sampling.prompts, experiment.settings.sampling.count
+    )
 
 
 def clip_of(experiment: Experiment) -> ClipPreparation:
     """The CLIP whose text tower read the captions that an experiment's flows were trained with."""
-    from ..training import clip  # here, and not above: transformers takes seconds to load, and most experiments have no prompts
+    from ..training import (
+        clip,  # here, and not above: transformers takes seconds to load, and most experiments have no prompts
+    )
 
     return clip.ClipPreparation.open(experiment.tier, experiment.latents.clip)
 

@@ -46,12 +46,24 @@ def revision(root: Path) -> str:
         return "rehearsal"
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
         # results and locks are what a run writes, not what it runs
-        changed = git("status", "--porcelain", "--", "src", "notebooks", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
+        changed = git(
+            "status",
+            "--porcelain",
+            "--",
+            "src",
+            "notebooks",
+            "params.yaml",
+            "dvc.yaml",
+            "data.dvc",
+            "pyproject.toml",
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
     # a tier switched for one run is no change of the parameters of any tier
@@ -61,7 +73,10 @@ def revision(root: Path) -> str:
 
 def _parameters_changed(root: Path) -> bool:
     diff = subprocess.run(
-        ["git", "-C", str(root), "diff", "HEAD", "-U0", "--", "params.yaml"], capture_output=True, text=True, check=True
+        ["git", "-C", str(root), "diff", "HEAD", "-U0", "--", "params.yaml"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     lines = [line for line in diff.splitlines() if line[:1] in "+-" and not line.startswith(("+++", "---"))]
     return any(not line[1:].startswith("tier:") for line in lines)
@@ -77,7 +92,11 @@ def hardware(device: str) -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         name = models[0] if models else name
     described = f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return f"{torch.cuda.get_device_name()}; {described}" if device == "cuda" else described
@@ -97,8 +116,12 @@ def require(rows: pd.DataFrame, table: str) -> None:
     """Raise ProvenanceError, naming the first cell, if any row of `table` lacks a provenance column."""
     for column in COLUMNS:
         if column not in rows.columns:
-            raise ProvenanceError(f"the table '{table}' has no column '{column}': its numbers cannot be traced")
+            raise ProvenanceError(
+                f"the table '{table}' has no column '{column}': its numbers cannot be traced"
+            )
         bare = rows[rows[column].isna() | (rows[column].astype(str).str.strip() == "")]
         if len(bare):
             first = bare.iloc[0]
-            raise ProvenanceError(f"the table '{table}' has a cell without {column}: {first.method}, {first.metric}, nfe {first.nfe}")
+            raise ProvenanceError(
+                f"the table '{table}' has a cell without {column}: {first.method}, {first.metric}, nfe {first.nfe}"
+            )

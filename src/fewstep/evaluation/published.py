@@ -34,23 +34,40 @@ class Source:
 
 
 def _images(dataset: str, data: str, samples: int) -> Source:
-    return Source("selfdistill", dataset, {"FID": "FID"}, (f"samples={samples}; ", "extractor=inception", f"training images of {data};"), True)
+    return Source(
+        "selfdistill",
+        dataset,
+        {"FID": "FID"},
+        (f"samples={samples}; ", "extractor=inception", f"training images of {data};"),
+        True,
+    )
 
 
 TABLES = {
     "selfdistill-checkerboard": Source(
-        "selfdistill", "checker", {"KL to target": "KL"}, ("KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature",)
+        "selfdistill",
+        "checker",
+        {"KL to target": "KL"},
+        ("KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature",),
     ),
     "selfdistill-cifar10": _images("CIFAR-10", "cifar10", 50_000),
     "selfdistill-celeba64": _images("CelebA-64", "celeba64", 50_000),
     "selfdistill-afhq64": _images("AFHQ-64", "afhq64", 10_000),
     "scflow-celebahq": Source(
-        "scflow", "CelebA-HQ-256", {"FID": "FID", "recall": "Recall"}, ("samples=50000; ", "extractor=inception", "training images of celebahq;")
+        "scflow",
+        "CelebA-HQ-256",
+        {"FID": "FID", "recall": "Recall"},
+        ("samples=50000; ", "extractor=inception", "training images of celebahq;"),
     ),
 }
 # CLIP scores are published as cosines, ours are a hundred times that: they stand in the list of what is published and beside no cell
 TABLES |= {
-    f"scflow-coco{year}": Source("scflow", dataset, {"FID": "FID"}, (f"samples={count}; ", "extractor=inception", f"prompts coco{year} of laion"))
+    f"scflow-coco{year}": Source(
+        "scflow",
+        dataset,
+        {"FID": "FID"},
+        (f"samples={count}; ", "extractor=inception", f"prompts coco{year} of laion"),
+    )
     for year, dataset, count in ((2017, "COCO-2017-5k", 5000), (2014, "COCO-2014-30k", 30_000))
 }
 BEST_CHECKPOINT = ", best of several checkpoints"
@@ -64,11 +81,15 @@ def load() -> pd.DataFrame:
     numbers = pd.read_csv(FILE)
     unknown = set(numbers.status) - set(STATUSES)
     if unknown:
-        raise ValueError(f"{FILE}: unknown status {sorted(unknown)}; a status is one of {', '.join(STATUSES)}")
+        raise ValueError(
+            f"{FILE}: unknown status {sorted(unknown)}; a status is one of {', '.join(STATUSES)}"
+        )
     return numbers
 
 
-def lookup(numbers: pd.DataFrame, table: str, method: str, metric: str, nfe: int, protocol: str) -> tuple[float | None, str, str]:
+def lookup(
+    numbers: pd.DataFrame, table: str, method: str, metric: str, nfe: int, protocol: str
+) -> tuple[float | None, str, str]:
     """(value, status, source) of one cell; (None, "not on file", "") when nobody is known to have published it.
 
     A number measured by another protocol than the published one is not set beside it: its status says so.
@@ -107,7 +128,8 @@ def as_table(table: str) -> pd.DataFrame:
 def _several(own: pd.DataFrame) -> pd.DataFrame:
     """Published numbers of several metrics, one row a method and number of calls, each with its status."""
     cells = own.assign(
-        text=own.value.map("{:g}".format) + " " + own.status, calls=own.nfe.map(lambda n: "not said" if pd.isna(n) else str(int(n)))
+        text=own.value.map("{:g}".format) + " " + own.status,
+        calls=own.nfe.map(lambda n: "not said" if pd.isna(n) else str(int(n))),
     )
     order = list(dict.fromkeys(zip(cells.method, cells.calls)))
     wide = cells.pivot(index=["method", "calls"], columns="metric", values="text").reindex(order).fillna("")

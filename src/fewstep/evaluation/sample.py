@@ -10,21 +10,21 @@ import pandas as pd
 import torch
 
 from .. import data
-from . import prompts
 from ..flows import samplers
-from ..training import weights as training_weights
-from ..storage.checkpoint import CheckpointError
 from ..flows.conditioning import Conditions, conditioned
-from ..settings.tiers import Compute, ExperimentSettings
-from ..flows.flow_map import FlowMap
-from ..networks import load_decoder
-from ..flows.slerp import slerp
-from ..training.pool import run_all
-from ..storage.progress import Progress
-from ..training.experiment import Experiment
-from ..networks.load import load_flow_map
-from ..training.weights import weights_file
 from ..flows.exact.checkerboard import CheckerboardMap
+from ..flows.flow_map import FlowMap
+from ..flows.slerp import slerp
+from ..networks import load_decoder
+from ..networks.load import load_flow_map
+from ..settings.tiers import Compute, ExperimentSettings
+from ..storage.checkpoint import CheckpointError
+from ..storage.progress import Progress
+from ..training import weights as training_weights
+from ..training.experiment import Experiment
+from ..training.pool import run_all
+from ..training.weights import weights_file
+from . import prompts
 
 EXACT = "exact"
 # images of each array that pictures show
@@ -53,7 +53,9 @@ class Draw:
     @property
     def name(self) -> str:
         """The array's file, below the experiment's folder of samples."""
-        return f"{self.trained}-{self.sampler}{self.steps}-train{self.train_seed}-sample{self.sample_seed}.npy"
+        return (
+            f"{self.trained}-{self.sampler}{self.steps}-train{self.train_seed}-sample{self.sample_seed}.npy"
+        )
 
 
 def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | None = None) -> torch.Tensor:
@@ -73,18 +75,30 @@ def plan(settings: ExperimentSettings) -> list[Draw]:
         seeds = [-1] if method == EXACT else settings.training.seeds
         for steps in all_steps:
             sampler = ("jumps" if steps == 1 else "euler") if method == EXACT else sampling.samplers[method]
-            draws += [Draw(method, method, sampler, steps, seed, noise) for seed in seeds for noise in sampling.seeds]
+            draws += [
+                Draw(method, method, sampler, steps, seed, noise)
+                for seed in seeds
+                for noise in sampling.seeds
+            ]
     for method, solvers in sampling.solvers.items():
         for solver, all_steps in solvers.items():
             seeds = [(seed, noise) for seed in settings.training.seeds for noise in sampling.seeds]
-            draws += [Draw(f"{method}-{solver}", method, solver, steps, *pair) for steps in all_steps for pair in seeds]
+            draws += [
+                Draw(f"{method}-{solver}", method, solver, steps, *pair)
+                for steps in all_steps
+                for pair in seeds
+            ]
     return draws
 
 
 def labels(settings: ExperimentSettings) -> dict[str, str]:
     """What each row of the tables is called, by method: the label in params.yaml, with the solver where it is a further one."""
     own = {name: method.label for name, method in settings.methods.items()} | {EXACT: EXACT}
-    solvers = {f"{name}-{solver}": f"{own[name]}, {solver}" for name, all_ in settings.sampling.solvers.items() for solver in all_}
+    solvers = {
+        f"{name}-{solver}": f"{own[name]}, {solver}"
+        for name, all_ in settings.sampling.solvers.items()
+        for solver in all_
+    }
     return own | solvers
 
 
@@ -96,7 +110,13 @@ def together(dimensions: int, conditions: bool, device: str) -> int:
 
 
 def sample(
-    flow_map: FlowMap, sampler: str, x0: torch.Tensor, steps: int, sample_seed: int = 0, conditions: Conditions | None = None, empty: Conditions | None = None
+    flow_map: FlowMap,
+    sampler: str,
+    x0: torch.Tensor,
+    steps: int,
+    sample_seed: int = 0,
+    conditions: Conditions | None = None,
+    empty: Conditions | None = None,
 ) -> samplers.Samples:
     """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
 
@@ -105,20 +125,46 @@ def sample(
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = together(x0.ndim - 1, conditions is not None, x0.device.type)
-    texts = [None if conditions is None else conditions.part(start, start + chunk) for start in range(0, len(x0), chunk)]
-    parts = [move(conditioned(flow_map, text, empty), some, steps) for some, text in zip(x0.split(chunk), texts)]
+    texts = [
+        None if conditions is None else conditions.part(start, start + chunk)
+        for start in range(0, len(x0), chunk)
+    ]
+    parts = [
+        move(conditioned(flow_map, text, empty), some, steps) for some, text in zip(x0.split(chunk), texts)
+    ]
     calls = sum(p.nfe * len(p.points) for p in parts) / len(x0)
     return samplers.Samples(torch.cat([p.points for p in parts]), round(calls))
 
 
-def _draw(settings: ExperimentSettings, draw: Draw, weights: Path | None, folder: Path, device: str, data_folder: Path | None, conditions: Path | None = None) -> dict:
-    flow_map, source = load_flow_map(weights, device) if weights else CheckerboardMap().to(device), data.load(settings.training.data, data_folder, load_decoder)
+def _draw(
+    settings: ExperimentSettings,
+    draw: Draw,
+    weights: Path | None,
+    folder: Path,
+    device: str,
+    data_folder: Path | None,
+    conditions: Path | None = None,
+) -> dict:
+    flow_map, source = (
+        load_flow_map(weights, device) if weights else CheckerboardMap().to(device),
+        data.load(settings.training.data, data_folder, load_decoder),
+    )
     texts = prompts.conditions(conditions).to(device) if conditions else None
     empty = source.empty.to(device) if conditions else None
-    drawn = sample(flow_map, draw.sampler, noise(settings, draw.sample_seed, data_folder).to(device), draw.steps, draw.sample_seed, texts, empty)
+    drawn = sample(
+        flow_map,
+        draw.sampler,
+        noise(settings, draw.sample_seed, data_folder).to(device),
+        draw.steps,
+        draw.sample_seed,
+        texts,
+        empty,
+    )
     points = drawn.points
     if not points.isfinite().all():
-        raise CheckpointError(f"{weights} gives samples that are not finite: its training diverged; lower optimiser.rate")
+        raise CheckpointError(
+            f"{weights} gives samples that are not finite: its training diverged; lower optimiser.rate"
+        )
     if points.ndim > 2:
         # what is measured is an image as one would store it. Latents are decoded where they are, some at a time: all images of
         # an array, as floats, may be more than there is memory
@@ -129,7 +175,12 @@ def _draw(settings: ExperimentSettings, draw: Draw, weights: Path | None, folder
 
 
 def sample_all(
-    settings: ExperimentSettings, weights: dict[tuple[str, int], Path], folder: Path, compute: Compute, data_folder: Path | None = None, conditions: Path | None = None
+    settings: ExperimentSettings,
+    weights: dict[tuple[str, int], Path],
+    folder: Path,
+    compute: Compute,
+    data_folder: Path | None = None,
+    conditions: Path | None = None,
 ) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
@@ -138,7 +189,10 @@ def sample_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     draws = plan(settings)
-    jobs = [(settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device, data_folder, conditions) for d in draws]
+    jobs = [
+        (settings, d, weights.get((d.trained, d.train_seed)), folder, compute.device, data_folder, conditions)
+        for d in draws
+    ]
     with Progress(len(jobs), "sampling") as bar:
         rows = run_all(_draw, jobs, compute.workers, bar.update)
     index = pd.DataFrame(rows)
@@ -168,7 +222,9 @@ def points(experiment: Experiment, method: str, steps: int, count: int | None = 
     index = pd.read_csv(folder / "index.csv")
     rows = index[(index.method == method) & (index.steps == steps)]
     if rows.empty:
-        raise KeyError(f"no samples of {method} at {steps} steps: `sampling.steps` in params.yaml must draw them")
+        raise KeyError(
+            f"no samples of {method} at {steps} steps: `sampling.steps` in params.yaml must draw them"
+        )
     # no more of it is read than is asked for: an array of large images may be more than there is memory
     found = np.array(np.load(folder / rows.iloc[0].file, mmap_mode="r")[:count])
     if found.dtype != np.uint8:
@@ -179,7 +235,11 @@ def points(experiment: Experiment, method: str, steps: int, count: int | None = 
 def panels(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:
     """Samples of every method by number of steps, labelled for a grid of pictures: all points, or the first images."""
     label, count = labels(experiment.settings), SHOWN if experiment.settings.metrics.of_images else None
-    return {label[m]: {f"N = {n}": points(experiment, m, n, count) for n in steps} for m, steps in experiment.settings.sampling.steps.items() if steps}
+    return {
+        label[m]: {f"N = {n}": points(experiment, m, n, count) for n in steps}
+        for m, steps in experiment.settings.sampling.steps.items()
+        if steps
+    }
 
 
 def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
@@ -192,8 +252,17 @@ def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
     x0, found = slerp(ends[0], ends[1], count), {}
     for method, steps in settings.sampling.steps.items():
         if steps:
-            drawn = sample(training_weights.first_flow_map(experiment, method), settings.sampling.samplers[method], x0, min(steps))
-            points = drawn.points if experiment.data_folder is None else experiment.source.to_uint8(drawn.points) / (experiment.source.top / 2) - 1
+            drawn = sample(
+                training_weights.first_flow_map(experiment, method),
+                settings.sampling.samplers[method],
+                x0,
+                min(steps),
+            )
+            points = (
+                drawn.points
+                if experiment.data_folder is None
+                else experiment.source.to_uint8(drawn.points) / (experiment.source.top / 2) - 1
+            )
             found[f"{label[method]}, N = {min(steps)}"] = points.numpy()
     return found
 
@@ -201,4 +270,6 @@ def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
 def counted(index: pd.DataFrame) -> pd.DataFrame:
     """What was drawn, for people: by method and steps, the counted network calls and the number of arrays."""
     grouped = index.groupby(["method", "sampler", "steps"], sort=False)
-    return grouped.agg(network_calls=("nfe", "first"), arrays=("file", "size"), samples_each=("count", "first"))
+    return grouped.agg(
+        network_calls=("nfe", "first"), arrays=("file", "size"), samples_each=("count", "first")
+    )

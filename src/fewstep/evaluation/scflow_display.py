@@ -23,7 +23,9 @@ def part_of(settings: SelfCorrection) -> list[str]:
 
 def equations(settings: SelfCorrection) -> str:
     """The source of the losses that take part, as Markdown."""
-    shown = [_FUNCTIONS[name] for name in part_of(settings)] + ([losses.discriminator] if settings.adversarial else [])
+    shown = [_FUNCTIONS[name] for name in part_of(settings)] + (
+        [losses.discriminator] if settings.adversarial else []
+    )
     source = "\n\n".join(inspect.getsource(function) for function in (losses.moves, *shown))
     return f"`fewstep/objectives/scflow/losses.py`\n\n```python\n{source}```"
 
@@ -36,7 +38,13 @@ def _discriminator(own: Adversary) -> str:
 
 def settings_table(settings: SelfCorrection) -> HTML:
     """One row a loss: its weight and its settings, for a notebook to show; whole, where pandas would cut them after fifty letters."""
-    rows = {"consistency": {"weight": 1.0, "from step": 0, "settings": f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target:g}"}}
+    rows = {
+        "consistency": {
+            "weight": 1.0,
+            "from step": 0,
+            "settings": f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target:g}",
+        }
+    }
     for name in part_of(settings)[1:]:
         own = getattr(settings, name)
         further = _discriminator(own) if name == "adversarial" else ""

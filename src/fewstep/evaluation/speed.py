@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Callable
 
 import numpy as np
 import pandas as pd
 import torch
 
-from . import measure, tables
-from ..training import weights
-from .claims import calls_to_match, values_of
 from ..flows.conditioning import conditioned, is_conditional
 from ..settings.tiers import ExperimentSettings
+from ..training import weights
+from ..training.experiment import Experiment
 from ..training.pool import one_thread
+from . import measure, tables
+from .claims import calls_to_match, values_of
 from .provenance import gather
 from .sample import labels
-from ..training.experiment import Experiment
 
 ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"
 DECODING = "decoding"
@@ -42,7 +42,11 @@ def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[floa
 def _teacher(settings: ExperimentSettings) -> str:
     """The method whose network is timed: the one that stands for the teacher, or the first that has none."""
     reference = settings.metrics.reference
-    return reference.method if reference else next(name for name, method in settings.methods.items() if method.teacher is None)
+    return (
+        reference.method
+        if reference
+        else next(name for name, method in settings.methods.items() if method.teacher is None)
+    )
 
 
 def calls(experiment: Experiment) -> pd.DataFrame:
@@ -56,14 +60,25 @@ def calls(experiment: Experiment) -> pd.DataFrame:
     source, rows = experiment.source, []
     with one_thread():
         for batch in settings.speed.batches:
-            x, zero, one = torch.randn(batch, *source.shape, device=device), torch.zeros(batch, device=device), torch.ones(batch, device=device)
-            timed = conditioned(flow_map, source.empty.times(batch).to(device)) if is_conditional(source) else flow_map
+            x, zero, one = (
+                torch.randn(batch, *source.shape, device=device),
+                torch.zeros(batch, device=device),
+                torch.ones(batch, device=device),
+            )
+            timed = (
+                conditioned(flow_map, source.empty.times(batch).to(device))
+                if is_conditional(source)
+                else flow_map
+            )
             kinds = {"velocity": lambda: timed.velocity(zero, x), "jump": lambda: timed.jump(zero, one, x)}
             if experiment.data_folder:
                 kinds[DECODING] = lambda: source.decode(x)
             for kind, call in kinds.items():
                 taken = _seconds(call, settings.speed.repeats, device)
-                rows += [{"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch} for k, seconds in enumerate(taken)]
+                rows += [
+                    {"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch}
+                    for k, seconds in enumerate(taken)
+                ]
     return pd.DataFrame(rows)
 
 
@@ -91,15 +106,21 @@ def table(experiment: Experiment, timed: pd.DataFrame, name: str, notebook: str)
     return pd.concat([p.assign(table=name) for p in parts if len(p)], ignore_index=True)[list(tables.COLUMNS)]
 
 
-def seconds(experiment: Experiment, timed: pd.DataFrame, quality: pd.DataFrame, notebook: str) -> list[pd.DataFrame]:
+def seconds(
+    experiment: Experiment, timed: pd.DataFrame, quality: pd.DataFrame, notebook: str
+) -> list[pd.DataFrame]:
     """Seconds an image for every cell of the table `quality`, in its columns: one image at a time, and in the best batch.
 
     A sample takes as many calls as were counted, each the median of the repeats, and its decoding where latents are
     modelled; the deviation is that of the repeats.
     """
     settings = experiment.settings
-    jumping = {method.label for key, method in settings.methods.items() if settings.sampling.samplers[key] == "jumps"}
-    traced = gather(experiment.workspace.root, notebook, settings.model_dump(), experiment.compute.device).columns()
+    jumping = {
+        method.label for key, method in settings.methods.items() if settings.sampling.samplers[key] == "jumps"
+    }
+    traced = gather(
+        experiment.workspace.root, notebook, settings.model_dump(), experiment.compute.device
+    ).columns()
     parts, decoded = [], bool(experiment.data_folder)
     for metric, best in ((ONE, False), (BEST, True)):
         found = []
@@ -139,7 +160,9 @@ def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFram
             continue
         for nfe in settings.sampling.steps[method]:
             (quality,), _ = values_of(rows, [(method, nfe)], "FID")
-            calls = float(np.mean(calls_to_match(rows[rows.method == teacher], quality, str(quality.index.name))))
+            calls = float(
+                np.mean(calls_to_match(rows[rows.method == teacher], quality, str(quality.index.name)))
+            )
             ratio = calls / nfe
             found[names[method], nfe] = {
                 "FID": round(float(quality.mean()), 2), "teacher's calls": round(calls, 1), "fewer calls": round(ratio, 1),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from . import provenance, published
 from ..settings.tiers import ExperimentSettings
+from . import provenance, published
 from .sample import EXACT, labels
 
 COLUMNS = (
@@ -22,11 +22,23 @@ def _cell(group: pd.DataFrame) -> dict:
     means, within = by_training.mean(), by_training.var(ddof=1).mean()
     between = means.std(ddof=1) if trained > 1 else np.nan
     if (group.train_seed == -1).all():
-        return {"value": means.mean(), "sd": np.sqrt(within), "sd_sampling": np.sqrt(within), "seeds": f"{drawn} sampling"}
-    return {"value": means.mean(), "sd": between, "sd_sampling": np.sqrt(within), "seeds": f"{trained} training x {drawn} sampling"}
+        return {
+            "value": means.mean(),
+            "sd": np.sqrt(within),
+            "sd_sampling": np.sqrt(within),
+            "seeds": f"{drawn} sampling",
+        }
+    return {
+        "value": means.mean(),
+        "sd": between,
+        "sd_sampling": np.sqrt(within),
+        "seeds": f"{trained} training x {drawn} sampling",
+    }
 
 
-def build(rows: pd.DataFrame, settings: ExperimentSettings, name: str, tier: str, experiment: str | None = None) -> pd.DataFrame:
+def build(
+    rows: pd.DataFrame, settings: ExperimentSettings, name: str, tier: str, experiment: str | None = None
+) -> pd.DataFrame:
     """The table `name` from the measured `rows` of one experiment at one tier, columns as COLUMNS.
 
     `experiment` is the experiment's name where it is not the table's.
@@ -40,11 +52,20 @@ def build(rows: pd.DataFrame, settings: ExperimentSettings, name: str, tier: str
     cells = []
     for (method, metric, nfe), group in rows.groupby(["method", "metric", "nfe"], sort=False):
         if group.protocol.nunique() > 1:
-            raise ValueError(f"{name}: {method}, {metric}, nfe {nfe} mixes evaluation protocols: they cannot be averaged")
+            raise ValueError(
+                f"{name}: {method}, {metric}, nfe {nfe} mixes evaluation protocols: they cannot be averaged"
+            )
         label = names[method]
         value, status, source = published.lookup(numbers, name, label, metric, nfe, group.protocol.iloc[0])
         cells.append(
-            {"experiment": experiment or name, "table": name, "method": label, "metric": metric, "nfe": nfe, "order": order[method]}
+            {
+                "experiment": experiment or name,
+                "table": name,
+                "method": label,
+                "metric": metric,
+                "nfe": nfe,
+                "order": order[method],
+            }
             | _cell(group)
             | {"samples": int(group.samples.iloc[0]), "tier": tier, "protocol": group.protocol.iloc[0]}
             | {"published": value, "status": status, "source": source}
@@ -69,7 +90,9 @@ def readable(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         ours = f"{row.value:.{digits}f}" + (f" ± {row.sd:.{digits}f}" if row.sd == row.sd else "")
         if pd.isna(row.published):
             return f"{ours} | – | –"
-        return f"{ours} | {row.published:.{digits}f} {row.status[0]} | {row.value - row.published:+.{digits}f}"
+        return (
+            f"{ours} | {row.published:.{digits}f} {row.status[0]} | {row.value - row.published:+.{digits}f}"
+        )
 
     shown = part.assign(text=part.apply(text, axis=1))
     wide = shown.pivot(index="method", columns="nfe", values="text").reindex(list(dict.fromkeys(part.method)))

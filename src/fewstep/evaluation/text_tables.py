@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..training.experiment import Experiment
 from . import prompts, sample
 from .measure_texts import ATTRIBUTES, CLIP_SCORE, NAMES
-from ..training.experiment import Experiment
 
 CONSISTENCY, GUIDANCE = "scflow-t2i-consistency", "scflow-guidance"
 # the order in which metrics are shown
@@ -35,7 +35,9 @@ def panels(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:
     """Images of the methods of the experiment's own table, by label and number of steps, of one noise and caption each."""
     names, steps = sample.labels(experiment.settings), experiment.settings.sampling.steps
     return {
-        names[method]: {f"N = {n}": sample.points(experiment, method, n, SHOWN) for n in steps[method] if n in SHOWN_STEPS}
+        names[method]: {
+            f"N = {n}": sample.points(experiment, method, n, SHOWN) for n in steps[method] if n in SHOWN_STEPS
+        }
         for method in experiment.settings.tables[experiment.name]
         if steps.get(method)
     }

@@ -34,21 +34,24 @@ class Conditions:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def part(self, start: int, stop: int) -> "Conditions":
+    def part(self, start: int, stop: int) -> Conditions:
         """The texts start..stop-1."""
         return Conditions(self.hidden[start:stop], self.mask[start:stop])
 
-    def to(self, device: torch.device | str) -> "Conditions":
+    def to(self, device: torch.device | str) -> Conditions:
         """The same on `device`."""
         return Conditions(self.hidden.to(device), self.mask.to(device))
 
-    def times(self, count: int) -> "Conditions":
+    def times(self, count: int) -> Conditions:
         """All texts `count` times over, one round after the other."""
         return Conditions(self.hidden.repeat(count, 1, 1), self.mask.repeat(count, 1))
 
-    def where(self, dropped: Tensor, empty: "Conditions") -> "Conditions":
+    def where(self, dropped: Tensor, empty: Conditions) -> Conditions:
         """The text `empty` (a batch of one) in the place of those that `dropped` (batch,), bool, says."""
-        return Conditions(torch.where(dropped[:, None, None], empty.hidden, self.hidden), torch.where(dropped[:, None], empty.mask, self.mask))
+        return Conditions(
+            torch.where(dropped[:, None, None], empty.hidden, self.hidden),
+            torch.where(dropped[:, None], empty.mask, self.mask),
+        )
 
 
 class ConditionalSource(Protocol):
@@ -76,14 +79,16 @@ class Conditioned(FlowMap):
     def fitted(self, count: int) -> Conditions:
         """The texts of `count` samples."""
         if not len(self.conditions) or count % len(self.conditions):
-            raise ValueError(f"{count} samples do not go with {len(self.conditions)} texts: give a sample a text, or several rounds of them")
+            raise ValueError(
+                f"{count} samples do not go with {len(self.conditions)} texts: give a sample a text, or several rounds of them"
+            )
         rounds = count // len(self.conditions)
         return self.conditions if rounds == 1 else self.conditions.times(rounds)
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         return self.flow_map.network(s, t, x, self.fitted(len(x)))
 
-    def first(self, count: int) -> "Conditioned":
+    def first(self, count: int) -> Conditioned:
         """The flow map at the first `count` texts."""
         return Conditioned(self.flow_map, self.conditions.part(0, count), self.empty)
 
@@ -143,7 +148,9 @@ def is_conditional(source: object) -> bool:
     return getattr(source, "conditional", False)
 
 
-def draw(source: DataSource | ConditionalSource, count: int, dropped: float, generator: torch.Generator) -> tuple[Tensor, Conditions | None]:
+def draw(
+    source: DataSource | ConditionalSource, count: int, dropped: float, generator: torch.Generator
+) -> tuple[Tensor, Conditions | None]:
     """`count` points of a source, and their texts if they come with some.
 
     The share `dropped` of the texts is replaced by the empty one: so a teacher learns what guidance compares with.

@@ -7,9 +7,9 @@ and their time derivatives together, because no objective ever needs one without
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
-from typing import Callable
 
 import torch
 from torch import Tensor
@@ -57,7 +57,9 @@ class Interpolant:
         Raises ValueError when the schedule has a gamma_t and no `z` is given.
         """
         if self.noisy and z is None:
-            raise ValueError(f"the interpolant '{self.name}' has a gamma_t: pass z, drawn from N(0, 1), with x0 and x1")
+            raise ValueError(
+                f"the interpolant '{self.name}' has a gamma_t: pass z, drawn from N(0, 1), with x0 and x1"
+            )
         c = self.coefficients(t)
         point = per_sample(c.alpha, x0) * x0 + per_sample(c.beta, x1) * x1
         velocity = per_sample(c.d_alpha, x0) * x0 + per_sample(c.d_beta, x1) * x1
@@ -115,7 +117,7 @@ class Batch:
         """I and dI/dt of this batch's couple (x0, x1) at `time` (batch,)."""
         return self.interpolant.at(time, self.x0, self.x1, self.z)
 
-    def part(self, start: int, stop: int) -> "Batch":
+    def part(self, start: int, stop: int) -> Batch:
         """The samples start..stop-1 as a batch of their own."""
         cut = slice(start, stop)
         z = None if self.z is None else self.z[cut]

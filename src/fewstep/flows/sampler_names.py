@@ -13,14 +13,20 @@ def check(name: str) -> None:
     if scale != name and scale.replace(".", "", 1).isdigit():
         return
     beta = name.removeprefix(STOCHASTIC)
-    if name not in CALLS and (beta == name or not beta.replace(".", "", 1).isdigit() or not 0 <= float(beta) <= 1):
-        raise ValueError(f"there is no sampler '{name}'; there are {', '.join(CALLS)}, {GUIDED}<scale> and {STOCHASTIC}<beta> with beta from 0 to 1")
+    if name not in CALLS and (
+        beta == name or not beta.replace(".", "", 1).isdigit() or not 0 <= float(beta) <= 1
+    ):
+        raise ValueError(
+            f"there is no sampler '{name}'; there are {', '.join(CALLS)}, {GUIDED}<scale> and {STOCHASTIC}<beta> with beta from 0 to 1"
+        )
 
 
 def further(name: str) -> str:
     """`name` itself; raises ValueError unless it is a solver that a row of its own may be drawn by: 'heun', 'adaptive', 'guided-<scale>' or 'stochastic-<beta>'."""
     if name not in ("heun", "adaptive") and not name.startswith((STOCHASTIC, GUIDED)):
-        raise ValueError(f"a further solver is 'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>', not '{name}'")
+        raise ValueError(
+            f"a further solver is 'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>', not '{name}'"
+        )
     check(name)
     return name
 

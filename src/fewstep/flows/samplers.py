@@ -6,8 +6,8 @@ as counted and not as intended; a table's column is checked against it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torchdiffeq
@@ -96,7 +96,12 @@ def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
     # Without step_t the last step runs past t = 1, where no velocity is defined, and is interpolated back.
     path = torchdiffeq.odeint(
         lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x),
-        x0, ends, rtol=tolerance, atol=tolerance, method="dopri5", options={"step_t": ends[1:]},
+        x0,
+        ends,
+        rtol=tolerance,
+        atol=tolerance,
+        method="dopri5",
+        options={"step_t": ends[1:]},
     )
     return Samples(path[-1], counted.calls)
 
@@ -135,6 +140,7 @@ def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int, scale: float) -> S
 
 Sampler = Callable[[FlowMap, Tensor, int], Samples]
 SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun, "adaptive": to_digits}
+
 
 def named(name: str, generator: torch.Generator) -> Sampler:
     """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check`."""

@@ -34,7 +34,9 @@ def slerp(a: np.ndarray | Tensor, b: np.ndarray | Tensor, steps: int) -> Tensor:
         # exact at small angles too, where the arc cosine is not
         angle = 2 * torch.atan2((u - v).norm(), (u + v).norm())
         if angle > torch.pi - PARALLEL:
-            raise ValueError("the two noises are opposite: every great circle through one passes through the other")
+            raise ValueError(
+                "the two noises are opposite: every great circle through one passes through the other"
+            )
         if angle > PARALLEL:
             direction = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
             path = ((1 - share) * norms[0] + share * norms[1]) * direction

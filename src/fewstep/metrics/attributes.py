@@ -8,8 +8,8 @@ the things in the order of their places. A name that finds nothing is wrong in a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import permutations
-from typing import Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,9 @@ OF_THINGS, RELATION, BACKGROUND, NUMBER = ATTRIBUTES[:4], *range(4, len(ATTRIBUT
 def _matchings(caption: Caption, scene: Scene) -> Iterator[tuple[Thing | None, ...]]:
     """Every way to give the things mentioned what answers to them: those with a place have no choice."""
     there = {thing.place: thing for thing in scene.things}
-    placed = {k: there.get(mention.place) for k, mention in enumerate(caption.mentions) if mention.place is not None}
+    placed = {
+        k: there.get(mention.place) for k, mention in enumerate(caption.mentions) if mention.place is not None
+    }
     free = [k for k in range(len(caption.mentions)) if k not in placed]
     left = [thing for thing in scene.things if thing not in placed.values()]
     for order in permutations(left + [None] * max(len(free) - len(left), 0), len(free)):
@@ -40,12 +42,16 @@ def _right(caption: Caption, things: tuple[Thing | None, ...]) -> np.ndarray:
             right[k] += thing is not None and getattr(mention, name) == getattr(thing, name)
     for relation in caption.relations:
         first, second = things[relation.first], things[relation.second]
-        right[RELATION] += first is not None and second is not None and holds(relation.kind, first.place, second.place)
+        right[RELATION] += (
+            first is not None and second is not None and holds(relation.kind, first.place, second.place)
+        )
     return right
 
 
 def _said(caption: Caption) -> np.ndarray:
-    of_things = [sum(getattr(mention, name) is not None for mention in caption.mentions) for name in OF_THINGS]
+    of_things = [
+        sum(getattr(mention, name) is not None for mention in caption.mentions) for name in OF_THINGS
+    ]
     return np.array([*of_things, len(caption.relations), caption.background is not None, 1], np.int64)
 
 
@@ -56,14 +62,21 @@ def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarra
     caption, and for two things mentioned at one place.
     """
     if len(captions) != len(read) or not len(captions):
-        raise ValueError(f"{len(captions)} captions do not judge {len(read)} scenes: give one scene a caption, and one at least")
+        raise ValueError(
+            f"{len(captions)} captions do not judge {len(read)} scenes: give one scene a caption, and one at least"
+        )
     right, said = np.zeros((2, len(captions), len(ATTRIBUTES)), np.int64)
     for k, (caption, scene) in enumerate(zip(captions, read)):
         places = [mention.place for mention in caption.mentions if mention.place is not None]
         if len(set(places)) < len(places):
-            raise ValueError(f"the caption '{caption.text}' mentions two things at one place: a scene has one there at most")
+            raise ValueError(
+                f"the caption '{caption.text}' mentions two things at one place: a scene has one there at most"
+            )
         # permutations come in the order of the places, and max keeps the first of equals
-        right[k] = max((_right(caption, things) for things in _matchings(caption, scene)), key=lambda r: (r[:RELATION].sum(), r[0], r[1], r[RELATION]))
+        right[k] = max(
+            (_right(caption, things) for things in _matchings(caption, scene)),
+            key=lambda r: (r[:RELATION].sum(), r[0], r[1], r[RELATION]),
+        )
         right[k, BACKGROUND] = caption.background is not None and caption.background == scene.background
         right[k, NUMBER] = len(caption.mentions) == len(scene.things)
         said[k] = _said(caption)
@@ -72,5 +85,9 @@ def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarra
 
 def accuracies(right: np.ndarray, said: np.ndarray) -> dict[str, float]:
     """The part of the statements that are right, by attribute as far as it is said, and `caption`, the part of captions right in everything."""
-    found = {name: float(right[:, k].sum() / said[:, k].sum()) for k, name in enumerate(ATTRIBUTES) if said[:, k].any()}
+    found = {
+        name: float(right[:, k].sum() / said[:, k].sum())
+        for k, name in enumerate(ATTRIBUTES)
+        if said[:, k].any()
+    }
     return found | {"caption": float((right == said).all(1).mean())}

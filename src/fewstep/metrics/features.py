@@ -55,14 +55,18 @@ def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
         raise ValueError(f"{what} has {len(values)} samples and at least {least} are needed: generate more")
     bad = ~np.isfinite(values).all(1)
     if bad.any():
-        raise ValueError(f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row {bad.argmax()}): mend the images")
+        raise ValueError(
+            f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row {bad.argmax()}): mend the images"
+        )
     return values
 
 
 def check_same_dim(a: np.ndarray, b: np.ndarray) -> None:
     """Raise ValueError unless two matrices of features (count, dim) have one dim."""
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of {a.shape[1]} and {b.shape[1]} dimensions do not compare: use one extractor for both")
+        raise ValueError(
+            f"features of {a.shape[1]} and {b.shape[1]} dimensions do not compare: use one extractor for both"
+        )
 
 
 def _resized(images: np.ndarray, extractor: Extractor) -> Tensor:
@@ -75,17 +79,24 @@ def _resized(images: np.ndarray, extractor: Extractor) -> Tensor:
 
 
 @torch.no_grad()
-def extract(images: np.ndarray, extractor: Extractor, batch: int = 64, device: str | torch.device = "cpu") -> Features:
+def extract(
+    images: np.ndarray, extractor: Extractor, batch: int = 64, device: str | torch.device = "cpu"
+) -> Features:
     """Features of uint8 images (count, channels, height, width), `batch` at a time on `device`; the network goes into eval mode.
 
     Raises ValueError for images of another shape or type (clean-fid measures 8-bit images: quantise first), and for
     features that are not finite.
     """
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3) or len(images) == 0:
-        raise ValueError(f"features need uint8 images (count, 1 or 3, height, width), not {images.dtype} of shape {images.shape}")
+        raise ValueError(
+            f"features need uint8 images (count, 1 or 3, height, width), not {images.dtype} of shape {images.shape}"
+        )
     network = extractor.network.to(device).eval()
     # pictures that are decoded when they are looked at become an array here, a batch at a time
-    parts = [network(_resized(np.asarray(images[k : k + batch]), extractor).to(device)).cpu().numpy() for k in range(0, len(images), batch)]
+    parts = [
+        network(_resized(np.asarray(images[k : k + batch]), extractor).to(device)).cpu().numpy()
+        for k in range(0, len(images), batch)
+    ]
     values = np.concatenate(parts)
     as_features(values, f"the features by {extractor.name}", least=1)
     return Features(values, f"{extractor.name}, resize {extractor.resize}")
@@ -117,11 +128,15 @@ def channel_means() -> Extractor:
 def verify(path: Path, sha256: str) -> None:
     """Raise FileNotFoundError where `path` is not a file, and ValueError where its SHA-256 is not `sha256`."""
     if not path.is_file():
-        raise FileNotFoundError(f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)")
+        raise FileNotFoundError(
+            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)"
+        )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise ValueError(f"{path} has SHA-256 {found} and not {sha256}: it was not loaded; delete it and download {INCEPTION_URL} again")
+        raise ValueError(
+            f"{path} has SHA-256 {found} and not {sha256}: it was not loaded; delete it and download {INCEPTION_URL} again"
+        )
 
 
 def inception(path: Path, sha256: str = INCEPTION_SHA256) -> Extractor:
@@ -133,7 +148,9 @@ def inception(path: Path, sha256: str = INCEPTION_SHA256) -> Extractor:
     checksum is another.
     """
     if path.name != INCEPTION:
-        raise ValueError(f"clean-fid reads its Inception weights from a file named {INCEPTION}, not {path.name}: rename it")
+        raise ValueError(
+            f"clean-fid reads its Inception weights from a file named {INCEPTION}, not {path.name}: rename it"
+        )
     verify(path, sha256)
     # here, and not above: clean-fid is wanted at tier paper alone
     from cleanfid.inception_torchscript import InceptionV3W

@@ -25,11 +25,17 @@ class Moments:
     def __post_init__(self) -> None:
         dim = self.mean.shape
         if len(dim) != 1 or self.covariance.shape != dim * 2:
-            raise ValueError(f"a mean of shape {dim} and a covariance of shape {self.covariance.shape} are not moments of one sample")
+            raise ValueError(
+                f"a mean of shape {dim} and a covariance of shape {self.covariance.shape} are not moments of one sample"
+            )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
-            raise ValueError(f"the moments of {self.count} samples are not finite: look for NaN in the features that they come from")
+            raise ValueError(
+                f"the moments of {self.count} samples are not finite: look for NaN in the features that they come from"
+            )
         if np.abs(self.covariance - self.covariance.T).max() > 1e-9 * np.abs(self.covariance).max():
-            raise ValueError(f"the covariance of {self.count} samples is not symmetric: it is damaged, compute it again")
+            raise ValueError(
+                f"the covariance of {self.count} samples is not symmetric: it is damaged, compute it again"
+            )
 
 
 def moments(features: np.ndarray, rank_deficient: bool = False) -> Moments:
@@ -99,10 +105,17 @@ def frechet(a: Moments, b: Moments) -> float:
     dimension.
     """
     if a.mean.shape != b.mean.shape:
-        raise ValueError(f"moments of {len(a.mean)} and {len(b.mean)} features do not compare: use one extractor for both")
+        raise ValueError(
+            f"moments of {len(a.mean)} and {len(b.mean)} features do not compare: use one extractor for both"
+        )
     apart = np.square(a.mean - b.mean).sum()
     # the lower rank first: A^T b A has then no eigenvalues that are zero but for rounding
     few, many = (a, b) if a.count <= b.count else (b, a)
-    distance = apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * _trace_of_root(few.covariance, many.covariance)
+    distance = (
+        apart
+        + np.trace(a.covariance)
+        + np.trace(b.covariance)
+        - 2 * _trace_of_root(few.covariance, many.covariance)
+    )
     # equal moments may come out at -1e-16; a distance is not negative
     return max(0.0, float(distance))

@@ -18,7 +18,9 @@ def jpeg_bytes(image: np.ndarray, quality: int = QUALITY) -> bytes:
     """The JPEG file of one uint8 image (channels, height, width), 3 channels or 1, with levels 0..255."""
     file = io.BytesIO()
     # the two that Pillow would choose, said: another release may choose others
-    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(file, format="jpeg", quality=quality, subsampling="4:2:0")
+    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(
+        file, format="jpeg", quality=quality, subsampling="4:2:0"
+    )
     return file.getvalue()
 
 
@@ -30,7 +32,9 @@ def as_jpeg(images: np.ndarray, quality: int = QUALITY) -> np.ndarray:
     1 to 95, beyond which Pillow's scale means something else.
     """
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3):
-        raise ValueError(f"JPEG takes uint8 images (count, 3 or 1, height, width), not {images.dtype} of shape {images.shape}")
+        raise ValueError(
+            f"JPEG takes uint8 images (count, 3 or 1, height, width), not {images.dtype} of shape {images.shape}"
+        )
     if not 1 <= quality <= 95:
         raise ValueError(f"the quality of a JPEG file is 1 to 95, not {quality}")
     found = np.empty_like(images)

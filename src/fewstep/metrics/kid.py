@@ -29,7 +29,9 @@ def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
     return _within(a) + _within(b) - 2 * _kernel_sum(a, b) / (len(a) * len(b))
 
 
-def kid(a: np.ndarray, b: np.ndarray, subsets: int | None = 100, subset_size: int = 1000, seed: int = 0) -> float:
+def kid(
+    a: np.ndarray, b: np.ndarray, subsets: int | None = 100, subset_size: int = 1000, seed: int = 0
+) -> float:
     """KID between features a (n, dim) and b (m, dim): the squared MMD, averaged over random subsets.
 
     With `subsets` None it is taken once over all pairs. Else the subsets are those that clean-fid's
@@ -41,7 +43,9 @@ def kid(a: np.ndarray, b: np.ndarray, subsets: int | None = 100, subset_size: in
     if subsets is None:
         return squared_mmd(a, b)
     if subsets < 1 or subset_size < 2:
-        raise ValueError(f"KID needs at least one subset of at least two samples, not {subsets} of {subset_size}")
+        raise ValueError(
+            f"KID needs at least one subset of at least two samples, not {subsets} of {subset_size}"
+        )
     random, size = np.random.RandomState(seed), min(len(a), len(b), subset_size)
     total = 0.0
     for _ in range(subsets):

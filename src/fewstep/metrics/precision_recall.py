@@ -64,7 +64,9 @@ def manifold(data: np.ndarray, k: int = 3) -> Manifold:
 def _covered(points: np.ndarray, centres: np.ndarray, squared_radii: np.ndarray, slack: float) -> float:
     """The share of `points` in at least one closed ball about a centre."""
     reach = squared_radii + slack
-    return sum(int((squares <= reach).any(1).sum()) for _, squares in _squared_distances(points, centres)) / len(points)
+    return sum(
+        int((squares <= reach).any(1).sum()) for _, squares in _squared_distances(points, centres)
+    ) / len(points)
 
 
 def precision_recall(data: np.ndarray | Manifold, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
@@ -81,4 +83,7 @@ def precision_recall(data: np.ndarray | Manifold, generated: np.ndarray, k: int 
     generated = generated - own.centre
     slack = ROUNDING * max(np.square(own.points).sum(1).max(), np.square(generated).sum(1).max())
     theirs = _squared_radii(generated, own.k)
-    return PrecisionRecall(_covered(generated, own.points, own.squared_radii, slack), _covered(own.points, generated, theirs, slack))
+    return PrecisionRecall(
+        _covered(generated, own.points, own.squared_radii, slack),
+        _covered(own.points, generated, theirs, slack),
+    )

@@ -35,28 +35,41 @@ class ImageProtocol:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, str) and (value != value.strip() or not value or ";" in value or "\n" in value):
-                raise ValueError(f"the protocol's '{field.name}' is {value!r}: say it in words on one line without a semicolon")
+            if isinstance(value, str) and (
+                value != value.strip() or not value or ";" in value or "\n" in value
+            ):
+                raise ValueError(
+                    f"the protocol's '{field.name}' is {value!r}: say it in words on one line without a semicolon"
+                )
         if self.samples < 2:
-            raise ValueError(f"the protocol's 'samples' is {self.samples}: a number about images needs two or more")
+            raise ValueError(
+                f"the protocol's 'samples' is {self.samples}: a number about images needs two or more"
+            )
         if not self.seeds or not isinstance(self.seeds, tuple):
             raise ValueError(f"the protocol's 'seeds' are {self.seeds!r}: give a tuple of one or more")
 
     def __str__(self) -> str:
         seeds = " ".join(str(seed) for seed in self.seeds)
-        return "; ".join(f"{f.name}={seeds if f.name == 'seeds' else getattr(self, f.name)}" for f in fields(self))
+        return "; ".join(
+            f"{f.name}={seeds if f.name == 'seeds' else getattr(self, f.name)}" for f in fields(self)
+        )
 
 
 def parse(text: str) -> ImageProtocol:
     """The protocol that str() wrote into a table; raises ValueError for any other text."""
     parts = dict(part.partition("=")[::2] for part in text.split("; "))
     try:
-        numbers = {"samples": int(parts["samples"]), "seeds": tuple(int(seed) for seed in parts["seeds"].split())}
+        numbers = {
+            "samples": int(parts["samples"]),
+            "seeds": tuple(int(seed) for seed in parts["seeds"].split()),
+        }
         found = ImageProtocol(**{**parts, **numbers})
     except (KeyError, TypeError, ValueError):
         found = None
     if str(found) != text:
-        raise ValueError(f"{text!r} is not the protocol of a number about images: write it as str(ImageProtocol(...))")
+        raise ValueError(
+            f"{text!r} is not the protocol of a number about images: write it as str(ImageProtocol(...))"
+        )
     return found
 
 

@@ -18,13 +18,19 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 def two_parts(features: np.ndarray, size: int, seed: int) -> float:
     """FID between two disjoint random parts, `size` samples each, of features (count, dim): the truth is zero."""
     if 2 * size > len(features):
-        raise ValueError(f"two disjoint parts of {size} samples need {2 * size} and there are {len(features)}: ask for fewer")
+        raise ValueError(
+            f"two disjoint parts of {size} samples need {2 * size} and there are {len(features)}: ask for fewer"
+        )
     order = np.random.default_rng(seed).permutation(len(features))
     return _distance(features[order[:size]], features[order[size : 2 * size]])
 
 
 def self_checks(
-    features: np.ndarray, noise: Callable[[int], np.ndarray], sizes: Sequence[int], repeats: int = 3, seed: int = 0
+    features: np.ndarray,
+    noise: Callable[[int], np.ndarray],
+    sizes: Sequence[int],
+    repeats: int = 3,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The self-checks of FID on the data's features (count, dim), one row a number: check, samples, repeat, fid.
 

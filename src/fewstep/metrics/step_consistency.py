@@ -6,7 +6,7 @@ Every distance is one of pairs: image k of `a` and image k of `b` come from the 
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -28,9 +28,13 @@ Maps = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
     if a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8 or not a.size:
-        raise ValueError(f"step consistency needs uint8 images (count, channels, height, width), not {a.dtype} of {a.shape} and {b.dtype} of {b.shape}")
+        raise ValueError(
+            f"step consistency needs uint8 images (count, channels, height, width), not {a.dtype} of {a.shape} and {b.dtype} of {b.shape}"
+        )
     if a.shape != b.shape:
-        raise ValueError(f"images of the same noises come in pairs, and these are of shape {a.shape} and {b.shape}")
+        raise ValueError(
+            f"images of the same noises come in pairs, and these are of shape {a.shape} and {b.shape}"
+        )
 
 
 def psnr(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
@@ -40,7 +44,10 @@ def psnr(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     Raises ValueError for images that are no pairs or not uint8.
     """
     _check(a, b)
-    parts = [np.square(a[k : k + BATCH].astype(np.float64) - b[k : k + BATCH]).mean((1, 2, 3)) for k in range(0, len(a), BATCH)]
+    parts = [
+        np.square(a[k : k + BATCH].astype(np.float64) - b[k : k + BATCH]).mean((1, 2, 3))
+        for k in range(0, len(a), BATCH)
+    ]
     error = np.concatenate(parts)
     return 10 * np.log10(top**2 / np.maximum(error, top**2 / 10 ** (CAP / 10)))
 
@@ -94,7 +101,9 @@ def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     between them is the distance. Raises ValueError for maps of different shape.
     """
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(f"feature maps of pairs have one shape (count, features, ...), not {a.shape} and {b.shape}")
+        raise ValueError(
+            f"feature maps of pairs have one shape (count, features, ...), not {a.shape} and {b.shape}"
+        )
     units = []
     for maps in (a, b):
         maps = np.asarray(maps, dtype=np.float64).reshape(*maps.shape[:2], -1)

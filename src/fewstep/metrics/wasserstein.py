@@ -14,7 +14,9 @@ def squared_w2(a: np.ndarray, b: np.ndarray) -> float:
     so read it against the table's `exact` row. Raises ValueError for clouds of different shape.
     """
     if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"squared W2 needs two clouds of one shape (count, dim), not {a.shape} and {b.shape}")
+        raise ValueError(
+            f"squared W2 needs two clouds of one shape (count, dim), not {a.shape} and {b.shape}"
+        )
     cost = cdist(a, b, "sqeuclidean")
     return float(cost[linear_sum_assignment(cost)].mean())
 

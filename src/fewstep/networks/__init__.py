@@ -5,9 +5,10 @@ A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` ret
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -16,7 +17,11 @@ from ..flows.flow_map import FlowMap, NetworkFlowMap
 
 def kinds() -> list[str]:
     """The networks there are: the files here that can build one."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef build(" in path.read_text() and path.stem != "__init__")
+    return sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if "\ndef build(" in path.read_text() and path.stem != "__init__"
+    )
 
 
 def load_decoder(folder: Path, device: torch.device):

@@ -16,8 +16,8 @@ on the diagonal alone leaves the gap's weights without a gradient.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from math import log
-from typing import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,11 @@ class Waves(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         half = dim // 2
-        self.register_buffer("frequencies", torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half), persistent=False)
+        self.register_buffer(
+            "frequencies",
+            torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half),
+            persistent=False,
+        )
 
     def forward(self, time: Tensor) -> Tensor:
         """(batch,) -> (batch, dim)."""
@@ -97,7 +101,11 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, c, height, width = x.shape
         x = x.reshape(n, c, height * width)
-        q, k, v = self.qkv(self.norm(x)).reshape(n * self.heads, 3 * c // self.heads, height * width).chunk(3, dim=1)
+        q, k, v = (
+            self.qkv(self.norm(x))
+            .reshape(n * self.heads, 3 * c // self.heads, height * width)
+            .chunk(3, dim=1)
+        )
         # both sides take half of 1 / sqrt(channels of a head), as published; written out, since fused attention has no
         # forward-mode derivative and there are few places here
         scale = (c // self.heads) ** -0.25
@@ -122,7 +130,9 @@ def halved(channels: int) -> nn.Module:
 
 def doubled(channels: int) -> nn.Module:
     """(batch, channels, h, w) -> (batch, channels, 2 h, 2 w): every value four times, then a convolution."""
-    return nn.Sequential(OrderedDict(repeat=nn.Upsample(scale_factor=2.0), conv=nn.Conv2d(channels, channels, 3, padding=1)))
+    return nn.Sequential(
+        OrderedDict(repeat=nn.Upsample(scale_factor=2.0), conv=nn.Conv2d(channels, channels, 3, padding=1))
+    )
 
 
 class ADM(nn.Module):
@@ -136,9 +146,13 @@ class ADM(nn.Module):
         self.dropout = dropout
         embedding = 4 * width
         self.waves = Waves(width)
-        self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         self.gap_embed = nn.Sequential(
-            nn.Linear(width, embedding, bias=False), nn.SiLU(), zeroed(nn.Linear(embedding, embedding, bias=False))
+            nn.Linear(width, embedding, bias=False),
+            nn.SiLU(),
+            zeroed(nn.Linear(embedding, embedding, bias=False)),
         )
 
         def attend(channels: int) -> AttentionBlock:
@@ -146,7 +160,10 @@ class ADM(nn.Module):
 
         def block(inner: int, outer: int, factor: int) -> list[nn.Module]:
             """A residual block, and attention where the image is `factor` times smaller, if there."""
-            return [ResidualBlock(inner, outer, embedding, dropout), *([attend(outer)] if factor in attention else [])]
+            return [
+                ResidualBlock(inner, outer, embedding, dropout),
+                *([attend(outer)] if factor in attention else []),
+            ]
 
         levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
         channels = levels[0][1]
@@ -161,7 +178,9 @@ class ADM(nn.Module):
                 channels = outer
                 kept.append(channels)
         self.middle_block = Stage(
-            ResidualBlock(channels, channels, embedding, dropout), attend(channels), ResidualBlock(channels, channels, embedding, dropout)
+            ResidualBlock(channels, channels, embedding, dropout),
+            attend(channels),
+            ResidualBlock(channels, channels, embedding, dropout),
         )
         self.output_blocks = nn.ModuleList()
         for factor, outer in reversed(levels):
@@ -171,7 +190,9 @@ class ADM(nn.Module):
                 if factor > 1 and k == blocks:
                     layers.append(doubled(channels))
                 self.output_blocks.append(Stage(*layers))
-        self.out = nn.Sequential(Normalisation(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, shape[0], 3, padding=1)))
+        self.out = nn.Sequential(
+            Normalisation(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, shape[0], 3, padding=1))
+        )
 
     def published(self, time: Tensor, x: Tensor, gap: Tensor | None = None) -> Tensor:
         """ADM(time, x), the published network's estimate of noise - data: noise at time 1, data at time 0.
@@ -203,7 +224,9 @@ class ADM(nn.Module):
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
         return self._run(1 - s, x, t - s)
 
-    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    def pushforward(
+        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
         return parts(self._run(Dual(1 - s, -ds), Dual(x, dx), Dual(t - s, dt - ds)))
 
@@ -235,11 +258,17 @@ def build(
         raise ValueError(f"the width of an adm must be divisible by its {GROUPS} groups, and {width} is not")
     factors = [2**k for k in range(len(multipliers))]
     if shape[1] % factors[-1] or shape[2] % factors[-1]:
-        raise ValueError(f"{len(factors)} levels halve the image {len(factors) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factors[-1]}")
+        raise ValueError(
+            f"{len(factors)} levels halve the image {len(factors) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factors[-1]}"
+        )
     if strangers := sorted(set(attention) - set(factors)):
-        raise ValueError(f"`attention` names a level {strangers[0]} times smaller than the image, and there are {factors}")
+        raise ValueError(
+            f"`attention` names a level {strangers[0]} times smaller than the image, and there are {factors}"
+        )
     name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
     for factor, multiplier in zip(factors, multipliers):
         if (factor in attention or factor == factors[-1]) and multiplier * width % size:
-            raise ValueError(f"{multiplier * width} channels attend, and `{name}` {size} does not divide them")
+            raise ValueError(
+                f"{multiplier * width} channels attend, and `{name}` {size} does not divide them"
+            )
     return ADM(shape, width, multipliers, blocks, attention, heads, head_channels, dropout)

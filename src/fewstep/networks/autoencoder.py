@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import torchvision_operators  # noqa: F401  before diffusers and transformers
-from ..storage import stand_in  # noqa: F401  before diffusers
+from ..storage import stand_in
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import AutoencoderKL  # isort: skip
 from huggingface_hub import try_to_load_from_cache
 
-from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from ..data.formats.archives import ENVIRONMENT, folder_of
+from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 
 # what a published autoencoder consists of, and what describes one that a stage has trained or found
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -71,7 +73,9 @@ class Autoencoder(nn.Module):
         images = self.model.decode(latents, return_dict=False)[0]
         if not self.bypass:
             return images
-        return images + F.interpolate(latents[:, : images.shape[1]], scale_factor=self.factor, mode="bilinear")
+        return images + F.interpolate(
+            latents[:, : images.shape[1]], scale_factor=self.factor, mode="bilinear"
+        )
 
     def _parts(self, values: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, int]]:
         """`values` a fixed number at a time for images of one size, the last filled up with zeros, and how many of each count."""
@@ -82,7 +86,10 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def encode_many(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, without gradients, and the same bits for an image whatever others come with it."""
-        found = [[moment[:count] for moment in self.encode(part)] for part, count in self._parts(images, *images.shape[2:])]
+        found = [
+            [moment[:count] for moment in self.encode(part)]
+            for part, count in self._parts(images, *images.shape[2:])
+        ]
         return torch.cat([mean for mean, _ in found]), torch.cat([std for _, std in found])
 
     @torch.no_grad()
@@ -92,14 +99,18 @@ class Autoencoder(nn.Module):
         return torch.cat([self.decode(part)[:count] for part, count in parts])
 
 
-def small(shape: Sequence[int], channels: Sequence[int], layers: int, groups: int, latent_channels: int) -> Autoencoder:
+def small(
+    shape: Sequence[int], channels: Sequence[int], layers: int, groups: int, latent_channels: int
+) -> Autoencoder:
     """An untrained autoencoder of images of `shape` (channels, height, width), its weights drawn from torch's own generator.
 
     `channels` gives the width of each level, from the finest to the coarsest; all but the last halve the image. Raises
     ValueError for images that the levels do not halve evenly, or of more channels than the latents.
     """
     if latent_channels < shape[0]:
-        raise ValueError(f"latents of {latent_channels} channels do not hold the shrunken image, which has {shape[0]}: give them as many at least")
+        raise ValueError(
+            f"latents of {latent_channels} channels do not hold the shrunken image, which has {shape[0]}: give them as many at least"
+        )
     levels = len(channels)
     model = AutoencoderKL(
         in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers, norm_num_groups=groups,
@@ -143,7 +154,9 @@ def check(repository: str, checksums: bool = True) -> None:
     """Raise as `find`, and ValueError where (with `checksums`) the weights are not the published ones, as far as those are on record."""
     folder, _ = find(repository)
     if stand_in.is_marked(folder):
-        raise ValueError(f"{folder} holds a rehearsal's autoencoder ({stand_in.FILE} says so): put {repository} in its place")
+        raise ValueError(
+            f"{folder} holds a rehearsal's autoencoder ({stand_in.FILE} says so): put {repository} in its place"
+        )
     if checksums:
         _verified(folder, PUBLISHED.get(repository), repository)
 
@@ -166,22 +179,38 @@ def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencode
     is on record and this is no rehearsal, and for files that do not hold an AutoencoderKL.
     """
     folder, words = find(repository)
-    found = _verified(folder, expected or (None if stand_in.is_marked(folder) else PUBLISHED.get(repository)), repository)
+    found = _verified(
+        folder, expected or (None if stand_in.is_marked(folder) else PUBLISHED.get(repository)), repository
+    )
     # diffusers lists at length what it thinks of the names of old weights
     logger = logging.getLogger("diffusers")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        model, info = AutoencoderKL.from_pretrained(folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True)
+        model, info = AutoencoderKL.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{folder} holds no autoencoder that diffusers can load ({' '.join(str(error).split())[:200]}): download it again") from None
+        raise ValueError(
+            f"{folder} holds no autoencoder that diffusers can load ({' '.join(str(error).split())[:200]}): download it again"
+        ) from None
     finally:
         logger.setLevel(level)
     if info["missing_keys"] or info["unexpected_keys"]:
         odd = [*info["missing_keys"], *info["unexpected_keys"]][0]
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: '{odd}' is in one and not in the other; download both again")
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} beside it: '{odd}' is in one and not in the other; download both again"
+        )
     name = f"a rehearsal's stand-in for {repository}" if stand_in.is_marked(folder) else repository
-    return Autoencoder(model).requires_grad_(False).eval(), {"autoencoder": name, "checksum": found, "found": words}
+    return Autoencoder(model).requires_grad_(False).eval(), {
+        "autoencoder": name,
+        "checksum": found,
+        "found": words,
+    }
 
 
 def read_described(folder: Path) -> dict[str, Any]:
@@ -198,7 +227,9 @@ def trained(path: Path) -> Autoencoder:
     if "network" not in info or "channels" not in info["network"]:
         raise CheckpointError(f"{path} is no trained autoencoder: its header names no network")
     sizes = info["network"]
-    network = small(info["shape"], sizes["channels"], sizes["layers"], sizes["groups"], sizes["latent_channels"])
+    network = small(
+        info["shape"], sizes["channels"], sizes["layers"], sizes["groups"], sizes["latent_channels"]
+    )
     load_weights(network, weights, path)
     return network.requires_grad_(False).eval()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,7 +21,12 @@ class Classifier(nn.Module):
         super().__init__()
         channels, height, width = shape
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU()
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.SiLU(),
         )
         self.narrow = nn.Linear(64 * ((height + 1) // 2) * ((width + 1) // 2), FEATURES)
         self.out = nn.Linear(FEATURES, classes)
@@ -41,11 +46,19 @@ def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     down, right = torch.randint(0, 3, (2, count, 1), generator=generator)
     rows, columns = down + torch.arange(height), right + torch.arange(width)
-    return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
 
 
 def train_classifier(
-    images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3, tick: Callable[[int], None] | None = None
+    images: np.ndarray,
+    labels: np.ndarray,
+    steps: int,
+    seed: int,
+    batch: int = 128,
+    rate: float = 2e-3,
+    tick: Callable[[int], None] | None = None,
 ) -> Classifier:
     """A classifier trained for `steps` on images (count, channels, height, width) in [-1, 1] with labels 0, 1, ... (count,).
 
@@ -53,7 +66,9 @@ def train_classifier(
     now and then. Raises ValueError for labels that do not fit the images.
     """
     if len(images) != len(labels) or not len(labels):
-        raise ValueError(f"a classifier needs one label an image: there are {len(labels)} labels and {len(images)} images")
+        raise ValueError(
+            f"a classifier needs one label an image: there are {len(labels)} labels and {len(images)} images"
+        )
     x, y = torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

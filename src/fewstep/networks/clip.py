@@ -5,18 +5,19 @@ A published one, which fewstep.networks.published.clip opens, has the same face.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import torchvision_operators  # noqa: F401  before transformers
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel  # isort: skip
 
-from ..flows.conditioning import Conditions
 from ..data.images import to_signed
+from ..flows.conditioning import Conditions
 from .tokens import START, Tokenizer
 
 # How a score is meant, for the evaluation protocol: as the field's tables give it, times 100, and not 2.5 max(cos, 0), which
@@ -59,7 +60,9 @@ class Clip(nn.Module):
     What an image or a text becomes has the same bits whatever others come with it, on a CPU with torch on one thread.
     """
 
-    def __init__(self, model: CLIPModel | CLIPTextModel, tokenizer: Tokenizer, preparation: Preparation | None = None):
+    def __init__(
+        self, model: CLIPModel | CLIPTextModel, tokenizer: Tokenizer, preparation: Preparation | None = None
+    ):
         super().__init__()
         self.model, self.tokenizer, self.preparation = model, tokenizer, preparation
 
@@ -80,13 +83,19 @@ class Clip(nn.Module):
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(self.model, CLIPModel):
-            raise ValueError("this is a text encoder alone, without a tower of images: take a whole CLIP (`towers: both`) for features and scores of images")
+            raise ValueError(
+                "this is a text encoder alone, without a tower of images: take a whole CLIP (`towers: both`) for features and scores of images"
+            )
         own = self.model.config.vision_config
         shape = (own.num_channels, own.image_size, own.image_size)
         if images.ndim != 4 or images.shape[1] != shape[0] or images.shape[2] != images.shape[3]:
-            raise ValueError(f"a CLIP takes square images (batch, {shape[0]}, side, side), not {tuple(images.shape)}")
+            raise ValueError(
+                f"a CLIP takes square images (batch, {shape[0]}, side, side), not {tuple(images.shape)}"
+            )
         if self.preparation is None and images.shape[1:] != shape:
-            raise ValueError(f"this CLIP was trained on images of shape {shape} and takes no others, such as {tuple(images.shape[1:])}")
+            raise ValueError(
+                f"this CLIP was trained on images of shape {shape} and takes no others, such as {tuple(images.shape[1:])}"
+            )
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images are uint8 from 0 to 255 or floats in [-1, 1], not {images.dtype}")
 
@@ -125,9 +134,15 @@ class Clip(nn.Module):
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Texts as points of the sphere, (count, projection), float32."""
         if not isinstance(self.model, CLIPModel):
-            raise ValueError("this is a text encoder alone, whose texts have no place beside images: take a whole CLIP (`towers: both`) for features")
+            raise ValueError(
+                "this is a text encoder alone, whose texts have no place beside images: take a whole CLIP (`towers: both`) for features"
+            )
         parts = [self.embed_tokens(ids)[:count] for ids, count in self._text_parts(texts)]
-        return torch.cat(parts) if parts else next(self.parameters()).new_zeros(0, self.model.config.projection_dim)
+        return (
+            torch.cat(parts)
+            if parts
+            else next(self.parameters()).new_zeros(0, self.model.config.projection_dim)
+        )
 
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:
@@ -136,7 +151,11 @@ class Clip(nn.Module):
         own = self.model.config.vision_config
         numbers = ((own.image_size // own.patch_size) ** 2 + 1) * own.hidden_size
         parts = [self.embed_images(part)[:count] for part, count in self._parts(images, numbers)]
-        return torch.cat(parts) if parts else next(self.parameters()).new_zeros(0, self.model.config.projection_dim)
+        return (
+            torch.cat(parts)
+            if parts
+            else next(self.parameters()).new_zeros(0, self.model.config.projection_dim)
+        )
 
     def score(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """How well image k fits text k: 100 max(cos, 0) of their points, (count,), float32 in [0, 100]; see SCORE.
@@ -144,11 +163,21 @@ class Clip(nn.Module):
         Raises ValueError unless there is one text an image.
         """
         if len(images) != len(texts):
-            raise ValueError(f"a score takes one text an image: there are {len(texts)} texts and {len(images)} images")
+            raise ValueError(
+                f"a score takes one text an image: there are {len(texts)} texts and {len(images)} images"
+            )
         return 100 * (self.image_features(images) * self.text_features(texts)).sum(1).clamp(min=0)
 
 
-def small(shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, heads: int, patch: int, projection: int) -> Clip:
+def small(
+    shape: Sequence[int],
+    tokenizer: Tokenizer,
+    width: int,
+    layers: int,
+    heads: int,
+    patch: int,
+    projection: int,
+) -> Clip:
     """An untrained CLIP of square images of `shape` (channels, side, side), its weights drawn from torch's own generator.
 
     Both towers have `layers` layers of `width` numbers and `heads` heads. Raises ValueError for images that do not fall
@@ -156,12 +185,24 @@ def small(shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, h
     """
     channels, side, other = shape
     if side != other or side % patch:
-        raise ValueError(f"a CLIP cuts square images into patches: {side} x {other} does not fall into squares of {patch} x {patch}")
+        raise ValueError(
+            f"a CLIP cuts square images into patches: {side} x {other} does not fall into squares of {patch} x {patch}"
+        )
     if width % heads:
         raise ValueError(f"a tower of width {width} does not fall into {heads} heads of one width")
-    tower = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": heads, "projection_dim": projection}
+    tower = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "projection_dim": projection,
+    }
     tower["hidden_act"] = ACTIVATION
-    special = {"bos_token_id": tokenizer.vocabulary[START], "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.vocabulary[tokenizer.filling]}
+    special = {
+        "bos_token_id": tokenizer.vocabulary[START],
+        "eos_token_id": tokenizer.end,
+        "pad_token_id": tokenizer.vocabulary[tokenizer.filling],
+    }
     config = CLIPConfig(
         text_config=tower | special | {"vocab_size": len(tokenizer.vocabulary), "max_position_embeddings": tokenizer.length},
         vision_config=tower | {"num_channels": channels, "image_size": side, "patch_size": patch},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -39,7 +40,9 @@ def trained(folder: Path) -> Clip:
         raise CheckpointError(f"{path} is no trained CLIP: its header names no towers")
     tokenizer = tokens.read(folder, info["length"])
     if tokenizer.checksum != info["tokenizer"]:
-        raise CheckpointError(f"{path} was trained with another vocabulary than {tokens.VOCABULARY} and {tokens.MERGES} beside it: delete them and run `dvc repro` again")
+        raise CheckpointError(
+            f"{path} was trained with another vocabulary than {tokens.VOCABULARY} and {tokens.MERGES} beside it: delete them and run `dvc repro` again"
+        )
     sizes = {name: info["network"][name] for name in ("width", "layers", "heads", "patch", "projection")}
     with torch.random.fork_rng(devices=[]):
         network = small(info["shape"], tokenizer, **sizes)
@@ -51,12 +54,16 @@ def read_described(folder: Path) -> dict[str, Any]:
     """What a stage has said of the CLIP in `folder`; raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file."""
     path = folder / DESCRIBED
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: run `dvc repro`, or the notebook that trains the CLIP, first")
+        raise FileNotFoundError(
+            f"{path} is not there: run `dvc repro`, or the notebook that trains the CLIP, first"
+        )
     try:
         found = json.loads(path.read_text())
         found["checksum"]
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is damaged, or describes no CLIP: delete it and run `dvc repro` again") from None
+        raise CheckpointError(
+            f"{path} is damaged, or describes no CLIP: delete it and run `dvc repro` again"
+        ) from None
     return found
 
 

@@ -5,8 +5,8 @@ It is no flow map: it maps latents to logits, high for data and low for samples,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
-from typing import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +26,36 @@ class Equalised(nn.Module):
     (sqrt 2 after a leaky ReLU, 1 / sqrt 2 of a residual sum) commutes with the leaky ReLU and costs nothing here.
     """
 
-    def __init__(self, fan_in: int, out: int, side: int | None = None, gain: float = 1.0, stride: int = 1, padding: int = 0, bias: bool = True):
+    def __init__(
+        self,
+        fan_in: int,
+        out: int,
+        side: int | None = None,
+        gain: float = 1.0,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+    ):
         super().__init__()
         kernel = () if side is None else (side, side)
         self.weight = nn.Parameter(torch.randn(out, fan_in, *kernel))
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None
-        self.gain, self.scale, self.stride, self.padding = gain, gain / sqrt(self.weight[0].numel()), stride, padding
+        self.gain, self.scale, self.stride, self.padding = (
+            gain,
+            gain / sqrt(self.weight[0].numel()),
+            stride,
+            padding,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in, h, w) -> (batch, out, h', w'), or (batch, in) -> (batch, out)."""
         weight = self.weight * self.scale
         bias = None if self.bias is None else self.bias * self.gain
-        return F.linear(x, weight, bias) if weight.ndim == 2 else F.conv2d(x, weight, bias, self.stride, self.padding)
+        return (
+            F.linear(x, weight, bias)
+            if weight.ndim == 2
+            else F.conv2d(x, weight, bias, self.stride, self.padding)
+        )
 
 
 class Blur(nn.Module):
@@ -52,7 +70,13 @@ class Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, h, w), padded by zeros; every stride-th pixel of the result."""
         channels = x.shape[1]
-        return F.conv2d(x, self.kernel.expand(channels, 1, -1, -1), stride=self.stride, padding=self.padding, groups=channels)
+        return F.conv2d(
+            x,
+            self.kernel.expand(channels, 1, -1, -1),
+            stride=self.stride,
+            padding=self.padding,
+            groups=channels,
+        )
 
 
 def active(x: Tensor) -> Tensor:
@@ -67,7 +91,9 @@ class Block(nn.Module):
         super().__init__()
         self.first = Equalised(channels, channels, 3, gain=sqrt(2), padding=1)
         self.blur = Blur(padding=2)
-        self.second = Equalised(channels, out, 3, gain=1.0, stride=2)  # sqrt 2 of the leaky ReLU, 1 / sqrt 2 of the sum
+        self.second = Equalised(
+            channels, out, 3, gain=1.0, stride=2
+        )  # sqrt 2 of the leaky ReLU, 1 / sqrt 2 of the sum
         self.halve = Blur(padding=1, stride=2)
         self.skip = Equalised(channels, out, 1, gain=sqrt(0.5), bias=False)
 
@@ -127,7 +153,9 @@ def discriminator(shape: tuple[int, ...], channels: Sequence[int], group: int = 
         raise ValueError(f"a discriminator takes square latents (channels, side, side), not {tuple(shape)}")
     if not channels or shape[1] != LAST * 2 ** (len(channels) - 1):
         side = LAST * 2 ** max(0, len(channels) - 1)
-        raise ValueError(f"{len(channels)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}, and the latents are {shape[1]} x {shape[2]}")
+        raise ValueError(
+            f"{len(channels)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}, and the latents are {shape[1]} x {shape[2]}"
+        )
     if group < 1:
         raise ValueError(f"a group of the minibatch's deviation has at least one sample, not {group}")
     return Discriminator(shape, channels, group)

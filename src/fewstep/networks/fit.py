@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 
-def fit(network: nn.Module, loss_of: Callable[[torch.Generator], Tensor], steps: int, seed: int, rate: float, tick: Callable[[int], None] | None) -> None:
+def fit(
+    network: nn.Module,
+    loss_of: Callable[[torch.Generator], Tensor],
+    steps: int,
+    seed: int,
+    rate: float,
+    tick: Callable[[int], None] | None,
+) -> None:
     """Minimise `loss_of(generator)`, a scalar of a batch that the generator draws, for `steps`; leaves the network frozen, in eval mode.
 
     Adam with a rate that falls to zero along a straight line. `tick(step)` is called now and then.

@@ -15,5 +15,9 @@ def load_flow_map(path: Path, device: str = "cpu") -> FlowMap:
     if "network" not in info:
         raise CheckpointError(f"{path} is no trained flow map: its header names no network")
     flow_map = build(info["network"], tuple(info["shape"]))
-    load_weights(flow_map, {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}, Path(path))
+    load_weights(
+        flow_map,
+        {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
+        Path(path),
+    )
     return flow_map.to(device).requires_grad_(False).eval()

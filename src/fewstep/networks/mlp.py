@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi, sqrt
-from typing import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,21 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, dim: int, width: int, depth: int, activation: str, frequencies: Sequence[float], time_frequencies: Sequence[float]
+        self,
+        dim: int,
+        width: int,
+        depth: int,
+        activation: str,
+        frequencies: Sequence[float],
+        time_frequencies: Sequence[float],
     ):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         columns = [pi * k * row for k in frequencies for row in torch.eye(dim + 2)[:dim]]
         columns += [pi * k * row for k in time_frequencies for row in torch.eye(dim + 2)[dim:]]
-        self.register_buffer("waves", torch.stack(columns, 1) if columns else torch.zeros(dim + 2, 0), persistent=False)
+        self.register_buffer(
+            "waves", torch.stack(columns, 1) if columns else torch.zeros(dim + 2, 0), persistent=False
+        )
         # brings data of unit size and times in [0, 1] to mean 0 and deviation of about 1
         self.register_buffer("scale", torch.tensor([sqrt(3.0)] * dim + [2.0, 2.0]), persistent=False)
         self.register_buffer("shift", torch.tensor([0.0] * dim + [-1.0, -1.0]), persistent=False)
@@ -48,9 +56,13 @@ class MLP(nn.Module):
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), points (batch, dim)."""
-        return value(self._features(torch.cat([x, s[:, None], t[:, None]], 1)), self._pairs(), self.activation)
+        return value(
+            self._features(torch.cat([x, s[:, None], t[:, None]], 1)), self._pairs(), self.activation
+        )
 
-    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    def pushforward(
+        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), carried through the layers side by side."""
         u = torch.cat([x, s[:, None], t[:, None]], 1)
         du = torch.cat([dx, ds[:, None], dt[:, None]], 1)
@@ -62,7 +74,12 @@ class MLP(nn.Module):
 
 
 def build(
-    shape: tuple[int, ...], width: int, depth: int, activation: str, frequencies: Sequence[float], time_frequencies: Sequence[float]
+    shape: tuple[int, ...],
+    width: int,
+    depth: int,
+    activation: str,
+    frequencies: Sequence[float],
+    time_frequencies: Sequence[float],
 ) -> MLP:
     """The MLP for points of `shape`; raises ValueError unless that is (dim,)."""
     if len(shape) != 1:

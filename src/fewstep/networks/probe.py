@@ -5,7 +5,7 @@ It is a measure and no model under test: it is trained on scenes of all pairs of
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -35,7 +35,9 @@ class Probe(nn.Module):
             nn.Conv2d(48, 48, 3, padding=1), nn.SiLU(),
         )  # fmt: skip
         window = 2 * HALF // CELL
-        self.reader = nn.Sequential(nn.Flatten(), nn.Linear(48 * window * window, 96), nn.SiLU(), nn.Linear(96, sum(PARTS)))
+        self.reader = nn.Sequential(
+            nn.Flatten(), nn.Linear(48 * window * window, 96), nn.SiLU(), nn.Linear(96, sum(PARTS))
+        )
         self.background = nn.Sequential(nn.Flatten(), nn.Linear(48 * (SIDE // CELL) ** 2, len(BACKGROUNDS)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -70,7 +72,13 @@ def _loss(probe: Probe, images: Tensor, wanted: Tensor) -> Tensor:
 
 
 def train_probe(
-    images: np.ndarray, scenes: Sequence[Scene], steps: int, seed: int, batch: int = 32, rate: float = 4e-3, tick: Callable[[int], None] | None = None
+    images: np.ndarray,
+    scenes: Sequence[Scene],
+    steps: int,
+    seed: int,
+    batch: int = 32,
+    rate: float = 4e-3,
+    tick: Callable[[int], None] | None = None,
 ) -> Probe:
     """A probe trained for `steps` on pictures (count, 3, 32, 32) in [-1, 1] of `scenes`, made noisy.
 
@@ -78,7 +86,9 @@ def train_probe(
     unless there is one scene a picture.
     """
     if len(images) != len(scenes) or not len(scenes):
-        raise ValueError(f"a probe needs one scene a picture: there are {len(scenes)} scenes and {len(images)} pictures")
+        raise ValueError(
+            f"a probe needs one scene a picture: there are {len(scenes)} scenes and {len(images)} pictures"
+        )
     x, y = torch.as_tensor(images, dtype=torch.float32), targets(scenes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -86,7 +96,11 @@ def train_probe(
 
     def loss_of(generator: torch.Generator) -> Tensor:
         which = torch.randint(len(x), (batch,), generator=generator)
-        noise = torch.randn((batch, *x.shape[1:]), generator=generator) * NOISE * torch.rand((batch, 1, 1, 1), generator=generator)
+        noise = (
+            torch.randn((batch, *x.shape[1:]), generator=generator)
+            * NOISE
+            * torch.rand((batch, 1, 1, 1), generator=generator)
+        )
         return _loss(probe, x[which] + noise, y[which])
 
     fit(probe, loss_of, steps, seed, rate, tick)
@@ -99,8 +113,14 @@ def read(probe: Probe, images: np.ndarray | Tensor) -> tuple[Scene, ...]:
     found = []
     for part in torch.as_tensor(images, dtype=torch.float32).split(TOGETHER):
         filled = torch.cat([part, part.new_zeros(TOGETHER - len(part), *part.shape[1:])])
-        shapes, colours, sizes, background = (logits.argmax(-1)[: len(part)].tolist() for logits in probe(filled))
+        shapes, colours, sizes, background = (
+            logits.argmax(-1)[: len(part)].tolist() for logits in probe(filled)
+        )
         for row in zip(background, shapes, colours, sizes):
-            things = tuple(Thing(place, shape - 1, colour, size) for place, (shape, colour, size) in enumerate(zip(*row[1:])) if shape)
+            things = tuple(
+                Thing(place, shape - 1, colour, size)
+                for place, (shape, colour, size) in enumerate(zip(*row[1:]))
+                if shape
+            )
             found.append(Scene(row[0], things))
     return tuple(found)

@@ -15,15 +15,17 @@ The text. Every place attends to all tokens, the filling behind a text included,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from . import torchvision_operators  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import UNet2DConditionModel  # isort: skip
 from ..flows.conditioning import Conditions
 from . import unet_levels
@@ -53,14 +55,26 @@ def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] 
 
 def _computed_twice(layer: nn.Module, *inputs: Any) -> Any:
     """`layer` of `inputs`, computed again on the way back in the place of being kept; torch.func keeps it all."""
-    return layer(*inputs) if _differentiated() else checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return (
+        layer(*inputs)
+        if _differentiated()
+        else checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+    )
 
 
 class PublishedUNet(nn.Module):
     """v_{s,t}(x | c) for latents (batch, channels, height, width); see `build` for the settings. Its last layer starts at zero."""
 
     def __init__(
-        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int, groups: int, width: int, checkpointing: bool
+        self,
+        shape: tuple[int, ...],
+        channels: Sequence[int],
+        layers: int,
+        attention: Sequence[bool],
+        heads: int,
+        groups: int,
+        width: int,
+        checkpointing: bool,
     ):
         super().__init__()
         self.model = UNet2DConditionModel(
@@ -75,7 +89,9 @@ class PublishedUNet(nn.Module):
         embedding = self.model.time_embedding.linear_2.out_features
         self.waves = Waves(channels[0], HIGHEST)
         self.gap_embed = nn.Sequential(
-            nn.Linear(channels[0], embedding, bias=False), nn.SiLU(), zeroed(nn.Linear(embedding, embedding, bias=False))
+            nn.Linear(channels[0], embedding, bias=False),
+            nn.SiLU(),
+            zeroed(nn.Linear(embedding, embedding, bias=False)),
         )
         for module in self.model.modules():
             if isinstance(module, nn.GroupNorm):
@@ -88,9 +104,15 @@ class PublishedUNet(nn.Module):
         gap = t - s
         added = self.gap_embed(self.waves(gap) - self.waves(0 * gap))
         with _without_fused_kernels():
-            return self.model(x, NOISE * (1 - s), encoder_hidden_states=conditions.hidden, class_labels=added, return_dict=False)[0]
+            return self.model(
+                x,
+                NOISE * (1 - s),
+                encoder_hidden_states=conditions.hidden,
+                class_labels=added,
+                return_dict=False,
+            )[0]
 
-    def encoder(self) -> "Encoder":
+    def encoder(self) -> Encoder:
         """The layers up to the middle, copied, to be trained as part of something else."""
         return Encoder(self.model)
 
@@ -110,7 +132,14 @@ class Encoder(unet_levels.Encoder):
 
 
 def build(
-    shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int, groups: int, width: int, checkpointing: bool = True
+    shape: tuple[int, ...],
+    channels: Sequence[int],
+    layers: int,
+    attention: Sequence[bool],
+    heads: int,
+    groups: int,
+    width: int,
+    checkpointing: bool = True,
 ) -> PublishedUNet:
     """The UNet for latents of `shape` (channels, height, width).
 

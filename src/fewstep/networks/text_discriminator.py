@@ -46,7 +46,7 @@ class TextDiscriminator(nn.Module):
         """The mean logit over places; `t` is SCFlow's time, 0 for data."""
         return self.head(self.encoder(1 - t, z, texts)).mean((1, 2, 3))
 
-    def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> "Noised":
+    def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Noised:
         """The discriminator of latents that are first brought to the times `t` (batch,) by `noise` (batch, ...), and read with `texts`."""
         return Noised(self, t, noise, texts)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import torchvision_operators  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import UNet2DConditionModel  # isort: skip
 from diffusers.models.attention import BasicTransformerBlock  # isort: skip
 from ..flows.conditioning import Conditions
@@ -44,7 +45,9 @@ class TextUNet(nn.Module):
             attention_head_dim=heads, class_embed_type="timestep", freq_shift=0,
         )  # fmt: skip
         prepared(self.model, time_scale)
-        self.readers = nn.ModuleList(BasicTransformerBlock(width, heads, width // heads, activation_fn="geglu") for _ in range(readers))
+        self.readers = nn.ModuleList(
+            BasicTransformerBlock(width, heads, width // heads, activation_fn="geglu") for _ in range(readers)
+        )
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""
@@ -52,9 +55,16 @@ class TextUNet(nn.Module):
         plain = torch._C._are_functorch_transforms_active()
         with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
             hidden = _read(self.readers, conditions)
-            return self.model(x, s, encoder_hidden_states=hidden, class_labels=t - s, encoder_attention_mask=conditions.mask, return_dict=False)[0]
+            return self.model(
+                x,
+                s,
+                encoder_hidden_states=hidden,
+                class_labels=t - s,
+                encoder_attention_mask=conditions.mask,
+                return_dict=False,
+            )[0]
 
-    def encoder(self) -> "Encoder":
+    def encoder(self) -> Encoder:
         """The layers up to the middle, copied, to be trained as part of something else."""
         return Encoder(self)
 
@@ -69,10 +79,15 @@ class Encoder(unet_levels.Encoder):
         self.readers = copy.deepcopy(network.readers).requires_grad_(True)
 
     def embedded(self, s: Tensor, x: Tensor) -> Tensor:
-        return self.time_embedding(self.time_proj(s)) + self.class_embedding(self.time_proj(torch.zeros_like(s)))
+        return self.time_embedding(self.time_proj(s)) + self.class_embedding(
+            self.time_proj(torch.zeros_like(s))
+        )
 
     def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
-        return {"encoder_hidden_states": _read(self.readers, conditions), "encoder_attention_mask": _far_below(conditions.mask, x.dtype)}
+        return {
+            "encoder_hidden_states": _read(self.readers, conditions),
+            "encoder_attention_mask": _far_below(conditions.mask, x.dtype),
+        }
 
 
 def _far_below(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -98,5 +113,7 @@ def build(
     """
     unet_levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
     if readers and width % heads:
-        raise ValueError(f"`readers` of tokens {width} wide need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`")
+        raise ValueError(
+            f"`readers` of tokens {width} wide need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
+        )
     return TextUNet(shape, channels, layers, attention, heads, groups, time_scale, width, readers)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Sequence
 
 import torch
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor
 
-from . import torchvision_operators  # noqa: F401  before transformers
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
 from transformers import CLIPTokenizer  # isort: skip
 
 from ..storage.files import write_atomically
@@ -51,12 +52,16 @@ class Tokenizer:
 
     def __post_init__(self) -> None:
         if self.length < 3:
-            raise ValueError(f"a context of {self.length} tokens holds no text: its start, its end and one more make 3 at least")
+            raise ValueError(
+                f"a context of {self.length} tokens holds no text: its start, its end and one more make 3 at least"
+            )
 
     @cached_property
     def own(self) -> CLIPTokenizer:
         """transformers' tokenizer of these merges, which neither cuts nor fills."""
-        return CLIPTokenizer(vocab=self.vocabulary, merges=list(self.merges), pad_token=self.filling, split_special_tokens=True)
+        return CLIPTokenizer(
+            vocab=self.vocabulary, merges=list(self.merges), pad_token=self.filling, split_special_tokens=True
+        )
 
     @property
     def end(self) -> int:
@@ -75,7 +80,9 @@ class Tokenizer:
     @property
     def checksum(self) -> str:
         """The SHA-256 of what decides the tokens of a text."""
-        return hashlib.sha256(json.dumps([sorted(self.vocabulary.items()), self.merges, self.length, self.filling]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([sorted(self.vocabulary.items()), self.merges, self.length, self.filling]).encode()
+        ).hexdigest()
 
     def _whole(self, texts: Sequence[str]) -> list[list[int]]:
         """All tokens of each text, however many, start and end included."""
@@ -91,10 +98,15 @@ class Tokenizer:
         A text that is too long loses its last tokens but keeps its end: `dropped` says how many.
         """
         found = self._whole(texts)
-        kept = [tokens if len(tokens) <= self.length else [*tokens[: self.length - 1], self.end] for tokens in found]
+        kept = [
+            tokens if len(tokens) <= self.length else [*tokens[: self.length - 1], self.end]
+            for tokens in found
+        ]
         filled = [tokens + [self.vocabulary[self.filling]] * (self.length - len(tokens)) for tokens in kept]
         own = torch.tensor([len(tokens) for tokens in kept], dtype=torch.int64)
-        return torch.tensor(filled, dtype=torch.int64).view(-1, self.length), torch.arange(self.length) < own[:, None]
+        return torch.tensor(filled, dtype=torch.int64).view(-1, self.length), torch.arange(self.length) < own[
+            :, None
+        ]
 
     def dropped(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text `encode` leaves out: 0 for one that fits."""
@@ -119,17 +131,30 @@ def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
     """
     units = _alphabet()
     if vocabulary < len(units) + 2:
-        raise ValueError(f"a vocabulary of {vocabulary} tokens does not hold all bytes: give {len(units) + 2} at least")
-    backend = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[]).backend_tokenizer
+        raise ValueError(
+            f"a vocabulary of {vocabulary} tokens does not hold all bytes: give {len(units) + 2} at least"
+        )
+    backend = CLIPTokenizer(
+        vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[]
+    ).backend_tokenizer
     # The trainer numbers what it meets as it comes out of a hash table, another in every process, and breaks ties by
     # these numbers. What it is told beforehand keeps its place: all there is to meet.
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - 2, min_frequency=OFTEN, special_tokens=units, initial_alphabet=[], end_of_word_suffix=WORD_END, show_progress=False
+        vocab_size=vocabulary - 2,
+        min_frequency=OFTEN,
+        special_tokens=units,
+        initial_alphabet=[],
+        end_of_word_suffix=WORD_END,
+        show_progress=False,
     )
     backend.train_from_iterator([text.encode("utf-8", "replace").decode() for text in texts], trainer)
     model = json.loads(backend.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
-    return Tokenizer({token: k for k, token in enumerate([*tokens, START, END])}, tuple(tuple(pair) for pair in model["merges"]), length)
+    return Tokenizer(
+        {token: k for k, token in enumerate([*tokens, START, END])},
+        tuple(tuple(pair) for pair in model["merges"]),
+        length,
+    )
 
 
 def write(tokenizer: Tokenizer, folder: Path) -> None:
@@ -161,10 +186,14 @@ def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[st
     pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
     for number, pair in enumerate(pairs, 2):
         if len(pair) != 2 or any(token not in vocabulary for token in (*pair, "".join(pair))):
-            raise TokenizerError(f"line {number} of {path} merges no tokens of {VOCABULARY} beside it: {cure}")
+            raise TokenizerError(
+                f"line {number} of {path} merges no tokens of {VOCABULARY} beside it: {cure}"
+            )
     unmade = set(vocabulary) - {START, END, *_alphabet(), *("".join(pair) for pair in pairs)}
     if unmade:
-        raise TokenizerError(f"{path} is not whole: no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it; {cure}")
+        raise TokenizerError(
+            f"{path} is not whole: no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it; {cure}"
+        )
     return pairs
 
 
@@ -178,7 +207,9 @@ def _filling(path: Path, vocabulary: dict[str, int], cure: str) -> str:
         raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
     token = found["content"] if isinstance(found, dict) else found
     if token not in vocabulary:
-        raise TokenizerError(f"{path} fills texts up with {token!r}, which is not in {VOCABULARY} beside it: {cure}")
+        raise TokenizerError(
+            f"{path} fills texts up with {token!r}, which is not in {VOCABULARY} beside it: {cure}"
+        )
     return token
 
 
@@ -188,4 +219,9 @@ def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` a
         if not (folder / name).is_file():
             raise TokenizerError(f"{folder / name} is not there: {cure}")
     vocabulary = _vocabulary(folder / VOCABULARY, cure)
-    return Tokenizer(vocabulary, _merges(folder / MERGES, vocabulary, cure), length, _filling(folder / CONFIG, vocabulary, cure))
+    return Tokenizer(
+        vocabulary,
+        _merges(folder / MERGES, vocabulary, cure),
+        length,
+        _filling(folder / CONFIG, vocabulary, cure),
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import torchvision_operators  # noqa: F401  before diffusers
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import UNet2DModel  # isort: skip
 from . import unet_levels
 from .forward_mode.dual import Dual, parts, value_of
@@ -46,7 +47,11 @@ def prepared(model: nn.Module, time_scale: float) -> nn.Module:
 
 def head_width(channels: Sequence[int], attention: Sequence[bool]) -> int | None:
     """Channels a head of attention: as many as the narrowest level that attends has, and 64 at most; None if none attends."""
-    return min((64, *(width for width, attends in zip(channels, attention) if attends))) if any(attention) else None
+    return (
+        min((64, *(width for width, attends in zip(channels, attention) if attends)))
+        if any(attention)
+        else None
+    )
 
 
 class UNet(nn.Module):
@@ -63,7 +68,14 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int, time_scale: float, dropout: float
+        self,
+        shape: tuple[int, ...],
+        channels: Sequence[int],
+        layers: int,
+        attention: Sequence[bool],
+        groups: int,
+        time_scale: float,
+        dropout: float,
     ):
         super().__init__()
         self.attends, self.dropout = any(attention), dropout
@@ -94,13 +106,21 @@ class UNet(nn.Module):
         with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
             return self._run(s, t - s, x)
 
-    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    def pushforward(
+        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
         return parts(self._run(Dual(s, ds), Dual(t - s, dt - ds), Dual(x, dx)))
 
 
 def build(
-    shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int, time_scale: float, dropout: float = 0.0
+    shape: tuple[int, ...],
+    channels: Sequence[int],
+    layers: int,
+    attention: Sequence[bool],
+    groups: int,
+    time_scale: float,
+    dropout: float = 0.0,
 ) -> UNet:
     """The UNet for images of `shape` (channels, height, width).
 
@@ -108,6 +128,10 @@ def build(
     """
     unet_levels.check("unet", shape, channels, attention, {"groups": groups})
     own = head_width(channels, attention)
-    if odd := [width for width, attends in zip(channels, [*attention[:-1], True]) if own and attends and width % own]:
-        raise ValueError(f"a level of a unet that attends is {odd[0]} wide, which heads of {own} channels do not divide: change `channels` or `attention`")
+    if odd := [
+        width for width, attends in zip(channels, [*attention[:-1], True]) if own and attends and width % own
+    ]:
+        raise ValueError(
+            f"a level of a unet that attends is {odd[0]} wide, which heads of {own} channels do not divide: change `channels` or `attention`"
+        )
     return UNet(shape, channels, layers, attention, groups, time_scale, dropout)

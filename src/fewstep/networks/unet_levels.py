@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import copy
-from typing import Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from ..flows.conditioning import Conditions
 
 
-def check(kind: str, shape: Sequence[int], channels: Sequence[int], attention: Sequence[bool], divisors: dict[str, int]) -> None:
+def check(
+    kind: str,
+    shape: Sequence[int],
+    channels: Sequence[int],
+    attention: Sequence[bool],
+    divisors: dict[str, int],
+) -> None:
     """Raise ValueError unless a UNet of `kind` fits images or latents of `shape` (channels, height, width).
 
     Every level but the last halves them, `attention` has an entry for each, and each of the `divisors`, by what it counts,
     divides every width of `channels`.
     """
     if len(shape) != 3:
-        raise ValueError(f"a {kind} takes images or latents of shape (channels, height, width), not {tuple(shape)}")
+        raise ValueError(
+            f"a {kind} takes images or latents of shape (channels, height, width), not {tuple(shape)}"
+        )
     if len(attention) != len(channels):
-        raise ValueError(f"a {kind} needs one entry of `attention` for each of its {len(channels)} levels, not {len(attention)}")
+        raise ValueError(
+            f"a {kind} needs one entry of `attention` for each of its {len(channels)} levels, not {len(attention)}"
+        )
     factor = 2 ** (len(channels) - 1)
     if shape[1] % factor or shape[2] % factor:
-        raise ValueError(f"{len(channels)} levels of a {kind} halve the image {len(channels) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factor}")
+        raise ValueError(
+            f"{len(channels)} levels of a {kind} halve the image {len(channels) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factor}"
+        )
     for what, number in divisors.items():
         if odd := [width for width in channels if width % number]:
-            raise ValueError(f"a level of a {kind} is {odd[0]} wide: every width of {list(channels)} must be divisible by the {number} {what}")
+            raise ValueError(
+                f"a level of a {kind} is {odd[0]} wide: every width of {list(channels)} must be divisible by the {number} {what}"
+            )
 
 
 def cross_attention_blocks(attention: Sequence[bool]) -> dict[str, tuple[str, ...]]:
@@ -64,5 +78,9 @@ class Encoder(nn.Module):
         embedded, attended = self.embedded(s, x), self.attended(conditions, x)
         h = self.conv_in(x)
         for block in self.down_blocks:
-            h, _ = block(h, embedded, **attended) if getattr(block, "has_cross_attention", False) else block(h, embedded)
+            h, _ = (
+                block(h, embedded, **attended)
+                if getattr(block, "has_cross_attention", False)
+                else block(h, embedded)
+            )
         return self.mid_block(h, embedded, **attended)

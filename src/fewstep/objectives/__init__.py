@@ -14,10 +14,10 @@ one line of params.yaml that names it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Callable, Mapping
 
 from torch import Tensor
 
@@ -53,7 +53,9 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
             raise ValueError(f"the objective '{name}' has no setting '{key}'; {there}")
 
 
-def bind(name: str, options: Mapping[str, object], teacher: FlowMap | None, stopped: FlowMap | None = None) -> Residual:
+def bind(
+    name: str, options: Mapping[str, object], teacher: FlowMap | None, stopped: FlowMap | None = None
+) -> Residual:
     """The objective as a function of (student, batch) alone; raises ValueError when its teacher is missing."""
     check_options(name, options)
     objective, given = load(name), dict(options)

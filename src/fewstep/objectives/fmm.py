@@ -20,4 +20,6 @@ def fmm(student: FlowMap, batch: Batch, invertibility: float = 1.0) -> Tensor:
     path = batch.at(batch.t)
     back = student.jump(batch.t, batch.s, path.point)
     there = student.jump_dt(batch.s, batch.t, back)
-    return squared_norm(there.tangent - path.velocity) + invertibility * squared_norm(there.point - path.point)
+    return squared_norm(there.tangent - path.velocity) + invertibility * squared_norm(
+        there.point - path.point
+    )

@@ -21,7 +21,9 @@ def reflow(student: FlowMap, batch: Batch, teacher: Velocity, steps: int = 8, ti
     """
     count = len(batch.x0)
     if steps < 1 or times < 1 or count % times:
-        raise ValueError(f"reflow needs steps and times of 1 or more, and times ({times}) that divide its share of a batch ({count})")
+        raise ValueError(
+            f"reflow needs steps and times of 1 or more, and times ({times}) that divide its share of a batch ({count})"
+        )
     # with several samples a solution, those of one text too come round after round
     teacher, student = (first(flow_map, count // times) for flow_map in (teacher, student))
     with torch.no_grad():

@@ -51,7 +51,11 @@ LOOKING = ("tqdm.auto", "tqdm.notebook", "ipywidgets", "matplotlib_inline.backen
 # variables that differ from stage to stage (or test to test), and that no library reads when it is imported
 PASSING = ("FEWSTEP_", "JPY_", "DVC_STAGE=", "PWD=", "OLDPWD=", "SHLVL=", "_=", "PYTEST_CURRENT_TEST=")
 # a fresh interpreter whose search path is that of `python -m`, less the folder where it starts
-FORKER = ["-c", "import runpy, sys; sys.flags.safe_path or sys.path.pop(0); runpy.run_path(sys.argv[1], run_name='__main__')", __file__]
+FORKER = [
+    "-c",
+    "import runpy, sys; sys.flags.safe_path or sys.path.pop(0); runpy.run_path(sys.argv[1], run_name='__main__')",
+    __file__,
+]
 LARGEST = 1 << 20  # bytes of a message
 _KEPT: dict = {}  # what was imported: the operators that the shim declares live no longer than its names
 
@@ -114,7 +118,9 @@ def address(folder: str, environment: dict[str, str]) -> str:
     lasting = sorted(text for text in map("=".join, environment.items()) if not text.startswith(PASSING))
     os.umask(mask := os.umask(0o077))
     power = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), mask]
-    power += [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
+    power += [
+        resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")
+    ]
     place = [os.path.realpath(folder), os.stat(folder).st_ino, os.getpgrp(), os.getuid(), os.getgid()]
     place += [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "pid")]
     sites = [(path, os.stat(path).st_mtime_ns) for path in site.getsitepackages() if os.path.isdir(path)]
@@ -146,7 +152,11 @@ def launch(command: list[str], folder: str, environment: dict[str, str]) -> Kern
     """A fork in place of the ordinary kernel that `command` would start in `folder`; None when there has to be that one."""
     if not wanted(environment) or command[:3] != [sys.executable, "-m", LAUNCHER]:
         return None
-    told = {"command": command, "folder": folder, "environment": environment | {"JPY_PARENT_PID": str(os.getpid())}}
+    told = {
+        "command": command,
+        "folder": folder,
+        "environment": environment | {"JPY_PARENT_PID": str(os.getpid())},
+    }
     with suppress(OSError, subprocess.SubprocessError):
         name = address(folder, environment)
         for _ in range(2):  # a forker that is found may be about to end
@@ -179,7 +189,9 @@ def _load(libraries: list[str]) -> dict[str, str]:
     for name in [name for name in sys.modules if name.startswith(LOOKING)]:
         parent, _, own = name.rpartition(".")
         vars(sys.modules.get(parent, sys.modules.pop(name))).pop(own, None)
-    if len(os.listdir("/proc/self/task")) > 1 or ("torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()):
+    if len(os.listdir("/proc/self/task")) > 1 or (
+        "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+    ):
         raise RuntimeError("a fork would lack the threads, or break the GPU")
     gc.collect()
     gc.freeze()  # what a fork's collector does not touch stays shared

@@ -24,10 +24,10 @@ from jupyter_client.manager import AsyncKernelManager  # noqa: E402
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner  # noqa: E402
 from traitlets import CaselessStrEnum  # noqa: E402
 
-from ..storage import progress
-from . import timings, kernels  # noqa: E402
+from ..storage import progress  # noqa: E402
 from ..storage.files import write_atomically  # noqa: E402
 from ..storage.workspace import PIPELINE, START_METHOD, Workspace  # noqa: E402
+from . import kernels, timings  # noqa: E402
 
 
 class NotebookError(RuntimeError):
@@ -47,8 +47,14 @@ def executed_name(notebook: str, experiment: str | None, method: str | None) -> 
 def stabilise(notebook: nbformat.NotebookNode) -> str:
     """Drop from an executed notebook what differs between two equal runs; returns the stderr that was in it."""
     said = []
-    notebook.metadata = nbformat.from_dict({k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")})
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict(
+        {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
+    )
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    }
     notebook.metadata["language_info"] = {"name": "python"}
     for k, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{k}"
@@ -70,7 +76,9 @@ class _Provisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd, **options):
         folder = os.path.abspath(options.get("cwd") or os.getcwd())
-        if not options.keys() - {"cwd", "env"} and (forked := kernels.launch(cmd, folder, options.get("env") or dict(os.environ))):
+        if not options.keys() - {"cwd", "env"} and (
+            forked := kernels.launch(cmd, folder, options.get("env") or dict(os.environ))
+        ):
             self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
             return self.connection_info
         return await super().launch_kernel(cmd, **options)
@@ -82,7 +90,9 @@ class Forking:
     async def _async_pre_start_kernel(self, **options):
         if self.provisioner is None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
-            self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+            self.provisioner = _Provisioner(
+                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+            )
         return await super()._async_pre_start_kernel(**options)
 
 
@@ -124,7 +134,9 @@ class _Watch(threading.Thread):
             sys.stderr.write("\r\033[K")
 
 
-def run(workspace: Workspace, notebook: str, experiment: str | None = None, method: str | None = None) -> Path:
+def run(
+    workspace: Workspace, notebook: str, experiment: str | None = None, method: str | None = None
+) -> Path:
     """Execute notebooks/<notebook>.ipynb for the pipeline and store it below artifacts/<tier>/notebooks.
 
     Raises NotebookError when the notebook does not exist, does not declare a parameter that it is given, or
@@ -134,9 +146,15 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, meth
     if not source.is_file():
         there = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
         raise NotebookError(f"there is no notebook {source}; there are {there}")
-    given = {k: v for k, v in (("tier", workspace.tier), ("experiment", experiment), ("method", method)) if v is not None}
+    given = {
+        k: v
+        for k, v in (("tier", workspace.tier), ("experiment", experiment), ("method", method))
+        if v is not None
+    }
     if unknown := sorted(set(given) - declared_parameters(source)):
-        raise NotebookError(f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}': add it to its parameters cell")
+        raise NotebookError(
+            f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}': add it to its parameters cell"
+        )
     name = executed_name(notebook, experiment, method)
     target = workspace.pipeline / "notebooks" / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +163,14 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, meth
     with tempfile.TemporaryDirectory() as folder:
         raw, channel = Path(folder) / "raw.ipynb", Path(folder) / "progress.json"
         # one thread in the kernel too: what is computed there must not depend on the machine's cores
-        os.environ.update({PIPELINE: "1", progress.CHANNEL: str(channel), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        os.environ.update(
+            {
+                PIPELINE: "1",
+                progress.CHANNEL: str(channel),
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            }
+        )
         os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
         if kernels.wanted(dict(os.environ)):
             # what a forked kernel starts may be forks too

@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import pandas as pd
 
 from ..evaluation import published
-from ..storage.files import write_atomically
 from ..evaluation.plots.picture import Picture
 from ..evaluation.tables import readable
+from ..storage.files import write_atomically
 from ..storage.workspace import Workspace
 
 # the part that stands first: what the README shows
@@ -58,7 +58,11 @@ def _number(value: float) -> str:
 def csv(table: pd.DataFrame) -> bytes:
     """A table as CSV; floats with six digits, which is more than any seed repeats elsewhere."""
     floats = table.select_dtypes("float").columns
-    return table.assign(**{c: table[c].map(_number) for c in floats}).to_csv(index=False, lineterminator="\n").encode()
+    return (
+        table.assign(**{c: table[c].map(_number) for c in floats})
+        .to_csv(index=False, lineterminator="\n")
+        .encode()
+    )
 
 
 def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
@@ -66,7 +70,9 @@ def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
     found: dict = {}
     for name, table in tables.items():
         for row in table[~table.metric.str.startswith("seconds")].itertuples():
-            found.setdefault(name, {}).setdefault(row.method, {})[f"{row.metric} N={row.nfe}"] = float(f"{row.value:.6g}")
+            found.setdefault(name, {}).setdefault(row.method, {})[f"{row.metric} N={row.nfe}"] = float(
+                f"{row.value:.6g}"
+            )
     return found
 
 
@@ -79,12 +85,19 @@ def _markdown(frame: pd.DataFrame) -> str:
 
 def page(parts: Sequence[Part], tier: str) -> str:
     """The report as Markdown: every table, the ledger and the pictures, each with what it came from."""
-    text = [f"# Results at tier {tier}", "Each cell reads *ours ± deviation over training seeds | published | difference*."]
-    text.append(f"Published numbers: c confirmed, s second-hand, – {published.NOT_ON_FILE} or by another protocol.")
+    text = [
+        f"# Results at tier {tier}",
+        "Each cell reads *ours ± deviation over training seeds | published | difference*.",
+    ]
+    text.append(
+        f"Published numbers: c confirmed, s second-hand, – {published.NOT_ON_FILE} or by another protocol."
+    )
     for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
         first = table.iloc[0]
         text.append(f"## {name}")
-        text.append(f"From [{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}, {first.hardware}; {first.software}.")
+        text.append(
+            f"From [{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}, {first.hardware}; {first.software}."
+        )
         for metric in dict.fromkeys(table.metric):
             protocol = table[table.metric == metric].protocol.iloc[0]
             seeds = table[table.metric == metric].seeds.iloc[0]
@@ -101,9 +114,16 @@ def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "statement": claims.statement,
-            "statistic": claims.statistic.str.partition(";")[0] + ", claimed > " + claims.statistic.str.extract(r"claimed > ([^;]+)")[0],
+            "statistic": claims.statistic.str.partition(";")[0]
+            + ", claimed > "
+            + claims.statistic.str.extract(r"claimed > ([^;]+)")[0],
             "value": claims.value.map("{:.3f}".format),
-            "95 % interval": [f"{low:.3f} to {high:.3f} ({over})" for low, high, over in zip(claims.low, claims.high, claims.statistic.str.extract("interval over (.+)$")[0])],
+            "95 % interval": [
+                f"{low:.3f} to {high:.3f} ({over})"
+                for low, high, over in zip(
+                    claims.low, claims.high, claims.statistic.str.extract("interval over (.+)$")[0]
+                )
+            ],
             "verdict": claims.verdict,
         }
     )
@@ -135,7 +155,9 @@ def read_parts(folder: Path) -> list[Part]:
         pictures = {path.parent / "figures" / name: title for name, title in described["pictures"].items()}
         parts.append(Part(described["notebook"], tables, pd.read_csv(path.parent / "claims.csv"), pictures))
     if not parts:
-        raise FileNotFoundError(f"{folder} holds no part of a report: run `dvc repro`, whose figures notebooks write them")
+        raise FileNotFoundError(
+            f"{folder} holds no part of a report: run `dvc repro`, whose figures notebooks write them"
+        )
     return parts
 
 
@@ -155,12 +177,18 @@ def publish(workspace: Workspace) -> None:
     made, folder = workspace.pipeline, workspace.root / "results" / workspace.tier
     parts = read_parts(made / "report")
     tables = {name: table for part in parts for name, table in part.tables.items()}
-    _replace_folder(folder / "tables", {path.name: path for path in sorted((made / "report").glob("*/tables/*.csv"))})
+    _replace_folder(
+        folder / "tables", {path.name: path for path in sorted((made / "report").glob("*/tables/*.csv"))}
+    )
     _replace_folder(folder / "figures", {path.name: path for part in parts for path in part.pictures})
-    notebooks = sorted(path for path in (made / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb"))
+    notebooks = sorted(
+        path for path in (made / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")
+    )
     _replace_folder(folder / "notebooks", {path.name: path for path in notebooks})
     write_atomically(folder / "claims.csv", csv(pd.concat([part.claims for part in parts])))
-    write_atomically(folder / "metrics.json", (json.dumps(headline(tables), indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(
+        folder / "metrics.json", (json.dumps(headline(tables), indent=1, sort_keys=True) + "\n").encode()
+    )
     write_atomically(folder / "report.md", page(parts, workspace.tier).encode())
 
 
@@ -172,8 +200,14 @@ def readme_block(root: Path, tier: str = "laptop") -> str:
         own = table[table.metric == metric]
         first = own.iloc[0]
         against = re.search(r"split=([^;]+);", first.protocol)
-        data = f" against {against[1]} in features of a {first.protocol.partition('extractor=')[2].partition(' (')[0]}" if against else ""
-        parts.append(f"**{name}**, {metric}{data} ({first.seeds} seeds, {first.samples} samples; {first.hardware})")
+        data = (
+            f" against {against[1]} in features of a {first.protocol.partition('extractor=')[2].partition(' (')[0]}"
+            if against
+            else ""
+        )
+        parts.append(
+            f"**{name}**, {metric}{data} ({first.seeds} seeds, {first.samples} samples; {first.hardware})"
+        )
         parts.append(_markdown(readable(table, metric)))
     claims = pd.read_csv(root / "results" / tier / "claims.csv")
     shown = claims_table(claims).drop(columns="statistic").set_index("statement")

@@ -18,16 +18,16 @@ from typing import Any
 import yaml
 
 from .. import data, networks, objectives
-from ..settings import tiers as experiments
-from ..training import loops
 from ..data.export import EXPORTS
+from ..settings import tiers as experiments
+from ..settings.base import SettingsError
 from ..settings.tiers import ExperimentSettings, Tier
-from ..storage.fingerprint import closure, imports
-from .notebooks import executed_name
 from ..settings.training import Method
+from ..storage.fingerprint import closure, imports
+from ..training import loops
 from ..training.experiment import TOUR
 from ..training.weights import weights_file
-from ..settings.base import SettingsError
+from .notebooks import executed_name
 
 HEADER = "# Written by `python -m fewstep stages` from params.yaml: do not edit by hand.\n"
 ARTIFACTS, RESULTS = "artifacts/${item.tier}", "results/${item.tier}"
@@ -77,7 +77,19 @@ def _named(settings: ExperimentSettings, methods: list[Method]) -> list[str]:
 def _points(name: str, settings: ExperimentSettings, after: list[str]) -> list[Stage]:
     files = [REFERENCE_POINTS] if "w2_target" in settings.metrics.measures else []
     out = f"{ARTIFACTS}/metrics/{name}.csv"
-    return [Stage(f"{name}-metrics", "4-metrics", name, None, _settings(settings), _named(settings, []), files, after, [out])]
+    return [
+        Stage(
+            f"{name}-metrics",
+            "4-metrics",
+            name,
+            None,
+            _settings(settings),
+            _named(settings, []),
+            files,
+            after,
+            [out],
+        )
+    ]
 
 
 def _training_notebook(method: str, settings: ExperimentSettings) -> str:
@@ -132,7 +144,19 @@ def _images(name: str, settings: ExperimentSettings, after: list[str]) -> list[S
     if settings.speed and not settings.self_corrected:
         speed = f"{name.partition('-')[0]}-speed"
         out = f"{ARTIFACTS}/report/{speed}"
-        found.append(Stage(speed, "4-speed", name, None, _settings(settings), modules, files, [metrics, *after, *trained], [out]))
+        found.append(
+            Stage(
+                speed,
+                "4-speed",
+                name,
+                None,
+                _settings(settings),
+                modules,
+                files,
+                [metrics, *after, *trained],
+                [out],
+            )
+        )
     return found
 
 
@@ -151,7 +175,19 @@ def _experiment(name: str, settings: ExperimentSettings, reader: list[str]) -> l
         )  # fmt: skip
     trained, samples = _trained(name, settings), f"{ARTIFACTS}/samples/{name}"
     drawn = _settings(settings.training, settings.sampling)
-    stages.append(Stage(f"{name}-sample", "3-sample", name, None, drawn, _named(settings, []), files, [*made, *reader, *trained], [samples]))
+    stages.append(
+        Stage(
+            f"{name}-sample",
+            "3-sample",
+            name,
+            None,
+            drawn,
+            _named(settings, []),
+            files,
+            [*made, *reader, *trained],
+            [samples],
+        )
+    )
     return stages + (_images if settings.metrics.of_images else _points)(name, settings, [samples, *reader])
 
 
@@ -161,15 +197,67 @@ def plan(tier: Tier) -> list[Stage]:
     stages = [Stage("tour", "0-tour", TOUR, None, _settings(tour), _named(tour, list(tour.methods.values())))]
     for name, own in tier.features.items():
         modules, files = [f"{data.__name__}.{own.data}"], data.files(own.data)
-        stages.append(Stage(f"features-{name}", "0-features", name, None, _settings(own), modules, files, [f"{ARTIFACTS}/features/{own.trained}"] if own.trained else [], [f"{ARTIFACTS}/features/{name}"]))
+        stages.append(
+            Stage(
+                f"features-{name}",
+                "0-features",
+                name,
+                None,
+                _settings(own),
+                modules,
+                files,
+                [f"{ARTIFACTS}/features/{own.trained}"] if own.trained else [],
+                [f"{ARTIFACTS}/features/{name}"],
+            )
+        )
     for name, own in tier.clip.items():
         modules, files = ([f"{data.__name__}.{own.data}"], data.files(own.data)) if own.data else ([], [])
-        stages.append(Stage(f"clip-{name}", "0-clip", name, None, _settings(own), modules, files, [], [f"{ARTIFACTS}/clip/{name}"]))
+        stages.append(
+            Stage(
+                f"clip-{name}",
+                "0-clip",
+                name,
+                None,
+                _settings(own),
+                modules,
+                files,
+                [],
+                [f"{ARTIFACTS}/clip/{name}"],
+            )
+        )
     for name, own in tier.latents.items():
-        modules, files, maker = [f"{data.__name__}.{own.data}"], data.files(own.data), f"{ARTIFACTS}/autoencoders/{name}"
-        stages.append(Stage(f"autoencoder-{name}", "0-autoencoder", name, None, _settings(own), modules, files, [], [maker]))
+        modules, files, maker = (
+            [f"{data.__name__}.{own.data}"],
+            data.files(own.data),
+            f"{ARTIFACTS}/autoencoders/{name}",
+        )
+        stages.append(
+            Stage(
+                f"autoencoder-{name}",
+                "0-autoencoder",
+                name,
+                None,
+                _settings(own),
+                modules,
+                files,
+                [],
+                [maker],
+            )
+        )
         after = [maker, *([f"{ARTIFACTS}/clip/{own.clip}"] if own.clip else [])]
-        stages.append(Stage(f"latents-{name}", "0-latents", name, None, _settings(own), modules, files, after, [f"{ARTIFACTS}/latents/{name}"]))
+        stages.append(
+            Stage(
+                f"latents-{name}",
+                "0-latents",
+                name,
+                None,
+                _settings(own),
+                modules,
+                files,
+                after,
+                [f"{ARTIFACTS}/latents/{name}"],
+            )
+        )
     points: list[str] = []
     for name, settings in tier.experiments.items():
         stages += _experiment(name, settings, _reader(tier, settings))
@@ -184,7 +272,9 @@ def plan(tier: Tier) -> list[Stage]:
 def _code(root: Path, stage: Stage) -> dict[str, Path]:
     """The source files behind a stage by their path below the root: those that its notebook imports, and those that settings name."""
     cells = json.loads((root / "notebooks" / f"{stage.notebook}.ipynb").read_text())["cells"]
-    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    lines = [
+        line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()
+    ]
     source = "\n".join(line for line in lines if line[:1] not in "%!")
     package = Path(__file__).parents[1]
     files = list(closure([*imports(source, ""), *stage.modules]).values())
@@ -203,9 +293,17 @@ def inputs(root: Path, tier: Tier) -> dict[str, dict]:
     found = {}
     for stage in plan(tier):
         code = {name: _digest(path) for name, path in _code(root, stage).items()}
-        found[stage.name] = {"settings": stage.settings, "code": code, "data": {name: _digest(root / name) for name in stage.data}}
+        found[stage.name] = {
+            "settings": stage.settings,
+            "code": code,
+            "data": {name: _digest(root / name) for name in stage.data},
+        }
     files = closure([f"{__package__}.report"]).values()
-    found["publish"] = {"code": {path.relative_to(Path(__file__).parents[1]).as_posix(): _digest(path) for path in sorted(files)}}
+    found["publish"] = {
+        "code": {
+            path.relative_to(Path(__file__).parents[1]).as_posix(): _digest(path) for path in sorted(files)
+        }
+    }
     return found
 
 
@@ -215,7 +313,9 @@ def write_inputs(root: Path, tier: Tier, folder: Path) -> None:
 
     found = inputs(root, tier)
     for name, content in found.items():
-        write_atomically(folder / f"{name}.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        write_atomically(
+            folder / f"{name}.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+        )
     for path in folder.glob("*.json"):
         if path.stem not in found:
             path.unlink()
@@ -230,7 +330,9 @@ def words(stage: Stage, tier: str) -> list[str]:
 
 def _entry(stage: Stage) -> dict:
     """A stage as dvc.yaml says it."""
-    executed = executed_name(stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method)
+    executed = executed_name(
+        stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method
+    )
     return {
         "matrix": {"tier": ["${tier}"]},
         "cmd": " ".join(["python -m fewstep", *words(stage, "${item.tier}")]),
@@ -276,11 +378,27 @@ def render(root: Path) -> dict[str, str]:
     for name, own in stages.items():
         common = own if name != "paper" else {key: own[key] for key in own if key in stages[first]}
         if common != stages[first]:
-            lacking = sorted(set(common) ^ set(stages[first])) or sorted(k for k in common if common[k] != stages[first][k])
-            raise SettingsError(f"params.yaml: the tiers '{first}' and '{name}' must hold the same experiments, methods and features: see {lacking[0]}")
+            lacking = sorted(set(common) ^ set(stages[first])) or sorted(
+                k for k in common if common[k] != stages[first][k]
+            )
+            raise SettingsError(
+                f"params.yaml: the tiers '{first}' and '{name}' must hold the same experiments, methods and features: see {lacking[0]}"
+            )
     check, publish = _frame()
-    texts = {"dvc.yaml": {"params": ["params.yaml"], "stages": {"check": check, **stages[first], "publish": publish}}}
+    texts = {
+        "dvc.yaml": {
+            "params": ["params.yaml"],
+            "stages": {"check": check, **stages[first], "publish": publish},
+        }
+    }
     if "paper" in tiers:
-        only = {stage.name: _paper_only(stage) for stage in plan(tiers["paper"]) if stage.name not in stages[first]}
+        only = {
+            stage.name: _paper_only(stage)
+            for stage in plan(tiers["paper"])
+            if stage.name not in stages[first]
+        }
         texts[PAPER_ONLY] = {"stages": only}
-    return {name: HEADER + yaml.safe_dump(text, sort_keys=False, width=140, default_flow_style=False) for name, text in texts.items()}
+    return {
+        name: HEADER + yaml.safe_dump(text, sort_keys=False, width=140, default_flow_style=False)
+        for name, text in texts.items()
+    }

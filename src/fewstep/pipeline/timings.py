@@ -51,7 +51,7 @@ class Plan:
     to_come: frozenset[str]
 
     @classmethod
-    def load(cls, workspace: Workspace) -> "Plan":
+    def load(cls, workspace: Workspace) -> Plan:
         seconds = read(workspace)
         done = {p.stem for p in (workspace.pipeline / "notebooks").glob("*.ipynb")}
         return cls(seconds, frozenset(seconds) - done)

@@ -11,11 +11,11 @@ from torch import nn
 
 from .. import data, networks
 from ..evaluation import sample
-from ..settings.latents import Latents
-from ..settings.tiers import ExperimentSettings, Tier
 from ..networks.classifier import FEATURES
 from ..networks.discriminator import discriminator
 from ..networks.text_discriminator import TextDiscriminator
+from ..settings.latents import Latents
+from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method
 
 # features of an image, by extractor
@@ -63,7 +63,11 @@ def reading(tier: Tier, clip: str) -> tuple[int, int]:
     own = tier.clip[clip]
     if own.kind == "trained":
         return own.tokens, own.width
-    told = [experiment for experiment in tier.experiments.values() if (latents := tier.latents.get(experiment.training.latents)) and latents.clip == clip]
+    told = [
+        experiment
+        for experiment in tier.experiments.values()
+        if (latents := tier.latents.get(experiment.training.latents)) and latents.clip == clip
+    ]
     return TOKENS, told[0].training.network.width if told else WIDTH
 
 
@@ -116,7 +120,10 @@ def stored(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...
     optimiser = method.optimiser or experiment.training.optimiser
     # one more for what stands in for a staged teacher, and for SCFlow's target
     copies = 2 + MOMENTS[optimiser.kind] + (method.teacher_as == "stages") + (method.loop == "scflow")
-    return FLOAT * (copies * weights(experiment, method, shape) + (1 + MOMENTS["adam"]) * judging(experiment, method, shape))
+    return FLOAT * (
+        copies * weights(experiment, method, shape)
+        + (1 + MOMENTS["adam"]) * judging(experiment, method, shape)
+    )
 
 
 def held(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...]) -> int:
@@ -132,20 +139,36 @@ def needs(tier: Tier) -> dict[str, int]:
     share it. Decoded images lie beside the archives; all else below the repository.
     """
     handed_on = ("latents", "captions", "trained networks", "samples", "features of the data")
-    found = dict.fromkeys((*handed_on, "states of trainings", "features of samples, while measured", "decoded images"), 0)
+    found = dict.fromkeys(
+        (*handed_on, "states of trainings", "features of samples, while measured", "decoded images"), 0
+    )
     for experiment in tier.experiments.values():
         shape, told = tier.shape(experiment), texts(tier, experiment)
-        picture = data.load(tier.latents[experiment.training.latents].data).shape if experiment.training.latents else shape
+        picture = (
+            data.load(tier.latents[experiment.training.latents].data).shape
+            if experiment.training.latents
+            else shape
+        )
         # what another experiment has trained is there already
         for method in experiment.methods.values() if not experiment.trained else ():
             trained, steps = len(experiment.training.seeds), 0 if method.weights else method.steps
             found["trained networks"] += trained * (FLOAT * weights(experiment, method, shape) + LOG * steps)
-            found["states of trainings"] += 0 if method.weights else trained * (stored(experiment, method, shape) + LOG * steps)
-        draws, count, of_images = len(sample.plan(experiment)), experiment.sampling.count, experiment.metrics.of_images
-        found["samples"] += draws * count * prod(picture) * (1 if of_images else FLOAT) + (_of_texts(count, *told) if told else 0)
+            found["states of trainings"] += (
+                0 if method.weights else trained * (stored(experiment, method, shape) + LOG * steps)
+            )
+        draws, count, of_images = (
+            len(sample.plan(experiment)),
+            experiment.sampling.count,
+            experiment.metrics.of_images,
+        )
+        found["samples"] += draws * count * prod(picture) * (1 if of_images else FLOAT) + (
+            _of_texts(count, *told) if told else 0
+        )
         if of_images:
             kept = FLOAT * draws * count * dimension(tier, experiment)
-            found["features of samples, while measured"] = max(found["features of samples, while measured"], kept)
+            found["features of samples, while measured"] = max(
+                found["features of samples, while measured"], kept
+            )
     for name, own in tier.features.items():
         found["features of the data"] += FLOAT * measured_against(tier, name) * DIMENSIONS[own.extractor]
     for own in tier.latents.values():

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import torch
 
-from ..training import autoencoder
 from .. import data
-from ..pipeline import stages
-from . import disk
 from ..evaluation import sample
-from ..flows import sampler_names
-from ..settings.latents import Latents
-from .timers import Clock, TooLargeError
 from ..evaluation.measure_images import SUBSET_SIZE, kid_subsets
 from ..evaluation.measure_texts import CHECKED
-from ..settings.tiers import ExperimentSettings, Tier
-from .rates import ClipPaces, CoderPaces, Pace
+from ..flows import sampler_names
+from ..pipeline import stages
 from ..pipeline.stages import Stage
+from ..settings.latents import Latents
+from ..settings.tiers import ExperimentSettings, Tier
+from ..training import autoencoder
+from . import disk
+from .rates import ClipPaces, CoderPaces, Pace
+from .timers import Clock, TooLargeError
 
 # an adaptive solver takes as many calls as it takes; this is what is reckoned with
 ADAPTIVE_CALLS = 50
@@ -54,7 +54,9 @@ def _latents(tier: Tier, experiment: ExperimentSettings) -> Latents | None:
 
 def _coder(latents: Latents | None, clock: Clock) -> CoderPaces:
     """What the autoencoder of latents takes; a small one, that is trained here, nothing that counts."""
-    return clock.coder(latents) if latents and latents.autoencoder.kind == "pretrained" else CoderPaces(0.0, 0.0)
+    return (
+        clock.coder(latents) if latents and latents.autoencoder.kind == "pretrained" else CoderPaces(0.0, 0.0)
+    )
 
 
 def _clip(tier: Tier, latents: Latents | None, clock: Clock) -> ClipPaces:
@@ -71,7 +73,11 @@ def _training(tier: Tier, experiment: ExperimentSettings, stage: str, name: str,
     try:
         pace = clock.step(experiment, method)
     except torch.OutOfMemoryError:
-        return Row(stage, work, problem=f"a step at batch {batch} does not fit into the GPU's free memory: lower training.batch, or raise compute.processes")
+        return Row(
+            stage,
+            work,
+            problem=f"a step at batch {batch} does not fit into the GPU's free memory: lower training.batch, or raise compute.processes",
+        )
     except TooLargeError as error:
         return Row(stage, work, basis=str(error))
     # each of several processes has its share of the batch, and a CPU's workers each a seed
@@ -102,13 +108,26 @@ def _sampling(tier: Tier, experiment: ExperimentSettings, stage: str, clock: Clo
         return Row(stage, "nothing is drawn from a network")
     decode = _coder(_latents(tier, experiment), clock).decode
     work = f"{calls:,} calls for each of {count:,} samples" + (f", decoded {drawn:,} times" if decode else "")
-    return Row(stage, work, (seconds + drawn * count * decode) / tier.compute.workers, f"a call of {pace.batch}", pace.device_bytes)
+    return Row(
+        stage,
+        work,
+        (seconds + drawn * count * decode) / tier.compute.workers,
+        f"a call of {pace.batch}",
+        pace.device_bytes,
+    )
 
 
 def _metrics(tier: Tier, experiment: ExperimentSettings, stage: str, clock: Clock) -> Row:
     """Features and metrics of every array of samples, and the self-checks of the data."""
-    draws, count, measures = len(sample.plan(experiment)), experiment.sampling.count, experiment.metrics.measures
-    against, dimension = disk.measured_against(tier, experiment.metrics.features), disk.dimension(tier, experiment)
+    draws, count, measures = (
+        len(sample.plan(experiment)),
+        experiment.sampling.count,
+        experiment.metrics.measures,
+    )
+    against, dimension = (
+        disk.measured_against(tier, experiment.metrics.features),
+        disk.dimension(tier, experiment),
+    )
     latents = _latents(tier, experiment)
     shape = data.load(latents.data).shape if latents else tier.shape(experiment)
     pace = clock.metrics(shape, tier.features[experiment.metrics.features].extractor)
@@ -120,24 +139,40 @@ def _metrics(tier: Tier, experiment: ExperimentSettings, stage: str, clock: Cloc
         one += 2 * count * pace.moment + pace.distance
     if "kid" in measures:
         subsets = kid_subsets(count, against)
-        one += ((count**2 + count * against + against**2) if subsets is None else 3 * subsets * SUBSET_SIZE**2) * pace.kid
+        one += (
+            (count**2 + count * against + against**2) if subsets is None else 3 * subsets * SUBSET_SIZE**2
+        ) * pace.kid
     if {"precision", "recall"} & set(measures):
         one += (count + 2 * against) * count * pace.pair
         once += against**2 * pace.pair
     sizes = sum(against // 2**k > dimension for k in (2, 3, 4))
     # noise is as many images as there are to measure against
-    checks = against * (pace.image + _coder(latents, clock).decode) + (4 + 3 * sizes) * (against * pace.moment + pace.distance)
+    checks = against * (pace.image + _coder(latents, clock).decode) + (4 + 3 * sizes) * (
+        against * pace.moment + pace.distance
+    )
     if "clip" in measures:
         own = _clip(tier, latents, clock)
         one += count * (own.image + own.text)
         checks += 2 * min(count, CHECKED) * (own.image + own.text)
-    pairs = f"; precision and recall over {(count + 2 * against) * count:,} pairs each" if {"precision", "recall"} & set(measures) else ""
-    return Row(stage, f"{draws} arrays of {count:,}{pairs}", draws * one / tier.compute.workers + once + checks, f"parts measured; {pace.extractor}")
+    pairs = (
+        f"; precision and recall over {(count + 2 * against) * count:,} pairs each"
+        if {"precision", "recall"} & set(measures)
+        else ""
+    )
+    return Row(
+        stage,
+        f"{draws} arrays of {count:,}{pairs}",
+        draws * one / tier.compute.workers + once + checks,
+        f"parts measured; {pace.extractor}",
+    )
 
 
 def _features(tier: Tier, stage: Stage, clock: Clock) -> Row:
     own = tier.features[stage.experiment]
-    pace, count = clock.metrics(data.load(own.data).shape, own.extractor), disk.measured_against(tier, stage.experiment)
+    pace, count = (
+        clock.metrics(data.load(own.data).shape, own.extractor),
+        disk.measured_against(tier, stage.experiment),
+    )
     return Row(stage.name, f"features of {count:,} images", count * pace.image, pace.extractor)
 
 
@@ -148,22 +183,42 @@ def _reconstruction(tier: Tier, stage: Stage, clock: Clock) -> Row:
     count = parts * (own.measured or autoencoder.MEASURED)
     if not pace.encode:
         return Row(stage.name, "minutes at most")
-    return Row(stage.name, f"{count:,} images encoded and decoded", count * (pace.encode + pace.decode), "an untrained autoencoder of its size")
+    return Row(
+        stage.name,
+        f"{count:,} images encoded and decoded",
+        count * (pace.encode + pace.decode),
+        "an untrained autoencoder of its size",
+    )
 
 
 def _encoding(tier: Tier, stage: Stage, clock: Clock) -> Row:
     """Every image, where it is drawn so its mirror image too, and every caption."""
     own = tier.latents[stage.experiment]
-    pace, read, count, flipped = _coder(own, clock), _clip(tier, own, clock), disk.encoded(own), data.load(own.data).flip
+    pace, read, count, flipped = (
+        _coder(own, clock),
+        _clip(tier, own, clock),
+        disk.encoded(own),
+        data.load(own.data).flip,
+    )
     if not pace.encode:
         return Row(stage.name, "minutes at most")
-    work = f"{count:,} images{' and their mirror images' if flipped else ''} encoded" + (", their captions read" if read.text else "")
-    return Row(stage.name, work, count * ((1 + flipped) * pace.encode + read.text), "untrained networks of the published sizes")
+    work = f"{count:,} images{' and their mirror images' if flipped else ''} encoded" + (
+        ", their captions read" if read.text else ""
+    )
+    return Row(
+        stage.name,
+        work,
+        count * ((1 + flipped) * pace.encode + read.text),
+        "untrained networks of the published sizes",
+    )
 
 
 def _tour(tier: Tier, stage: Stage, clock: Clock) -> Row:
     parts = [_training(tier, tier.tour, stage.name, name, clock) for name in tier.tour.methods]
-    taken, problem = sum(part.seconds or 0 for part in parts), next((part.problem for part in parts if part.problem), None)
+    taken, problem = (
+        sum(part.seconds or 0 for part in parts),
+        next((part.problem for part in parts if part.problem), None),
+    )
     return Row(stage.name, f"{len(parts)} trainings", taken, parts[0].basis, parts[0].device_bytes, problem)
 
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from .. import data
-from ..evaluation import provenance
-from . import disk
-from ..training import published_weights
-from .timers import Measured
 from ..data.formats.archives import ENVIRONMENT, folder_of
-from ..training.devices import require_cuda
-from ..settings.tiers import Tier
-from .forecast import Row, forecast
+from ..evaluation import provenance
 from ..metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
 from ..networks import autoencoder
 from ..networks.published import clip
 from ..settings.base import SettingsError
+from ..settings.tiers import Tier
+from ..training import published_weights
+from ..training.devices import require_cuda
+from . import disk
+from .forecast import Row, forecast
+from .timers import Measured
 
 GB = 10**9
 
@@ -35,7 +35,9 @@ class PreflightError(RuntimeError):
 def _data_sets(tier: Tier) -> list[str]:
     """The data sets that a tier reads and somebody has to fetch."""
     entries = [*tier.features.values(), *tier.latents.values()]
-    used = {experiment.training.data for experiment in tier.experiments.values()} | {own.data for own in entries}
+    used = {experiment.training.data for experiment in tier.experiments.values()} | {
+        own.data for own in entries
+    }
     return sorted(name for name in used if disk.is_fetched(name))
 
 
@@ -51,7 +53,9 @@ def _said(check: Callable[..., None], *arguments: object) -> list[str]:
 def _check_inception(checksums: bool) -> None:
     path = folder_of("inception") / INCEPTION
     if not path.is_file():
-        raise FileNotFoundError(f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)")
+        raise FileNotFoundError(
+            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)"
+        )
     if checksums:
         verify(path, INCEPTION_SHA256)
 
@@ -65,9 +69,13 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
     for name in _data_sets(tier):
         found += _said(data.module(name).check, checksums)
     # what several entries share is said once
-    for repository in dict.fromkeys(own.autoencoder.repository for own in tier.latents.values() if own.autoencoder.kind == "pretrained"):
+    for repository in dict.fromkeys(
+        own.autoencoder.repository for own in tier.latents.values() if own.autoencoder.kind == "pretrained"
+    ):
         found += _said(autoencoder.check, repository, checksums)
-    for repository, towers in dict.fromkeys((own.repository, own.towers) for own in tier.clip.values() if own.kind == "published"):
+    for repository, towers in dict.fromkeys(
+        (own.repository, own.towers) for own in tier.clip.values() if own.kind == "published"
+    ):
         found += _said(clip.check, repository, towers, checksums)
     found += published_weights.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
@@ -104,7 +112,9 @@ def missing_room(root: Path, tier_name: str, needs: dict[str, int]) -> list[str]
     for place, wanted in places.items():
         free = shutil.disk_usage(place).free
         if free < wanted:
-            found.append(f"{place} has {free / GB:,.0f} GB free, and tier {tier_name} writes about {wanted / GB:,.0f} GB there: make room, or move the clone (for the archives: set {ENVIRONMENT})")
+            found.append(
+                f"{place} has {free / GB:,.0f} GB free, and tier {tier_name} writes about {wanted / GB:,.0f} GB there: make room, or move the clone (for the archives: set {ENVIRONMENT})"
+            )
     return found
 
 
@@ -144,16 +154,24 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
     device = tier.compute.device if there else "cpu"
     print(f"Preflight of tier {tier_name} on {provenance.hardware(device)}")
     needs = disk.needs(tier)
-    print("Disk: " + ", ".join(f"{what} {size / GB:,.1f} GB" for what, size in needs.items() if size) + f"; {shutil.disk_usage(root).free / GB:,.0f} GB free here")
+    print(
+        "Disk: "
+        + ", ".join(f"{what} {size / GB:,.1f} GB" for what, size in needs.items() if size)
+        + f"; {shutil.disk_usage(root).free / GB:,.0f} GB free here"
+    )
     if device == "cuda":
         import torch
 
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {free / GB:,.0f} of {total / GB:,.0f} GB free")
-    missing = missing_device(tier) + missing_files(tier, checksums=True) + missing_room(root, tier_name, needs)
+    missing = (
+        missing_device(tier) + missing_files(tier, checksums=True) + missing_room(root, tier_name, needs)
+    )
     if times:
         if not there:
-            print("Hours on one core of this CPU, from small batches in proportion: what a GPU takes must be measured there.")
+            print(
+                "Hours on one core of this CPU, from small batches in proportion: what a GPU takes must be measured there."
+            )
         with Measured(tier, device, quick or not there, lambda what: print(what, flush=True)) as clock:
             rows = forecast(tier, clock)
         missing += [f"{row.stage}: {row.problem}" for row in rows if row.problem]
@@ -161,5 +179,7 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
     for sentence in missing:
         print(f"missing: {sentence}")
     if missing:
-        raise PreflightError(f"tier {tier_name} cannot run here as it is: {len(missing)} thing{'s' if len(missing) > 1 else ''} missing, listed above")
+        raise PreflightError(
+            f"tier {tier_name} cannot run here as it is: {len(missing)} thing{'s' if len(missing) > 1 else ''} missing, listed above"
+        )
     print(f"nothing is missing for tier {tier_name}")

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
 
 from .. import data
-from ..storage.checkpoint import save_checkpoint
-from ..flows.conditioning import Conditions, conditioned, is_conditional
 from ..evaluation.measure_images import NEIGHBOURS
-from ..settings.training import Method, Training
+from ..flows.conditioning import Conditions, conditioned, is_conditional
 from ..metrics.features import CLEAN, INCEPTION, Extractor, clean, extract, inception
 from ..metrics.frechet import frechet, moments
 from ..metrics.kid import kid
 from ..metrics.precision_recall import precision_recall
 from ..networks.classifier import Classifier
-from ..training.pool import one_thread
+from ..settings.training import Method, Training
+from ..storage.checkpoint import save_checkpoint
 from ..training.job import Job, advance
+from ..training.pool import one_thread
 
 # the clock runs at least so long; what takes longer by itself is not waited for a second time
 SECONDS, LONG = 2.0, 10.0
@@ -97,9 +97,13 @@ class _Noise:
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, *self.shape, generator=generator, device=generator.device)
 
-    def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, Conditions]:
+    def sample_with_conditions(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, Conditions]:
         hidden = torch.randn(count, *self.texts, generator=generator, device=generator.device)
-        return self.sample(count, generator), Conditions(hidden, torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device))
+        return self.sample(count, generator), Conditions(
+            hidden, torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,14 @@ def _peak(device: str) -> int | None:
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
-def step(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...], texts: tuple[int, int] | None = None) -> Pace:
+def step(
+    training: Training,
+    method: Method,
+    device: str,
+    batch: int,
+    shape: tuple[int, ...],
+    texts: tuple[int, int] | None = None,
+) -> Pace:
     """One optimisation step of a method at `batch`, by the training loop itself, on points of `shape`; an untrained network teaches.
 
     `texts` are the tokens and the width of the texts that come with the points, if any do. What torch raises comes through, OutOfMemoryError among it.
@@ -136,7 +147,9 @@ def step(training: Training, method: Method, device: str, batch: int, shape: tup
 
     with tempfile.TemporaryDirectory() as folder:
         own = training.model_copy(update={"batch": batch})
-        job = _Timed(own, method, 0, Path(folder) / "state.safetensors", None, device, shape=shape, texts=texts)
+        job = _Timed(
+            own, method, 0, Path(folder) / "state.safetensors", None, device, shape=shape, texts=texts
+        )
         if method.teacher:
             taught_by = Path(folder) / "teacher.safetensors"
             weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
@@ -150,7 +163,9 @@ def step(training: Training, method: Method, device: str, batch: int, shape: tup
         except _Enough:
             pass
     if len(ticks) < 2:
-        raise ValueError(f"{method.steps} steps are over before they can be timed: nothing needs to be forecast")
+        raise ValueError(
+            f"{method.steps} steps are over before they can be timed: nothing needs to be forecast"
+        )
     (start, first), (end, last) = ticks[0], ticks[-1]
     return Pace((end - start) / (last - first), batch, _peak(device))
 
@@ -170,7 +185,14 @@ def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 @torch.no_grad()
-def call(training: Training, method: Method, device: str, batch: int, shape: tuple[int, ...], texts: tuple[int, int] | None = None) -> Pace:
+def call(
+    training: Training,
+    method: Method,
+    device: str,
+    batch: int,
+    shape: tuple[int, ...],
+    texts: tuple[int, int] | None = None,
+) -> Pace:
     """One call of a method's network, as sampling makes it, for `batch` samples of `shape`, each told a text where there are `texts`."""
     # sampling evaluates the plain network, whatever training makes of it
     plain = training.model_copy(update={"compile": None, "cuda_graphs": None, "channels_last": None})
@@ -187,29 +209,47 @@ def call(training: Training, method: Method, device: str, batch: int, shape: tup
 @torch.no_grad()
 def coder(shape: tuple[int, ...], batch: int, device: str) -> CoderPaces:
     """Encoding and decoding of pictures of `shape` by an untrained autoencoder of Stable Diffusion's size, `batch` together."""
-    from . import tiny_networks  # here, and not above: diffusers and transformers take seconds to load
     from ..networks.autoencoder import Autoencoder
+    from . import tiny_networks  # here, and not above: diffusers and transformers take seconds to load
 
     network = Autoencoder(tiny_networks.autoencoder_model()).to(device).eval()
-    images, latents = torch.zeros(batch, *shape, device=device), torch.zeros(batch, *network.latent_shape(shape), device=device)
+    images, latents = (
+        torch.zeros(batch, *shape, device=device),
+        torch.zeros(batch, *network.latent_shape(shape), device=device),
+    )
     with one_thread():
-        return CoderPaces(*(_seconds(work, device) / batch for work in (lambda: network.encode(images), lambda: network.decode(latents))))
+        return CoderPaces(
+            *(
+                _seconds(work, device) / batch
+                for work in (lambda: network.encode(images), lambda: network.decode(latents))
+            )
+        )
 
 
 def clip(side: int, device: str) -> ClipPaces:
     """Texts and pictures, `side` pixels wide and high, through an untrained CLIP of the sizes of OpenAI's large one."""
-    from . import tiny_networks
     from ..networks.clip import NUMBERS_TOGETHER, Clip, Preparation
+    from . import tiny_networks
 
     words, sizes = tiny_networks.tokenizer(), tiny_networks.LARGE
     own = sizes["vision"]
-    ready = Preparation(own["image_size"], *(tuple(tiny_networks.PREPARATION[name]) for name in ("image_mean", "image_std")))
+    ready = Preparation(
+        own["image_size"], *(tuple(tiny_networks.PREPARATION[name]) for name in ("image_mean", "image_std"))
+    )
     network = Clip(tiny_networks.clip_model(words, **sizes), words, ready).to(device).eval()
     # as many as go through a tower together
     texts = ["a boat by a lake"] * (NUMBERS_TOGETHER // (network.length * network.width))
-    images = torch.zeros(NUMBERS_TOGETHER // (((own["image_size"] // own["patch_size"]) ** 2 + 1) * own["hidden_size"]), 3, side, side)
+    images = torch.zeros(
+        NUMBERS_TOGETHER // (((own["image_size"] // own["patch_size"]) ** 2 + 1) * own["hidden_size"]),
+        3,
+        side,
+        side,
+    )
     with one_thread():
-        return ClipPaces(_seconds(lambda: network.text(texts), device) / len(texts), _seconds(lambda: network.image_features(images), device) / len(images))
+        return ClipPaces(
+            _seconds(lambda: network.text(texts), device) / len(texts),
+            _seconds(lambda: network.image_features(images), device) / len(images),
+        )
 
 
 def _like_inception() -> Extractor:
@@ -220,13 +260,18 @@ def _like_inception() -> Extractor:
     return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, clean)
 
 
-def metrics(shape: tuple[int, ...], extractor: str, dimension: int, weights: Path, device: str) -> MetricPaces:
+def metrics(
+    shape: tuple[int, ...], extractor: str, dimension: int, weights: Path, device: str
+) -> MetricPaces:
     """The parts of image metrics for images of `shape` in `dimension` features of `extractor`: "inception" or "classifier".
 
     Inception is read from `weights` where they are, and torchvision's untrained one takes its place where they are not.
     """
     random = np.random.default_rng(SEED)
-    pictures, points = random.integers(0, 256, (16, *shape), dtype=np.uint8), random.normal(size=(2 * max(dimension, 512), dimension))
+    pictures, points = (
+        random.integers(0, 256, (16, *shape), dtype=np.uint8),
+        random.normal(size=(2 * max(dimension, 512), dimension)),
+    )
     if extractor == "classifier":
         used = Extractor("an untrained classifier", _Features(Classifier(shape, 10)))
     else:

@@ -13,29 +13,30 @@ import difflib
 import os
 import shutil
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Collection, Mapping, Sequence
+from typing import Any
 
 import yaml
 
-from ..settings import tiers
-from ..pipeline import stages as pipeline
-from . import settings, disk, tiny_archives, tiny_captioned
-from ..storage import stand_in
-from ..training import published_weights, train
-from ..storage.checkpoint import CheckpointError
-from ..data.formats.archives import ENVIRONMENT, folder_of
 from ..data.export import EXPORTS
-from ..settings.tiers import Tier
-from ..storage.files import write_atomically
+from ..data.formats.archives import ENVIRONMENT, folder_of
+from ..pipeline import stages as pipeline
 from ..pipeline.notebooks import executed_name
+from ..settings import tiers
+from ..settings.tiers import Tier
+from ..storage import stand_in
+from ..storage.checkpoint import CheckpointError
+from ..storage.files import write_atomically
 from ..storage.progress import CHANNEL
-from .settings import STEPS, too_small
-from ..training.job import advance
-from ..training.experiment import TOUR, Experiment
-from .supervise import Spent, supervise
 from ..storage.workspace import PIPELINE, SCRATCH
+from ..training import published_weights, train
+from ..training.experiment import TOUR, Experiment
+from ..training.job import advance
+from . import disk, settings, tiny_archives, tiny_captioned
+from .settings import STEPS, too_small
+from .supervise import Spent, supervise
 
 TIER, TREE = "paper", Path("artifacts") / "rehearsal"
 CAPTIONED = {"laion": tiny_captioned.laion, "coco": tiny_captioned.coco}
@@ -73,15 +74,25 @@ def steps(tier: Tier) -> list[Step]:
     artifacts, found = Path(pipeline.ARTIFACTS.replace("${item.tier}", TIER)), []
     inputs = (artifacts / "inputs").as_posix()
     for stage in pipeline.plan(tier):
-        executed = executed_name(stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method)
+        executed = executed_name(
+            stage.notebook, None if stage.experiment == TOUR else stage.experiment, stage.method
+        )
         makes = (*here(stage.outs), (artifacts / "notebooks" / executed).as_posix())
         trains = makes[0] if stage.method else None
         own = tier.experiments[stage.experiment].methods[stage.method] if trains else None
         trained = (stage.experiment, stage.method) if own and not own.weights else None
-        found.append(Step(stage.name, tuple(pipeline.words(stage, TIER)), here(stage.after), makes, trains, trained))
-    reports = tuple(path for step in found for path in step.makes if Path(path).parent == artifacts / "report")
+        found.append(
+            Step(stage.name, tuple(pipeline.words(stage, TIER)), here(stage.after), makes, trains, trained)
+        )
+    reports = tuple(
+        path for step in found for path in step.makes if Path(path).parent == artifacts / "report"
+    )
     check = Step("check", ("check", "--tier", TIER, "--inputs", inputs), (), (inputs,))
-    return [check, *found, Step("publish", ("publish", "--tier", TIER), reports, (f"results/{TIER}/report.md",))]
+    return [
+        check,
+        *found,
+        Step("publish", ("publish", "--tier", TIER), reports, (f"results/{TIER}/report.md",)),
+    ]
 
 
 def chosen(every: Sequence[Step], names: Sequence[str]) -> list[Step]:
@@ -89,14 +100,19 @@ def chosen(every: Sequence[Step], names: Sequence[str]) -> list[Step]:
 
     Raises RehearsalError, naming the nearest, for a name that there is not.
     """
-    by_name, makers = {step.name: step for step in every}, {path: step.name for step in every for path in step.makes}
+    by_name, makers = (
+        {step.name: step for step in every},
+        {path: step.name for step in every for path in step.makes},
+    )
     wanted: set[str] = set()
     todo = list(names) or list(by_name)
     while todo:
         name = todo.pop()
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, 4) or list(by_name)[:4]
-            raise RehearsalError(f"there is no stage '{name}' at tier {TIER}; there are {', '.join(near)} and others, as in dvc.yaml and {pipeline.PAPER_ONLY}")
+            raise RehearsalError(
+                f"there is no stage '{name}' at tier {TIER}; there are {', '.join(near)} and others, as in dvc.yaml and {pipeline.PAPER_ONLY}"
+            )
         if name not in wanted:
             wanted.add(name)
             todo += [makers[path] for path in by_name[name].after]
@@ -114,7 +130,9 @@ def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Collection[s
         if f"autoencoder-{name}" in stages and own.autoencoder.kind == "pretrained":
             place = folder / own.autoencoder.repository.partition("/")[2]
             if not stand_in.is_marked(place):
-                tiny_networks.autoencoder(place, tiny_networks.NARROW_AUTOENCODER if narrow else tiny_networks.AUTOENCODER)
+                tiny_networks.autoencoder(
+                    place, tiny_networks.NARROW_AUTOENCODER if narrow else tiny_networks.AUTOENCODER
+                )
     for name, own in tier.clip.items():
         if f"clip-{name}" in stages and own.kind == "published":
             place = folder / own.repository.partition("/")[2]
@@ -133,7 +151,9 @@ def _holds(path: Path, network: Mapping[str, Any]) -> bool:
         return False
 
 
-def lay_out(root: Path, device: str, devices: int, memory: int | None = None, stages: Collection[str] = ()) -> Path:
+def lay_out(
+    root: Path, device: str, devices: int, memory: int | None = None, stages: Collection[str] = ()
+) -> Path:
     """Make or refresh the rehearsal's tree below `root`, and return it; raises SettingsError for what is wrong in params.yaml.
 
     `memory` is the GPU's, in bytes; the networks that `stages` take are written, by their names, and no others. Raises
@@ -144,10 +164,16 @@ def lay_out(root: Path, device: str, devices: int, memory: int | None = None, st
         raise RehearsalError(f"{tree} holds something that is no rehearsal's: move it away or delete it")
     stand_in.mark(tree)
     shutil.rmtree(tree / "notebooks", ignore_errors=True)
-    shutil.copytree(root / "notebooks", tree / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"))
+    shutil.copytree(
+        root / "notebooks",
+        tree / "notebooks",
+        ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"),
+    )
     paper = tiers.read(root / "params.yaml")[TIER]
     small = settings.settings(paper, device, devices, memory)
-    write_atomically(tree / "params.yaml", yaml.safe_dump({"tier": TIER, TIER: small}, sort_keys=False, width=140).encode())
+    write_atomically(
+        tree / "params.yaml", yaml.safe_dump({"tier": TIER, TIER: small}, sort_keys=False, width=140).encode()
+    )
     # a root has a dvc.yaml; DVC, which looks for these files in all folders, must find no stage in this one
     write_atomically(tree / "dvc.yaml", b"stages: {}\n")
     tier = tiers.load(tree / "params.yaml", TIER)
@@ -169,7 +195,10 @@ def _environment(tree: Path) -> dict[str, str]:
     package = str(Path(__file__).resolve().parents[1])
     kept = {key: value for key, value in os.environ.items() if key not in (PIPELINE, SCRATCH, CHANNEL)}
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return kept | {ENVIRONMENT: str((tree / "data" / TIER).resolve()), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return kept | {
+        ENVIRONMENT: str((tree / "data" / TIER).resolve()),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+    }
 
 
 def to_come(tree: Path, todo: Sequence[Step]) -> list[Step]:
@@ -186,7 +215,9 @@ def _tidy(tree: Path, every: Sequence[Step]) -> None:
     """Delete what nobody needs any more: states of finished trainings, and weights whose every reader has run. They are the tier's gigabytes."""
     shutil.rmtree(tree / "artifacts" / TIER / "states", ignore_errors=True)
     for step in every:
-        if step.trains and all((tree / other.makes[-1]).exists() for other in every if step.trains in other.after):
+        if step.trains and all(
+            (tree / other.makes[-1]).exists() for other in every if step.trains in other.after
+        ):
             shutil.rmtree(tree / step.trains, ignore_errors=True)
 
 
@@ -244,8 +275,12 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     latent = any(step.name.startswith("autoencoder-") for step in todo)
     if go_on:
         todo = to_come(tree, todo)
-    print(f"This is a rehearsal of tier {TIER} on {device}: true networks, {STEPS} steps, tiny archives, {len(todo)} stages below {TREE}.")
-    print("Its numbers mean nothing: every row's revision says 'rehearsal', and images are measured in 3 channel means, not by Inception.")
+    print(
+        f"This is a rehearsal of tier {TIER} on {device}: true networks, {STEPS} steps, tiny archives, {len(todo)} stages below {TREE}."
+    )
+    print(
+        "Its numbers mean nothing: every row's revision says 'rehearsal', and images are measured in 3 channel means, not by Inception."
+    )
     if (said := _narrowed(tiers.read(root / "params.yaml")[TIER], device, memory)) and latent:
         print(said)
     print(_inception(device), flush=True)
@@ -272,7 +307,12 @@ def table(spent: Mapping[str, Spent]) -> str:
     rows = [f"{'stage':{width}}  seconds  peak memory  peak on GPU"]
     for name, own in spent.items():
         gpu = f"{own.device_bytes / 2**30:8.1f} GB" if own.device_bytes is not None else "          -"
-        rows.append(f"{name:{width}}  {own.seconds:7.1f}  {own.bytes / 2**30:8.1f} GB  {gpu}" + ("  FAILED" if own.failed else ""))
+        rows.append(
+            f"{name:{width}}  {own.seconds:7.1f}  {own.bytes / 2**30:8.1f} GB  {gpu}"
+            + ("  FAILED" if own.failed else "")
+        )
     longest = sorted(spent, key=lambda name: -spent[name].seconds)[:3]
-    rows.append(f"{len(spent)} stages, {sum(own.seconds for own in spent.values()):.0f} s; longest: {', '.join(longest)}")
+    rows.append(
+        f"{len(spent)} stages, {sum(own.seconds for own in spent.values()):.0f} s; longest: {', '.join(longest)}"
+    )
     return "\n".join(rows)

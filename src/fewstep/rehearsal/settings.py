@@ -7,13 +7,14 @@ would not fit: see `too_small`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from math import lcm
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any
 
-from . import tiny_archives, tiny_captioned
 from ..evaluation.claims_checkerboard import RIVALS
 from ..evaluation.measure_images import NEIGHBOURS
 from ..evaluation.sample import POINTS
+from . import tiny_archives, tiny_captioned
 
 STEPS = 2
 # on a CPU, where each has a network and its batch in memory
@@ -42,7 +43,11 @@ def smallest_batch(shares: Sequence[Sequence[float]], processes: int = 1) -> int
         first = [round(share * batch) for share in own[:-1]]
         return [*first, batch - sum(first)]
 
-    return next(batch for batch in range(2, 10_000) if all(min(s) >= 1 and max(s) >= processes for s in (sizes(batch, own) for own in shares)))
+    return next(
+        batch
+        for batch in range(2, 10_000)
+        if all(min(s) >= 1 and max(s) >= processes for s in (sizes(batch, own) for own in shares))
+    )
 
 
 def multiple(batch: int, served: Sequence[int]) -> int:
@@ -74,7 +79,11 @@ def too_small(paper: Mapping[str, Any], device: str, memory: int | None) -> str 
         return None
     if device == "cpu":
         return "a CPU would take hours for them"
-    return None if memory is None or memory >= LARGE else f"the GPU has {memory / 10**9:.0f} GB, and a step takes more than 30 GB"
+    return (
+        None
+        if memory is None or memory >= LARGE
+        else f"the GPU has {memory / 10**9:.0f} GB, and a step takes more than 30 GB"
+    )
 
 
 def _told_steps(steps: list[int]) -> list[int]:
@@ -101,10 +110,16 @@ def _fewer_steps(experiment: dict) -> None:
 
 def _make_small(experiment: dict, processes: int) -> None:
     """Shrink one experiment of params.yaml, as it is read from the file, in place."""
-    methods, sampling, metrics, shared = (experiment[key] for key in ("methods", "sampling", "metrics", "training"))
+    methods, sampling, metrics, shared = (
+        experiment[key] for key in ("methods", "sampling", "metrics", "training")
+    )
     images = "features" in metrics
     shares = [[term.get("share", 1.0) for term in method.get("terms", [{}])] for method in methods.values()]
-    served = [term.get("options", {}).get("times", 1) for method in methods.values() for term in method.get("terms", [])]
+    served = [
+        term.get("options", {}).get("times", 1)
+        for method in methods.values()
+        for term in method.get("terms", [])
+    ]
     shared["batch"] = multiple(smallest_batch(shares, processes), served)
     shared["seeds"] = shared["seeds"][:1]
     for method in methods.values():
@@ -139,13 +154,18 @@ def settings(paper: Mapping[str, Any], device: str, devices: int, memory: int | 
     compute["device"] = device
     if device == "cpu":
         compute["workers"] = min(devices, MOST_WORKERS)
-    for place in (compute, *(experiment["training"] for experiment in (small["tour"], *small["experiments"].values()))):
+    for place in (
+        compute,
+        *(experiment["training"] for experiment in (small["tour"], *small["experiments"].values())),
+    ):
         if "processes" in place:
             place["processes"] = 1 if device == "cpu" else min(place["processes"], devices)
     for experiment in (small["tour"], *small["experiments"].values()):
         shared = experiment["training"]
         if device == "cpu":
-            for key in [k for k in ("compile", "cuda_graphs") if k in shared] + (["precision"] if shared.get("precision") == "tf32" else []):
+            for key in [k for k in ("compile", "cuda_graphs") if k in shared] + (
+                ["precision"] if shared.get("precision") == "tf32" else []
+            ):
                 del shared[key]
         _make_small(experiment, shared.get("processes", compute.get("processes", 1)))
     if too_small(small, device, memory):

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
 
 PREFIX = "fewstep: "
 
@@ -29,7 +29,7 @@ class Spent:
     device_bytes: int | None
     failed: str | None
 
-    def and_then(self, later: "Spent") -> "Spent":
+    def and_then(self, later: Spent) -> Spent:
         """This and what was spent after it: the seconds of both, the larger peaks, the later failure."""
         peak = None if self.device_bytes is None else max(self.device_bytes, later.device_bytes)
         return Spent(self.seconds + later.seconds, max(self.bytes, later.bytes), peak, later.failed)
@@ -65,7 +65,15 @@ def supervise(words: Sequence[str], folder: Path, environment: Mapping[str, str]
     if watch:
         watch.start()
     started, said = time.monotonic(), ["it ended without a word"]
-    process = subprocess.Popen(words, cwd=folder, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    process = subprocess.Popen(
+        words,
+        cwd=folder,
+        env=dict(environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
     try:
         for line in process.stderr:
             if line.strip():
@@ -81,7 +89,11 @@ def supervise(words: Sequence[str], folder: Path, environment: Mapping[str, str]
             process.wait()
         process.stderr.close()
         peak = watch.stop() if watch else None
-    sentence = next((line for line in reversed(said) if line.startswith(PREFIX)), said[-1]).removeprefix(PREFIX)
+    sentence = next((line for line in reversed(said) if line.startswith(PREFIX)), said[-1]).removeprefix(
+        PREFIX
+    )
     failed = sentence if process.returncode else None
     # macOS counts in bytes
-    return Spent(time.monotonic() - started, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), peak, failed)
+    return Spent(
+        time.monotonic() - started, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), peak, failed
+    )

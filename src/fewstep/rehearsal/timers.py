@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from .. import data
-from . import memory, rates, disk, tiny_archives
-from ..evaluation import sample
-from ..settings.latents import Latents
 from ..data.formats.archives import ENVIRONMENT, folder_of
-from ..settings.tiers import ExperimentSettings, Tier
+from ..evaluation import sample
 from ..metrics.features import INCEPTION
 from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER
-from .rates import ClipPaces, CoderPaces, MetricPaces, Pace
-from ..training.pool import pool
+from ..settings.latents import Latents
+from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method
+from ..training.pool import pool
+from . import disk, memory, rates, tiny_archives
+from .rates import ClipPaces, CoderPaces, MetricPaces, Pace
 from .settings import multiple, smallest_batch
 
 # what is timed where the true batch would take too long: points, images of a sampled batch, and those that are told texts
@@ -65,7 +66,7 @@ class Measured:
         self.tier, self.device, self.quick, self.said = tier, device, quick, said
         self.known: dict[str, Any] = {}
 
-    def __enter__(self) -> "Measured":
+    def __enter__(self) -> Measured:
         self.weights = (folder_of("inception") / INCEPTION).resolve()
         self.folder, self.before = tempfile.TemporaryDirectory(), os.environ.get(ENVIRONMENT)
         tiny_archives.write(Path(self.folder.name))
@@ -98,28 +99,57 @@ class Measured:
     def _check_memory(self, wanted: int) -> None:
         """Raise TooLargeError where a CPU's memory does not hold so many bytes: the process would be killed, and say nothing."""
         if self.device == "cpu" and wanted > (there := memory.available()):
-            raise TooLargeError(f"not measured: it takes {wanted / GB:.0f} GB of memory and more, and {there / GB:.0f} GB are free here")
+            raise TooLargeError(
+                f"not measured: it takes {wanted / GB:.0f} GB of memory and more, and {there / GB:.0f} GB are free here"
+            )
 
     def step(self, experiment: ExperimentSettings, method: Method) -> Pace:
         training = experiment.training
         batch = max(training.batch // self.tier.compute.of(training).processes, 2)
         if self.quick:
-            least = multiple(smallest_batch([[term.share for term in method.terms]]), [term.options.get("times", 1) for term in method.terms])
+            least = multiple(
+                smallest_batch([[term.share for term in method.terms]]),
+                [term.options.get("times", 1) for term in method.terms],
+            )
             batch = min(batch, least if len(self.tier.shape(experiment)) > 1 else QUICK_POINTS)
         shape, texts = self.tier.shape(experiment), disk.texts(self.tier, experiment)
         self._check_memory(disk.held(experiment, method, shape))
         what = f"a step of {method.label} on {training.data}, batch {batch}"
-        return self._once(what, [batch, *self._key(experiment, method)], rates.step, training, method, self.device, batch, shape, texts)
+        return self._once(
+            what,
+            [batch, *self._key(experiment, method)],
+            rates.step,
+            training,
+            method,
+            self.device,
+            batch,
+            shape,
+            texts,
+        )
 
     def call(self, experiment: ExperimentSettings, method: Method) -> Pace:
-        training, shape, texts = experiment.training, self.tier.shape(experiment), disk.texts(self.tier, experiment)
+        training, shape, texts = (
+            experiment.training,
+            self.tier.shape(experiment),
+            disk.texts(self.tier, experiment),
+        )
         network = (method.network or training.network).model_dump()
         batch = sample.together(len(shape), texts is not None, self.device)
         if self.quick and len(shape) > 1:
             batch = QUICK_TOLD if texts else QUICK_IMAGES
         self._check_memory(disk.FLOAT * disk.weights(experiment, method, shape))
         what = f"a network call on {training.data}, batch {batch}"
-        return self._once(what, [batch, network, shape, texts], rates.call, training, method, self.device, batch, shape, texts)
+        return self._once(
+            what,
+            [batch, network, shape, texts],
+            rates.call,
+            training,
+            method,
+            self.device,
+            batch,
+            shape,
+            texts,
+        )
 
     def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricPaces:
         dimension = disk.DIMENSIONS[extractor]
@@ -129,7 +159,14 @@ class Measured:
     def coder(self, latents: Latents) -> CoderPaces:
         shape = data.load(latents.data).shape
         batch = 1 if self.quick else max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
-        return self._once(f"an autoencoder of pictures of {latents.data}, batch {batch}", [shape, batch], rates.coder, shape, batch, self.device)
+        return self._once(
+            f"an autoencoder of pictures of {latents.data}, batch {batch}",
+            [shape, batch],
+            rates.coder,
+            shape,
+            batch,
+            self.device,
+        )
 
     def clip(self, side: int) -> ClipPaces:
         return self._once("a CLIP of the published size", [side], rates.clip, side, self.device)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..storage import stand_in
 from ..data import afhq64, celeba64, celebahq, cifar10
 from ..data.formats.archives import CHECKSUMS, CIFAR10_FILES
+from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
 
@@ -35,12 +35,18 @@ def _pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]
 
 def levels(count: int, size: tuple[int, int], seed: int) -> torch.Tensor:
     """`count` such images as levels 0..255, (count, 3, height, width), float32."""
-    return torch.from_numpy(np.stack([np.asarray(picture) for picture in _pictures(count, size, seed)])).permute(0, 3, 1, 2).float()
+    return (
+        torch.from_numpy(np.stack([np.asarray(picture) for picture in _pictures(count, size, seed)]))
+        .permute(0, 3, 1, 2)
+        .float()
+    )
 
 
 def _rows(count: int, seed: int) -> np.ndarray:
     """`count` images of 32x32 as both 32-pixel sets keep them: planes of red, green and blue, row by row, (count, 3072), uint8."""
-    return np.stack([np.asarray(picture).transpose(2, 0, 1).ravel() for picture in _pictures(count, (32, 32), seed)])
+    return np.stack(
+        [np.asarray(picture).transpose(2, 0, 1).ravel() for picture in _pictures(count, (32, 32), seed)]
+    )
 
 
 def _cifar10(folder: Path) -> StandIn:
@@ -62,7 +68,9 @@ def _cifar10(folder: Path) -> StandIn:
 
 
 def _imagenet32(folder: Path) -> StandIn:
-    parts = {f"Imagenet32_train_npz/train_data_batch_{k}.npz": COUNT // 10 for k in range(1, 11)} | {"val_data.npz": UNSEEN}
+    parts = {f"Imagenet32_train_npz/train_data_batch_{k}.npz": COUNT // 10 for k in range(1, 11)} | {
+        "val_data.npz": UNSEEN
+    }
     for k, (name, count) in enumerate(parts.items()):
         rows, file = _rows(count, 100 + k), io.BytesIO()
         np.savez(file, data=rows, labels=np.arange(1, count + 1), mean=rows.mean(0))
@@ -95,7 +103,10 @@ def _celebahq(folder: Path) -> StandIn:
     path.unlink(missing_ok=True)
     pictures = _pictures(COUNT, (celebahq.SIDE, celebahq.SIDE), 400)
     # room for the images and for as much again, which a database takes only as it fills
-    with lmdb.open(str(path), subdir=False, lock=False, map_size=2 * COUNT * celebahq.BYTES) as database, database.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=2 * COUNT * celebahq.BYTES) as database,
+        database.begin(write=True) as transaction,
+    ):
         for k, picture in enumerate(pictures):
             transaction.put(celebahq.key(k), picture.tobytes())
     return StandIn({"train": COUNT})
@@ -115,8 +126,13 @@ def write(folder: Path) -> None:
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)
         holds = make(own)
-        files = sorted(path for path in own.rglob("*") if path.suffix in (".gz", ".npz", ".jpg", ".png", ".mdb"))
-        lines = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(own).as_posix()}\n" for path in files]
+        files = sorted(
+            path for path in own.rglob("*") if path.suffix in (".gz", ".npz", ".jpg", ".png", ".mdb")
+        )
+        lines = [
+            f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(own).as_posix()}\n"
+            for path in files
+        ]
         write_atomically(own / CHECKSUMS, "".join(lines).encode())
         stand_in.mark(own, holds)
     stand_in.mark(folder / "inception")

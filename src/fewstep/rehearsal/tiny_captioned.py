@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..storage import stand_in
 from ..data import coco as published
 from ..data.formats.archives import CHECKSUMS
+from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
 from .tiny_archives import _pictures
@@ -24,7 +24,10 @@ from .tiny_archives import _pictures
 SHARDS, PER_SHARD, OF_COCO = 2, 20, 8
 # width and height, as they alternate
 SIZES = ((560, 512), (512, 600))
-THINGS, PLACES = ("boat", "lamp", "fox", "teapot", "bridge"), ("by a lake", "on a table", "in the snow", "under a tree")
+THINGS, PLACES = (
+    ("boat", "lamp", "fox", "teapot", "bridge"),
+    ("by a lake", "on a table", "in the snow", "under a tree"),
+)
 
 
 def _caption(k: int) -> str:
@@ -67,7 +70,9 @@ def laion(folder: Path) -> None:
             key, caption = f"{shard:05}{k:04}", _caption(shard * PER_SHARD + k)
             members[f"{key}.jpg"] = pictures[shard * PER_SHARD + k]
             members[f"{key}.txt"] = caption.encode()
-            members[f"{key}.json"] = json.dumps({"caption": caption, "key": key, "status": "success"}, indent=4).encode()
+            members[f"{key}.json"] = json.dumps(
+                {"caption": caption, "key": key, "status": "success"}, indent=4
+            ).encode()
         content = _shard(members)
         write_atomically(folder / f"{shard:05}.tar", content)
         lines.append(f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}  {shard:05}.tar\n")
@@ -80,9 +85,14 @@ def coco(folder: Path) -> None:
     for k, split in enumerate(published.SETS.values()):
         # as published, numbers are in no order, and the captions of one picture do not stand together
         numbers = [1000 * (k + 1) + 37 * n % 101 for n in range(OF_COCO)]
-        names = {number: f"{'COCO_val2014_' if split.year == 2014 else ''}{number:012}.jpg" for number in numbers}
+        names = {
+            number: f"{'COCO_val2014_' if split.year == 2014 else ''}{number:012}.jpg" for number in numbers
+        }
         images = [{"id": number, "file_name": names[number], "license": 1} for number in numbers]
-        captions = [{"id": 10_000 - 7 * n, "image_id": numbers[n % OF_COCO], "caption": f"{_caption(n)} \n"} for n in range(5 * OF_COCO)]
+        captions = [
+            {"id": 10_000 - 7 * n, "image_id": numbers[n % OF_COCO], "caption": f"{_caption(n)} \n"}
+            for n in range(5 * OF_COCO)
+        ]
         written = {"info": {"year": split.year}, "images": images, "licenses": [], "annotations": captions}
         write_atomically(folder / split.annotations, json.dumps(written).encode())
         for number, content in zip(numbers, _drawn(OF_COCO, 600 + 10 * k)):

@@ -6,25 +6,27 @@ As fewstep.rehearsal.tiny_archives makes pictures: always the same, where the pu
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers and transformers
 from .. import networks
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 from ..storage import stand_in
-from . import tiny_archives, tiny_captioned  # noqa: F401  before diffusers and transformers
+from . import tiny_archives, tiny_captioned
+
 from diffusers import AutoencoderKL  # isort: skip
 from transformers import CLIPConfig, CLIPModel  # isort: skip
 from transformers.utils import logging
 
+from ..networks import tokens
+from ..networks.published import clip as published_clip
+from ..networks.published import conversion
 from ..settings.latents import PUBLISHED, SCALE
 from ..storage.files import write_atomically
-from ..networks.published import conversion
-from ..networks.published import clip as published_clip
-from ..networks import tokens
 
 if TYPE_CHECKING:
     from ..networks.tokens import Tokenizer
@@ -36,8 +38,20 @@ AUTOENCODER, NARROW_AUTOENCODER = (128, 256, 512, 512), (32, 64, 128, 128)
 LOOKED_AT, SIDE = 4, 64
 # the towers of openai/clip-vit-large-patch14 (428M weights): all that takes time of them but the words that there are
 LARGE = {
-    "text": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "vision": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 224, "patch_size": 14},
+    "text": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+    },
+    "vision": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 14,
+    },
     "projection": 768,
 }
 # the context of every CLIP of OpenAI's, and what a stand-in knows of words
@@ -80,13 +94,29 @@ def tokenizer() -> Tokenizer:
     return tokens.train(tiny_captioned.captions(), VOCABULARY, TOKENS)
 
 
-def clip_model(words: Tokenizer, text: Mapping[str, int], vision: Mapping[str, int], projection: int) -> CLIPModel:
+def clip_model(
+    words: Tokenizer, text: Mapping[str, int], vision: Mapping[str, int], projection: int
+) -> CLIPModel:
     """An untrained CLIP with towers of the sizes that transformers calls so, of the texts of a tokenizer."""
-    special = {"bos_token_id": words.vocabulary[tokens.START], "eos_token_id": words.end, "pad_token_id": words.vocabulary[words.filling]}
-    known = {"vocab_size": len(words.vocabulary), "max_position_embeddings": words.length, "projection_dim": projection}
+    special = {
+        "bos_token_id": words.vocabulary[tokens.START],
+        "eos_token_id": words.end,
+        "pad_token_id": words.vocabulary[words.filling],
+    }
+    known = {
+        "vocab_size": len(words.vocabulary),
+        "max_position_embeddings": words.length,
+        "projection_dim": projection,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return CLIPModel(CLIPConfig(text_config={**text, **special, **known}, vision_config={**vision, "projection_dim": projection}, projection_dim=projection))
+        return CLIPModel(
+            CLIPConfig(
+                text_config={**text, **special, **known},
+                vision_config={**vision, "projection_dim": projection},
+                projection_dim=projection,
+            )
+        )
 
 
 def clip(folder: Path, width: int, towers: str) -> None:
@@ -95,9 +125,24 @@ def clip(folder: Path, width: int, towers: str) -> None:
     `towers` is "both", or "text" for the text encoder of a text-to-image model.
     """
     words = tokenizer()
-    text = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 2, "num_attention_heads": 1}
-    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1, "image_size": 224, "patch_size": 32}
-    model, (own, vocabulary) = clip_model(words, text, vision, 64), (folder / place for place in published_clip.PLACES[towers])
+    text = {
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+    }
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "image_size": 224,
+        "patch_size": 32,
+    }
+    model, (own, vocabulary) = (
+        clip_model(words, text, vision, 64),
+        (folder / place for place in published_clip.PLACES[towers]),
+    )
     drawn = logging.is_progress_bar_enabled()
     try:
         logging.disable_progress_bar()
@@ -127,4 +172,12 @@ def weights(path: Path, network: Mapping[str, Any], shape: Sequence[int], seed: 
                 layer.reset_parameters()
     stand_in.mark(path.parent)
     # the file that the weights come from, in the place of the published one, is the one that says what they are
-    conversion.save(flow_map, path.parent / stand_in.FILE, path, network, shape, "a rehearsal's stand-in", {"says": stand_in.SAYS})
+    conversion.save(
+        flow_map,
+        path.parent / stand_in.FILE,
+        path,
+        network,
+        shape,
+        "a rehearsal's stand-in",
+        {"says": stand_in.SAYS},
+    )

@@ -20,7 +20,8 @@ It verifies no checksum. Beside a CPU wheel of torch diffusers is imported after
 
 from __future__ import annotations
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
 from .network import FlowMapModel  # isort: skip
 from .pipeline import FewStepPipeline, seeded
 from .scheduler import FlowMapScheduler

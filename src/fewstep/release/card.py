@@ -10,8 +10,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from .. import objectives
-from ..objectives import scflow
 from ..evaluation import prompts
+from ..objectives import scflow
 from ..settings.training import Method
 from ..training.experiment import Experiment
 
@@ -39,7 +39,12 @@ def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
     folder, found, seen = experiment.workspace.root / "results" / experiment.tier / "tables", {}, set()
     for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
         with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row["experiment"], row["method"], row["tier"]) == (experiment.name, label, experiment.tier)]
+            rows = [
+                row
+                for row in csv.DictReader(file)
+                if (row["experiment"], row["method"], row["tier"])
+                == (experiment.name, label, experiment.tier)
+            ]
         fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
         seen |= {(row["metric"], row["nfe"]) for row in fresh}
         if fresh:
@@ -57,9 +62,22 @@ def _grid(rows: list[Row]) -> str:
     lines = [_line(["", *(f"N = {n}" for n in calls)]), _line(["---"] * (len(calls) + 1))]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = {row["nfe"]: row for row in rows if row["metric"] == metric}
-        lines.append(_line([metric, *(own[n]["value"] + (f" ± {own[n]['sd']}" if own[n]["sd"] else "") if n in own else "" for n in calls)]))
+        lines.append(
+            _line(
+                [
+                    metric,
+                    *(
+                        own[n]["value"] + (f" ± {own[n]['sd']}" if own[n]["sd"] else "") if n in own else ""
+                        for n in calls
+                    ),
+                ]
+            )
+        )
         if any(row["published"] for row in own.values()):
-            beside = [f"{own[n]['published']} ({own[n]['status']})" if n in own and own[n]["published"] else "" for n in calls]
+            beside = [
+                f"{own[n]['published']} ({own[n]['status']})" if n in own and own[n]["published"] else ""
+                for n in calls
+            ]
             lines.append(_line([f"{metric}, published", *beside]))
     return "\n".join(lines)
 
@@ -80,7 +98,9 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     """The section of numbers, one entry a paragraph."""
     found = tables(experiment, experiment.settings.method(method).label)
     if not found:
-        return [f"No table of results/{experiment.tier}/tables holds this method: nothing was measured that could stand here."]
+        return [
+            f"No table of results/{experiment.tier}/tables holds this method: nothing was measured that could stand here."
+        ]
     text = [
         f"N is the number of network calls for an image; ± is the standard deviation between training seeds. Every number is a mean over seeds, of which "
         f"these weights are training seed {seed}: theirs alone may differ by about the deviation."
@@ -110,7 +130,10 @@ def papers(method: Method) -> list[str]:
     if method.self_correction:
         return [f"- self-corrected flow distillation (SCFlow): {_link(_named(scflow.__doc__))}"]
     names = dict.fromkeys(term.objective for term in method.terms)
-    said = {name: importlib.import_module(f"{objectives.__name__}.{name}").__doc__.partition("\n")[0].rstrip(".") for name in names}
+    said = {
+        name: importlib.import_module(f"{objectives.__name__}.{name}").__doc__.partition("\n")[0].rstrip(".")
+        for name in names
+    }
     return [f"- `{name}`, {said[name]}: {_link(paper(name))}" for name in names]
 
 
@@ -130,13 +153,22 @@ def example(experiment: Experiment) -> str:
 
 def _of_texts(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about what a student is told."""
-    own, sampling, tower, read = experiment.settings.method(method), experiment.settings.sampling, pipe.text_encoder, pipe.tokenizer.texts
+    own, sampling, tower, read = (
+        experiment.settings.method(method),
+        experiment.settings.sampling,
+        pipe.text_encoder,
+        pipe.tokenizer.texts,
+    )
     said, scale = pipe.config.student["clip"], pipe.config.guidance_scale
     captions = f" on `{said['captions']}`" if said["captions"] else ""
     # a teacher leaves captions out, a student has a teacher that is guided
     trained = f"; trained with {own.dropped:.0%} of its captions left empty" if own.dropped else ""
     trained += f"; trained with its teacher under guidance of {own.guidance:g}" if own.guidance else ""
-    usual = "none, one network call a step" if scale == 1 else f"{scale:g} against the empty text, two network calls a step"
+    usual = (
+        "none, one network call a step"
+        if scale == 1
+        else f"{scale:g} against the empty text, two network calls a step"
+    )
     size = sum(p.numel() for p in tower.parameters())
     return {
         "text encoder": f"the text tower of a CLIP ({said['clip']}{captions}; sha256 {said['checksum'][:8]}), {size:,} parameters",
@@ -152,18 +184,26 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
     source = experiment.source
     image = " x ".join(map(str, getattr(source, "image", source.shape)))
     taught = f", from the teacher `{own.teacher}`" if own.teacher else ""
-    trained = f"converted from {own.weights}" if own.weights else f"{own.steps:,} steps of {training.batch} samples, training seed {seed}, averaged over training"
+    trained = (
+        f"converted from {own.weights}"
+        if own.weights
+        else f"{own.steps:,} steps of {training.batch} samples, training seed {seed}, averaged over training"
+    )
     mark = pipe.config.student["fingerprint"]
     facts = {
         "experiment": f"`{experiment.name}`, tier {experiment.tier}",
         "method": f"{own.label} (`{method}`){taught}",
         "data": f"`{experiment.data_name}`, images of {image} in {source.top + 1} levels",
         "network": f"{settings['kind']}, {sum(p.numel() for p in pipe.flow_map.parameters()):,} parameters, on points of {shape}",
-        "steps": "jumps of the flow map" if pipe.scheduler.config.kind == "jumps" else "Euler steps of the velocity",
+        "steps": "jumps of the flow map"
+        if pipe.scheduler.config.kind == "jumps"
+        else "Euler steps of the velocity",
         "weights": f"{trained} (fingerprint {mark})",
     }
     if pipe.vae is not None:
-        facts["decoder"] = f"an AutoencoderKL, {sum(p.numel() for p in pipe.vae.parameters()):,} parameters; latents are scaled by {source.factor:.5g}"
+        facts["decoder"] = (
+            f"an AutoencoderKL, {sum(p.numel() for p in pipe.vae.parameters()):,} parameters; latents are scaled by {source.factor:.5g}"
+        )
     return facts | (_of_texts(experiment, method, pipe) if pipe.flow_map.conditional else {})
 
 
@@ -174,10 +214,19 @@ def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
             f"- It draws what captions like those of `{experiment.data_name}` say. Other words, and other languages, have tokens too, and nobody has looked at what "
             f"becomes of them; a prompt of more than {pipe.tokenizer.texts.length} tokens is cut, with a warning."
         )
-    lines = [f"- {LIMITS[experiment.tier]}", draws, "- Other numbers of steps than the measured ones run, and nobody has looked at them."]
+    lines = [
+        f"- {LIMITS[experiment.tier]}",
+        draws,
+        "- Other numbers of steps than the measured ones run, and nobody has looked at them.",
+    ]
     if pipe.vae is not None:
-        lines.append("- An image is no sharper than the decoder: what the autoencoder loses, the student never saw.")
-    return [*lines, "- The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly the same images."]
+        lines.append(
+            "- An image is no sharper than the decoder: what the autoencoder loses, the student never saw."
+        )
+    return [
+        *lines,
+        "- The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly the same images.",
+    ]
 
 
 def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
@@ -187,12 +236,23 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
     task, given, asked = ("unconditional-image-generation", "", "") if prompt is None else (
         "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, ", f" --prompt {shlex.quote(prompt)}"
     )  # fmt: skip
-    head = ["---", f"license: {LICENCE.lower()}", "library_name: diffusers", f"pipeline_tag: {task}", "tags: [flow-map, few-step, fewstep]", "---"]
+    head = [
+        "---",
+        f"license: {LICENCE.lower()}",
+        "library_name: diffusers",
+        f"pipeline_tag: {task}",
+        "tags: [flow-map, few-step, fewstep]",
+        "---",
+    ]
     use = [
         "```python", "import torch", "from fewstep.release import FewStepPipeline", "", f'pipe = FewStepPipeline.from_pretrained("{folder}")',
         f"images = pipe({given}num_inference_steps={steps}, batch_size=4, generator=torch.Generator().manual_seed(0)).images", 'images[0].save("one.png")', "```",
     ]  # fmt: skip
-    facts = [_line(["", ""]), _line(["---", "---"]), *(_line([name, fact]) for name, fact in _facts(experiment, method, seed, pipe).items())]
+    facts = [
+        _line(["", ""]),
+        _line(["---", "---"]),
+        *(_line([name, fact]) for name, fact in _facts(experiment, method, seed, pipe).items()),
+    ]
     elsewhere = (
         f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{asked}`. Through diffusers' own class: "
         f'`DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", trust_remote_code=True)`, which runs the one import in pipeline.py.'

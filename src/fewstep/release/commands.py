@@ -7,7 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers.utils import logging  # isort: skip
 from transformers.utils import logging as logging_of_texts
 
@@ -34,7 +35,9 @@ def save(root: Path, arguments: argparse.Namespace) -> None:
     _without_bars()
     saving.save(choice, target)
     told = ' --prompt "..."' if choice.reader else ""
-    print(f"{target} holds {choice.name} of tier {arguments.tier}; draw from it with `python -m fewstep sample {target}{told}`")
+    print(
+        f"{target} holds {choice.name} of tier {arguments.tier}; draw from it with `python -m fewstep sample {target}{told}`"
+    )
 
 
 def _texts(arguments: argparse.Namespace) -> list[str] | None:
@@ -47,7 +50,9 @@ def _texts(arguments: argparse.Namespace) -> list[str] | None:
 
 def _check(pipe: FewStepPipeline, texts: list[str] | None, folder: Path) -> None:
     if pipe.flow_map.conditional and texts is None:
-        raise ValueError(f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file of one prompt a line')
+        raise ValueError(
+            f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file of one prompt a line'
+        )
     if not pipe.flow_map.conditional and texts is not None:
         raise ValueError(f"{folder} was trained without text: leave --prompt and --prompts out")
 
@@ -71,10 +76,15 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
     count = IMAGES if arguments.count is None and (texts is None or len(texts) == 1) else arguments.count
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", prompts.CutWarning)
-        drawn = pipe(texts, arguments.steps, arguments.guidance, batch_size=count, generator=seeded(arguments.seed)).images
+        drawn = pipe(
+            texts, arguments.steps, arguments.guidance, batch_size=count, generator=seeded(arguments.seed)
+        ).images
     for warning in caught:
         print(f"fewstep: {warning.message}", file=sys.stderr)
-    student, scale = pipe.config.student or {}, pipe.config.guidance_scale if arguments.guidance is None else arguments.guidance
+    student, scale = (
+        pipe.config.student or {},
+        pipe.config.guidance_scale if arguments.guidance is None else arguments.guidance,
+    )
     calls = arguments.steps * calls_a_step(f"{GUIDED}{scale}")
     words = f"{student.get('label', 'a student')} of {student.get('experiment', arguments.folder)}, N = {calls}, sampling seed {arguments.seed}"
     words += f", guidance {scale:g}" if scale != 1 else ""

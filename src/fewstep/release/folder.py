@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
+from ..networks.autoencoder import checksum
 from ..storage.checkpoint import CheckpointError
 from ..storage.files import write_atomically
-from ..networks.autoencoder import checksum
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
 # what is held against its checksum when a student is opened, wherever it lies, and folders in which everything is; any other text
@@ -27,7 +27,9 @@ def _listed(folder: Path) -> dict[str, str]:
     """The checksum of every file that was written into `folder`, by its name below it."""
     path = folder / SUMS
     if not path.is_file():
-        raise FolderError(f"{path} is not there: the folder was not copied whole, or is no saved student; save the student again")
+        raise FolderError(
+            f"{path} is not there: the folder was not copied whole, or is no saved student; save the student again"
+        )
     lines = [line.split("  ", 1) for line in path.read_text().splitlines()]
     if not lines or any(len(line) != 2 for line in lines):
         raise FolderError(f"{path} is no list of checksums and names: save the student again")
@@ -37,7 +39,9 @@ def _listed(folder: Path) -> dict[str, str]:
 def check(folder: Path) -> None:
     """Raise FolderError where `folder` is no saved student or a file of it is gone, CheckpointError where weights, or what reads texts, are damaged."""
     if not folder.is_dir():
-        raise FolderError(f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be downloaded first")
+        raise FolderError(
+            f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be downloaded first"
+        )
     index = folder / INDEX
     if not index.is_file():
         raise FolderError(f"{folder} is no saved student: it holds no {INDEX}; {CURE}")
@@ -54,7 +58,9 @@ def check(folder: Path) -> None:
             if path.suffix != ".md":
                 raise FolderError(f"{path} is not there: copy the folder whole, or save the student again")
         elif (path.suffix == WEIGHTS or Path(name).parts[0] in TEXTS) and checksum(path) != total:
-            raise CheckpointError(f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the student again")
+            raise CheckpointError(
+                f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the student again"
+            )
 
 
 def check_free(target: Path) -> None:
@@ -69,11 +75,15 @@ def check_free(target: Path) -> None:
     except (OSError, ValueError, AttributeError):
         own = None
     if own is None:
-        raise FolderError(f"{target} exists and is no saved student: nothing was written; name another folder")
+        raise FolderError(
+            f"{target} exists and is no saved student: nothing was written; name another folder"
+        )
     for path in sorted(target.rglob("*")):
         name = path.relative_to(target).as_posix()
         if not path.is_dir() and name not in own:
-            raise FolderError(f"{target} holds {name}, which is no part of a saved student: nothing was written; move it away, or name another folder")
+            raise FolderError(
+                f"{target} holds {name}, which is no part of a saved student: nothing was written; move it away, or name another folder"
+            )
 
 
 def write(target: Path, fill: Callable[[Path], None]) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers and transformers
-from .. import networks  # noqa: F401  before diffusers
+from .. import networks
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import ModelMixin  # isort: skip  by this name diffusers finds how a model of this module is loaded
 from diffusers.configuration_utils import register_to_config
 
-from ..storage.checkpoint import load_checkpoint
 from ..flows.conditioning import Conditions, conditioned
 from ..networks.load import load_flow_map
+from ..storage.checkpoint import load_checkpoint
 from .strict import Strict
 
 
@@ -33,18 +34,30 @@ class FlowMapModel(ModelMixin, Strict):
     def __init__(self, settings: dict[str, Any], shape: list[int]):
         super().__init__()
         if len(shape) != 3:
-            raise ValueError(f"a pipeline draws images of shape (channels, height, width), and this network is for points of shape {tuple(shape)}")
+            raise ValueError(
+                f"a pipeline draws images of shape (channels, height, width), and this network is for points of shape {tuple(shape)}"
+            )
         try:
             self.flow_map = networks.build(settings, tuple(shape))
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{dict(settings)} are no settings of a network ({error}): save the student again") from None
+            raise ValueError(
+                f"{dict(settings)} are no settings of a network ({error}): save the student again"
+            ) from None
 
     @property
     def conditional(self) -> bool:
         """Whether the network is conditioned on texts."""
         return "conditions" in inspect.signature(self.flow_map.network.forward).parameters
 
-    def forward(self, s: Tensor, t: Tensor, x: Tensor, texts: Conditions | None = None, empty: Conditions | None = None, guidance: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        s: Tensor,
+        t: Tensor,
+        x: Tensor,
+        texts: Conditions | None = None,
+        empty: Conditions | None = None,
+        guidance: float = 1.0,
+    ) -> Tensor:
         """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
 
         texts     the texts of a conditional network, one a point
@@ -66,8 +79,13 @@ class FlowMapModel(ModelMixin, Strict):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> FlowMapModel:
         """As ModelMixin's, whose signature this is; raises ValueError for weights of another network, where diffusers may only warn."""
         try:
-            model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs | {"output_loading_info": True})
-            odd = [f"'{name}' is in one and not in the other" for name in (*info["missing_keys"], *info["unexpected_keys"])]
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, **kwargs | {"output_loading_info": True}
+            )
+            odd = [
+                f"'{name}' is in one and not in the other"
+                for name in (*info["missing_keys"], *info["unexpected_keys"])
+            ]
         except ValueError as error:
             # how diffusers says that a tensor is of another shape
             found = re.search(r"because (\S+) expected shape", str(error))
@@ -75,5 +93,7 @@ class FlowMapModel(ModelMixin, Strict):
                 raise
             odd = [f"'{found[1]}' is of another shape"]
         if odd:
-            raise ValueError(f"the weights in {pretrained_model_name_or_path} are of another network than {cls.config_name} there says ({odd[0]}): save the student again")
+            raise ValueError(
+                f"the weights in {pretrained_model_name_or_path} are of another network than {cls.config_name} there says ({odd[0]}): save the student again"
+            )
         return model.requires_grad_(False)

@@ -41,7 +41,9 @@ def check_free(path: Path) -> None:
     except OSError:
         own = False
     if not own:
-        raise ValueError(f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name another file with --to")
+        raise ValueError(
+            f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name another file with --to"
+        )
 
 
 def write(path: Path, images: list[Image.Image], words: str) -> None:

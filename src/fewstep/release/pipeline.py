@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput  # isort: skip
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel
 
+from ..evaluation.sample import NOISE, together
 from ..flows.conditioning import Conditions
-from ..storage.files import write_atomically
 from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION
+from ..storage.files import write_atomically
 from ..training.pool import one_thread
-from ..evaluation.sample import NOISE, together
 from . import folder, prompts
 from .network import FlowMapModel
 from .scheduler import FlowMapScheduler
@@ -70,11 +71,15 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         if text_encoder is not None:
             # how attention is computed is stored with no model, and another way gives other bits
             text_encoder.set_attn_implementation(ATTENTION)
-        self.register_modules(flow_map=flow_map, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
+        self.register_modules(
+            flow_map=flow_map, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
+        )
         self.register_to_config(bypass=bypass, top=top, guidance_scale=guidance_scale, student=student)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, scheduler: FlowMapScheduler | None = None) -> FewStepPipeline:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, scheduler: FlowMapScheduler | None = None
+    ) -> FewStepPipeline:
         """The student saved in a folder of this machine, in the place of its own scheduler with `scheduler` if one is given.
 
         Weights are held against their checksums, nothing is unpickled, and the network is never asked. Raises FolderError
@@ -96,17 +101,27 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
         folder.write(Path(save_directory), fill)
 
-    def _noise(self, batch_size: int | None, generator: torch.Generator | list[torch.Generator] | None, noise: Tensor | None) -> Tensor:
+    def _noise(
+        self,
+        batch_size: int | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+        noise: Tensor | None,
+    ) -> Tensor:
         """The points to start from, (batch, *shape), float32, on the pipeline's device."""
         shape, device = tuple(self.flow_map.config.shape), self._execution_device
         if noise is None:
             count = 1 if batch_size is None else batch_size
             if count < 1:
                 raise ValueError(f"a batch holds one image at least, not {count}: change `batch_size`")
-            return randn_tensor((count, *shape), generator=generator, device=device, dtype=torch.float32) * self.scheduler.init_noise_sigma
+            return (
+                randn_tensor((count, *shape), generator=generator, device=device, dtype=torch.float32)
+                * self.scheduler.init_noise_sigma
+            )
         if tuple(noise.shape[1:]) != shape or not len(noise) or batch_size not in (None, len(noise)):
             wanted = "count" if batch_size is None else batch_size
-            raise ValueError(f"`noise` has shape {tuple(noise.shape)}, and this student starts from ({wanted}, {', '.join(map(str, shape))})")
+            raise ValueError(
+                f"`noise` has shape {tuple(noise.shape)}, and this student starts from ({wanted}, {', '.join(map(str, shape))})"
+            )
         return noise.to(device, torch.float32)
 
     def _read(self, texts: list[str] | None, start: Tensor) -> tuple[Conditions | None, Conditions | None]:
@@ -119,17 +134,26 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     def _moved(self, x: Tensor, told: Conditions | None, empty: Conditions | None, guidance: float) -> Tensor:
         """Where the steps carry one chunk of points (batch, *shape)."""
         for timestep in self.scheduler.timesteps:
-            s, t = (torch.full((len(x),), time, dtype=x.dtype, device=x.device) for time in self.scheduler.asked_at(timestep))
-            average = self.flow_map(s, t, self.scheduler.scale_model_input(x, timestep), told, empty, guidance)
+            s, t = (
+                torch.full((len(x),), time, dtype=x.dtype, device=x.device)
+                for time in self.scheduler.asked_at(timestep)
+            )
+            average = self.flow_map(
+                s, t, self.scheduler.scale_model_input(x, timestep), told, empty, guidance
+            )
             x = self.scheduler.step(average, timestep, x).prev_sample
         return x
 
     def _levels(self, points: Tensor) -> np.ndarray:
         """Images as one would store them, (batch, channels, height, width), uint8 from 0 to `top`."""
         if self.vae is not None:
-            points = Autoencoder(self.vae, self.config.bypass).decode_many(points / self.vae.config.scaling_factor)
+            points = Autoencoder(self.vae, self.config.bypass).decode_many(
+                points / self.vae.config.scaling_factor
+            )
         if not points.isfinite().all():
-            raise RuntimeError("the student draws values that are not finite: its training diverged, or the given `noise` is not what it was trained on")
+            raise RuntimeError(
+                "the student draws values that are not finite: its training diverged, or the given `noise` is not what it was trained on"
+            )
         top = self.config.top
         return ((points + 1) * (top / 2)).round().clamp(0, top).to(torch.uint8).cpu().numpy()
 
@@ -166,7 +190,10 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         Computes on one thread, and in chunks as `fewstep.evaluation.sample` does, since sums taken in another order give other bits.
         Raises ValueError, in one sentence, for what it cannot take.
         """
-        texts, guidance = prompts.checked(prompt, self.flow_map.conditional), prompts.guidance(guidance_scale, self.flow_map.conditional, self.config.guidance_scale)
+        texts, guidance = (
+            prompts.checked(prompt, self.flow_map.conditional),
+            prompts.guidance(guidance_scale, self.flow_map.conditional, self.config.guidance_scale),
+        )
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
         self.scheduler.set_timesteps(num_inference_steps)
@@ -176,7 +203,10 @@ class FewStepPipeline(Strict, DiffusionPipeline):
                 prompts.warn_of_cuts(self.tokenizer.texts, texts)
             told, empty = self._read(texts, start)
             size = together(start.ndim - 1, told is not None, start.device.type)
-            chunks = [(start[k : k + size], None if told is None else told.part(k, k + size)) for k in range(0, len(start), size)]
+            chunks = [
+                (start[k : k + size], None if told is None else told.part(k, k + size))
+                for k in range(0, len(start), size)
+            ]
             points = torch.cat([self._moved(*chunk, empty, guidance) for chunk in self.progress_bar(chunks)])
             images = self._shown(self._levels(points), output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)

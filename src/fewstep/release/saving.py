@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..training import clip as contrastive
-from ..settings import tiers
-from ..storage.checkpoint import CheckpointError, load_checkpoint
 from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
+from ..flows.sampler_names import GUIDED
 from ..networks import clip_files
 from ..networks.autoencoder import read_described
-from ..flows.sampler_names import GUIDED
+from ..settings import tiers
+from ..settings.base import SettingsError
+from ..storage.checkpoint import CheckpointError, load_checkpoint
+from ..storage.workspace import Workspace
+from ..training import clip as contrastive
 from ..training.experiment import Experiment
 from ..training.weights import weights_file
-from ..settings.base import SettingsError
-from ..storage.workspace import Workspace
 from . import card, folder
 from .network import FlowMapModel
 from .pipeline import FewStepPipeline
@@ -58,13 +58,23 @@ def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Ch
     own.method(method)
     if len(settings.shape(own)) != 3:
         pictures = [name for name, other in settings.experiments.items() if len(settings.shape(other)) == 3]
-        raise SettingsError(f"'{experiment}' models points in the plane, which make no pictures; a pipeline draws images: {', '.join(pictures)}")
+        raise SettingsError(
+            f"'{experiment}' models points in the plane, which make no pictures; a pipeline draws images: {', '.join(pictures)}"
+        )
     if kind_of(own.sampling.samplers[method])[0] not in KINDS:
-        raise SettingsError(f"'{method}' is sampled by '{own.sampling.samplers[method]}', and a pipeline knows {', '.join(KINDS)} and {GUIDED}<scale>")
+        raise SettingsError(
+            f"'{method}' is sampled by '{own.sampling.samplers[method]}', and a pipeline knows {', '.join(KINDS)} and {GUIDED}<scale>"
+        )
     if seed not in own.training.seeds:
-        raise SettingsError(f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier '{tier}', and not from {seed}")
+        raise SettingsError(
+            f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier '{tier}', and not from {seed}"
+        )
     latents = settings.latents.get(own.training.latents)
-    reader = contrastive.ClipPreparation(latents.clip, workspace, settings.clip[latents.clip], "cpu") if latents and latents.clip else None
+    reader = (
+        contrastive.ClipPreparation(latents.clip, workspace, settings.clip[latents.clip], "cpu")
+        if latents and latents.clip
+        else None
+    )
     found = Choice(Experiment(experiment, workspace, own, settings.compute, latents), method, seed, reader)
     found.weights
     return found
@@ -75,14 +85,20 @@ def _decoder(source: LatentSource) -> dict[str, Any]:
     decoder = source.decoder()
     # under its published name, and not the folder of this machine that it was found in
     described = read_described(source.folder / AUTOENCODER)
-    decoder.model.register_to_config(scaling_factor=source.factor, _name_or_path=described.get("repository", ""))
+    decoder.model.register_to_config(
+        scaling_factor=source.factor, _name_or_path=described.get("repository", "")
+    )
     return {"vae": decoder.model, "bypass": decoder.bypass}
 
 
 def _said(choice: Choice) -> dict[str, Any]:
     """What a stage has said of the CLIP that read a student's captions; raises CheckpointError where its folder holds another by now."""
     described = clip_files.read_described(choice.reader.folder)
-    read_by = json.loads((choice.experiment.data_folder / DESCRIBED).read_text()).get("captions", {}).get("clip", "none")
+    read_by = (
+        json.loads((choice.experiment.data_folder / DESCRIBED).read_text())
+        .get("captions", {})
+        .get("clip", "none")
+    )
     if described["checksum"] != read_by:
         raise CheckpointError(
             f"the captions of {choice.experiment.data_folder} were read by another CLIP (sha256 {read_by[:8]}) than lies in {choice.reader.folder} "
@@ -111,9 +127,20 @@ def pipeline(choice: Choice) -> FewStepPipeline:
     further = _decoder(source) if isinstance(source, LatentSource) else {}
     if choice.reader:
         said = _said(choice)
-        student["clip"] = {"clip": said["clip"], "checksum": said["checksum"], "captions": None if "repository" in said else said["data"]}
+        student["clip"] = {
+            "clip": said["clip"],
+            "checksum": said["checksum"],
+            "captions": None if "repository" in said else said["data"],
+        }
         further |= _texts(choice, said)
-    return FewStepPipeline(FlowMapModel.trained(choice.weights), scheduler, top=source.top, guidance_scale=guidance, student=student, **further)
+    return FewStepPipeline(
+        FlowMapModel.trained(choice.weights),
+        scheduler,
+        top=source.top,
+        guidance_scale=guidance,
+        student=student,
+        **further,
+    )
 
 
 def save(choice: Choice, target: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import SchedulerMixin  # isort: skip  by this name diffusers finds how a scheduler of this module is loaded
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
@@ -36,7 +37,9 @@ class FlowMapScheduler(SchedulerMixin, Strict):
     @register_to_config
     def __init__(self, kind: str = "jumps", noise_scale: float = 1.0):
         if kind not in KINDS:
-            raise ValueError(f"FlowMapScheduler takes as `kind` {' or '.join(map(repr, KINDS))}, not {kind!r}: correct it in {self.config_name}")
+            raise ValueError(
+                f"FlowMapScheduler takes as `kind` {' or '.join(map(repr, KINDS))}, not {kind!r}: correct it in {self.config_name}"
+            )
         self.set_timesteps(1)
 
     @property
@@ -47,7 +50,9 @@ class FlowMapScheduler(SchedulerMixin, Strict):
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """Cut [0, 1] into equal steps; `timesteps`, (num_inference_steps,), are their beginnings. Raises ValueError below one step."""
         if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-            raise ValueError(f"a student draws in a whole number of steps from 1 on, not {num_inference_steps}: change `num_inference_steps`")
+            raise ValueError(
+                f"a student draws in a whole number of steps from 1 on, not {num_inference_steps}: change `num_inference_steps`"
+            )
         self.num_inference_steps = num_inference_steps
         self.times = [k / num_inference_steps for k in range(num_inference_steps + 1)]
         self.timesteps = torch.tensor(self.times[:-1], dtype=torch.float32, device=device)
@@ -60,7 +65,9 @@ class FlowMapScheduler(SchedulerMixin, Strict):
         """Which step begins at `timestep`; raises ValueError for a time at which none does."""
         found = (self.timesteps.cpu() == torch.as_tensor(timestep, dtype=torch.float32).cpu()).nonzero()
         if not len(found):
-            raise ValueError(f"no step begins at time {float(timestep):g}: take the times from `timesteps`, after `set_timesteps`")
+            raise ValueError(
+                f"no step begins at time {float(timestep):g}: take the times from `timesteps`, after `set_timesteps`"
+            )
         return int(found[0])
 
     def asked_at(self, timestep: Tensor | float) -> tuple[float, float]:
@@ -68,7 +75,9 @@ class FlowMapScheduler(SchedulerMixin, Strict):
         k = self._step_at(timestep)
         return self.times[k], self.times[k + 1 if self.config.kind == "jumps" else k]
 
-    def step(self, model_output: Tensor, timestep: Tensor | float, sample: Tensor, return_dict: bool = True) -> SchedulerOutput | tuple[Tensor]:
+    def step(
+        self, model_output: Tensor, timestep: Tensor | float, sample: Tensor, return_dict: bool = True
+    ) -> SchedulerOutput | tuple[Tensor]:
         """The point at the step's end, from the network's answer there and the point at its beginning, each (batch, ...)."""
         k = self._step_at(timestep)
         s, t = self.times[k], self.times[k + 1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..networks import torchvision_operators  # noqa: F401  before diffusers
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
 from diffusers import ConfigMixin  # isort: skip
 
 
@@ -18,5 +19,7 @@ class Strict(ConfigMixin):
         for name in [*config_dict, *kwargs]:
             # what begins with an underscore is diffusers' own
             if not name.startswith("_") and name not in known:
-                raise ValueError(f"{cls.__name__} has no setting '{name}'; it has {', '.join(known)}: remove it, or correct its spelling in {cls.config_name}")
+                raise ValueError(
+                    f"{cls.__name__} has no setting '{name}'; it has {', '.join(known)}: remove it, or correct its spelling in {cls.config_name}"
+                )
         return super().extract_init_dict(config_dict, **kwargs)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..networks import torchvision_operators  # noqa: F401  before transformers
-# by the second name diffusers finds how a tokenizer of this module is loaded
-from transformers import CLIPTokenizer, PreTrainedTokenizerFast  # noqa: F401  # isort: skip
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
-from ..storage.files import write_atomically
+# by the second name diffusers finds how a tokenizer of this module is loaded
+from transformers import CLIPTokenizer  # isort: skip
+
 from ..networks import tokens
 from ..networks.tokens import Tokenizer, TokenizerError
+from ..storage.files import write_atomically
 
 CURE = "copy the folder whole, or save the student again"
 LENGTH = "model_max_length"
 # the settings without which transformers' own class reads other tokens out of the same two files
-SETTINGS = {"tokenizer_class": "CLIPTokenizer", "bos_token": tokens.START, "eos_token": tokens.END, "unk_token": tokens.END, "split_special_tokens": True}
+SETTINGS = {
+    "tokenizer_class": "CLIPTokenizer",
+    "bos_token": tokens.START,
+    "eos_token": tokens.END,
+    "unk_token": tokens.END,
+    "split_special_tokens": True,
+}
 
 
 def _length(path: Path) -> int:
@@ -26,9 +33,13 @@ def _length(path: Path) -> int:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))[LENGTH]
     except (ValueError, KeyError, TypeError) as error:
-        raise TokenizerError(f"{path} does not say `{LENGTH}`, the tokens that a text is cut to ({type(error).__name__}): {CURE}") from None
+        raise TokenizerError(
+            f"{path} does not say `{LENGTH}`, the tokens that a text is cut to ({type(error).__name__}): {CURE}"
+        ) from None
     if not isinstance(found, int) or found < 3:
-        raise TokenizerError(f"{path} cuts texts to {found!r} tokens, and it must be a whole number from 3 on: {CURE}")
+        raise TokenizerError(
+            f"{path} cuts texts to {found!r} tokens, and it must be a whole number from 3 on: {CURE}"
+        )
     return found
 
 
@@ -51,7 +62,9 @@ class TextTokenizer(CLIPTokenizer):
         folder = Path(save_directory)
         tokens.write(self.texts, folder)
         settings = SETTINGS | {"pad_token": self.texts.filling, LENGTH: self.texts.length}
-        write_atomically(folder / tokens.CONFIG, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+        write_atomically(
+            folder / tokens.CONFIG, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
+        )
         return tuple(str(folder / name) for name in (*self.texts.files, tokens.CONFIG))
 
     @classmethod

@@ -16,14 +16,18 @@ SMALLEST_VOCABULARY = 514
 
 def captioned() -> list[str]:
     """The data sets whose pictures have captions: the files of fewstep.data that hold `captions()`."""
-    return sorted(path.stem for path in Path(data.__file__).parent.glob("*.py") if "\ndef captions(" in path.read_text())
+    return sorted(
+        path.stem for path in Path(data.__file__).parent.glob("*.py") if "\ndef captions(" in path.read_text()
+    )
 
 
 def _check_data(name: str) -> None:
     # it is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
     drawn = [own for own in captioned() if hasattr(data.module(own), "fresh")]
     if name not in drawn:
-        raise ValueError(f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; there are {', '.join(drawn)}")
+        raise ValueError(
+            f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; there are {', '.join(drawn)}"
+        )
 
 
 class TrainedClip(Settings):
@@ -56,13 +60,15 @@ class TrainedClip(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> "TrainedClip":
+    def _fits(self) -> TrainedClip:
         _check_data(self.data)
         if self.width % self.heads:
             raise ValueError(f"`width` {self.width} must be divisible by the {self.heads} heads of `heads`")
         _, height, width = data.load(self.data).shape
         if height != width or height % self.patch:
-            raise ValueError(f"the pictures of '{self.data}', {height} x {width}, do not fall into squares of `patch` {self.patch}: give a divisor of their side")
+            raise ValueError(
+                f"the pictures of '{self.data}', {height} x {width}, do not fall into squares of `patch` {self.patch}: give a divisor of their side"
+            )
         return self
 
 
@@ -81,11 +87,13 @@ class PublishedClip(Settings):
     data: str | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> "PublishedClip":
+    def _fits(self) -> PublishedClip:
         if self.data is not None:
             _check_data(self.data)
             if self.towers == "text":
-                raise ValueError("a text encoder alone retrieves no pictures: remove `data`, or give `towers: both`")
+                raise ValueError(
+                    "a text encoder alone retrieves no pictures: remove `data`, or give `towers: both`"
+                )
         return self
 
 

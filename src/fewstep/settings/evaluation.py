@@ -11,7 +11,18 @@ from ..flows.sampler_names import further, own
 from .base import Settings
 
 POINTS = ("kl", "w2_target", "w2_teacher", "map_teacher")
-IMAGES = ("fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip", "attributes")
+IMAGES = (
+    "fid",
+    "t_fid",
+    "kid",
+    "precision",
+    "recall",
+    "fid_jpeg",
+    "one_step",
+    "teacher_images",
+    "clip",
+    "attributes",
+)
 
 
 class Sampling(Settings):
@@ -61,15 +72,19 @@ class Features(Settings):
     trained: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
-    def _known(self) -> "Features":
+    def _known(self) -> Features:
         if self.data not in data.names():
             raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
         if self.prompts is not None and self.prompts not in (there := data.prompt_sets(self.data)):
-            raise ValueError(f"the data set '{self.data}' has no prompts '{self.prompts}'; there are {', '.join(there) or 'none'}")
+            raise ValueError(
+                f"the data set '{self.data}' has no prompts '{self.prompts}'; there are {', '.join(there) or 'none'}"
+            )
         if self.prompts is not None and self.reference is None:
             raise ValueError("`prompts` are measured against their pictures: say how many under `reference`")
         if self.probe and not data.offers(self.data, "any_pairs"):
-            raise ValueError(f"the data set '{self.data}' has nothing for `probe`, which asks for its `any_pairs`: remove it")
+            raise ValueError(
+                f"the data set '{self.data}' has nothing for `probe`, which asks for its `any_pairs`: remove it"
+            )
         return self
 
 
@@ -84,7 +99,24 @@ class Metrics(Settings):
     only        measures that are taken of some rows alone: their names, as `tables` gives them, by measure
     """
 
-    measures: list[Literal["kl", "w2_target", "w2_teacher", "map_teacher", "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip", "attributes"]] = Field(min_length=1)
+    measures: list[
+        Literal[
+            "kl",
+            "w2_target",
+            "w2_teacher",
+            "map_teacher",
+            "fid",
+            "t_fid",
+            "kid",
+            "precision",
+            "recall",
+            "fid_jpeg",
+            "one_step",
+            "teacher_images",
+            "clip",
+            "attributes",
+        ]
+    ] = Field(min_length=1)
     bins: int | None = Field(default=None, ge=1)
     w2_samples: int = Field(default=2, ge=2)
     features: str | None = None
@@ -101,23 +133,33 @@ class Metrics(Settings):
         return self.features is not None
 
     @model_validator(mode="after")
-    def _whole(self) -> "Metrics":
+    def _whole(self) -> Metrics:
         kinds = {"images" if measure in IMAGES else "points" for measure in self.measures}
         if len(kinds) > 1:
-            raise ValueError(f"an experiment measures points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)}), not both")
+            raise ValueError(
+                f"an experiment measures points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)}), not both"
+            )
         if "images" in kinds and self.features is None:
-            raise ValueError(f"the measure '{self.measures[0]}' needs `metrics.features`: the name of an entry of the tier's `features`")
+            raise ValueError(
+                f"the measure '{self.measures[0]}' needs `metrics.features`: the name of an entry of the tier's `features`"
+            )
         if "points" in kinds and self.features is not None:
-            raise ValueError(f"`metrics.features` is for measures of images, and '{self.measures[0]}' is one of points: remove it")
+            raise ValueError(
+                f"`metrics.features` is for measures of images, and '{self.measures[0]}' is one of points: remove it"
+            )
         if "kl" in self.measures and self.bins is None:
             raise ValueError("the measure 'kl' needs `metrics.bins`")
         needing = [m for m in self.measures if m.endswith("_teacher") or m in ("t_fid", "teacher_images")]
         if needing and self.reference is None:
-            raise ValueError(f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps")
+            raise ValueError(
+                f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
+            )
         if self.only and "points" in kinds:
             raise ValueError("`metrics.only` is for measures of images: remove it")
         if unknown := [measure for measure in self.only if measure not in self.measures]:
-            raise ValueError(f"`metrics.only` names '{unknown[0]}', which is not among the measures {', '.join(self.measures)}")
+            raise ValueError(
+                f"`metrics.only` names '{unknown[0]}', which is not among the measures {', '.join(self.measures)}"
+            )
         return self
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .. import data
-from .captions import captioned
 from .base import Settings
+from .captions import captioned
 
 # What the autoencoders of Stable Diffusion are used with (arXiv 2112.10752), and SCFlow with them.
 SCALE = 0.18215
@@ -39,9 +39,11 @@ class TrainedAutoencoder(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _divisible(self) -> "TrainedAutoencoder":
+    def _divisible(self) -> TrainedAutoencoder:
         if any(width < 1 or width % self.groups for width in self.channels):
-            raise ValueError(f"every width of `channels` {self.channels} must be divisible by the {self.groups} groups of `groups`")
+            raise ValueError(
+                f"every width of `channels` {self.channels} must be divisible by the {self.groups} groups of `groups`"
+            )
         return self
 
 
@@ -78,21 +80,29 @@ class Latents(Settings):
     def shape(self) -> tuple[int, int, int]:
         """The shape of one latent, (channels, height, width)."""
         own, (_, height, width) = self.autoencoder, data.load(self.data).shape
-        channels, factor = (own.latent_channels, 2 ** (len(own.channels) - 1)) if own.kind == "trained" else PUBLISHED
+        channels, factor = (
+            (own.latent_channels, 2 ** (len(own.channels) - 1)) if own.kind == "trained" else PUBLISHED
+        )
         return channels, height // factor, width // factor
 
     @model_validator(mode="after")
-    def _images(self) -> "Latents":
+    def _images(self) -> Latents:
         made = [name for name in data.names() if data.is_prepared(name)]
         images = [name for name in data.names() if name not in made and len(data.load(name).shape) == 3]
         if self.data not in images:
-            raise ValueError(f"latents are made of a data set of images, and '{self.data}' is none; there are {', '.join(images)}")
+            raise ValueError(
+                f"latents are made of a data set of images, and '{self.data}' is none; there are {', '.join(images)}"
+            )
         if self.clip is not None and self.data not in captioned():
-            raise ValueError(f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it")
+            raise ValueError(
+                f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it"
+            )
         if self.autoencoder.kind == "trained":
             channels, height, width = data.load(self.data).shape
             if self.autoencoder.latent_channels < channels:
-                raise ValueError(f"`autoencoder.latent_channels` must be at least the {channels} channels of the images of '{self.data}'")
+                raise ValueError(
+                    f"`autoencoder.latent_channels` must be at least the {channels} channels of the images of '{self.data}'"
+                )
             halvings = len(self.autoencoder.channels) - 1
             if height % 2**halvings or width % 2**halvings:
                 raise ValueError(

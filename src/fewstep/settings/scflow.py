@@ -30,16 +30,20 @@ class Adversary(Gated):
     """
 
     rate: float = Field(gt=0)
-    schedule: Literal["constant", "student"] = Field(default="constant", exclude_if=lambda value: value == "constant")
+    schedule: Literal["constant", "student"] = Field(
+        default="constant", exclude_if=lambda value: value == "constant"
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1)
     r1: float = Field(ge=0)
     channels: list[int] | None = Field(default=None, min_length=1, exclude_if=lambda value: value is None)
     head: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
-    def _one(self) -> "Adversary":
+    def _one(self) -> Adversary:
         if (self.channels is None) == (self.head is None):
-            raise ValueError("give the discriminator either `channels` or, where data come with texts, `head`")
+            raise ValueError(
+                "give the discriminator either `channels` or, where data come with texts, `head`"
+            )
         return self
 
 
@@ -59,5 +63,3 @@ class SelfCorrection(Settings):
     reflow: Gated | None = None
     adversarial: Adversary | None = None
     bidirectional: Gated | None = None
-
-

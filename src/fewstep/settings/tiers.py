@@ -13,12 +13,12 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from .. import data
-from .latents import Latents
-from .evaluation import Features, Metrics, Sampling, Speed
-from .training import UNSAID, Method, Training, check_precision
-from .text_checks import texts_problem
-from .captions import Clip
 from .base import Settings, SettingsError
+from .captions import Clip
+from .evaluation import Features, Metrics, Sampling, Speed
+from .latents import Latents
+from .text_checks import texts_problem
+from .training import UNSAID, Method, Training, check_precision
 
 TIERS = ("smoke", "laptop", "paper")
 # libyaml's parser, where PyYAML comes with it, reads the same nine times as fast; every stage reads params.yaml several times
@@ -36,7 +36,7 @@ class Compute(Settings):
     workers: int = Field(ge=1, le=64)
     processes: int = Field(default=1, ge=1, le=64)
 
-    def of(self, training: Training) -> "Compute":
+    def of(self, training: Training) -> Compute:
         """Where `training` runs: here, with as many `processes` as it asks for itself, if it does."""
         return self.model_copy(update={"processes": training.processes or self.processes})
 
@@ -62,43 +62,68 @@ class ExperimentSettings(Settings):
         return any(method.self_correction for method in self.methods.values())
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ExperimentSettings":
+    def _consistent(self) -> ExperimentSettings:
         for name, method in self.methods.items():
             if method.teacher is not None and method.teacher not in self.methods:
-                raise ValueError(f"the method '{name}' names the teacher '{method.teacher}', which is not a method here")
+                raise ValueError(
+                    f"the method '{name}' names the teacher '{method.teacher}', which is not a method here"
+                )
             if name not in self.sampling.steps or name not in self.sampling.samplers:
                 raise ValueError(f"`sampling` must give the steps and the sampler of the method '{name}'")
         for name in [*self.sampling.steps, *self.sampling.samplers]:
             if name == "exact" and self.training.data != "checkerboard":
-                raise ValueError(f"the exact velocity of '{self.training.data}' is not known: remove 'exact' from `sampling`")
+                raise ValueError(
+                    f"the exact velocity of '{self.training.data}' is not known: remove 'exact' from `sampling`"
+                )
             if name not in self.methods and name != "exact":
-                raise ValueError(f"`sampling` names '{name}', which is not a method here; there are {', '.join(self.methods)}")
+                raise ValueError(
+                    f"`sampling` names '{name}', which is not a method here; there are {', '.join(self.methods)}"
+                )
         for name, solvers in self.sampling.solvers.items():
             if name not in self.methods:
-                raise ValueError(f"`sampling.solvers` names '{name}', which is not a method here; there are {', '.join(self.methods)}")
+                raise ValueError(
+                    f"`sampling.solvers` names '{name}', which is not a method here; there are {', '.join(self.methods)}"
+                )
             for solver, steps in solvers.items():
                 if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
-                    raise ValueError(f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method may be called '{name}-{solver}'")
-        rows = {*self.methods, *(f"{name}-{solver}" for name, own in self.sampling.solvers.items() for solver in own)}
-        named = {f"tables.{table}": names for table, names in (self.tables or {}).items()} | {f"metrics.only.{key}": names for key, names in self.metrics.only.items()}
+                    raise ValueError(
+                        f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method may be called '{name}-{solver}'"
+                    )
+        rows = {
+            *self.methods,
+            *(f"{name}-{solver}" for name, own in self.sampling.solvers.items() for solver in own),
+        }
+        named = {f"tables.{table}": names for table, names in (self.tables or {}).items()} | {
+            f"metrics.only.{key}": names for key, names in self.metrics.only.items()
+        }
         for where, names in named.items():
             for name in names:
                 if name not in rows:
-                    raise ValueError(f"`{where}` names '{name}', which is not a row here; there are {', '.join(sorted(rows))}")
+                    raise ValueError(
+                        f"`{where}` names '{name}', which is not a row here; there are {', '.join(sorted(rows))}"
+                    )
         reference = self.metrics.reference
         if reference and reference.steps not in self.sampling.steps.get(reference.method, []):
-            raise ValueError(f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw")
+            raise ValueError(
+                f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw"
+            )
         between = [m for m in ("w2_teacher", "t_fid") if m in self.metrics.measures]
         if between and len(self.sampling.seeds) < 2:
-            raise ValueError(f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds")
+            raise ValueError(
+                f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds"
+            )
         if self.metrics.w2_samples > self.sampling.count:
-            raise ValueError(f"w2_samples ({self.metrics.w2_samples}) exceeds the samples drawn ({self.sampling.count})")
+            raise ValueError(
+                f"w2_samples ({self.metrics.w2_samples}) exceeds the samples drawn ({self.sampling.count})"
+            )
         return self
 
     def method(self, name: str) -> Method:
         """The method called `name`; raises SettingsError, naming those there are, when there is none."""
         if name not in self.methods:
-            raise SettingsError(f"there is no method '{name}' in this experiment; there are {', '.join(self.methods)}")
+            raise SettingsError(
+                f"there is no method '{name}' in this experiment; there are {', '.join(self.methods)}"
+            )
         return self.methods[name]
 
 
@@ -115,63 +140,89 @@ class Tier(Settings):
     @property
     def processes(self) -> int:
         """The most processes that train one network together."""
-        return max(self.compute.of(experiment.training).processes for experiment in (self.tour, *self.experiments.values()))
+        return max(
+            self.compute.of(experiment.training).processes
+            for experiment in (self.tour, *self.experiments.values())
+        )
 
     @model_validator(mode="after")
-    def _possible(self) -> "Tier":
+    def _possible(self) -> Tier:
         for experiment in (self.tour, *self.experiments.values()):
-            networks = [experiment.training.network, *(m.network for m in experiment.methods.values() if m.network)]
+            networks = [
+                experiment.training.network,
+                *(m.network for m in experiment.methods.values() if m.network),
+            ]
             check_precision(experiment.training, {network.kind for network in networks}, self.compute.device)
         return self
 
     @model_validator(mode="after")
-    def _shared(self) -> "Tier":
+    def _shared(self) -> Tier:
         for name, experiment in self.experiments.items():
             if experiment.trained is None:
                 continue
             other = self.experiments.get(experiment.trained)
             if other is None or other.trained is not None:
-                raise ValueError(f"the experiment '{name}' measures what '{experiment.trained}' has trained, which is no experiment that trains")
-            if experiment.training != other.training or any(own != other.methods.get(key) for key, own in experiment.methods.items()):
-                raise ValueError(f"the experiment '{name}' measures what '{experiment.trained}' has trained: its `training` and methods must be the same")
+                raise ValueError(
+                    f"the experiment '{name}' measures what '{experiment.trained}' has trained, which is no experiment that trains"
+                )
+            if experiment.training != other.training or any(
+                own != other.methods.get(key) for key, own in experiment.methods.items()
+            ):
+                raise ValueError(
+                    f"the experiment '{name}' measures what '{experiment.trained}' has trained: its `training` and methods must be the same"
+                )
         return self
 
     @model_validator(mode="after")
-    def _trained_features(self) -> "Tier":
+    def _trained_features(self) -> Tier:
         for name, own in self.features.items():
             other = self.features.get(own.trained)
             if own.trained is not None and (other is None or other.trained is not None):
-                raise ValueError(f"the features '{name}' take the classifier of '{own.trained}', which is no entry that trains one")
+                raise ValueError(
+                    f"the features '{name}' take the classifier of '{own.trained}', which is no entry that trains one"
+                )
             for what in ("data", "extractor", "steps", "seed", "probe") if own.trained else ():
                 if getattr(own, what) != getattr(other, what):
-                    raise ValueError(f"the features '{name}' take what '{own.trained}' has trained: their `{what}` must be the same")
+                    raise ValueError(
+                        f"the features '{name}' take what '{own.trained}' has trained: their `{what}` must be the same"
+                    )
         return self
 
     @model_validator(mode="after")
-    def _told(self) -> "Tier":
+    def _told(self) -> Tier:
         for name, latents in self.latents.items():
             if latents.clip is not None and latents.clip not in self.clip:
-                raise ValueError(f"the latents '{name}' name the clip '{latents.clip}'; there are {', '.join(self.clip) or 'none'}")
+                raise ValueError(
+                    f"the latents '{name}' name the clip '{latents.clip}'; there are {', '.join(self.clip) or 'none'}"
+                )
         for name, experiment in {"tour": self.tour, **self.experiments}.items():
             latents = self.latents.get(experiment.training.latents)
             reader = self.clip.get(latents.clip) if latents else None
-            if problem := texts_problem(experiment, latents, reader, self.features.get(experiment.metrics.features)):
+            if problem := texts_problem(
+                experiment, latents, reader, self.features.get(experiment.metrics.features)
+            ):
                 raise ValueError(f"the experiment '{name}': {problem}")
         return self
 
     @model_validator(mode="after")
-    def _measured(self) -> "Tier":
+    def _measured(self) -> Tier:
         for name, experiment in self.experiments.items():
             wanted, latents = experiment.metrics.features, experiment.training.latents
             if latents is not None and latents not in self.latents:
-                raise ValueError(f"the experiment '{name}' models the latents '{latents}'; there are {', '.join(self.latents) or 'none'}")
+                raise ValueError(
+                    f"the experiment '{name}' models the latents '{latents}'; there are {', '.join(self.latents) or 'none'}"
+                )
             modelled = self.latents[latents].data if latents else experiment.training.data
             if wanted is None:
                 continue
             if wanted not in self.features:
-                raise ValueError(f"the experiment '{name}' is measured in the features '{wanted}'; there are {', '.join(self.features) or 'none'}")
+                raise ValueError(
+                    f"the experiment '{name}' is measured in the features '{wanted}'; there are {', '.join(self.features) or 'none'}"
+                )
             if self.features[wanted].data != modelled:
-                raise ValueError(f"the experiment '{name}' models '{modelled}' and its features are of '{self.features[wanted].data}'")
+                raise ValueError(
+                    f"the experiment '{name}' models '{modelled}' and its features are of '{self.features[wanted].data}'"
+                )
         return self
 
     def shape(self, experiment: ExperimentSettings) -> tuple[int, ...]:
@@ -211,14 +262,18 @@ def read(path: Path) -> dict:
     try:
         raw = yaml.load(path.read_text(), Loader=LOADER)
     except FileNotFoundError:
-        raise SettingsError(f"{path} is not there: restore it, for example with `git checkout params.yaml`") from None
+        raise SettingsError(
+            f"{path} is not there: restore it, for example with `git checkout params.yaml`"
+        ) from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise SettingsError(f"{path} must hold keys: `tier` and one section for each tier")
     for key in raw:
         if key not in ("tier", *TIERS):
-            raise SettingsError(f"{path}: unknown key '{key}': it may hold `tier` and the sections {', '.join(TIERS)}")
+            raise SettingsError(
+                f"{path}: unknown key '{key}': it may hold `tier` and the sections {', '.join(TIERS)}"
+            )
     if raw.get("tier") not in TIERS:
         raise SettingsError(f"{path}: `tier` must be one of {', '.join(TIERS)}, not {raw.get('tier')!r}")
     return raw

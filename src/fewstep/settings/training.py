@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Collection, Literal
+from collections.abc import Collection
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
-from .scflow import SelfCorrection
 from ..flows.times import Times
 from .base import Settings
+from .scflow import SelfCorrection
 
 # A setting that may be left out, and then leaves no trace in what is written down of the settings.
 UNSAID = Field(default=None, exclude_if=lambda value: value is None)
@@ -80,7 +81,10 @@ class PublishedUNetSettings(_ConditionalUNetSettings):
 
 # the kinds of networks that are told texts
 CONDITIONAL = ("text_unet", "published_unet")
-Network = Annotated[MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings, Field(discriminator="kind")]
+Network = Annotated[
+    MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings,
+    Field(discriminator="kind"),
+]
 
 
 class Optimiser(Settings):
@@ -105,7 +109,7 @@ class Optimiser(Settings):
     decay: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
-    def _adams(self) -> "Optimiser":
+    def _adams(self) -> Optimiser:
         if self.decay is not None and self.kind != "adam":
             raise ValueError(f"`decay` is of Adam alone, and the optimiser is {self.kind}: remove it")
         return self
@@ -133,7 +137,7 @@ class Term(Settings):
     options: dict[str, int | float | str] = {}
 
     @model_validator(mode="after")
-    def _known(self) -> "Term":
+    def _known(self) -> Term:
         objectives.check_options(self.objective, self.options)
         self.times.build()
         return self
@@ -176,20 +180,28 @@ class Method(Settings):
         return "scflow" if self.self_correction else "terms"
 
     @model_validator(mode="after")
-    def _whole(self) -> "Method":
+    def _whole(self) -> Method:
         if bool(self.terms) == (self.self_correction is not None):
             raise ValueError("give a method either `terms` or `self_correction`")
-        if self.self_correction and (self.teacher is None or self.start != "teacher" or self.teacher_as != "velocity"):
-            raise ValueError("`self_correction` starts from its teacher: name one under `teacher`, and say `start: teacher`")
+        if self.self_correction and (
+            self.teacher is None or self.start != "teacher" or self.teacher_as != "velocity"
+        ):
+            raise ValueError(
+                "`self_correction` starts from its teacher: name one under `teacher`, and say `start: teacher`"
+            )
         if self.terms and abs(sum(t.share for t in self.terms) - 1) > 1e-9:
-            raise ValueError(f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}")
+            raise ValueError(
+                f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}"
+            )
         needing = [t.objective for t in self.terms if objectives.needs_teacher(t.objective)]
         if needing and self.teacher is None:
             raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
         if self.teacher and self.network:
             raise ValueError("a distilled method keeps the teacher's network: remove `network`")
         if self.guidance is not None and (self.teacher is None or self.teacher_as != "velocity"):
-            raise ValueError("`guidance` is the scale of a teacher's velocity: name one under `teacher`, and leave `teacher_as` at velocity")
+            raise ValueError(
+                "`guidance` is the scale of a teacher's velocity: name one under `teacher`, and leave `teacher_as` at velocity"
+            )
         if self.teacher is None and self.start == "teacher":
             raise ValueError("`start: teacher` needs a `teacher`")
         return self
@@ -217,17 +229,23 @@ class Training(Settings):
     cuda_graphs: bool | None = UNSAID
 
     @model_validator(mode="after")
-    def _known(self) -> "Training":
+    def _known(self) -> Training:
         if self.interpolant not in INTERPOLANTS:
-            raise ValueError(f"there is no interpolant '{self.interpolant}'; there are {', '.join(INTERPOLANTS)}")
+            raise ValueError(
+                f"there is no interpolant '{self.interpolant}'; there are {', '.join(INTERPOLANTS)}"
+            )
         if self.data not in data.names():
             raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
         if data.is_prepared(self.data) != (self.latents is not None):
-            raise ValueError("`data: latents` and `latents`, which of the tier's they are, go together: give both or neither")
+            raise ValueError(
+                "`data: latents` and `latents`, which of the tier's they are, go together: give both or neither"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("the training seeds must differ from each other")
         if self.batch < (self.processes or 1):
-            raise ValueError(f"{self.processes} processes cannot share a batch of {self.batch}: lower `processes`, or raise `batch`")
+            raise ValueError(
+                f"{self.processes} processes cannot share a batch of {self.batch}: lower `processes`, or raise `batch`"
+            )
         return self
 
 
@@ -237,11 +255,17 @@ def check_precision(training: Training, kinds: Collection[str], device: str) -> 
     for_cuda = {"precision tf32": training.precision == "tf32", "compile": training.compile}
     for name, wanted in for_images.items():
         if wanted and "mlp" in kinds:
-            raise ValueError(f"training.{name} is for networks of images: an mlp has its layers written out, in single precision")
+            raise ValueError(
+                f"training.{name} is for networks of images: an mlp has its layers written out, in single precision"
+            )
     for name, wanted in for_cuda.items():
         if wanted and device != "cuda":
             # on a CPU, torch 2.13 stops at a derivative in forward mode with its backward pass: ZeroTensors are immutable
-            why = "; forward-mode derivatives with a backward pass do not compile on a CPU" if name == "compile" else ""
+            why = (
+                "; forward-mode derivatives with a backward pass do not compile on a CPU"
+                if name == "compile"
+                else ""
+            )
             raise ValueError(f"training.{name} needs compute.device cuda{why}")
     if training.cuda_graphs and not training.compile:
         raise ValueError("training.cuda_graphs replays what training.compile compiles: set both, or neither")

@@ -20,7 +20,7 @@ class BlockArray:
     done: int
 
     @classmethod
-    def open(cls, path: Path, shape: tuple[int, ...]) -> "BlockArray":
+    def open(cls, path: Path, shape: tuple[int, ...]) -> BlockArray:
         """The array of `shape` that is being filled in `path`; a new one unless what lies there is whole and of that shape."""
         marker = path.with_suffix(".blocks")
         try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,18 +47,24 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and info of `path`; raises CheckpointError when it is absent, damaged or foreign."""
     if not path.is_file():
-        raise CheckpointError(f"the checkpoint {path} is not there: run the stage that writes it (`dvc repro`)")
+        raise CheckpointError(
+            f"the checkpoint {path} is not there: run the stage that writes it (`dvc repro`)"
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             header = (file.metadata() or {}).get(ENTRY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"the checkpoint {path} is damaged ({error}): delete it and run `dvc repro` again") from None
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged ({error}): delete it and run `dvc repro` again"
+        ) from None
     if header is None:
         raise CheckpointError(f"{path} was not written by fewstep: its header has no '{ENTRY}' entry")
     content = json.loads(header)
     if _digest(tensors) != content["sha256"]:
-        raise CheckpointError(f"the checkpoint {path} is damaged (its checksum differs): delete it and run `dvc repro` again")
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged (its checksum differs): delete it and run `dvc repro` again"
+        )
     return tensors, content["info"]
 
 
@@ -66,8 +73,12 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: P
     own = module.state_dict()
     for name in [*own, *tensors]:
         if name not in own or name not in tensors:
-            where, owner = ("network", "the checkpoint") if name not in own else (f"checkpoint {path}", "the network")
-            raise CheckpointError(f"{path} holds weights of another network: '{name}' of {owner} is not in the {where}")
+            where, owner = (
+                ("network", "the checkpoint") if name not in own else (f"checkpoint {path}", "the network")
+            )
+            raise CheckpointError(
+                f"{path} holds weights of another network: '{name}' of {owner} is not in the {where}"
+            )
         if own[name].shape != tensors[name].shape:
             raise CheckpointError(
                 f"{path} holds weights of another shape: '{name}' is {tuple(tensors[name].shape)} there and {tuple(own[name].shape)} "

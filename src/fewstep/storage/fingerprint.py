@@ -8,23 +8,37 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from functools import lru_cache
+from collections.abc import Collection, Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any, Collection, Iterable
+from typing import Any
 
 PACKAGE = __package__.partition(".")[0]
 # What reads settings and names files decides no number but through the settings, which count by value
 UNCOUNTED = tuple(
     f"{PACKAGE}.{name}"
-    for name in ("settings", "storage.workspace", "storage.progress", "training.experiment", "training.preparation")
+    for name in (
+        "settings",
+        "storage.workspace",
+        "storage.progress",
+        "training.experiment",
+        "training.preparation",
+    )
 )
 
 
 def _strip(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
-            if isinstance(body[0].value.value, str) and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(getattr(body[0], "value", None), ast.Constant)
+        ):
+            if isinstance(body[0].value.value, str) and isinstance(
+                node, (ast.Module, ast.ClassDef, ast.FunctionDef)
+            ):
                 node.body = body[1:] or [ast.Pass()]
     return tree
 
@@ -40,10 +54,13 @@ def module_file(name: str) -> Path | None:
     if package != PACKAGE:
         return None
     path = Path(__file__).parents[1].joinpath(*rest)
-    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists() and path.name), None)
+    return next(
+        (file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists() and path.name),
+        None,
+    )
 
 
-@lru_cache(maxsize=None)
+@cache
 def imports(source: str, package: str) -> frozenset[str]:
     """The modules of this package that `source`, a module inside `package`, imports by name."""
     found: set[str] = set()

@@ -26,7 +26,7 @@ class Progress:
         self.channel = os.environ.get(CHANNEL)
         self.bar = None if self.channel else tqdm(total=total, desc=label, leave=False)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         self.update(0)
         return self
 

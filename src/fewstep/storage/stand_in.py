@@ -7,9 +7,9 @@ hold, in the place of the published counts and checksums. Without it neither is 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Mapping
 
 from .files import write_atomically
 
@@ -27,7 +27,9 @@ class StandIn:
     def count(self, part: str) -> int:
         """The images of `part`; raises ValueError when the archives have no such part."""
         if part not in self.images:
-            raise ValueError(f"a rehearsal's archives hold {', '.join(self.images) or 'no images'} and not '{part}': run `python -m fewstep rehearse` again")
+            raise ValueError(
+                f"a rehearsal's archives hold {', '.join(self.images) or 'no images'} and not '{part}': run `python -m fewstep rehearse` again"
+            )
         return self.images[part]
 
 
@@ -50,4 +52,6 @@ def read(folder: Path) -> StandIn | None:
         images = {str(part): int(count) for part, count in said["images"].items()}
         return StandIn(images, said["md5"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder / FILE} cannot be read ({type(error).__name__}): delete it, and the tiny archives beside it") from None
+        raise ValueError(
+            f"{folder / FILE} cannot be read ({type(error).__name__}): delete it, and the tiny archives beside it"
+        ) from None

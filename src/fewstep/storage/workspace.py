@@ -22,7 +22,9 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no params.yaml and dvc.yaml at or above {here}: run this inside a clone of the repository")
+    raise FileNotFoundError(
+        f"no params.yaml and dvc.yaml at or above {here}: run this inside a clone of the repository"
+    )
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Workspace:
     tier: str
 
     @classmethod
-    def here(cls, tier: str) -> "Workspace":
+    def here(cls, tier: str) -> Workspace:
         return cls(find_root(), tier)
 
     @property

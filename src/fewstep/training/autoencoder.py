@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,18 +19,18 @@ import torch
 from torch import Tensor
 
 from .. import data
-from . import optimisers
-from ..storage import stand_in
-from ..settings.latents import Latents
-from ..storage.checkpoint import save_checkpoint
 from ..data.formats.archives import folder_of
-from .preparation import Preparation
-from ..storage.files import write_atomically
-from ..storage.fingerprint import fingerprint
 from ..metrics.step_consistency import ssim
 from ..networks import autoencoder
 from ..networks.autoencoder import Autoencoder
+from ..settings.latents import Latents
+from ..storage import stand_in
+from ..storage.checkpoint import save_checkpoint
+from ..storage.files import write_atomically
+from ..storage.fingerprint import fingerprint
+from . import optimisers
 from .pool import one_thread
+from .preparation import Preparation
 from .resumable import Progressing, to_the_end, under
 
 # The bend of the pseudo-Huber distance, in units of [-1, 1]: four levels of 255
@@ -58,7 +59,10 @@ class LatentPreparation(Preparation):
 
     def fingerprint(self) -> str:
         """What a training depends on; a state on disk with another fingerprint is of another run."""
-        return fingerprint(self.settings.model_dump(exclude={"count", "measured"}), [__name__, f"{data.__name__}.{self.settings.data}"])
+        return fingerprint(
+            self.settings.model_dump(exclude={"count", "measured"}),
+            [__name__, f"{data.__name__}.{self.settings.data}"],
+        )
 
     @property
     def state(self) -> Path:
@@ -71,7 +75,9 @@ class LatentPreparation(Preparation):
         return self.workspace.read(f"autoencoders/{self.name}/{autoencoder.DESCRIBED}").parent
 
 
-def loss(network: Autoencoder, images: Tensor, kl: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def loss(
+    network: Autoencoder, images: Tensor, kl: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """The loss of images (batch, channels, height, width) in [-1, 1], and the part of it that is reconstruction; both scalars.
 
     Pseudo-Huber distance of D(mean + std eps), eps drawn by `generator`, a pixel's mean, plus `kl` times the divergence
@@ -93,7 +99,9 @@ def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], No
     own, source, path = preparation.settings.autoencoder, preparation.source, preparation.state
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(own.seed)
-        network = autoencoder.small(source.shape, own.channels, own.layers, own.groups, own.latent_channels).to(preparation.device)
+        network = autoencoder.small(
+            source.shape, own.channels, own.layers, own.groups, own.latent_channels
+        ).to(preparation.device)
     optimiser = optimisers.build("adam", network.parameters(), own.rate)
     generator, log = torch.Generator(preparation.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
     now = Progressing(network, optimiser, generator, log)
@@ -113,7 +121,9 @@ def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], No
                 said = time.monotonic()
                 tick(step)
     if not torch.isfinite(log[:step]).all():
-        raise FloatingPointError(f"the training of the autoencoder {preparation.name} diverged: its loss is not finite; lower autoencoder.rate")
+        raise FloatingPointError(
+            f"the training of the autoencoder {preparation.name} diverged: its loss is not finite; lower autoencoder.rate"
+        )
     now.store(path, step)
     return path
 
@@ -121,10 +131,23 @@ def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], No
 def _trained(preparation: LatentPreparation, path: Path) -> dict[str, Any]:
     """Train to the end, write the weights to `path`, and say what they are."""
     own = preparation.settings.autoencoder
-    tensors = to_the_end(preparation.state, own.steps, lambda until, tick: advance(preparation, until, tick), f"training the autoencoder of {preparation.settings.data}")
-    described = {"network": own.model_dump(), "shape": list(preparation.source.shape), "data": preparation.data_name, "fingerprint": preparation.fingerprint()}
+    tensors = to_the_end(
+        preparation.state,
+        own.steps,
+        lambda until, tick: advance(preparation, until, tick),
+        f"training the autoencoder of {preparation.settings.data}",
+    )
+    described = {
+        "network": own.model_dump(),
+        "shape": list(preparation.source.shape),
+        "data": preparation.data_name,
+        "fingerprint": preparation.fingerprint(),
+    }
     save_checkpoint(path, under(tensors, "weights."), described)
-    return {"autoencoder": f"trained here, {own.steps:,} steps of {own.batch} images", "checksum": autoencoder.checksum(path)}
+    return {
+        "autoencoder": f"trained here, {own.steps:,} steps of {own.batch} images",
+        "checksum": autoencoder.checksum(path),
+    }
 
 
 def train(preparation: LatentPreparation) -> dict[str, Any]:
@@ -144,7 +167,11 @@ def train(preparation: LatentPreparation) -> dict[str, Any]:
     else:
         described = _trained(preparation, folder / autoencoder.TRAINED)
         network = autoencoder.trained(folder / autoencoder.TRAINED).to(preparation.device)
-    described |= {"data": preparation.data_name, "shape": list(preparation.source.shape), "latents": list(network.latent_shape(preparation.source.shape))}
+    described |= {
+        "data": preparation.data_name,
+        "shape": list(preparation.source.shape),
+        "latents": list(network.latent_shape(preparation.source.shape)),
+    }
     described |= _measured(preparation, network)
     write_atomically(folder / autoencoder.DESCRIBED, (json.dumps(described, indent=1) + "\n").encode())
     return described
@@ -179,7 +206,9 @@ def _measured(preparation: LatentPreparation, network: Autoencoder) -> dict[str,
         for part, images in images_of(preparation, preparation.settings.measured or MEASURED).items():
             moments[part] = network.encode_many(images.to(preparation.device))
             again = network.decode_many(moments[part][0]).cpu()
-            figures[part] = {"images": len(images)} | _figures(source.to_uint8(images), source.to_uint8(again), source.top)
+            figures[part] = {"images": len(images)} | _figures(
+                source.to_uint8(images), source.to_uint8(again), source.top
+            )
         mean, std = (moment.cpu().double() for moment in moments["training images"])
         # of draws: the variance of the means, and the mean of the variances
         spread = float((mean.var(unbiased=False) + std.square().mean()).sqrt())
@@ -198,10 +227,18 @@ def as_table(described: dict[str, Any]) -> pd.DataFrame:
     """What `train` returned, rounded, one row a fact."""
     shape, latents = (" x ".join(map(str, described[key])) for key in ("shape", "latents"))
     fewer = np.prod(described["shape"]) / np.prod(described["latents"])
-    rows = {"autoencoder": described["autoencoder"], "data": described["data"], "images": shape, "latents": f"{latents}, {fewer:.0f} times fewer numbers"}
+    rows = {
+        "autoencoder": described["autoencoder"],
+        "data": described["data"],
+        "images": shape,
+        "latents": f"{latents}, {fewer:.0f} times fewer numbers",
+    }
     if "found" in described:
         rows["found in"] = described["found"]
-    rows |= {"scale": f"{described['scale']:.3g}", "standard deviation of scaled latents": f"{described['std of scaled latents']:.2f}"}
+    rows |= {
+        "scale": f"{described['scale']:.3g}",
+        "standard deviation of scaled latents": f"{described['std of scaled latents']:.2f}",
+    }
     return pd.DataFrame({"": rows})
 
 
@@ -209,7 +246,12 @@ def reconstruction(preparation: LatentPreparation) -> pd.DataFrame:
     """How near reconstructions come, one row for each part of the data: images, PSNR in dB, SSIM, mean absolute error in levels."""
     figures = autoencoder.read_described(preparation.folder)["figures"]
     rows = {
-        part: {"images": own["images"], "PSNR": f"{own['PSNR']:.1f} dB", "SSIM": f"{own['SSIM']:.3f}", "mean absolute error": f"{own['mean absolute error']:.1f} levels"}
+        part: {
+            "images": own["images"],
+            "PSNR": f"{own['PSNR']:.1f} dB",
+            "SSIM": f"{own['SSIM']:.3f}",
+            "mean absolute error": f"{own['mean absolute error']:.1f} levels",
+        }
         for part, own in figures.items()
     }
     return pd.DataFrame(rows).T
@@ -218,7 +260,10 @@ def reconstruction(preparation: LatentPreparation) -> pd.DataFrame:
 def channels(preparation: LatentPreparation) -> pd.DataFrame:
     """The latents before they are scaled, one row a channel: mean and standard deviation of draws."""
     described = autoencoder.read_described(preparation.folder)
-    rows = {name: [f"{value:.2f}" for value in described["channels"][key]] for name, key in (("mean", "mean"), ("standard deviation", "std"))}
+    rows = {
+        name: [f"{value:.2f}" for value in described["channels"][key]]
+        for name, key in (("mean", "mean"), ("standard deviation", "std"))
+    }
     return pd.DataFrame(rows, index=pd.RangeIndex(1, described["latents"][0] + 1, name="channel"))
 
 
@@ -228,5 +273,8 @@ def side_by_side(preparation: LatentPreparation, count: int) -> dict[str, np.nda
     with one_thread():
         for part, images in images_of(preparation, count).items():
             again = network.decode_many(network.encode_many(images.to(preparation.device))[0])
-            rows |= {part: images.numpy(), f"reconstructed {part.partition(' ')[0]}": again.clamp(-1, 1).cpu().numpy()}
+            rows |= {
+                part: images.numpy(),
+                f"reconstructed {part.partition(' ')[0]}": again.clamp(-1, 1).cpu().numpy(),
+            }
     return rows

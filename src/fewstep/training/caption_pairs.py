@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +29,12 @@ class Pairs:
     captions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.pictures.dtype != np.uint8 or self.pictures.ndim != 4 or len(self.pictures) != len(self.captions) or not self.captions:
+        if (
+            self.pictures.dtype != np.uint8
+            or self.pictures.ndim != 4
+            or len(self.pictures) != len(self.captions)
+            or not self.captions
+        ):
             raise ValueError(
                 f"{len(self.captions)} captions do not go with {self.pictures.dtype} pictures of shape {self.pictures.shape}: "
                 "give uint8 of shape (count, channels, height, width), and one caption each"
@@ -39,7 +45,7 @@ class Pairs:
         # a tensor may not share memory with an array that is not to be written to
         return torch.from_numpy(np.array(self.pictures))
 
-    def __getitem__(self, which: Sequence[int]) -> "Pairs":
+    def __getitem__(self, which: Sequence[int]) -> Pairs:
         """The pairs with these indices."""
         return Pairs(self.pictures[list(which)], tuple(self.captions[k] for k in which))
 
@@ -73,7 +79,9 @@ def unambiguous(drawn: Captioned, count: int) -> Pairs:
     """
     kept: list[int] = []
     for k, (caption, scene) in enumerate(zip(drawn.captions, drawn.scenes)):
-        if len(kept) < count and not any(_is_true(caption, drawn.scenes[other]) or _is_true(drawn.captions[other], scene) for other in kept):
+        if len(kept) < count and not any(
+            _is_true(caption, drawn.scenes[other]) or _is_true(drawn.captions[other], scene) for other in kept
+        ):
             kept.append(k)
     return _pairs(drawn.pixels, drawn.captions)[kept]
 

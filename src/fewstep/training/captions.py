@@ -14,10 +14,10 @@ from torch import Tensor
 
 from .. import data
 from ..data import latents as made
-from ..storage.files import write_atomically
 from ..storage.block_array import BlockArray
-from .pool import one_thread
+from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from .pool import one_thread
 
 if TYPE_CHECKING:
     from . import clip as contrastive
@@ -44,7 +44,9 @@ class Read:
 
 
 def _reader(preparation: LatentPreparation) -> contrastive.ClipPreparation:
-    from . import clip as contrastive  # here, and not above: transformers takes seconds to load, and most latents have no captions
+    from . import (
+        clip as contrastive,  # here, and not above: transformers takes seconds to load, and most latents have no captions
+    )
 
     return contrastive.ClipPreparation.open(preparation.workspace.tier, preparation.settings.clip)
 
@@ -52,10 +54,14 @@ def _reader(preparation: LatentPreparation) -> contrastive.ClipPreparation:
 def _texts(preparation: LatentPreparation, count: int) -> list[str]:
     """The captions of the first `count` images, and the empty one behind them; raises ValueError where there are fewer captions."""
     if preparation.source.images.flip:
-        raise ValueError(f"the data set '{preparation.settings.data}' is drawn mirrored, and captions say left and right: it has no texts")
+        raise ValueError(
+            f"the data set '{preparation.settings.data}' is drawn mirrored, and captions say left and right: it has no texts"
+        )
     found = data.module(preparation.settings.data).captions()
     if len(found) < count:
-        raise ValueError(f"the data set '{preparation.settings.data}' has {len(found)} captions for {count} images: give one each")
+        raise ValueError(
+            f"the data set '{preparation.settings.data}' has {len(found)} captions for {count} images: give one each"
+        )
     return [getattr(caption, "text", caption) for caption in found[:count]] + [""]
 
 
@@ -64,7 +70,10 @@ def mark(preparation: LatentPreparation, count: int) -> list[str]:
     from ..networks import clip_files
 
     content = "\n".join(_texts(preparation, count)).encode()
-    return [clip_files.read_described(_reader(preparation).folder)["checksum"], hashlib.sha256(content).hexdigest()]
+    return [
+        clip_files.read_described(_reader(preparation).folder)["checksum"],
+        hashlib.sha256(content).hexdigest(),
+    ]
 
 
 def read_all(preparation: LatentPreparation, count: int, path: Path) -> Read:
@@ -79,7 +88,9 @@ def read_all(preparation: LatentPreparation, count: int, path: Path) -> Read:
     hidden = BlockArray.open(path, (len(texts), reader.length, reader.width))
     with Progress(len(texts), f"reading the captions of {preparation.settings.data}") as bar, one_thread():
         for start in range(hidden.done * BLOCK, len(texts), BLOCK):
-            hidden.values[start : start + BLOCK] = reader.text(texts[start : start + BLOCK]).hidden.cpu().numpy()
+            hidden.values[start : start + BLOCK] = (
+                reader.text(texts[start : start + BLOCK]).hidden.cpu().numpy()
+            )
             hidden.mark_done(start // BLOCK + 1)
             bar.update(min(start + BLOCK, len(texts)))
     # a tokenizer takes ten kilobytes a text while it is at it

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,19 +21,19 @@ import torch
 from torch import Tensor
 
 from .. import data
-from . import optimisers
+from ..networks import clip, clip_files, tokens
+from ..networks.clip import Clip
+from ..networks.published import clip as published_clip
+from ..networks.tokens import Tokenizer
+from ..settings.captions import Clip as ClipSettings
 from ..storage.checkpoint import load_weights
-from .preparation import Preparation
 from ..storage.files import write_atomically
 from ..storage.fingerprint import fingerprint
-from ..networks import clip, clip_files, tokens
-from ..networks.published import clip as published_clip
-from ..networks.clip import Clip
-from ..networks.tokens import Tokenizer
+from . import optimisers
 from .caption_pairs import Pairs, pairs_of, unseen_pairs
 from .pool import one_thread
+from .preparation import Preparation
 from .resumable import Progressing, to_the_end, under
-from ..settings.captions import Clip as ClipSettings
 
 LOG = "log.csv"
 WARMUP, STEEPEST = 0.05, 1.0
@@ -102,7 +103,15 @@ def untrained(preparation: ClipPreparation) -> Clip:
     own = preparation.settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(own.seed)
-        return clip.small(preparation.pairs.pictures.shape[1:], preparation.tokenizer, own.width, own.layers, own.heads, own.patch, own.projection).to(preparation.device)
+        return clip.small(
+            preparation.pairs.pictures.shape[1:],
+            preparation.tokenizer,
+            own.width,
+            own.layers,
+            own.heads,
+            own.patch,
+            own.projection,
+        ).to(preparation.device)
 
 
 def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None] | None = None) -> Path:
@@ -116,7 +125,9 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
     generator, logged = torch.Generator(preparation.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
     now = Progressing(network.model, optimiser, generator, logged)
     step = now.restore(path)
-    pictures, ids, groups = (held.to(preparation.device) for held in (preparation.pairs.tensor(), *preparation.encoded))
+    pictures, ids, groups = (
+        held.to(preparation.device) for held in (preparation.pairs.tensor(), *preparation.encoded)
+    )
     said, warm, scale = time.monotonic(), max(WARMUP * own.steps, 1), network.model.logit_scale
     with one_thread():
         while step < until:
@@ -136,7 +147,9 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
                 said = time.monotonic()
                 tick(step)
     if not torch.isfinite(logged[:step]).all():
-        raise FloatingPointError(f"the training of the clip {preparation.name} diverged: its loss is not finite; lower its `rate`")
+        raise FloatingPointError(
+            f"the training of the clip {preparation.name} diverged: its loss is not finite; lower its `rate`"
+        )
     now.store(path, step)
     return path
 
@@ -144,12 +157,26 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
 def _trained(preparation: ClipPreparation, folder: Path) -> dict[str, Any]:
     """Train to the end, write weights, tokenizer and log to `folder`, and say what they are."""
     own = preparation.settings
-    tensors = to_the_end(preparation.state, own.steps, lambda until, tick: advance(preparation, until, tick), f"training the CLIP of {own.data}")
+    tensors = to_the_end(
+        preparation.state,
+        own.steps,
+        lambda until, tick: advance(preparation, until, tick),
+        f"training the CLIP of {own.data}",
+    )
     network = untrained(preparation)
     load_weights(network.model, under(tensors, "weights."), preparation.state)
-    described = {"network": own.model_dump(), "shape": list(preparation.pairs.pictures.shape[1:]), "data": own.data, "fingerprint": preparation.fingerprint()}
+    described = {
+        "network": own.model_dump(),
+        "shape": list(preparation.pairs.pictures.shape[1:]),
+        "data": own.data,
+        "fingerprint": preparation.fingerprint(),
+    }
     clip_files.save(network, folder, described)
-    logged = pd.DataFrame(tensors["log"].double().numpy(), columns=["loss", "temperature"], index=pd.RangeIndex(1, own.steps + 1, name="step"))
+    logged = pd.DataFrame(
+        tensors["log"].double().numpy(),
+        columns=["loss", "temperature"],
+        index=pd.RangeIndex(1, own.steps + 1, name="step"),
+    )
     write_atomically(folder / LOG, logged.to_csv(float_format="%.6g").encode())
     dropped = network.tokenizer.dropped(preparation.pairs.captions)
     return {
@@ -173,12 +200,19 @@ def train(preparation: ClipPreparation) -> dict[str, Any]:
     # a description of other weights must not stand beside these, not even if this is killed here
     (folder / clip_files.DESCRIBED).unlink(missing_ok=True)
     if preparation.settings.kind == "published":
-        network, described = published_clip.published(preparation.settings.repository, preparation.settings.towers)
+        network, described = published_clip.published(
+            preparation.settings.repository, preparation.settings.towers
+        )
         network = network.to(preparation.device)
     else:
         described = _trained(preparation, folder)
         network = clip_files.trained(folder).to(preparation.device)
-    described |= {"data": preparation.settings.data, "tokens": network.length, "width": network.width, "vocabulary": len(network.tokenizer.vocabulary)}
+    described |= {
+        "data": preparation.settings.data,
+        "tokens": network.length,
+        "width": network.width,
+        "vocabulary": len(network.tokenizer.vocabulary),
+    }
     described |= {"score": clip.SCORE, "figures": figures(network, measured_pairs(preparation))}
     write_atomically(folder / clip_files.DESCRIBED, (json.dumps(described, indent=1) + "\n").encode())
     return described
@@ -204,7 +238,11 @@ def figures(network: Clip, parts: dict[str, Pairs]) -> dict[str, dict[str, float
     found = {}
     with one_thread():
         for part, pairs in parts.items():
-            cosines = (network.image_features(pairs.tensor()) @ network.text_features(pairs.captions).T).cpu().double()
+            cosines = (
+                (network.image_features(pairs.tensor()) @ network.text_features(pairs.captions).T)
+                .cpu()
+                .double()
+            )
             images, texts = retrieved(cosines)
             scores = 100 * cosines.clamp(min=0)
             apart = (scores.sum() - scores.trace()) / max(len(scores) * (len(scores) - 1), 1)
@@ -222,7 +260,9 @@ def load(preparation: ClipPreparation) -> Clip:
 def as_table(described: dict[str, Any]) -> pd.DataFrame:
     """What `train` returned, rounded, one row a fact."""
     rows = {"CLIP": described["clip"], "data": described["data"] or "none", "score": described["score"]}
-    rows |= {"a text": f"{described['tokens']} tokens of {described['vocabulary']:,}, {described['width']} numbers each"}
+    rows |= {
+        "a text": f"{described['tokens']} tokens of {described['vocabulary']:,}, {described['width']} numbers each"
+    }
     if "captions cut" in described:
         rows["captions cut"] = f"{described['captions cut']} of {described['pairs']:,}"
         rows["temperature"] = f"{described['temperature']:.3f}"
@@ -251,4 +291,7 @@ def curves(preparation: ClipPreparation) -> dict[str, np.ndarray]:
     """What `training_log` holds, (steps,) each, under names for a picture; nothing for a published CLIP."""
     if preparation.settings.kind == "published":
         return {}
-    return {name: column.to_numpy() for name, column in training_log(preparation).rename(columns={"loss": "contrastive loss"}).items()}
+    return {
+        name: column.to_numpy()
+        for name, column in training_log(preparation).rename(columns={"loss": "contrastive loss"}).items()
+    }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-
 from pathlib import Path
 
 from .. import data, networks
+from ..data import DataSource
 from ..settings import tiers
 from ..settings.latents import Latents
-from ..data import DataSource
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.workspace import Workspace
 
@@ -50,12 +49,18 @@ class Experiment:
     @property
     def data_name(self) -> str:
         """The data set that is modelled; for latents, that of the images that they were made from."""
-        return json.loads((self.data_folder / data.DESCRIBED).read_text())["data"] if self.data_folder else self.settings.training.data
+        return (
+            json.loads((self.data_folder / data.DESCRIBED).read_text())["data"]
+            if self.data_folder
+            else self.settings.training.data
+        )
 
     @classmethod
-    def open(cls, tier: str, name: str) -> "Experiment":
+    def open(cls, tier: str, name: str) -> Experiment:
         """The experiment `name` of params.yaml at `tier`, or its `tour`; raises SettingsError for what is wrong."""
         workspace = Workspace.here(tier)
         settings = tiers.load(workspace.params, tier)
         experiment = settings.tour if name == TOUR else settings.experiment(name)
-        return cls(name, workspace, experiment, settings.compute, settings.latents.get(experiment.training.latents))
+        return cls(
+            name, workspace, experiment, settings.compute, settings.latents.get(experiment.training.latents)
+        )

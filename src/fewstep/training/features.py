@@ -18,19 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from .. import data
-from ..storage import stand_in
-from ..storage.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..data.formats.archives import folder_of
-from ..data.images import to_signed
 from ..data.formats.pictures import Pictures
-from .preparation import Preparation
-from ..storage.files import write_atomically
-from ..settings.evaluation import Features
+from ..data.images import to_signed
 from ..metrics.attributes import judge
 from ..metrics.features import INCEPTION, Extractor, channel_means, extract, inception
 from ..networks.classifier import Classifier, accuracy, train_classifier
-from .pool import one_thread
+from ..settings.evaluation import Features
+from ..storage import stand_in
+from ..storage.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from .pool import one_thread
+from .preparation import Preparation
 
 DRAW_SEED = 2_000_003
 CLASSIFIER = "classifier.safetensors"
@@ -73,12 +73,19 @@ def _images(settings: Features) -> tuple[np.ndarray | Pictures, str]:
     """The images that are measured against, uint8, and which part of the data they are."""
     source = data.load(settings.data)
     # under its own name no published number could be kept from standing beside what is measured against a stand-in
-    name = f"a rehearsal's stand-in for {settings.data}" if stand_in.is_marked(folder_of(settings.data)) else settings.data
+    name = (
+        f"a rehearsal's stand-in for {settings.data}"
+        if stand_in.is_marked(folder_of(settings.data))
+        else settings.data
+    )
     if settings.reference is None:
         return np.asarray(source.images.pixels), f"all {len(source.images.pixels)} training images of {name}"
     if settings.prompts:
         shown = data.module(settings.data).prompt_set(settings.prompts, settings.reference)
-        return shown.pixels, f"the pictures of the first {settings.reference} prompts {settings.prompts} of {name}"
+        return (
+            shown.pixels,
+            f"the pictures of the first {settings.reference} prompts {settings.prompts} of {name}",
+        )
     drawn = source.sample(settings.reference, torch.Generator().manual_seed(DRAW_SEED))
     return source.to_uint8(drawn).numpy(), f"{settings.reference} images drawn from {name}, as in training"
 
@@ -137,7 +144,9 @@ def prepare(preparation: FeaturePreparation) -> dict:
         with Progress(settings.steps, f"training the classifier of {settings.data}") as bar:
             network, right = _classifier(settings, bar)
         shape = list(data.load(settings.data).shape)
-        save_checkpoint(folder / CLASSIFIER, network.state_dict(), {"shape": shape, "classes": network.out.out_features})
+        save_checkpoint(
+            folder / CLASSIFIER, network.state_dict(), {"shape": shape, "classes": network.out.out_features}
+        )
     if settings.probe and not settings.trained:
         _probe(preparation, folder)
     images, split = _images(settings)
@@ -160,14 +169,32 @@ def _probe(preparation: FeaturePreparation, folder: Path) -> None:
     module, steps = data.module(preparation.settings.data), preparation.settings.probe
     shown, unseen = module.any_pairs(PROBE_PICTURES, 0), module.any_pairs(PROBE_UNSEEN, 1)
     with Progress(steps, f"training the probe of {preparation.settings.data}") as bar, one_thread():
-        network = probe.train_probe(to_signed(torch.from_numpy(shown.pixels)).numpy(), shown.scenes, steps, preparation.settings.seed, tick=bar.update)
+        network = probe.train_probe(
+            to_signed(torch.from_numpy(shown.pixels)).numpy(),
+            shown.scenes,
+            steps,
+            preparation.settings.seed,
+            tick=bar.update,
+        )
         right, said = judge(unseen.captions, probe.read(network, to_signed(torch.from_numpy(unseen.pixels))))
-    save_checkpoint(folder / PROBE, network.state_dict(), {"data": preparation.settings.data, "accuracy": float(right.sum() / said.sum()), "pictures": PROBE_UNSEEN})
+    save_checkpoint(
+        folder / PROBE,
+        network.state_dict(),
+        {
+            "data": preparation.settings.data,
+            "accuracy": float(right.sum() / said.sum()),
+            "pictures": PROBE_UNSEEN,
+        },
+    )
 
 
 def probe_file(preparation: FeaturePreparation) -> Path | None:
     """Where the probe of a preparation lies, if it has one; raises FileNotFoundError, naming the cure, before it is trained."""
-    return preparation.workspace.read(f"features/{preparation.name}/{PROBE}") if preparation.settings.probe else None
+    return (
+        preparation.workspace.read(f"features/{preparation.name}/{PROBE}")
+        if preparation.settings.probe
+        else None
+    )
 
 
 @cache
@@ -190,7 +217,12 @@ def probe_name(path: Path) -> str:
 def as_table(described: dict) -> pd.DataFrame:
     """What `prepare` returned, rounded, one row a fact."""
     right = described["accuracy"]
-    rows = {"data": described["data"], "measured against": described["images"], "features": described["features"], "extractor": described["extractor"].partition(" (")[0]}
+    rows = {
+        "data": described["data"],
+        "measured against": described["images"],
+        "features": described["features"],
+        "extractor": described["extractor"].partition(" (")[0],
+    }
     if right is not None:
         rows["accuracy on unseen images"] = f"{100 * right:.1f} %"
     return pd.DataFrame({"": rows})
@@ -198,7 +230,9 @@ def as_table(described: dict) -> pd.DataFrame:
 
 def some_images(preparation: FeaturePreparation, count: int) -> np.ndarray:
     """`count` images of the data, (count, channels, height, width), float32 in [-1, 1], always the same."""
-    return data.load(preparation.settings.data).sample(count, torch.Generator().manual_seed(DRAW_SEED)).numpy()
+    return (
+        data.load(preparation.settings.data).sample(count, torch.Generator().manual_seed(DRAW_SEED)).numpy()
+    )
 
 
 def load(preparation: FeaturePreparation) -> Reference:

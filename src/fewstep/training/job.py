@@ -7,24 +7,23 @@ a run that is killed goes on from its last state and ends with the same bits.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import torch
 
 from .. import data, networks, objectives
-from . import loops, precision
-from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..data import DataSource
+from ..flows.flow_map import FlowMap
+from ..networks.load import load_flow_map
+from ..settings.training import Method, Network, Optimiser, Training
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.fingerprint import fingerprint
-from ..flows.flow_map import FlowMap
+from . import loops, precision
 from .pool import one_thread
-from ..settings.training import Method, Network, Optimiser, Training
 from .processes import Processes
-from ..networks.load import load_flow_map
-
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,12 @@ class Job:
         """The modules that train it: this one, and those that the settings name."""
         named = [f"{objectives.__name__}.{term.objective}" for term in self.method.terms]
         named.append(f"{loops.__name__}.{self.method.loop}")
-        return [__name__, *named, f"{data.__name__}.{self.training.data}", f"{networks.__name__}.{self.network.kind}"]
+        return [
+            __name__,
+            *named,
+            f"{data.__name__}.{self.training.data}",
+            f"{networks.__name__}.{self.network.kind}",
+        ]
 
     def fingerprint(self) -> str:
         """What the result depends on; a state on disk with another fingerprint is of another run."""
@@ -86,7 +90,13 @@ def marker(state: Path) -> Path:
     return state.with_suffix(".step")
 
 
-def advance(job: Job, mark: str, until: int, tick: Callable[[int], None] | None = None, processes: Processes = Processes()) -> int:
+def advance(
+    job: Job,
+    mark: str,
+    until: int,
+    tick: Callable[[int], None] | None = None,
+    processes: Processes = Processes(),
+) -> int:
     """Bring a run from its state on disk, or from nothing, to step `until`; store it and return the step.
 
     `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to a
@@ -94,13 +104,17 @@ def advance(job: Job, mark: str, until: int, tick: Callable[[int], None] | None 
     alike, and the main one stores. Raises CheckpointError for a damaged state.
     """
     with one_thread(), precision.products(job.training):
-        teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training) if job.teacher else None
+        teacher = (
+            precision.prepared(load_flow_map(job.teacher, job.device), job.training) if job.teacher else None
+        )
         loop_of = loops.load(job.method.loop)
         state = loop_of.start(job, teacher)
         if job.state.exists():
             tensors, info = load_checkpoint(job.state)
             if info["fingerprint"] != mark:
-                raise CheckpointError(f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): delete it")
+                raise CheckpointError(
+                    f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): delete it"
+                )
             state.restore(tensors, info["step"], job.state)
         loop, said = loop_of.Loop(job, state, teacher, processes), time.monotonic()
         while state.step < until:
@@ -109,10 +123,14 @@ def advance(job: Job, mark: str, until: int, tick: Callable[[int], None] | None 
                 said = time.monotonic()
                 tick(state.step) if tick else write_atomically(marker(job.state), str(state.step).encode())
         if not torch.isfinite(state.log[: state.step, 0]).all():
-            raise FloatingPointError(f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.rate")
+            raise FloatingPointError(
+                f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.rate"
+            )
         if processes.is_main:
-            save_checkpoint(job.state, state.tensors(), {"fingerprint": mark, "step": state.step, "columns": list(state.columns)})
+            save_checkpoint(
+                job.state,
+                state.tensors(),
+                {"fingerprint": mark, "step": state.step, "columns": list(state.columns)},
+            )
         processes.wait()
     return state.step
-
-

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import captions
-from . import autoencoder as training_autoencoder
-from .autoencoder import LatentPreparation, load
 from ..data import latents as made
 from ..data.images import to_signed
+from ..networks import autoencoder, load_decoder
+from ..storage.block_array import BlockArray
 from ..storage.files import write_atomically
 from ..storage.fingerprint import UNCOUNTED, fingerprint
-from ..storage.block_array import BlockArray
-from ..networks import autoencoder, load_decoder
-from .pool import one_thread
 from ..storage.progress import Progress
+from . import autoencoder as training_autoencoder
+from . import captions
+from .autoencoder import LatentPreparation, load
+from .pool import one_thread
 
 # Images encoded between two marks of progress, each also mirrored: a fixed number, a whole one of what an autoencoder takes together
 BLOCK = 64
@@ -36,21 +36,35 @@ def _mark(preparation: LatentPreparation, pixels: np.ndarray, checksum: str) -> 
     """What the moments depend on: the autoencoder, the code, the device, and the images, of which some are looked at."""
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
     modules = [autoencoder.__name__, __name__]
-    settings = [preparation.settings.data, preparation.source.images.flip, pixels.shape, spot, checksum, preparation.device, BLOCK]
+    settings = [
+        preparation.settings.data,
+        preparation.source.images.flip,
+        pixels.shape,
+        spot,
+        checksum,
+        preparation.device,
+        BLOCK,
+    ]
     settings += captions.mark(preparation, len(pixels)) if preparation.settings.clip else []
     return fingerprint(settings, modules, [*UNCOUNTED, training_autoencoder.__name__])
 
 
-def _fill(preparation: LatentPreparation, pixels: np.ndarray, path: Path, shape: tuple[int, ...]) -> BlockArray:
+def _fill(
+    preparation: LatentPreparation, pixels: np.ndarray, path: Path, shape: tuple[int, ...]
+) -> BlockArray:
     """The moments, written to `path` block after block from wherever an earlier run has stopped."""
     moments = BlockArray.open(path, shape)
     count, top, network = len(pixels), preparation.source.top, load(preparation)
     with Progress(count, f"encoding {preparation.settings.data}") as bar, one_thread():
         for start in range(moments.done * BLOCK, count, BLOCK):
-            images = to_signed(torch.from_numpy(np.array(pixels[start : start + BLOCK])), top).to(preparation.device)
+            images = to_signed(torch.from_numpy(np.array(pixels[start : start + BLOCK])), top).to(
+                preparation.device
+            )
             mirrored = [(count + start, images.flip(-1))] if shape[0] > count else []
             for at, seen in [(start, images), *mirrored]:
-                moments.values[at : at + len(seen)] = torch.cat(network.encode_many(seen), dim=1).cpu().numpy()
+                moments.values[at : at + len(seen)] = (
+                    torch.cat(network.encode_many(seen), dim=1).cpu().numpy()
+                )
             moments.mark_done(start // BLOCK + 1)
             bar.update(start + len(images))
     return moments
@@ -76,7 +90,9 @@ def _finished(target: Path, mark: str) -> dict[str, Any] | None:
     try:
         described = json.loads((target.parent / made.DESCRIBED).read_text())
         files = {made.MOMENTS: described["checksum"], **described.get("captions", {}).get("checksums", {})}
-        whole = described["fingerprint"] == mark and all(autoencoder.checksum(target.with_name(name)) == own for name, own in files.items())
+        whole = described["fingerprint"] == mark and all(
+            autoencoder.checksum(target.with_name(name)) == own for name, own in files.items()
+        )
     except (OSError, ValueError, KeyError):
         return None
     return described if whole else None
@@ -106,8 +122,14 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     moments = _fill(preparation, pixels, partial, (rows, 2 * channels, height, width))
     each = _channels(moments.values)
     if not np.isfinite([each["mean"], each["std"]]).all():
-        raise FloatingPointError(f"the autoencoder of {preparation.name} makes latents that are not finite of some image: train it anew at a lower rate")
-    texts = captions.read_all(preparation, len(pixels), partial.with_name(f"{partial.stem}-texts.npy")) if preparation.settings.clip else None
+        raise FloatingPointError(
+            f"the autoencoder of {preparation.name} makes latents that are not finite of some image: train it anew at a lower rate"
+        )
+    texts = (
+        captions.read_all(preparation, len(pixels), partial.with_name(f"{partial.stem}-texts.npy"))
+        if preparation.settings.clip
+        else None
+    )
     described = {
         "data": preparation.data_name, "count": len(pixels), "mirrored": images.flip, "shape": list(pixels.shape[1:]), "top": preparation.source.top,
         "latents": found["latents"], "scale": found["scale"], "channels": each, "checksum": autoencoder.checksum(partial),
@@ -128,7 +150,9 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
 
 def opened(preparation: LatentPreparation) -> made.LatentSource:
     """The latents that `encode_all` has made, as a data set; raises FileNotFoundError, naming the cure, where it has not run."""
-    return made.opened(preparation.workspace.read(f"latents/{preparation.name}/{made.DESCRIBED}").parent, load_decoder)
+    return made.opened(
+        preparation.workspace.read(f"latents/{preparation.name}/{made.DESCRIBED}").parent, load_decoder
+    )
 
 
 def as_table(described: dict[str, Any]) -> pd.DataFrame:
@@ -147,7 +171,11 @@ def channels(described: dict[str, Any]) -> pd.DataFrame:
     """The scaled latents, one row a channel: mean and standard deviation of draws, and how much of the variance is the encoder's own noise."""
     each, scale = described["channels"], described["scale"]
     rows = [
-        {"mean": f"{scale * mean:.2f}", "standard deviation": f"{scale * std:.2f}", "drawn anew": f"{100 * drawn:.1f} %"}
+        {
+            "mean": f"{scale * mean:.2f}",
+            "standard deviation": f"{scale * std:.2f}",
+            "drawn anew": f"{100 * drawn:.1f} %",
+        }
         for mean, std, drawn in zip(each["mean"], each["std"], each["drawn"])
     ]
     return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="channel"))
@@ -160,7 +188,9 @@ def mirrored(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray
     half = source.shape[0]
     with one_thread():
         rows = {
-            name: source.decode(source.factor * torch.from_numpy(source.moments[at][:, :half])).clamp(-1, 1).numpy()
+            name: source.decode(source.factor * torch.from_numpy(source.moments[at][:, :half]))
+            .clamp(-1, 1)
+            .numpy()
             for name, at in (("decoded", which), ("mirrored, decoded", len(pixels) + which))
             if at.max() < len(source.moments)
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import sqrt
-from typing import Iterable
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ class SOAP(torch.optim.Optimizer):
     the basis.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, beta: float = 0.95, refresh: int = 10, eps: float = 1e-8):
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, beta: float = 0.95, refresh: int = 10, eps: float = 1e-8
+    ):
         super().__init__(params, {"lr": lr, "beta": beta, "refresh": refresh, "eps": eps})
 
     @torch.no_grad()
@@ -64,7 +66,9 @@ class SOAP(torch.optim.Optimizer):
         p.add_(direction, alpha=-group["lr"] * sqrt(1 - beta**count) / (1 - beta**count))
 
 
-def build(kind: str, params: Iterable[Tensor], rate: float, decay: float = 0.0, momentum: float = 0.9) -> torch.optim.Optimizer:
+def build(
+    kind: str, params: Iterable[Tensor], rate: float, decay: float = 0.0, momentum: float = 0.9
+) -> torch.optim.Optimizer:
     """The optimiser `kind` ("adam", "radam" or "soap") at step size `rate`.
 
     Adam alone takes `momentum`, its first beta, and `decay`, of the weights and apart from the gradient: AdamW (arXiv 1711.05101).

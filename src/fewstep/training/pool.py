@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Callable, Iterator, Sequence
 
 import torch
 
@@ -50,7 +50,10 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))  # read by the children's libraries when they are loaded
     executor = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context(start_method()), initializer=_prepare_worker, initargs=(os.getpid(),)
+        workers,
+        mp_context=multiprocessing.get_context(start_method()),
+        initializer=_prepare_worker,
+        initargs=(os.getpid(),),
     )
     try:
         yield executor

@@ -16,8 +16,9 @@ TF32, compilation and CUDA graphs have not been measured: they want a GPU, and n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor

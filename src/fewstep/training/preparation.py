@@ -28,5 +28,7 @@ class Preparation:
         settings = tiers.load(workspace.params, tier)
         there = getattr(settings, cls.SECTION)
         if name not in there:
-            raise SettingsError(f"there is no '{name}' among the `{cls.SECTION}` of tier '{tier}'; there are {', '.join(there) or 'none'}")
+            raise SettingsError(
+                f"there is no '{name}' among the `{cls.SECTION}` of tier '{tier}'; there are {', '.join(there) or 'none'}"
+            )
         return cls(name, workspace, there[name], settings.compute.device)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Sequence
 
 import torch
 from torch import Tensor, distributed
 
-from .pool import start_method
 from .lifetime import exit_with_parent
+from .pool import start_method
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def join(device: str) -> Processes:
     return Processes(state.process_index, state.num_processes)
 
 
-def spread(work: Callable[..., None], arguments: tuple, count: int, device: str, watch: Callable[[], None]) -> None:
+def spread(
+    work: Callable[..., None], arguments: tuple, count: int, device: str, watch: Callable[[], None]
+) -> None:
     """Run work(processes, *arguments) in `count` processes of this machine, calling `watch()` about once a second.
 
     Fresh ones, unless `parallel.start_method` says that a fork does as well, because a notebook's kernel may already hold the
@@ -100,24 +102,40 @@ def spread(work: Callable[..., None], arguments: tuple, count: int, device: str,
         while not context.join(timeout=1.0, grace_period=1.0):
             watch()
     except ProcessException as error:
-        raise RuntimeError(f"process {error.error_index} of {count} stopped: {str(error).strip().splitlines()[-1]}") from error
+        raise RuntimeError(
+            f"process {error.error_index} of {count} stopped: {str(error).strip().splitlines()[-1]}"
+        ) from error
     finally:
         for process in context.processes:
             if process.is_alive():
                 process.kill()
 
 
-def _take_part(rank: int, work: Callable[..., None], arguments: tuple, count: int, device: str, port: int, parent: int) -> None:
+def _take_part(
+    rank: int, work: Callable[..., None], arguments: tuple, count: int, device: str, port: int, parent: int
+) -> None:
     exit_with_parent(parent)
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     # the parent holds the store; one thread each, as everywhere
-    os.environ |= {name: str(value) for name, value in place.items()} | {"TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1"}
+    os.environ |= {name: str(value) for name, value in place.items()} | {
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": "1",
+    }
     if sys.platform == "linux":
         # all are on this machine, whose own name need not resolve to an address
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     own = join(device)
     if own.count != count:
         # a fork of a process that had a place already: each would train alone
-        raise RuntimeError(f"process {rank} of {count} takes itself for one of {own.count}: accelerate was used before training; restart the kernel")
+        raise RuntimeError(
+            f"process {rank} of {count} takes itself for one of {own.count}: accelerate was used before training; restart the kernel"
+        )
     work(own, *arguments)
     distributed.destroy_process_group()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..storage import stand_in
-from ..storage.checkpoint import ENTRY, CheckpointError, load_checkpoint
 from ..data.formats.archives import ENVIRONMENT, folder_of
 from ..settings.tiers import Tier
+from ..storage import stand_in
+from ..storage.checkpoint import ENTRY, CheckpointError, load_checkpoint
 
 HUB = "https://huggingface.co"
 # what is published, by the name that its converted file has in params.yaml: the file's command, and the folder of the repository
@@ -58,7 +59,9 @@ def weights_files(tier: Tier) -> list[WeightsFile]:
         for method, own in experiment.methods.items():
             if own.weights and not experiment.trained:
                 network = (own.network or experiment.training.network).model_dump()
-                found.setdefault(own.weights, WeightsFile(own.weights, name, method, network, tier.shape(experiment)))
+                found.setdefault(
+                    own.weights, WeightsFile(own.weights, name, method, network, tier.shape(experiment))
+                )
     return list(found.values())
 
 
@@ -68,7 +71,9 @@ def described(path: Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             return json.loads(file.metadata()[ENTRY])["info"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged, or was not written by fewstep ({type(error).__name__})") from None
+        raise CheckpointError(
+            f"{path} is damaged, or was not written by fewstep ({type(error).__name__})"
+        ) from None
 
 
 def _problem(own: WeightsFile, checksums: bool) -> str | None:
@@ -81,7 +86,10 @@ def _problem(own: WeightsFile, checksums: bool) -> str | None:
             load_checkpoint(own.path)
     except CheckpointError as error:
         return str(error)
-    for what, theirs, ours in (("network", info.get("network"), own.network), ("shape", info.get("shape"), list(own.shape))):
+    for what, theirs, ours in (
+        ("network", info.get("network"), own.network),
+        ("shape", info.get("shape"), list(own.shape)),
+    ):
         if theirs != ours:
             return f"{own.path} holds weights of another {what}, {theirs}, and {own.experiment} has {ours}"
     return None
@@ -93,7 +101,9 @@ def missing(tier: Tier, checksums: bool) -> list[str]:
     for own in weights_files(tier):
         if not own.path.is_file():
             place = f", or set {ENVIRONMENT} to the folder that holds '{own.path.parent.name}'"
-            found.append(f"the weights {own.path} that {own.experiment} takes for '{own.method}' are not there: {own.cure}{place}")
+            found.append(
+                f"the weights {own.path} that {own.experiment} takes for '{own.method}' are not there: {own.cure}{place}"
+            )
         elif problem := _problem(own, checksums):
             found.append(f"{problem}: delete it, and {own.cure}")
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,9 @@ class Progressing:
         named = {f"weights.{name}": value for name, value in self.network.state_dict().items()}
         for index, buffers in self.optimiser.state_dict()["state"].items():
             named |= {f"optimiser.{index}.{buffer}": value for buffer, value in buffers.items()}
-        save_checkpoint(path, named | {"generator": self.generator.get_state(), "log": self.log}, {"step": step})
+        save_checkpoint(
+            path, named | {"generator": self.generator.get_state(), "log": self.log}, {"step": step}
+        )
 
     def restore(self, path: Path) -> int:
         """Take all of it from `path`; returns its step, 0 where nothing is stored yet. Raises CheckpointError for damage."""
@@ -53,7 +56,9 @@ def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def to_the_end(path: Path, steps: int, advance: Callable[[int, Callable[[int], None]], Any], label: str) -> dict[str, Tensor]:
+def to_the_end(
+    path: Path, steps: int, advance: Callable[[int, Callable[[int], None]], Any], label: str
+) -> dict[str, Tensor]:
     """Bring the training whose state is kept in `path` to its end, slice after slice; returns the tensors of its last state.
 
     `advance(until, tick)` brings the state to step `until` and calls `tick(step)` now and then. Raises CheckpointError for

@@ -6,24 +6,24 @@ killed run loses one slice at most.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..data.formats.archives import folder_of
-from ..storage.files import write_atomically
 from ..settings.tiers import Compute
-from .pool import pool
-from ..storage.progress import Progress
 from ..settings.training import Method
-from .job import Job, advance, marker
-from .processes import Processes, spread
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ..storage.files import write_atomically
+from ..storage.progress import Progress
 from .experiment import Experiment
+from .job import Job, advance, marker
+from .pool import pool
+from .processes import Processes, spread
 from .weights import load_log, weights_file
 
 SLICES = 12
@@ -68,7 +68,13 @@ def train_all(jobs: Sequence[Job], marks: Sequence[str], compute: Compute, label
         if compute.processes > 1:
             turns = [(job, mark, until) for job, mark in zip(jobs, marks) for until in _to_come(job)]
             if turns:
-                spread(_take_turns, (turns,), compute.processes, compute.device, lambda: bar.update(sum(map(_reached, jobs))))
+                spread(
+                    _take_turns,
+                    (turns,),
+                    compute.processes,
+                    compute.device,
+                    lambda: bar.update(sum(map(_reached, jobs))),
+                )
             return
         if compute.workers == 1 or len(jobs) == 1 or compute.device == "cuda":
             before = 0
@@ -100,9 +106,16 @@ def publish(job: Job, path: Path) -> None:
     """Write the finished run's averaged weights and its log to `path`: what the rest of the pipeline reads."""
     tensors, info = load_checkpoint(job.state)
     if info["step"] != job.method.steps:
-        raise CheckpointError(f"{job.state} stands at step {info['step']} of {job.method.steps}: finish the training first")
-    weights = {f"weights.{k.removeprefix('average.')}": v for k, v in tensors.items() if k.startswith("average.")}
-    log = {f"log.{name}": column.contiguous() for name, column in zip(info["columns"], tensors["log"].unbind(1), strict=True)}
+        raise CheckpointError(
+            f"{job.state} stands at step {info['step']} of {job.method.steps}: finish the training first"
+        )
+    weights = {
+        f"weights.{k.removeprefix('average.')}": v for k, v in tensors.items() if k.startswith("average.")
+    }
+    log = {
+        f"log.{name}": column.contiguous()
+        for name, column in zip(info["columns"], tensors["log"].unbind(1), strict=True)
+    }
     described = {
         "fingerprint": info["fingerprint"],
         "network": job.network.model_dump(),
@@ -124,10 +137,22 @@ def jobs(experiment: Experiment, method: str) -> list[tuple[Job, str]]:
     settings, teacher = experiment.settings, experiment.settings.method(method).teacher
     found = []
     for seed in settings.training.seeds:
-        taught_by = experiment.workspace.read(weights_file(experiment.name, teacher, seed)) if teacher else None
-        draft = Job(settings.training, settings.method(method), seed, Path(), taught_by, experiment.compute.device, experiment.data_folder)
+        taught_by = (
+            experiment.workspace.read(weights_file(experiment.name, teacher, seed)) if teacher else None
+        )
+        draft = Job(
+            settings.training,
+            settings.method(method),
+            seed,
+            Path(),
+            taught_by,
+            experiment.compute.device,
+            experiment.data_folder,
+        )
         mark = draft.fingerprint()
-        state = experiment.workspace.write(f"states/{experiment.name}/{method}/seed-{seed}-{mark}.safetensors")
+        state = experiment.workspace.write(
+            f"states/{experiment.name}/{method}/seed-{seed}-{mark}.safetensors"
+        )
         found.append((replace(draft, state=state), mark))
     return found
 
@@ -140,9 +165,14 @@ def _taken(experiment: Experiment, method: str, file: Path) -> dict[int, Path]:
     settings, found = experiment.settings, {}
     tensors, info = load_checkpoint(file)
     wanted = (settings.method(method).network or settings.training.network).model_dump()
-    for what, theirs, ours in (("network", info.get("network"), wanted), ("shape", tuple(info.get("shape", ())), experiment.source.shape)):
+    for what, theirs, ours in (
+        ("network", info.get("network"), wanted),
+        ("shape", tuple(info.get("shape", ())), experiment.source.shape),
+    ):
         if theirs != ours:
-            raise CheckpointError(f"{file} holds weights of another {what}, {theirs}, and {experiment.name} has {ours}: convert the right file, or change params.yaml")
+            raise CheckpointError(
+                f"{file} holds weights of another {what}, {theirs}, and {experiment.name} has {ours}: convert the right file, or change params.yaml"
+            )
     for seed in settings.training.seeds:
         found[seed] = experiment.workspace.write(weights_file(experiment.name, method, seed))
         save_checkpoint(found[seed], tensors, info | {"seed": seed})
@@ -155,7 +185,12 @@ def train(experiment: Experiment, method: str) -> dict[int, Path]:
         folder, _, name = weights.partition("/")
         return _taken(experiment, method, folder_of(folder) / name)
     todo, marks = zip(*jobs(experiment, method))
-    train_all(todo, marks, experiment.compute.of(experiment.settings.training), f"training {experiment.name} {method}")
+    train_all(
+        todo,
+        marks,
+        experiment.compute.of(experiment.settings.training),
+        f"training {experiment.name} {method}",
+    )
     files = {}
     for job in todo:
         files[job.seed] = experiment.workspace.write(weights_file(experiment.name, method, job.seed))
@@ -168,7 +203,13 @@ def recipe_table(method: Method) -> pd.DataFrame:
     rows = []
     for term in method.terms:
         times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
-        rows.append({"share": term.share, "times": times, "settings": ", ".join(f"{k} = {v}" for k, v in term.options.items())})
+        rows.append(
+            {
+                "share": term.share,
+                "times": times,
+                "settings": ", ".join(f"{k} = {v}" for k, v in term.options.items()),
+            }
+        )
     return pd.DataFrame(rows, index=pd.Index([term.objective for term in method.terms], name="objective"))
 
 

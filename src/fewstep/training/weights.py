@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..flows.flow_map import FlowMap
 from ..networks.load import load_flow_map
 from ..storage.checkpoint import load_checkpoint
-from ..flows.flow_map import FlowMap
 from .experiment import Experiment
 
 
@@ -20,18 +20,27 @@ def weights_file(experiment: str, method: str, seed: int) -> str:
 def load_log(path: Path) -> dict[str, np.ndarray]:
     """The `loss`, the `gradient_norm` and whatever else was logged of every step of the training that wrote `path`, by name."""
     tensors, _ = load_checkpoint(Path(path))
-    return {name.removeprefix("log."): value.numpy() for name, value in tensors.items() if name.startswith("log.")}
+    return {
+        name.removeprefix("log."): value.numpy() for name, value in tensors.items() if name.startswith("log.")
+    }
 
 
 def first_flow_map(experiment: Experiment, method: str) -> FlowMap:
     """The flow map of a method's first training seed."""
-    return load_flow_map(experiment.workspace.read(weights_file(experiment.trained, method, experiment.settings.training.seeds[0])))
+    return load_flow_map(
+        experiment.workspace.read(
+            weights_file(experiment.trained, method, experiment.settings.training.seeds[0])
+        )
+    )
 
 
 def logs(experiment: Experiment) -> dict[str, list[dict[str, np.ndarray]]]:
     """The training logs of every method, by label, one for each seed."""
     seeds = experiment.settings.training.seeds
     return {
-        method.label: [load_log(experiment.workspace.read(weights_file(experiment.trained, name, seed))) for seed in seeds]
+        method.label: [
+            load_log(experiment.workspace.read(weights_file(experiment.trained, name, seed)))
+            for seed in seeds
+        ]
         for name, method in experiment.settings.methods.items()
     }

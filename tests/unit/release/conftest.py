@@ -25,7 +25,11 @@ def clone(root, tmp_path_factory) -> Path:
     made = own / "artifacts" / "smoke"
     for experiment, method in STUDENTS:
         shape = (4, 4, 4) if experiment in LATENTS else (1, 8, 8)
-        weights(made / experiment / method / "seed-0.safetensors", shape, TOLD_NETWORK if experiment == TEXTS else NETWORK)
+        weights(
+            made / experiment / method / "seed-0.safetensors",
+            shape,
+            TOLD_NETWORK if experiment == TEXTS else NETWORK,
+        )
     latents(made / "latents" / "celebahq")
     latents(made / "latents" / "laion", reader(own))
     (own / "results" / "smoke").mkdir(parents=True)

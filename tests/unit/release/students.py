@@ -11,23 +11,38 @@ import pytest
 import torch
 from torch import nn
 
-from fewstep.training import clip as contrastive
-from fewstep.settings import tiers
 from fewstep import networks
-from fewstep.evaluation import sample
-from fewstep.storage.checkpoint import save_checkpoint
 from fewstep.data import scenes
+from fewstep.evaluation import sample
 from fewstep.networks import autoencoder, clip_files
-from fewstep.training.caption_pairs import Pairs
+from fewstep.settings import tiers
+from fewstep.storage.checkpoint import save_checkpoint
 from fewstep.storage.workspace import PIPELINE, Workspace
+from fewstep.training import clip as contrastive
+from fewstep.training.caption_pairs import Pairs
 
-NETWORK = {"kind": "unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "groups": 4, "time_scale": 10.0, "dropout": 0.0}
+NETWORK = {
+    "kind": "unet",
+    "channels": [8, 8],
+    "layers": 1,
+    "attention": [False, True],
+    "groups": 4,
+    "time_scale": 10.0,
+    "dropout": 0.0,
+}
 TOLD_NETWORK = {
     "kind": "text_unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": 16
 }  # fmt: skip
 PIXELS, FACES, TEXTS = "selfdistill-cifar10", "scflow-celebahq", "scflow-coco2017"
 # one of each: pixels and latents, jumps and Euler steps, told texts with guidance and without
-STUDENTS = ((PIXELS, "lsd"), ("fmm-cifar10", "si"), (FACES, "scflow"), (FACES, "lmd"), (TEXTS, "si"), (TEXTS, "scflow"))
+STUDENTS = (
+    (PIXELS, "lsd"),
+    ("fmm-cifar10", "si"),
+    (FACES, "scflow"),
+    (FACES, "lmd"),
+    (TEXTS, "si"),
+    (TEXTS, "scflow"),
+)
 LATENTS = {FACES: "celebahq", TEXTS: "laion"}
 # more than a chunk, and no multiple of one
 COUNT, STEPS = sample.IMAGES + 6, (1, 3)
@@ -63,15 +78,36 @@ def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> Non
         torch.manual_seed(0)
         network = autoencoder.small((3, 8, 8), [8, 8], 1, 4, 4)
     sizes = {"channels": [8, 8], "layers": 1, "groups": 4, "latent_channels": 4}
-    save_checkpoint(place / "autoencoder" / autoencoder.TRAINED, network.state_dict(), {"network": sizes, "shape": [3, 8, 8]})
+    save_checkpoint(
+        place / "autoencoder" / autoencoder.TRAINED,
+        network.state_dict(),
+        {"network": sizes, "shape": [3, 8, 8]},
+    )
     (place / "autoencoder" / autoencoder.DESCRIBED).write_text(json.dumps({"checksum": "abc"}))
-    described = {"data": "faces", "count": 6, "mirrored": False, "shape": [3, 8, 8], "top": 255, "latents": [4, 4, 4], "scale": 0.7, "autoencoder": "abc"}
+    described = {
+        "data": "faces",
+        "count": 6,
+        "mirrored": False,
+        "shape": [3, 8, 8],
+        "top": 255,
+        "latents": [4, 4, 4],
+        "scale": 0.7,
+        "autoencoder": "abc",
+    }
     if told:
         read = contrastive.load(told).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
         np.save(place / "texts.npy", read.hidden.numpy())
         np.save(place / "masks.npy", read.mask.numpy())
         checksum = clip_files.read_described(told.folder)["checksum"]
-        described |= {"data": "scenes", "captions": {"clip": checksum, "tokens": read.hidden.shape[1], "width": read.hidden.shape[2], "cut": 0}}
+        described |= {
+            "data": "scenes",
+            "captions": {
+                "clip": checksum,
+                "tokens": read.hidden.shape[1],
+                "width": read.hidden.shape[2],
+                "cut": 0,
+            },
+        }
     (place / "described.json").write_text(json.dumps(described))
     moments = np.random.default_rng(0).normal(size=(6, 8, 4, 4)).astype(np.float32)
     moments[:, 4:] = 0.1
@@ -82,10 +118,33 @@ def table(path: Path, columns: list[str]) -> None:
     """A table of the students that are told texts, its numbers all different."""
     rows = []
     for label, calls in (("SI", (1, 2, 8)), ("SCFlow", (1, 2, 4))):
-        for metric in ("FID", "CLIP score", "attribute accuracy", "shape accuracy", "colour accuracy", "place accuracy"):
+        for metric in (
+            "FID",
+            "CLIP score",
+            "attribute accuracy",
+            "shape accuracy",
+            "colour accuracy",
+            "place accuracy",
+        ):
             for n in calls:
-                own = {"experiment": TEXTS, "table": TEXTS, "method": label, "metric": metric, "nfe": n, "tier": "smoke", "value": f"{len(rows) + 0.25}"}
-                rows.append(dict.fromkeys(columns, "") | own | {"protocol": f"metric={metric}; prompts=coco2017", "revision": "abc", "seeds": "1 training"})
+                own = {
+                    "experiment": TEXTS,
+                    "table": TEXTS,
+                    "method": label,
+                    "metric": metric,
+                    "nfe": n,
+                    "tier": "smoke",
+                    "value": f"{len(rows) + 0.25}",
+                }
+                rows.append(
+                    dict.fromkeys(columns, "")
+                    | own
+                    | {
+                        "protocol": f"metric={metric}; prompts=coco2017",
+                        "revision": "abc",
+                        "seeds": "1 training",
+                    }
+                )
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

@@ -9,10 +9,10 @@ import re
 import pytest
 from PIL import Image
 
-from fewstep.settings import tiers
 from fewstep import objectives
 from fewstep.data import scenes
 from fewstep.release import card, saving
+from fewstep.settings import tiers
 
 from .students import FACES, PIXELS, STUDENTS, TEXTS
 
@@ -37,23 +37,36 @@ def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
     for name in re.findall(r"tables/(\S+)\.csv:", text):
         shown[name] = cells(text, name)
     expected: dict[tuple[str, str], str] = {}
-    for path in sorted((here / "results/smoke/tables").glob("*.csv"), key=lambda path: path.stem != experiment):
+    for path in sorted(
+        (here / "results/smoke/tables").glob("*.csv"), key=lambda path: path.stem != experiment
+    ):
         with path.open() as file:
             for row in csv.DictReader(file):
                 if (row["experiment"], row["method"]) == (experiment, label):
-                    expected.setdefault((row["metric"], row["nfe"]), row["value"] + (f" ± {row['sd']}" if row["sd"] else ""))
+                    expected.setdefault(
+                        (row["metric"], row["nfe"]), row["value"] + (f" ± {row['sd']}" if row["sd"] else "")
+                    )
                     assert row["protocol"] in text and f"revision {row['revision']}" in text
     merged = {key: value for own in shown.values() for key, value in own.items()}
-    assert len(expected) > 15 and merged == expected and sum(map(len, shown.values())) == len(merged), "no cell twice"
+    assert len(expected) > 15 and merged == expected and sum(map(len, shown.values())) == len(merged), (
+        "no cell twice"
+    )
     assert next(iter(shown)) == experiment
 
 
 def test_a_card_shows_published_numbers_with_their_status(here):
-    rows = [row for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).experiment, "LSD")[PIXELS] if row["metric"] == "FID"]
+    rows = [
+        row
+        for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).experiment, "LSD")[PIXELS]
+        if row["metric"] == "FID"
+    ]
     rows[0] |= {"published": "8.1", "status": "confirmed"}
     lines = card._grid(rows).splitlines()
     assert lines[0] == "|  | N = 1 | N = 2 | N = 4 | N = 8 | N = 16 |"
-    assert lines[2].startswith(f"| FID | {rows[0]['value']} ± ") and lines[3] == "| FID, published | 8.1 (confirmed) |  |  |  |  |"
+    assert (
+        lines[2].startswith(f"| FID | {rows[0]['value']} ± ")
+        and lines[3] == "| FID, published | 8.1 (confirmed) |  |  |  |  |"
+    )
 
 
 def test_a_card_says_who_where_and_how_far(here, students):
@@ -65,9 +78,16 @@ def test_a_card_says_who_where_and_how_far(here, students):
     ):  # fmt: skip
         assert piece in text, piece
     digits = (students[PIXELS, "lsd"] / "README.md").read_text()
-    assert "jumps of the flow map" in digits and "`lsd`, Lagrangian self-distillation: [arXiv 2505.18825]" in digits and "in 17 levels" in digits
+    assert (
+        "jumps of the flow map" in digits
+        and "`lsd`, Lagrangian self-distillation: [arXiv 2505.18825]" in digits
+        and "in 17 levels" in digits
+    )
     # a teacher of velocities is nothing in one step
-    assert re.search(r"num_inference_steps=(\d+)", (students["fmm-cifar10", "si"] / "README.md").read_text())[1] != "1"
+    assert (
+        re.search(r"num_inference_steps=(\d+)", (students["fmm-cifar10", "si"] / "README.md").read_text())[1]
+        != "1"
+    )
 
 
 def test_a_card_says_what_a_student_is_told(students):
@@ -78,15 +98,28 @@ def test_a_card_says_what_a_student_is_told(students):
         "a prompt of more than 48 tokens is cut, with a warning", "It draws what captions like those of `scenes` say.",
     ):  # fmt: skip
         assert piece in teacher and piece in student, piece
-    assert "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a `guidance_scale`; trained with 10% of its captions left empty |" in teacher
-    assert "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with its teacher under guidance of 1.5 |" in student
+    assert (
+        "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a `guidance_scale`; trained with 10% of its captions left empty |"
+        in teacher
+    )
+    assert (
+        "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with its teacher under guidance of 1.5 |"
+        in student
+    )
     first = scenes.prompt_set("coco2017", 1).captions[0].text
-    assert f'pipe("{first}", num_inference_steps=4' in teacher and f'pipe("{first}", num_inference_steps=1' in student
+    assert (
+        f'pipe("{first}", num_inference_steps=4' in teacher
+        and f'pipe("{first}", num_inference_steps=1' in student
+    )
     assert f"--steps 1 --prompt '{first}'`" in student and "under its own licence" not in student
     for pair in STUDENTS:
         if pair[0] != TEXTS:
             text = (students[pair] / "README.md").read_text()
-            assert "unconditional-image-generation" in text and "It draws without a prompt" in text and "| guidance |" not in text
+            assert (
+                "unconditional-image-generation" in text
+                and "It draws without a prompt" in text
+                and "| guidance |" not in text
+            )
 
 
 def test_a_card_without_the_files_of_its_prompts_has_an_example_all_the_same(here, monkeypatch):
@@ -101,7 +134,13 @@ def test_a_card_without_the_files_of_its_prompts_has_an_example_all_the_same(her
 @pytest.mark.parametrize("student", [(PIXELS, "lsd"), (TEXTS, "scflow")])
 def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_path, student):
     place = students[student]
-    code = (place / "README.md").read_text().split("```python\n")[1].split("```")[0].replace('"one.png"', repr(str(tmp_path / "one.png")))
+    code = (
+        (place / "README.md")
+        .read_text()
+        .split("```python\n")[1]
+        .split("```")[0]
+        .replace('"one.png"', repr(str(tmp_path / "one.png")))
+    )
     monkeypatch.chdir(place.parent)
     exec(compile(code, "README.md", "exec"), {})
     with Image.open(tmp_path / "one.png") as found:
@@ -117,12 +156,20 @@ def test_a_card_without_a_table_says_so(here):
         said = card.numbers(choice.experiment, "lsd", 0)
     finally:
         (here / "results/smoke/elsewhere").rename(here / "results/smoke/tables")
-    assert said == ["No table of results/smoke/tables holds this method: nothing was measured that could stand here."]
+    assert said == [
+        "No table of results/smoke/tables holds this method: nothing was measured that could stand here."
+    ]
 
 
 def test_every_objective_names_a_paper(root):
-    assert {name: bool(re.fullmatch(r"\d{4}\.\d{5}", card.paper(name))) for name in objectives.names()} == dict.fromkeys(objectives.names(), True)
+    assert {
+        name: bool(re.fullmatch(r"\d{4}\.\d{5}", card.paper(name))) for name in objectives.names()
+    } == dict.fromkeys(objectives.names(), True)
     for tier in tiers.TIERS:
         for experiment in tiers.load(root / "params.yaml", tier).experiments.values():
-            assert all("https://arxiv.org/abs/" in line for method in experiment.methods.values() for line in card.papers(method))
+            assert all(
+                "https://arxiv.org/abs/" in line
+                for method in experiment.methods.values()
+                for line in card.papers(method)
+            )
     assert set(card.LIMITS) == set(tiers.TIERS)

@@ -31,16 +31,34 @@ def test_a_student_is_saved_and_a_picture_drawn(here, monkeypatch, capsys, tmp_p
     assert run(monkeypatch, capsys, *asked)[0] == 0, "over itself"
     # outside a clone, where people who only want pictures are
     monkeypatch.chdir(tmp_path)
-    status, said = run(monkeypatch, capsys, "sample", place, "--steps", "2", "--count", "5", "--seed", "1", "--to", tmp_path / "new" / "five.png")
+    status, said = run(
+        monkeypatch,
+        capsys,
+        "sample",
+        place,
+        "--steps",
+        "2",
+        "--count",
+        "5",
+        "--seed",
+        "1",
+        "--to",
+        tmp_path / "new" / "five.png",
+    )
     assert status == 0 and f"shows 5 images: LSD of {PIXELS}, N = 2, sampling seed 1" in said
     with Image.open(tmp_path / "new" / "five.png") as found:
         pixels = np.asarray(found)
     assert pixels.shape == (2 * 66 - 2, 3 * 66 - 2)
     for k, image in enumerate(pipe(num_inference_steps=2, batch_size=5, generator=seeded(1)).images):
         top, left = k // 3 * 66, k % 3 * 66
-        assert np.array_equal(pixels[top : top + 64, left : left + 64], np.asarray(image).repeat(8, 0).repeat(8, 1))
+        assert np.array_equal(
+            pixels[top : top + 64, left : left + 64], np.asarray(image).repeat(8, 0).repeat(8, 1)
+        )
     assert (pixels[66:, 2 * 66 :] == 255).all()
-    assert run(monkeypatch, capsys, "sample", place)[0] == 0 and run(monkeypatch, capsys, "sample", place)[0] == 0
+    assert (
+        run(monkeypatch, capsys, "sample", place)[0] == 0
+        and run(monkeypatch, capsys, "sample", place)[0] == 0
+    )
     assert (tmp_path / "picture.png").is_file()
 
 
@@ -52,39 +70,79 @@ def test_a_student_is_saved_and_a_picture_drawn(here, monkeypatch, capsys, tmp_p
         ({"--tier": "nothing"}, "there is no tier 'nothing'"),
         ({"--seed": "99"}, f"'{PIXELS}' is trained from the seeds 0.* at tier 'smoke', and not from 99"),
         ({"--method": "esd"}, "esd/seed-0.safetensors is not there: run `dvc repro` at tier 'smoke'"),
-        ({"--experiment": "selfdistill-checkerboard"}, "models points in the plane, which make no pictures; a pipeline draws images: .*scflow-celebahq"),
+        (
+            {"--experiment": "selfdistill-checkerboard"},
+            "models points in the plane, which make no pictures; a pipeline draws images: .*scflow-celebahq",
+        ),
     ],
 )
 def test_a_student_that_is_not_there_is_one_sentence(here, monkeypatch, capsys, tmp_path, changes, said):
     words = {"--experiment": PIXELS, "--method": "lsd", "--tier": "smoke", "--to": tmp_path / "to"} | changes
     status, found = run(monkeypatch, capsys, "save", *(word for pair in words.items() for word in pair))
-    assert status == 1 and re.search(said, found) and found.count("\n") == 1 and not (tmp_path / "to").exists()
+    assert (
+        status == 1 and re.search(said, found) and found.count("\n") == 1 and not (tmp_path / "to").exists()
+    )
 
 
 def test_a_destination_of_somebody_else_is_left_alone(here, students, monkeypatch, capsys, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("mine")
-    status, said = run(monkeypatch, capsys, "save", "--experiment", PIXELS, "--method", "lsd", "--tier", "smoke", "--to", mine)
-    assert status == 1 and said == f"fewstep: {mine} exists and is no saved student: nothing was written; name another folder\n"
+    status, said = run(
+        monkeypatch,
+        capsys,
+        "save",
+        "--experiment",
+        PIXELS,
+        "--method",
+        "lsd",
+        "--tier",
+        "smoke",
+        "--to",
+        mine,
+    )
+    assert (
+        status == 1
+        and said
+        == f"fewstep: {mine} exists and is no saved student: nothing was written; name another folder\n"
+    )
     Image.new("L", (3, 3)).save(mine / "photo.png")
     (mine / "text.png").write_text("mine")
     before = {path: path.read_bytes() for path in mine.iterdir()}
-    for name, words in (("photo.png", "was not written by `python -m fewstep sample`"), ("text.png", "was not written by"), ("a.jpg", "does not end with .png")):
+    for name, words in (
+        ("photo.png", "was not written by `python -m fewstep sample`"),
+        ("text.png", "was not written by"),
+        ("a.jpg", "does not end with .png"),
+    ):
         status, said = run(monkeypatch, capsys, "sample", students[PIXELS, "lsd"], "--to", mine / name)
         assert status == 1 and words in said and said.count("\n") == 1
     assert {path: path.read_bytes() for path in mine.iterdir()} == before
 
 
-@pytest.mark.parametrize("words, said", [(["--steps", "0"], "from 1 on, not 0"), (["--steps", "-2"], "from 1 on, not -2"), (["--count", "0"], "one image at least")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--steps", "0"], "from 1 on, not 0"),
+        (["--steps", "-2"], "from 1 on, not -2"),
+        (["--count", "0"], "one image at least"),
+    ],
+)
 def test_nothing_is_drawn_in_no_steps(students, monkeypatch, capsys, tmp_path, words, said):
-    status, found = run(monkeypatch, capsys, "sample", students[PIXELS, "lsd"], *words, "--to", tmp_path / "no.png")
-    assert status == 1 and said in found and found.count("fewstep: ") == 1 and not (tmp_path / "no.png").exists()
+    status, found = run(
+        monkeypatch, capsys, "sample", students[PIXELS, "lsd"], *words, "--to", tmp_path / "no.png"
+    )
+    assert (
+        status == 1 and said in found and found.count("fewstep: ") == 1 and not (tmp_path / "no.png").exists()
+    )
 
 
 def test_a_folder_that_is_no_student_is_one_sentence(monkeypatch, capsys, tmp_path):
     status, found = run(monkeypatch, capsys, "sample", tmp_path)
-    assert status == 1 and found == f"fewstep: {tmp_path} is no saved student: it holds no model_index.json; `python -m fewstep save` writes one\n"
+    assert (
+        status == 1
+        and found
+        == f"fewstep: {tmp_path} is no saved student: it holds no model_index.json; `python -m fewstep save` writes one\n"
+    )
 
 
 def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
@@ -96,11 +154,17 @@ def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
 
 
 def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys, tmp_path):
-    status, said = run(monkeypatch, capsys, "save", "--experiment", TEXTS, "--method", "scflow", "--tier", "smoke")
-    assert status == 0 and said.endswith(f'python -m fewstep sample {tmp_path}/scratch/smoke/students/{TEXTS}-scflow-seed-0 --prompt "..."`\n')
+    status, said = run(
+        monkeypatch, capsys, "save", "--experiment", TEXTS, "--method", "scflow", "--tier", "smoke"
+    )
+    assert status == 0 and said.endswith(
+        f'python -m fewstep sample {tmp_path}/scratch/smoke/students/{TEXTS}-scflow-seed-0 --prompt "..."`\n'
+    )
     monkeypatch.chdir(tmp_path)
     asked = ("sample", students[TEXTS, "scflow"], "--seed", "1", "--steps", "2")
-    status, said = run(monkeypatch, capsys, *asked, "--prompt", "a red circle", "--prompt", "赤い円", "--guidance", "3")
+    status, said = run(
+        monkeypatch, capsys, *asked, "--prompt", "a red circle", "--prompt", "赤い円", "--guidance", "3"
+    )
     assert status == 0 and said == (
         f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, told "a red circle", "赤い円"\n'
     )  # fmt: skip
@@ -108,19 +172,37 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
         assert found.info[picture.KEY].endswith('told "a red circle", "赤い円"')
         pixels = np.asarray(found)
     expected = told(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
-    assert pixels.shape == (64, 130, 3) and np.array_equal(pixels[:, 66:], np.asarray(expected[1]).repeat(8, 0).repeat(8, 1))
+    assert pixels.shape == (64, 130, 3) and np.array_equal(
+        pixels[:, 66:], np.asarray(expected[1]).repeat(8, 0).repeat(8, 1)
+    )
     status, said = run(monkeypatch, capsys, *asked, "--prompt", "a  red\ncircle")
-    assert status == 0 and said == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, told "a red circle"\n'
+    assert (
+        status == 0
+        and said
+        == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, told "a red circle"\n'
+    )
     # the guidance of a student's own table is its own, and counted
-    status, said = run(monkeypatch, capsys, "sample", students[TEXTS, "si"], "--prompt", "", "--count", "3", "--steps", "4")
-    assert status == 0 and said == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, told ""\n'
+    status, said = run(
+        monkeypatch, capsys, "sample", students[TEXTS, "si"], "--prompt", "", "--count", "3", "--steps", "4"
+    )
+    assert (
+        status == 0
+        and said
+        == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, told ""\n'
+    )
 
 
 def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tmp_path):
     file, to = tmp_path / "prompts.txt", tmp_path / "all.png"
     file.write_bytes("\ufeffa red circle\r\nгород\nx\nx y\nlast".encode())
-    status, said = run(monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompts", file, "--to", to)
-    assert status == 0 and said.endswith('told "a red circle", "город", "x" and 2 more\n') and "shows 5 images" in said
+    status, said = run(
+        monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompts", file, "--to", to
+    )
+    assert (
+        status == 0
+        and said.endswith('told "a red circle", "город", "x" and 2 more\n')
+        and "shows 5 images" in said
+    )
     with Image.open(to) as found:
         assert found.info[picture.KEY].endswith('told "a red circle", "город", "x", "x y", "last"')
     for content, words in (
@@ -131,33 +213,83 @@ def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tm
         (None, "prompts.txt is not there, or is no file"),
     ):
         file.unlink() if content is None else file.write_bytes(content)
-        status, said = run(monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompts", file, "--to", tmp_path / "no.png")
-        assert status == 1 and re.search(words, said) and said.count("\n") == 1 and not (tmp_path / "no.png").exists()
+        status, said = run(
+            monkeypatch,
+            capsys,
+            "sample",
+            students[TEXTS, "scflow"],
+            "--prompts",
+            file,
+            "--to",
+            tmp_path / "no.png",
+        )
+        assert (
+            status == 1
+            and re.search(words, said)
+            and said.count("\n") == 1
+            and not (tmp_path / "no.png").exists()
+        )
 
 
 @pytest.mark.parametrize(
     "student, words, said",
     [
-        ((TEXTS, "scflow"), (), 'draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file'),
-        ((TEXTS, "scflow"), ("--prompt", "a", "--prompt", "b", "--count", "3"), "2 prompts do not go with 3 images"),
+        (
+            (TEXTS, "scflow"),
+            (),
+            'draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file',
+        ),
+        (
+            (TEXTS, "scflow"),
+            ("--prompt", "a", "--prompt", "b", "--count", "3"),
+            "2 prompts do not go with 3 images",
+        ),
         ((TEXTS, "scflow"), ("--prompt", "a", "--guidance", "-1"), "is a number from 0 on, not -1"),
         ((PIXELS, "lsd"), ("--prompt", "a"), "was trained without text: leave --prompt and --prompts out"),
         ((PIXELS, "lsd"), ("--guidance", "2"), "was trained without text, and guidance compares texts"),
     ],
 )
-def test_prompts_that_do_not_go_with_a_student_are_one_sentence(students, monkeypatch, capsys, tmp_path, student, words, said):
+def test_prompts_that_do_not_go_with_a_student_are_one_sentence(
+    students, monkeypatch, capsys, tmp_path, student, words, said
+):
     status, found = run(monkeypatch, capsys, "sample", students[student], *words, "--to", tmp_path / "no.png")
-    assert status == 1 and said in found and found.count("fewstep: ") == 1 == found.count("\n") and not (tmp_path / "no.png").exists()
+    assert (
+        status == 1
+        and said in found
+        and found.count("fewstep: ") == 1 == found.count("\n")
+        and not (tmp_path / "no.png").exists()
+    )
 
 
 def test_prompts_and_a_file_of_prompts_exclude_each_other(students, monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
-        run(monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompt", "a", "--prompts", tmp_path / "prompts.txt")
+        run(
+            monkeypatch,
+            capsys,
+            "sample",
+            students[TEXTS, "scflow"],
+            "--prompt",
+            "a",
+            "--prompts",
+            tmp_path / "prompts.txt",
+        )
     assert "argument --prompts: not allowed with argument --prompt" in capsys.readouterr().err
 
 
 def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monkeypatch, capsys, tmp_path):
-    words = ("sample", students[TEXTS, "scflow"], "--prompt", "red circle " * 60, "--count", "1", "--to", tmp_path / "cut.png")
+    words = (
+        "sample",
+        students[TEXTS, "scflow"],
+        "--prompt",
+        "red circle " * 60,
+        "--count",
+        "1",
+        "--to",
+        tmp_path / "cut.png",
+    )
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
     assert __main__.main() == 0 and (tmp_path / "cut.png").is_file()
-    assert re.fullmatch(r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at its end were lost\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at its end were lost\n",
+        capsys.readouterr().err,
+    )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.storage.checkpoint import CheckpointError
 from fewstep.networks import autoencoder
 from fewstep.release import FewStepPipeline, folder
+from fewstep.storage.checkpoint import CheckpointError
 
 from .students import FACES, NETWORK
 
@@ -20,12 +20,28 @@ from .students import FACES, NETWORK
         ("scheduler/scheduler_config.json", {"beta": 1}, "FlowMapScheduler has no setting 'beta'"),
         ("flow_map/config.json", {"depth": 1}, "FlowMapModel has no setting 'depth'"),
         ("model_index.json", {"bottom": 3}, "FewStepPipeline has no setting 'bottom'"),
-        ("flow_map/config.json", {"settings": NETWORK | {"layer": 2}}, "are no settings of a network .*'layer'"),
+        (
+            "flow_map/config.json",
+            {"settings": NETWORK | {"layer": 2}},
+            "are no settings of a network .*'layer'",
+        ),
         ("flow_map/config.json", {"settings": NETWORK | {"kind": "nope"}}, "there is no network 'nope'"),
-        ("flow_map/config.json", {"settings": NETWORK | {"channels": [8, 16]}}, r"of another network than config.json there says \('\S+' is of another shape\)"),
-        ("flow_map/config.json", {"settings": NETWORK | {"attention": [False, False]}}, "is in one and not in the other"),
+        (
+            "flow_map/config.json",
+            {"settings": NETWORK | {"channels": [8, 16]}},
+            r"of another network than config.json there says \('\S+' is of another shape\)",
+        ),
+        (
+            "flow_map/config.json",
+            {"settings": NETWORK | {"attention": [False, False]}},
+            "is in one and not in the other",
+        ),
         ("flow_map/config.json", {"shape": [2]}, r"this network is for points of shape \(2,\)"),
-        ("model_index.json", {"_class_name": "StableDiffusionPipeline"}, r"holds a StableDiffusionPipeline and no saved student \(FewStepPipeline\)"),
+        (
+            "model_index.json",
+            {"_class_name": "StableDiffusionPipeline"},
+            r"holds a StableDiffusionPipeline and no saved student \(FewStepPipeline\)",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_sentence(edited, file, settings, said):
@@ -38,7 +54,9 @@ def test_missing_and_damaged_files_are_one_sentence(edited, tmp_path):
     whole = (place / "vae" / name).read_bytes()
     for content in (whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1])):
         (place / "vae" / name).write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"vae/\S+ is damaged \(its checksum differs from that in SHA256SUMS\)"):
+        with pytest.raises(
+            CheckpointError, match=r"vae/\S+ is damaged \(its checksum differs from that in SHA256SUMS\)"
+        ):
             FewStepPipeline.from_pretrained(place)
     (place / "vae" / name).unlink()
     with pytest.raises(folder.FolderError, match=f"vae/{name} is not there: copy the folder whole"):
@@ -52,7 +70,9 @@ def test_missing_and_damaged_files_are_one_sentence(edited, tmp_path):
     (place / folder.INDEX).unlink()
     with pytest.raises(folder.FolderError, match="is no saved student: it holds no model_index.json"):
         FewStepPipeline.from_pretrained(place)
-    with pytest.raises(folder.FolderError, match="there is no such folder; .* one on a hub must be downloaded first"):
+    with pytest.raises(
+        folder.FolderError, match="there is no such folder; .* one on a hub must be downloaded first"
+    ):
         FewStepPipeline.from_pretrained("someone/some-student")
 
 
@@ -81,7 +101,11 @@ def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
     assert index["student"] == {
         "experiment": FACES, "method": "scflow", "label": "SCFlow", "tier": "smoke", "seed": 0, "data": "faces", "fingerprint": "0123456789abcdef"
     }  # fmt: skip
-    assert (index["bypass"], index["top"], index["flow_map"]) == (True, 255, ["fewstep.release.network", "FlowMapModel"])
+    assert (index["bypass"], index["top"], index["flow_map"]) == (
+        True,
+        255,
+        ["fewstep.release.network", "FlowMapModel"],
+    )
     texts = [path.read_text() for path in place.rglob("*") if path.suffix in (".json", ".md", ".py")]
     assert not any(str(place.parent) in text for text in texts), "no folder of this machine"
 
@@ -93,7 +117,10 @@ def test_a_loaded_student_is_stored_again_over_itself_and_over_nothing_else(edit
     FewStepPipeline.from_pretrained(place)
     (place / "vae").mkdir()
     (place / "vae" / "notes.txt").write_text("mine")
-    with pytest.raises(folder.FolderError, match="holds vae/notes.txt, which is no part of a saved student: nothing was written"):
+    with pytest.raises(
+        folder.FolderError,
+        match="holds vae/notes.txt, which is no part of a saved student: nothing was written",
+    ):
         pipe.save_pretrained(place)
     assert (place / "vae" / "notes.txt").read_text() == "mine"
     other = tmp_path / "other"
@@ -118,4 +145,6 @@ def test_whatever_stops_the_writing_leaves_the_older_student(edited):
 
     with pytest.raises(KeyboardInterrupt):
         folder.write(place, stopping)
-    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before and list(place.parent.iterdir()) == [place]
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before and list(
+        place.parent.iterdir()
+    ) == [place]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.settings import tiers
 from fewstep.evaluation import prompts, sample
-from fewstep.release import FewStepPipeline, saving, seeded
 from fewstep.networks.load import load_flow_map
+from fewstep.release import FewStepPipeline, saving, seeded
+from fewstep.settings import tiers
 
 from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS, TEXTS
 
@@ -56,12 +56,26 @@ def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, 
     for name, method in STUDENTS:
         experiment = saving.chosen(here, "smoke", name, method, 0).experiment
         own, solvers = experiment.settings, {method: {"guided-3": [2]}} if name == TEXTS else {}
-        plan = own.sampling.model_copy(update={"count": COUNT, "seeds": [2] if solvers else [0, 2], "steps": {method: list(STEPS)}, "solvers": solvers})
-        experiment = replace(experiment, settings=own.model_copy(update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}))
+        plan = own.sampling.model_copy(
+            update={
+                "count": COUNT,
+                "seeds": [2] if solvers else [0, 2],
+                "steps": {method: list(STEPS)},
+                "solvers": solvers,
+            }
+        )
+        experiment = replace(
+            experiment,
+            settings=own.model_copy(
+                update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}
+            ),
+        )
         file = here / "artifacts" / "smoke" / name / method / "seed-0.safetensors"
         out = tmp_path / name / method
         told = prompts.prepare(experiment, out) if name == TEXTS else None
-        index = sample.sample_all(experiment.settings, {(method, 0): file}, out, experiment.compute, experiment.data_folder, told)
+        index = sample.sample_all(
+            experiment.settings, {(method, 0): file}, out, experiment.compute, experiment.data_folder, told
+        )
         for row in index.itertuples():
             said = {"prompt": prompts.texts(told)} if told else {}
             # the scale of a student's own row is its own; that of any other row is asked for
@@ -69,11 +83,21 @@ def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, 
             jobs.append((str(students[name, method]), row.steps, row.sample_seed, str(out / row.file), said))
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     surroundings = os.environ | {"HF_HOME": str(tmp_path / "hub")}
-    done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path / "jobs.json")], capture_output=True, text=True, cwd=tmp_path, env=surroundings)
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(tmp_path / "jobs.json")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=surroundings,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     # diffusers' own class finds the pipeline's where it is told to look, and draws the same
     files = [file for *_, file, _ in jobs]
-    assert done.stdout.splitlines() == ["module diffusers has no attribute FewStepPipeline"] * 2 + [*files, files[0], files[-1]] and len(files) == 22
+    assert (
+        done.stdout.splitlines()
+        == ["module diffusers has no attribute FewStepPipeline"] * 2 + [*files, files[0], files[-1]]
+        and len(files) == 22
+    )
     assert len({np.load(file).tobytes() for file in files}) == len(files)
     # a picture that is all black or white would agree with anything
     assert all(0.02 < (np.load(file) % 255 != 0).mean() for file in files)
@@ -83,23 +107,49 @@ def test_given_noise_is_started_from_as_it_is(here, pipe):
     settings = tiers.load(here / "params.yaml", "smoke").experiment(PIXELS)
     noise = sample.noise(settings, 1)[:5]
     drawn = pipe(noise=noise, num_inference_steps=2, output_type="uint8").images
-    points = sample.sample(load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2).points
+    points = sample.sample(
+        load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2
+    ).points
     assert np.array_equal(drawn, ((points + 1) * 8).round().clamp(0, 16).numpy())
-    assert np.array_equal(drawn, pipe(batch_size=settings.sampling.count, generator=seeded(1), num_inference_steps=2, output_type="uint8").images[:5])
+    assert np.array_equal(
+        drawn,
+        pipe(
+            batch_size=settings.sampling.count,
+            generator=seeded(1),
+            num_inference_steps=2,
+            output_type="uint8",
+        ).images[:5],
+    )
 
 
 def test_every_output_holds_the_same_levels(pipe, students):
     faces = FewStepPipeline.from_pretrained(students[FACES, "lmd"])
     for one, top, mode in ((pipe, 16, "L"), (faces, 255, "RGB")):
-        drawn = {kind: one(batch_size=3, generator=seeded(0), output_type=kind).images for kind in ("uint8", "np", "pt", "pil")}
+        drawn = {
+            kind: one(batch_size=3, generator=seeded(0), output_type=kind).images
+            for kind in ("uint8", "np", "pt", "pil")
+        }
         levels = drawn["uint8"]
-        assert levels.dtype == np.uint8 and levels.max() <= top and drawn["np"].dtype == np.float32 and drawn["pt"].dtype == torch.float32
-        assert np.array_equal((drawn["np"] * top).round().transpose(0, 3, 1, 2), levels) and np.array_equal((drawn["pt"] * top).round(), levels)
+        assert (
+            levels.dtype == np.uint8
+            and levels.max() <= top
+            and drawn["np"].dtype == np.float32
+            and drawn["pt"].dtype == torch.float32
+        )
+        assert np.array_equal((drawn["np"] * top).round().transpose(0, 3, 1, 2), levels) and np.array_equal(
+            (drawn["pt"] * top).round(), levels
+        )
         assert [image.mode for image in drawn["pil"]] == [mode] * 3
-        pixels = np.stack([np.asarray(image) for image in drawn["pil"]]).reshape(drawn["np"].shape).transpose(0, 3, 1, 2)
+        pixels = (
+            np.stack([np.asarray(image) for image in drawn["pil"]])
+            .reshape(drawn["np"].shape)
+            .transpose(0, 3, 1, 2)
+        )
         assert np.array_equal(pixels, (levels * (255 / top)).round())
     again = pipe(batch_size=3, generator=seeded(0), output_type="uint8", return_dict=False)
-    assert isinstance(again, tuple) and not np.array_equal(again[0], pipe(batch_size=3, generator=seeded(1), output_type="uint8").images)
+    assert isinstance(again, tuple) and not np.array_equal(
+        again[0], pipe(batch_size=3, generator=seeded(1), output_type="uint8").images
+    )
     assert len(pipe().images) == 1
 
 
@@ -108,12 +158,18 @@ def test_every_output_holds_the_same_levels(pipe, students):
     [
         ({"prompt": "a cat"}, "was trained without text: leave `prompt` out"),
         ({"prompt": [""]}, "was trained without text: leave `prompt` out"),
-        ({"guidance_scale": 1.5}, "without text, and guidance compares texts: leave `guidance_scale` at 1, not 1.5"),
+        (
+            {"guidance_scale": 1.5},
+            "without text, and guidance compares texts: leave `guidance_scale` at 1, not 1.5",
+        ),
         ({"num_inference_steps": 0}, "whole number of steps from 1 on, not 0"),
         ({"num_inference_steps": 1.5}, "whole number of steps from 1 on, not 1.5"),
         ({"batch_size": 0}, "a batch holds one image at least, not 0"),
         ({"output_type": "jpg"}, "one of pil, np, pt, uint8, not 'jpg'"),
-        ({"noise": torch.zeros(2, 3, 8, 8)}, r"has shape \(2, 3, 8, 8\), and this student starts from \(count, 1, 8, 8\)"),
+        (
+            {"noise": torch.zeros(2, 3, 8, 8)},
+            r"has shape \(2, 3, 8, 8\), and this student starts from \(count, 1, 8, 8\)",
+        ),
         ({"noise": torch.zeros(2, 1, 8, 8), "batch_size": 3}, r"starts from \(3, 1, 8, 8\)"),
     ],
 )

@@ -30,22 +30,55 @@ FACTORS = (
 HAIR = ("shaved", "short", "bob", "long", "curly", "bun")
 SHAVED, SHORT, BOB, LONG, CURLY, BUN = range(len(HAIR))
 # the hair on the head ends at a parabola, by style: its height above the eyes' middle, its bend, how far the parting moves it
-HAIRLINE = np.array([[0.0, 0.0, 0.0], [0.56, 0.42, 1.0], [0.34, 0.14, 0.3], [0.70, 1.05, 0.9], [0.55, 0.45, 0.3], [0.76, 0.85, 0.3]])
+HAIRLINE = np.array(
+    [
+        [0.0, 0.0, 0.0],
+        [0.56, 0.42, 1.0],
+        [0.34, 0.14, 0.3],
+        [0.70, 1.05, 0.9],
+        [0.55, 0.45, 0.3],
+        [0.76, 0.85, 0.3],
+    ]
+)
 # how many wear glasses, open the mouth, have a beard
 GLASSES, OPEN, BEARD = 0.5, 0.5, 0.2
 
 # red, green and blue in [0, 1]
-SKIN = np.array([[1.0, 0.89, 0.80], [0.97, 0.80, 0.67], [0.89, 0.69, 0.52], [0.76, 0.55, 0.38], [0.58, 0.39, 0.26], [0.40, 0.26, 0.18]])
+SKIN = np.array(
+    [
+        [1.0, 0.89, 0.80],
+        [0.97, 0.80, 0.67],
+        [0.89, 0.69, 0.52],
+        [0.76, 0.55, 0.38],
+        [0.58, 0.39, 0.26],
+        [0.40, 0.26, 0.18],
+    ]
+)
 # the last two are dyed, which few are
 HAIR_COLOURS = np.array([
     [0.10, 0.08, 0.09], [0.26, 0.15, 0.09], [0.44, 0.26, 0.13], [0.66, 0.30, 0.12], [0.80, 0.58, 0.22], [0.93, 0.80, 0.42], [0.70, 0.70, 0.73],
     [0.10, 0.08, 0.09], [0.26, 0.15, 0.09], [0.44, 0.26, 0.13], [0.66, 0.30, 0.12], [0.80, 0.58, 0.22], [0.85, 0.36, 0.52], [0.20, 0.45, 0.62],
 ])  # fmt: skip
-EYE_COLOURS = np.array([[0.24, 0.14, 0.08], [0.45, 0.28, 0.12], [0.22, 0.45, 0.25], [0.18, 0.42, 0.70], [0.42, 0.50, 0.56]])
+EYE_COLOURS = np.array(
+    [[0.24, 0.14, 0.08], [0.45, 0.28, 0.12], [0.22, 0.45, 0.25], [0.18, 0.42, 0.70], [0.42, 0.50, 0.56]]
+)
 GLASSES_COLOURS = np.array([[0.10, 0.10, 0.12], [0.42, 0.12, 0.12], [0.16, 0.20, 0.45], [0.60, 0.42, 0.08]])
-WHITE, PINK, RED, DARK = (np.array(c)[:, None, None, None] for c in ([0.98, 0.98, 0.97], [0.95, 0.38, 0.38], [0.66, 0.13, 0.18], [0.30, 0.06, 0.07]))
+WHITE, PINK, RED, DARK = (
+    np.array(c)[:, None, None, None]
+    for c in ([0.98, 0.98, 0.97], [0.95, 0.38, 0.38], [0.66, 0.13, 0.18], [0.30, 0.06, 0.07])
+)
 # where the curls stand around the head
-CURLS = ((-1.0, 0.30), (-0.98, -0.20), (-0.80, -0.60), (-0.44, -0.90), (0.0, -1.0), (0.44, -0.90), (0.80, -0.60), (0.98, -0.20), (1.0, 0.30))
+CURLS = (
+    (-1.0, 0.30),
+    (-0.98, -0.20),
+    (-0.80, -0.60),
+    (-0.44, -0.90),
+    (0.0, -1.0),
+    (0.44, -0.90),
+    (0.80, -0.60),
+    (0.98, -0.20),
+    (1.0, 0.30),
+)
 
 # rows on which the parts can stand: eyes and glasses, ears to nose, beard, fringe, mouth and body
 EYES, CHEEKS, BEARDS, TOP, BELOW = slice(6, 24), slice(10, 26), slice(8, 32), slice(0, 23), slice(13, 32)
@@ -115,10 +148,15 @@ class _Faces:
         sine = get("tilt", -0.14, 0.14)
         cosine = np.sqrt(1 - sine * sine)
         self.x, self.y = cosine * self.body_x + sine * self.body_y, cosine * self.body_y - sine * self.body_x
-        self.wide, self.high = self.size * get("face_width", 6.9, 8.5), self.size * get("face_height", 8.3, 9.7)
+        self.wide, self.high = (
+            self.size * get("face_width", 6.9, 8.5),
+            self.size * get("face_height", 8.3, 9.7),
+        )
         # narrower towards the chin
         down = _clip(self.y / self.high, 0.0, 1.0)
-        self.face = _cover(_ellipse(self.x / (1 - get("jaw", 0.02, 0.26) * down * down), self.y, self.wide, self.high))
+        self.face = _cover(
+            _ellipse(self.x / (1 - get("jaw", 0.02, 0.26) * down * down), self.y, self.wide, self.high)
+        )
         # the sine of the head's turn, its cosine, and what moves with it
         self.turn = get("turn", -0.30, 0.30)
         self.facing = np.sqrt(1 - self.turn * self.turn)
@@ -131,7 +169,9 @@ class _Faces:
         slope = self.lit_from * u + get("light_down", -0.75, 0.05) * v + 0.75 * (ahead - 0.7)
         self.light = _clip(1 - 0.3 * strength + strength * slope, 0.45, 1.3)
         self.skin = _along(SKIN, self.factors["skin"])
-        self.hair = _planes(HAIR_COLOURS[_choice(self.factors["hair_colour"], len(HAIR_COLOURS))]) * get("hair_shade", 0.8, 1.15)
+        self.hair = _planes(HAIR_COLOURS[_choice(self.factors["hair_colour"], len(HAIR_COLOURS))]) * get(
+            "hair_shade", 0.8, 1.15
+        )
         self.canvas = np.empty((3, len(factors), SIDE, SIDE))
 
     def between(self, name: str, low: float, high: float) -> np.ndarray:
@@ -146,17 +186,28 @@ class _Faces:
 
 
 def _background(faces: _Faces) -> None:
-    near = faces.between("background_shade", 0.45, 1.0) * (0.62 + 0.38 * _hue(faces.factors["background_hue"]))
+    near = faces.between("background_shade", 0.45, 1.0) * (
+        0.62 + 0.38 * _hue(faces.factors["background_hue"])
+    )
     slope = faces.between("gradient_right", -1, 1)
     place = 0.5 + (slope * faces.columns + faces.rows) / (SIDE * (1 + np.abs(slope)))
     faces.canvas[:] = near + faces.between("gradient", -0.28, 0.28) * place
 
 
 def _shoulders(faces: _Faces) -> None:
-    canvas, light, x, y = faces.canvas[:, :, BELOW], faces.light[:, BELOW], faces.body_x, (faces.body_y - faces.high)[:, BELOW]
+    canvas, light, x, y = (
+        faces.canvas[:, :, BELOW],
+        faces.light[:, BELOW],
+        faces.body_x,
+        (faces.body_y - faces.high)[:, BELOW],
+    )
     clothes = (0.25 + 0.75 * _hue(faces.factors["clothes_hue"])) * faces.between("clothes_shade", 0.3, 0.95)
     _paint(canvas, clothes * light, _cover(_ellipse(x, y - 8.3, 12.5 * faces.size, 7.5)))
-    _paint(canvas, 0.9 * faces.skin * light, _cover(_ellipse(x, y - 0.2, 3.6 * faces.size, faces.between("collar", 1.0, 4.2))))
+    _paint(
+        canvas,
+        0.9 * faces.skin * light,
+        _cover(_ellipse(x, y - 0.2, 3.6 * faces.size, faces.between("collar", 1.0, 4.2))),
+    )
 
 
 def _hair_behind(faces: _Faces, style: int) -> None:
@@ -165,14 +216,31 @@ def _hair_behind(faces: _Faces, style: int) -> None:
     x, y, wide, high = faces.x[some], faces.y[some], faces.wide[some], faces.high[some]
     thick, length = faces.between("hair_volume", 0.6, 2.2)[some], partial(faces.between, "hair_length")
     if style == CURLY:
-        shape, size = _ellipse(x, y + 1, wide + 1.0 + 1.2 * thick, high + 0.5 + 0.6 * thick), length(2.0, 2.8)[some] + 0.4 * thick
+        shape, size = (
+            _ellipse(x, y + 1, wide + 1.0 + 1.2 * thick, high + 0.5 + 0.6 * thick),
+            length(2.0, 2.8)[some] + 0.4 * thick,
+        )
         for right, down in CURLS:
-            shape = np.minimum(shape, _ellipse(x - right * (wide + 0.4 + 0.5 * thick), y - down * (high + 0.2 + 0.3 * thick), size, size))
+            shape = np.minimum(
+                shape,
+                _ellipse(
+                    x - right * (wide + 0.4 + 0.5 * thick), y - down * (high + 0.2 + 0.3 * thick), size, size
+                ),
+            )
     elif style == BUN:
-        shape = _ellipse(x - faces.between("parting", -2.4, 2.4)[some], y + high + 1.6, 2.9 + 0.6 * thick, length(2.6, 3.4)[some] + 0.3 * thick)
+        shape = _ellipse(
+            x - faces.between("parting", -2.4, 2.4)[some],
+            y + high + 1.6,
+            2.9 + 0.6 * thick,
+            length(2.6, 3.4)[some] + 0.3 * thick,
+        )
     else:
         # a box with round corners, from the crown to the jaw or over the shoulders
-        end, half, corner = length(0.35, 0.85)[some] * high if style == BOB else high + length(1.0, 7.0)[some], wide + 0.4 + 0.7 * thick, 3.0
+        end, half, corner = (
+            length(0.35, 0.85)[some] * high if style == BOB else high + length(1.0, 7.0)[some],
+            wide + 0.4 + 0.7 * thick,
+            3.0,
+        )
         u, v = np.abs(x) - half + corner, np.abs(y - end / 2) - end / 2 + corner
         beyond, below = np.maximum(u, 0), np.maximum(v, 0)
         box = np.sqrt(beyond * beyond + below * below) + np.minimum(np.maximum(u, v), 0) - corner
@@ -186,13 +254,27 @@ def _head(faces: _Faces) -> None:
     """Neck, ears, and the face with cheeks and nose."""
     canvas, light, y = faces.canvas[:, :, BELOW], faces.light[:, BELOW], (faces.body_y - faces.high)[:, BELOW]
     # the neck is in the head's shadow
-    _paint(canvas, 0.78 * faces.skin * light, _cover(np.maximum(np.abs(faces.body_x) - 2.7 * faces.size, np.maximum(y - 3.2, -y - faces.high))))
+    _paint(
+        canvas,
+        0.78 * faces.skin * light,
+        _cover(np.maximum(np.abs(faces.body_x) - 2.7 * faces.size, np.maximum(y - 3.2, -y - faces.high))),
+    )
 
-    canvas, light, x, y = faces.canvas[:, :, CHEEKS], faces.light[:, CHEEKS], faces.x[:, CHEEKS], faces.y[:, CHEEKS]
+    canvas, light, x, y = (
+        faces.canvas[:, :, CHEEKS],
+        faces.light[:, CHEEKS],
+        faces.x[:, CHEEKS],
+        faces.y[:, CHEEKS],
+    )
     uncovered = np.isin(faces.style, (SHAVED, SHORT, BUN))[:, None, None]
     for side in (-1, 1):
         half = slice(0, SIDE // 2) if side < 0 else slice(SIDE // 2, SIDE)
-        ear = _ellipse((x - side * faces.wide * faces.facing)[..., half], (y - 0.8)[..., half], faces.size * (1.5 - side * faces.turn), 2.0 * faces.size)
+        ear = _ellipse(
+            (x - side * faces.wide * faces.facing)[..., half],
+            (y - 0.8)[..., half],
+            faces.size * (1.5 - side * faces.turn),
+            2.0 * faces.size,
+        )
         _paint(canvas[..., half], 0.9 * faces.skin * light[..., half], _cover(ear) * uncovered)
     _paint(faces.canvas, faces.skin * faces.light, faces.face)
     blush = faces.between("blush", 0.0, 0.5) * faces.face[:, CHEEKS]
@@ -201,7 +283,12 @@ def _head(faces: _Faces) -> None:
         u, v = (x - place) / (2.3 * narrow), (y - faces.nod - 0.30 * faces.high) / 1.7
         _paint(canvas, PINK * (0.35 + 0.65 * faces.skin) * light, blush * np.maximum(1 - u * u - v * v, 0.0))
     # the nose is its shadow, away from the light
-    nose = _ellipse(x - 1.12 * faces.middle - np.where(faces.lit_from > 0, -0.5, 0.5), y - faces.nod - 0.17 * faces.high, 0.85, faces.between("nose", 0.9, 1.9))
+    nose = _ellipse(
+        x - 1.12 * faces.middle - np.where(faces.lit_from > 0, -0.5, 0.5),
+        y - faces.nod - 0.17 * faces.high,
+        0.85,
+        faces.between("nose", 0.9, 1.9),
+    )
     _paint(canvas, 0.66 * faces.skin * light, 0.75 * _cover(nose))
 
 
@@ -212,7 +299,11 @@ def _beard(faces: _Faces) -> None:
     x, y = faces.x[some, BEARDS] - faces.middle[some], faces.y[some, BEARDS] - faces.nod[some]
     line = y + high * (0.45 * (x / wide) * (x / wide) - faces.between("beard_length", 0.50, 0.30)[some])
     part = faces.canvas[:, some, BEARDS]
-    _paint(part, 0.85 * faces.hair[:, some] * faces.light[some, BEARDS], 0.9 * _cover(-line) * faces.face[some, BEARDS])
+    _paint(
+        part,
+        0.85 * faces.hair[:, some] * faces.light[some, BEARDS],
+        0.9 * _cover(-line) * faces.face[some, BEARDS],
+    )
     faces.canvas[:, some, BEARDS] = part
 
 
@@ -223,7 +314,9 @@ def _mouth(faces: _Faces) -> None:
     bend = x * x / half
     line = faces.y[:, BELOW] - faces.nod - 0.56 * faces.high - 1.6 * np.maximum(smile, 0.0) + smile * bend
     is_open = faces.factors["mouth"][:, None, None] < OPEN
-    opening = np.where(is_open, faces.between("mouth_opening", 2.3, 3.7), 0.0) * np.maximum(1 - bend / half, 0.0)
+    opening = np.where(is_open, faces.between("mouth_opening", 2.3, 3.7), 0.0) * np.maximum(
+        1 - bend / half, 0.0
+    )
     ends, red = np.abs(x) - half, faces.between("lips", 0.35, 0.8)
     lips = np.maximum(np.maximum(-line, line - opening) - 0.5, ends - 0.2)
     _paint(canvas, (1 - red) * 0.85 * faces.skin + red * RED, _cover(lips))
@@ -240,8 +333,14 @@ def _hair_before(faces: _Faces) -> None:
     crown = _ellipse(x, y + 0.5, faces.wide + 0.3 * thick, faces.high + 0.2 + thick)
     u = (x - faces.middle - aside * faces.between("parting", -0.6, 0.6) * faces.wide) / faces.wide
     # no lower than the ears
-    line = np.maximum(y + height * faces.high - 0.5 * bend * faces.wide * u * u, y - 0.30 * faces.high) / (1 + 0.5 * bend)
-    has_hair, canvas, light = (faces.style != SHAVED)[:, None, None], faces.canvas[:, :, TOP], faces.light[:, TOP]
+    line = np.maximum(y + height * faces.high - 0.5 * bend * faces.wide * u * u, y - 0.30 * faces.high) / (
+        1 + 0.5 * bend
+    )
+    has_hair, canvas, light = (
+        (faces.style != SHAVED)[:, None, None],
+        faces.canvas[:, :, TOP],
+        faces.light[:, TOP],
+    )
     _paint(canvas, 0.55 * faces.skin * light, 0.7 * _cover(line - 0.9) * faces.face[:, TOP] * has_hair)
     _paint(canvas, faces.hair * light, _cover(np.maximum(crown, line)) * has_hair)
 
@@ -252,32 +351,66 @@ def _eye(faces: _Faces, side: int) -> None:
     canvas, get = faces.canvas[part], faces.between
     place, narrow = faces.seen(side * 0.43)
     x, y = faces.x[part] - (place + side * get("eye_distance", -0.35, 0.45)), faces.y[part] - faces.eye_y
-    half, opening = faces.size * narrow * get("eye_size", 1.55, 2.35), faces.size * get("eye_opening", 1.05, 2.0)
+    half, opening = (
+        faces.size * narrow * get("eye_size", 1.55, 2.35),
+        faces.size * get("eye_opening", 1.05, 2.0),
+    )
     _paint(canvas, 0.35 * faces.skin, _cover(_ellipse(x, y + 0.35, half + 0.3, opening + 0.3)))
     white = _cover(_ellipse(x, y, half, opening))
     _paint(canvas, WHITE * (0.9 + 0.1 * faces.light[part]), white)
-    u, v, iris = x - get("gaze_right", -0.75, 0.75) * narrow, y - get("gaze_down", -0.4, 0.4), 1.25 * faces.size
-    _paint(canvas, _along(EYE_COLOURS, faces.factors["eye_colour"]), np.minimum(_cover(_ellipse(u, v, iris * narrow, iris)), white))
+    u, v, iris = (
+        x - get("gaze_right", -0.75, 0.75) * narrow,
+        y - get("gaze_down", -0.4, 0.4),
+        1.25 * faces.size,
+    )
+    _paint(
+        canvas,
+        _along(EYE_COLOURS, faces.factors["eye_colour"]),
+        np.minimum(_cover(_ellipse(u, v, iris * narrow, iris)), white),
+    )
     _paint(canvas, 0.25 * DARK, np.minimum(_cover(_ellipse(u, v, 0.6, 0.6)), white))
     # a shine where the light comes from
-    _paint(canvas, WHITE, 0.9 * np.minimum(_cover(_ellipse(u - np.where(faces.lit_from > 0, 0.6, -0.6), v + 0.6, 0.5, 0.5)), white))
-    line = y + opening + 0.9 + get("brow_height", 0.1, 1.3) + get("brow_slant", -0.16, 0.26) * side * x + 0.10 * x * x
+    _paint(
+        canvas,
+        WHITE,
+        0.9
+        * np.minimum(_cover(_ellipse(u - np.where(faces.lit_from > 0, 0.6, -0.6), v + 0.6, 0.5, 0.5)), white),
+    )
+    line = (
+        y
+        + opening
+        + 0.9
+        + get("brow_height", 0.1, 1.3)
+        + get("brow_slant", -0.16, 0.26) * side * x
+        + 0.10 * x * x
+    )
     brow = np.maximum(np.abs(line) - get("brow_weight", 0.3, 0.75), np.abs(x) - half - 0.2)
     _paint(canvas, np.minimum(0.7 * faces.hair, 0.75 * faces.skin), _cover(brow))
 
 
 def _glasses(faces: _Faces) -> None:
     some = np.flatnonzero(faces.factors["glasses"] < GLASSES)
-    x, y, wide, radius = faces.x[some, EYES], (faces.y - faces.eye_y)[some, EYES], faces.wide[some], (faces.size * faces.between("glasses_size", 2.9, 3.6))[some]
+    x, y, wide, radius = (
+        faces.x[some, EYES],
+        (faces.y - faces.eye_y)[some, EYES],
+        faces.wide[some],
+        (faces.size * faces.between("glasses_size", 2.9, 3.6))[some],
+    )
     frame = np.maximum(np.abs(y + 0.2) - 0.4, np.abs(x - faces.middle[some]) - 0.8)
     for side in (-1, 1):
         place, narrow = (values[some] for values in faces.seen(side * 0.45))
         lens = _ellipse(x - place, y - 0.1, radius * narrow, 0.92 * radius)
         # from the lens outwards, to the side of the head
-        temple = np.maximum(np.abs(y + 0.4) - 0.4, np.maximum(-lens, np.maximum(side * (place - x), side * x - wide)))
+        temple = np.maximum(
+            np.abs(y + 0.4) - 0.4, np.maximum(-lens, np.maximum(side * (place - x), side * x - wide))
+        )
         frame = np.minimum(frame, np.minimum(np.abs(lens) - 0.6, temple))
     part = faces.canvas[:, some, EYES]
-    _paint(part, _planes(GLASSES_COLOURS[_choice(faces.factors["glasses_colour"][some], len(GLASSES_COLOURS))]), _cover(frame))
+    _paint(
+        part,
+        _planes(GLASSES_COLOURS[_choice(faces.factors["glasses_colour"][some], len(GLASSES_COLOURS))]),
+        _cover(frame),
+    )
     faces.canvas[:, some, EYES] = part
 
 
@@ -295,5 +428,7 @@ def render(factors: np.ndarray) -> np.ndarray:
         faces = _Faces(factors[k : k + CHUNK])
         for paint in PARTS:
             paint(faces)
-        images[k : k + CHUNK] = (_clip(faces.canvas, 0.0, 1.0) * 255 + 0.5).astype(np.uint8).transpose(1, 0, 2, 3)
+        images[k : k + CHUNK] = (
+            (_clip(faces.canvas, 0.0, 1.0) * 255 + 0.5).astype(np.uint8).transpose(1, 0, 2, 3)
+        )
     return images

@@ -81,7 +81,9 @@ def _with_places(scene: Scene, choice: int) -> Caption:
 def _with_everything(scene: Scene, choice: int) -> Caption:
     found = _mentions(scene, "shape", "colour", "size", "place")
     text = _listed([f"{_named(m)} {_at(m.place)}" for m in found])
-    return Caption(f"{text}, on a {BACKGROUNDS[scene.background]} background", found, background=scene.background)
+    return Caption(
+        f"{text}, on a {BACKGROUNDS[scene.background]} background", found, background=scene.background
+    )
 
 
 def _places_first(scene: Scene, choice: int) -> Caption:
@@ -92,7 +94,9 @@ def _places_first(scene: Scene, choice: int) -> Caption:
 def _background_first(scene: Scene, choice: int) -> Caption:
     found = _mentions(scene, "shape", "colour", "place")
     text = _listed([f"{_named(m)} {_at(m.place)}" for m in found])
-    return Caption(f"a {BACKGROUNDS[scene.background]} background with {text}", found, background=scene.background)
+    return Caption(
+        f"a {BACKGROUNDS[scene.background]} background with {text}", found, background=scene.background
+    )
 
 
 def _picture(scene: Scene, choice: int) -> Caption:
@@ -119,7 +123,11 @@ def _related(scene: Scene, choice: int, said: tuple[str, ...]) -> Caption:
     order = [subject, *(k for k in range(len(found)) if k != subject)]
     relations = []
     for second, k in enumerate(order[1:], 1):
-        true = [kind for kind in range(len(RELATIONS)) if holds(kind, scene.things[subject].place, scene.things[k].place)]
+        true = [
+            kind
+            for kind in range(len(RELATIONS))
+            if holds(kind, scene.things[subject].place, scene.things[k].place)
+        ]
         relations.append(Relation(0, true[choice // len(found) % len(true)], second))
     found = tuple(found[k] for k in order)
     others = " and ".join(f"{RELATIONS[r.kind]} {_named(found[r.second])}" for r in relations)
@@ -127,17 +135,34 @@ def _related(scene: Scene, choice: int, said: tuple[str, ...]) -> Caption:
 
 
 def _relations(scene: Scene, choice: int) -> Caption:
-    return _related(scene, choice, ("shape", "colour")) if len(scene.things) > 1 else _with_places(scene, choice)
+    return (
+        _related(scene, choice, ("shape", "colour")) if len(scene.things) > 1 else _with_places(scene, choice)
+    )
 
 
 def _relations_on_background(scene: Scene, choice: int) -> Caption:
     if len(scene.things) == 1:
         return _with_everything(scene, choice)
     inner = _related(scene, choice, ("shape", "colour", "size"))
-    return Caption(f"on a {BACKGROUNDS[scene.background]} background, {inner.text}", inner.mentions, inner.relations, scene.background)
+    return Caption(
+        f"on a {BACKGROUNDS[scene.background]} background, {inner.text}",
+        inner.mentions,
+        inner.relations,
+        scene.background,
+    )
 
 
-PHRASINGS = (_with_everything, _relations, _short, _with_places, _relations_on_background, _counted, _places_first, _picture, _background_first)
+PHRASINGS = (
+    _with_everything,
+    _relations,
+    _short,
+    _with_places,
+    _relations_on_background,
+    _counted,
+    _places_first,
+    _picture,
+    _background_first,
+)
 
 
 def caption(scene: Scene, number: int) -> Caption:
@@ -148,5 +173,7 @@ def caption(scene: Scene, number: int) -> Caption:
     """
     if not 1 <= len(scene.things) < len(NUMBERS) or len(set(scene.pairs)) < len(scene.pairs):
         pairs = ", ".join(f"{COLOURS[colour]} {SHAPES[shape]}" for colour, shape in scene.pairs)
-        raise ValueError(f"a scene of {pairs or 'nothing'} has no caption: give one to three things that differ in colour or shape")
+        raise ValueError(
+            f"a scene of {pairs or 'nothing'} has no caption: give one to three things that differ in colour or shape"
+        )
     return PHRASINGS[number % len(PHRASINGS)](scene, number // len(PHRASINGS))

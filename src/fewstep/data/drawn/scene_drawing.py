@@ -10,8 +10,8 @@ fixes each of these to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 
@@ -33,7 +33,16 @@ HALF = 8
 # half the width of a thing of each size, and by how many pixels and parts of one jitter moves and changes it
 RADII, MOVED, SCALED = (4.6, 6.5), 1.0, 0.05
 # red, green and blue in [0, 1], and by which part jitter changes them
-COLOUR_LEVELS = np.array([[0.86, 0.13, 0.13], [0.96, 0.83, 0.12], [0.13, 0.64, 0.22], [0.15, 0.80, 0.88], [0.14, 0.28, 0.90], [0.95, 0.40, 0.74]])
+COLOUR_LEVELS = np.array(
+    [
+        [0.86, 0.13, 0.13],
+        [0.96, 0.83, 0.12],
+        [0.13, 0.64, 0.22],
+        [0.15, 0.80, 0.88],
+        [0.14, 0.28, 0.90],
+        [0.95, 0.40, 0.74],
+    ]
+)
 BACKGROUND_LEVELS = np.array([[0.94, 0.94, 0.94], [0.52, 0.52, 0.52], [0.07, 0.07, 0.07], [0.42, 0.27, 0.15]])
 SHADED, FADED = 0.07, 0.05
 
@@ -54,7 +63,9 @@ class Thing:
     def __post_init__(self) -> None:
         for name, top in (("place", PLACES), ("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
             if not 0 <= getattr(self, name) < len(top):
-                raise ValueError(f"a thing's {name} is {getattr(self, name)}: give an index of {', '.join(top)}")
+                raise ValueError(
+                    f"a thing's {name} is {getattr(self, name)}: give an index of {', '.join(top)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,14 @@ class Scene:
 
     def __post_init__(self) -> None:
         if not 0 <= self.background < len(BACKGROUNDS):
-            raise ValueError(f"a scene's background is {self.background}: give an index of {', '.join(BACKGROUNDS)}")
+            raise ValueError(
+                f"a scene's background is {self.background}: give an index of {', '.join(BACKGROUNDS)}"
+            )
         places = [thing.place for thing in self.things]
         if places != sorted(set(places)):
-            raise ValueError(f"a scene's things stand at the places {places}: give them in ascending order, one at a place")
+            raise ValueError(
+                f"a scene's things stand at the places {places}: give them in ascending order, one at a place"
+            )
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -126,7 +141,10 @@ def _backgrounds(which: np.ndarray, jitter: np.ndarray) -> np.ndarray:
     """The empty canvas (3, count, 32, 32) for backgrounds (count,): flat but for a shade and a faint slope."""
     shade, right, down = jitter.T
     along = (np.arange(SIDE, dtype=np.float64) - (SIDE - 1) / 2) / SIDE
-    slope = _between(right, -FADED, FADED) * along[None, None, :] + _between(down, -FADED, FADED) * along[None, :, None]
+    slope = (
+        _between(right, -FADED, FADED) * along[None, None, :]
+        + _between(down, -FADED, FADED) * along[None, :, None]
+    )
     return _planes(BACKGROUND_LEVELS[which]) + (_between(shade, -FADED, FADED) / 2 + slope)
 
 
@@ -138,7 +156,10 @@ def _put(canvas: np.ndarray, place: int, things: np.ndarray, jitter: np.ndarray)
     for shape, distance in enumerate(DISTANCES):
         some = np.flatnonzero(things[:, 0] == shape)
         right, down, size, shade = jitter[some].T
-        x, y = steps[None, None, :] - _between(right, -MOVED, MOVED), steps[None, :, None] - _between(down, -MOVED, MOVED)
+        x, y = (
+            steps[None, None, :] - _between(right, -MOVED, MOVED),
+            steps[None, :, None] - _between(down, -MOVED, MOVED),
+        )
         radius = np.array(RADII)[things[some, 2]][:, None, None] * _between(size, 1 - SCALED, 1 + SCALED)
         colour = _planes(COLOUR_LEVELS[things[some, 1]]) * _between(shade, 1 - SHADED, 1 + SHADED)
         ground = part[:, some]
@@ -162,7 +183,9 @@ def render(scenes: Sequence[Scene], jitter: np.ndarray) -> np.ndarray:
     it. Raises ValueError unless there is one row a scene.
     """
     if jitter.shape != (len(scenes), JITTERS):
-        raise ValueError(f"the jitter of {len(scenes)} scenes is of shape {jitter.shape}: give {(len(scenes), JITTERS)}, one row a scene")
+        raise ValueError(
+            f"the jitter of {len(scenes)} scenes is of shape {jitter.shape}: give {(len(scenes), JITTERS)}, one row a scene"
+        )
     table, backgrounds = _table(scenes), np.array([scene.background for scene in scenes], np.int64)
     of_things = jitter[:, : len(PLACES) * len(OF_THINGS)].reshape(len(scenes), len(PLACES), len(OF_THINGS))
     images = np.empty((len(scenes), 3, SIDE, SIDE), np.uint8)

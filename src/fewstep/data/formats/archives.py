@@ -14,9 +14,9 @@ import re
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -58,7 +58,11 @@ def _missing(path: Path, source: str) -> FileNotFoundError:
 def _or_rehearsed(path: Path, cure: str) -> str:
     """`cure`, unless what was expected of `path` came from a rehearsal's file beside it."""
     mark = (path if path.is_dir() else path.parent) / stand_in.FILE
-    return f"{mark} says what a rehearsal's tiny archives hold, delete it if these are the published ones" if mark.is_file() else cure
+    return (
+        f"{mark} says what a rehearsal's tiny archives hold, delete it if these are the published ones"
+        if mark.is_file()
+        else cure
+    )
 
 
 def _damaged(path: Path, what: str, source: str) -> ArchiveError:
@@ -70,13 +74,17 @@ def _verify(path: Path, expected: str) -> None:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != expected:
         cure = _or_rehearsed(path, "it is truncated or not the published file, download it again")
-        raise ArchiveError(f"{path} ({path.stat().st_size:,} bytes) has md5 {found} instead of {expected}: {cure}")
+        raise ArchiveError(
+            f"{path} ({path.stat().st_size:,} bytes) has md5 {found} instead of {expected}: {cure}"
+        )
 
 
 def require_published(folder: Path, source: str) -> None:
     """Raise ArchiveError where `folder` holds a rehearsal's archives; `source` says what to put there instead, and from where."""
     if stand_in.is_marked(folder):
-        raise ArchiveError(f"{folder} holds a rehearsal's tiny archives ({stand_in.FILE} says so): put {source} in their place")
+        raise ArchiveError(
+            f"{folder} holds a rehearsal's tiny archives ({stand_in.FILE} says so): put {source} in their place"
+        )
 
 
 def _verify_listed(folder: Path, paths: Sequence[Path]) -> None:
@@ -84,15 +92,25 @@ def _verify_listed(folder: Path, paths: Sequence[Path]) -> None:
     listing = folder / CHECKSUMS
     if not listing.is_file():
         return
-    listed = {name: md5 for md5, name in re.findall(r"(?m)^([0-9a-f]{32}) [ *](?:\./)?(.+)$", listing.read_text())}
+    listed = {
+        name: md5 for md5, name in re.findall(r"(?m)^([0-9a-f]{32}) [ *](?:\./)?(.+)$", listing.read_text())
+    }
     for path in paths:
         name = path.relative_to(folder).as_posix()
         if name not in listed:
-            raise ArchiveError(f"{listing} gives no md5 for {name}: write it again with `md5sum` in that folder, or delete it")
+            raise ArchiveError(
+                f"{listing} gives no md5 for {name}: write it again with `md5sum` in that folder, or delete it"
+            )
         _verify(path, listed[name])
 
 
-def _kept(folder: Path, part: str, sources: Sequence[Path], shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> np.ndarray:
+def _kept(
+    folder: Path,
+    part: str,
+    sources: Sequence[Path],
+    shape: tuple[int, ...],
+    fill: Callable[[np.ndarray], None],
+) -> np.ndarray:
     """The uint8 array of `shape` that `fill` writes from `sources`, memory-mapped read-only; filled only if `folder` does not hold it.
 
     `part` names it, and all that decides how it is made besides the sources.
@@ -137,7 +155,9 @@ def check_cifar10(path: Path, checksums: bool) -> None:
         _verify(path, CIFAR10_MD5)
 
 
-def read_cifar10(path: Path, part: str = "train", per_file: int = 10_000, md5: str | None = CIFAR10_MD5) -> np.ndarray:
+def read_cifar10(
+    path: Path, part: str = "train", per_file: int = 10_000, md5: str | None = CIFAR10_MD5
+) -> np.ndarray:
     """The images of the binary archive, (5 or 1 files * per_file, 3, 32, 32), uint8; `part` is 'train' or 'test'.
 
     Raises FileNotFoundError when it is absent, ArchiveError when its md5 differs (None: not looked at), it ends early
@@ -157,10 +177,20 @@ def read_cifar10(path: Path, part: str = "train", per_file: int = 10_000, md5: s
                 # only these exact names, and only into memory: where a member would be unpacked to never matters
                 for member in (member for member in archive if member.name in todo):
                     if not member.isfile() or member.size != size:
-                        raise _damaged(path, f"holds a {member.name} that is no file of {per_file} records ({size:,} bytes)", CIFAR10)
-                    records = np.frombuffer(archive.extractfile(member).read(), np.uint8).reshape(per_file, 1 + PIXELS)
+                        raise _damaged(
+                            path,
+                            f"holds a {member.name} that is no file of {per_file} records ({size:,} bytes)",
+                            CIFAR10,
+                        )
+                    records = np.frombuffer(archive.extractfile(member).read(), np.uint8).reshape(
+                        per_file, 1 + PIXELS
+                    )
                     if records[:, 0].max() > 9:
-                        raise _damaged(path, f"holds a {member.name} with a label above 9, so its records are shifted", CIFAR10)
+                        raise _damaged(
+                            path,
+                            f"holds a {member.name} with a label above 9, so its records are shifted",
+                            CIFAR10,
+                        )
                     start = names.index(member.name) * per_file
                     out[start : start + per_file] = records[:, 1:].reshape(-1, 3, 32, 32)
                     todo.remove(member.name)
@@ -168,7 +198,9 @@ def read_cifar10(path: Path, part: str = "train", per_file: int = 10_000, md5: s
                 while stream.read(2**20):
                     pass
         except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-            raise _damaged(path, f"is truncated or no tar.gz archive ({type(error).__name__})", CIFAR10) from None
+            raise _damaged(
+                path, f"is truncated or no tar.gz archive ({type(error).__name__})", CIFAR10
+            ) from None
         if todo:
             raise _damaged(path, f"lacks {', '.join(sorted(todo))}", CIFAR10)
 
@@ -177,7 +209,9 @@ def read_cifar10(path: Path, part: str = "train", per_file: int = 10_000, md5: s
 
 def _batches(folder: Path, part: str, batches: int) -> list[Path]:
     """The npz files of `part` anywhere below `folder`; raises FileNotFoundError naming the first that is missing."""
-    names = [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)] if part == "train" else ["val_data.npz"]
+    names = (
+        [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)] if part == "train" else ["val_data.npz"]
+    )
     paths = [next(iter(sorted(folder.rglob(name))), folder / name) for name in names]
     for path in paths:
         if not path.is_file():
@@ -193,7 +227,9 @@ def check_imagenet32(folder: Path, checksums: bool, part: str = "train", batches
         _verify_listed(folder, paths)
 
 
-def read_imagenet32(folder: Path, part: str = "train", batches: int = 10, count: int | None = None) -> np.ndarray:
+def read_imagenet32(
+    folder: Path, part: str = "train", batches: int = 10, count: int | None = None
+) -> np.ndarray:
     """The images of the npz batches anywhere below `folder`, (1,281,167 or `count`, 3, 32, 32), uint8; `part` is 'train' or 'val'.
 
     No md5 of these files is on record here: they are held against checksums.md5 if that lies in `folder`, and their
@@ -211,17 +247,31 @@ def read_imagenet32(folder: Path, part: str = "train", batches: int = 10, count:
                 # opened here: numpy leaves a file open that turns out not to be an archive
                 with open(path, "rb") as file, np.load(file, allow_pickle=False) as batch:
                     images, labels = batch["data"], batch["labels"]
-            except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            except (
+                zipfile.BadZipFile,
+                zlib.error,
+                OSError,
+                EOFError,
+                ValueError,
+                KeyError,
+                TypeError,
+            ) as error:
                 what = f"is truncated or no npz file with `data` and `labels` ({type(error).__name__})"
                 raise _damaged(path, what, IMAGENET32) from None
             if images.dtype != np.uint8 or images.shape != (labels.size, PIXELS):
-                raise _damaged(path, f"holds {images.dtype} data {images.shape} instead of uint8 {(labels.size, PIXELS)}", IMAGENET32)
+                raise _damaged(
+                    path,
+                    f"holds {images.dtype} data {images.shape} instead of uint8 {(labels.size, PIXELS)}",
+                    IMAGENET32,
+                )
             # one image too many must not pass for a broadcast
             if done + len(images) <= total:
                 out[done : done + len(images)] = images.reshape(-1, 3, 32, 32)
             done += len(images)
         if done != total:
-            raise _damaged(folder, f"holds {done:,} images in its {part} batches instead of {total:,}", IMAGENET32)
+            raise _damaged(
+                folder, f"holds {done:,} images in its {part} batches instead of {total:,}", IMAGENET32
+            )
 
     return _kept(folder, part, paths, (total, 3, 32, 32), fill)
 
@@ -248,7 +298,9 @@ def check_folder(folder: Path, checksums: bool, *, count: int, source: str) -> N
         _verify_listed(folder, paths)
 
 
-def read_folder(folder: Path, size: int, crop: int, *, count: int, published: tuple[int, int], source: str) -> np.ndarray:
+def read_folder(
+    folder: Path, size: int, crop: int, *, count: int, published: tuple[int, int], source: str
+) -> np.ndarray:
     """The `count` images anywhere below `folder`, by name, (count, 3, size, size), uint8.
 
     Of each the centred square of `crop` pixels is shrunk (Lanczos). Every file must be RGB and `published` (width,
@@ -266,8 +318,14 @@ def read_folder(folder: Path, size: int, crop: int, *, count: int, published: tu
             try:
                 with Image.open(paths[k]) as image:
                     if image.mode != "RGB" or image.size != published:
-                        raise _damaged(paths[k], f"is {image.mode} of size {image.size} instead of RGB of size {published}", source)
-                    square = image.crop((left, top, left + crop, top + crop)).resize((size, size), Image.Resampling.LANCZOS)
+                        raise _damaged(
+                            paths[k],
+                            f"is {image.mode} of size {image.size} instead of RGB of size {published}",
+                            source,
+                        )
+                    square = image.crop((left, top, left + crop, top + crop)).resize(
+                        (size, size), Image.Resampling.LANCZOS
+                    )
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise _damaged(paths[k], f"cannot be decoded ({type(error).__name__})", source) from None
             out[k] = np.asarray(square).transpose(2, 0, 1)

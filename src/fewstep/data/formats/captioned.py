@@ -11,10 +11,11 @@ import json
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -84,16 +85,21 @@ class Index:
 
     def written(self) -> bytes:
         """This, as a file."""
-        words, file = {"files": self.files, "captions": self.captions, "bare": self.bare, "left_out": self.left_out}, BytesIO()
+        words, file = (
+            {"files": self.files, "captions": self.captions, "bare": self.bare, "left_out": self.left_out},
+            BytesIO(),
+        )
         np.savez(file, places=self.places, words=np.frombuffer(json.dumps(words).encode(), np.uint8))
         return file.getvalue()
 
     @classmethod
-    def read(cls, path: Path, folder: Path) -> "Index":
+    def read(cls, path: Path, folder: Path) -> Index:
         """What `written` made; raises ValueError and its like for a damaged file."""
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as parts:
             places, words = parts["places"], json.loads(parts["words"].tobytes())
-        return cls(folder, tuple(words["files"]), places, tuple(words["captions"]), words["bare"], words["left_out"])
+        return cls(
+            folder, tuple(words["files"]), places, tuple(words["captions"]), words["bare"], words["left_out"]
+        )
 
 
 def tidy(caption: str) -> str:
@@ -104,7 +110,9 @@ def tidy(caption: str) -> str:
 def _member(shard: Path, start: int) -> str:
     """The name of what begins at byte `start` of a shard."""
     with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-        return next((member.name for member in archive if member.offset_data == start), f"something at byte {start:,}")
+        return next(
+            (member.name for member in archive if member.offset_data == start), f"something at byte {start:,}"
+        )
 
 
 def _said(content: bytes) -> str:
@@ -130,19 +138,34 @@ def _of_shard(folder: Path, shard: Path, source: str) -> Iterator[Found]:
                     elif kind == "json":
                         texts.setdefault(stem, _said(archive.extractfile(member).read()))
                 except ValueError as error:
-                    raise _damaged(shard, f"holds a {member.name} that is no caption in {'UTF-8' if kind == 'txt' else 'JSON'} ({type(error).__name__})", source) from None
+                    raise _damaged(
+                        shard,
+                        f"holds a {member.name} that is no caption in {'UTF-8' if kind == 'txt' else 'JSON'} ({type(error).__name__})",
+                        source,
+                    ) from None
                 if dot + kind.lower() in KINDS:
                     if stem in pictures:
-                        raise _damaged(shard, f"holds two pictures with one caption, {pictures[stem].name} and {member.name}", source)
+                        raise _damaged(
+                            shard,
+                            f"holds two pictures with one caption, {pictures[stem].name} and {member.name}",
+                            source,
+                        )
                     pictures[stem] = member
             file.seek(archive.offset)
             # tarfile takes an archive that ends in the middle of a header, or has none of its end, for a whole one
             if file.read(len(END)) != END:
-                raise _damaged(shard, f"is cut short, or damaged after {archive.offset:,} of its {shard.stat().st_size:,} bytes", source)
+                raise _damaged(
+                    shard,
+                    f"is cut short, or damaged after {archive.offset:,} of its {shard.stat().st_size:,} bytes",
+                    source,
+                )
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _damaged(shard, f"is cut short, or no tar archive ({type(error).__name__})", source) from None
     name = shard.relative_to(folder).as_posix()
-    return (Found(f"{name}/{member.name}", member.offset_data, member.size, texts.get(stem, "")) for stem, member in pictures.items())
+    return (
+        Found(f"{name}/{member.name}", member.offset_data, member.size, texts.get(stem, ""))
+        for stem, member in pictures.items()
+    )
 
 
 def _listed(path: Path) -> dict[str, str]:
@@ -156,7 +179,9 @@ def _listed(path: Path) -> dict[str, str]:
                 if not isinstance(name, str) or not isinstance(text, str):
                     raise TypeError
             except (ValueError, KeyError, TypeError):
-                raise ArchiveError(f'{path}, line {number}, is not {{"file_name": ..., "text": ...}}, a picture below that folder and its caption: mend or remove it') from None
+                raise ArchiveError(
+                    f'{path}, line {number}, is not {{"file_name": ..., "text": ...}}, a picture below that folder and its caption: mend or remove it'
+                ) from None
             if name in found:
                 raise ArchiveError(f"{path}, line {number}, names {name} once more: remove one of the lines")
             found[name] = text
@@ -168,13 +193,23 @@ def _of_folder(folder: Path, pictures: Sequence[Path]) -> Iterator[Found]:
     listing, names = folder / LISTED, [path.relative_to(folder).as_posix() for path in pictures]
     texts = _listed(listing) if listing.is_file() else None
     if strangers := sorted((texts or {}).keys() - set(names)):
-        raise ArchiveError(f"{listing} names {strangers[0]}, which is no picture below that folder: add it, or remove its line")
+        raise ArchiveError(
+            f"{listing} names {strangers[0]}, which is no picture below that folder: add it, or remove its line"
+        )
     for path, name in zip(pictures, names):
         beside = path.with_suffix(".txt")
         try:
-            caption = texts.get(name, "") if texts is not None else beside.read_text(encoding="utf-8") if beside.is_file() else ""
+            caption = (
+                texts.get(name, "")
+                if texts is not None
+                else beside.read_text(encoding="utf-8")
+                if beside.is_file()
+                else ""
+            )
         except UnicodeDecodeError:
-            raise ArchiveError(f"{beside} is no text in UTF-8: write the caption of {path.name} again") from None
+            raise ArchiveError(
+                f"{beside} is no text in UTF-8: write the caption of {path.name} again"
+            ) from None
         yield Found(name, 0, path.stat().st_size, caption)
 
 
@@ -183,7 +218,10 @@ def _files(folder: Path, source: str) -> tuple[list[Path], list[Path]]:
     beside = [path for path in (folder / name for name in (LEFT_OUT, CHECKSUMS)) if path.is_file()]
     if shards := sorted(folder.rglob("*.tar")):
         return shards, beside
-    pictures = sorted((path for path in folder.rglob("*") if path.suffix.lower() in KINDS), key=lambda path: path.relative_to(folder).as_posix())
+    pictures = sorted(
+        (path for path in folder.rglob("*") if path.suffix.lower() in KINDS),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
     if not pictures:
         raise _missing(folder / "a shard such as 00000.tar, or a folder of pictures with captions,", source)
     if (folder / LISTED).is_file():
@@ -226,7 +264,9 @@ def _made(folder: Path, holding: Sequence[Path], source: str) -> Index:
             bare += 1
     if strangers := sorted(unwanted.keys() - met):
         line = f"{folder / LEFT_OUT}, line {unwanted[strangers[0]]}"
-        raise ArchiveError(f"{line}, names {strangers[0]}, and there is no such picture: write the name below that folder, or remove the line")
+        raise ArchiveError(
+            f"{line}, names {strangers[0]}, and there is no such picture: write the name below that folder, or remove the line"
+        )
     if not captions:
         raise _damaged(folder, f"holds {bare + len(met):,} pictures and no caption of any", source)
     files = tuple(path.relative_to(folder).as_posix() for path in holding)
@@ -242,7 +282,10 @@ def index(folder: Path, source: str) -> Index:
     against checksums.md5 if that lies in `folder`.
     """
     holding, saying = _files(folder, source)
-    stamps: list[Any] = [(path.relative_to(folder).as_posix(), (status := path.stat()).st_size, status.st_mtime_ns) for path in [*holding, *saying]]
+    stamps: list[Any] = [
+        (path.relative_to(folder).as_posix(), (status := path.stat()).st_size, status.st_mtime_ns)
+        for path in [*holding, *saying]
+    ]
     path = folder / INDEX / f"{hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]}.npz"
     try:
         return Index.read(path, folder)

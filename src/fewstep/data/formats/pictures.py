@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from math import prod
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,9 @@ def decoded(content: bytes, side: int) -> np.ndarray:
             shorter = min(image.size)
             left, top = ((length - shorter) / 2 for length in image.size)
             # the pixels beyond the square take part at its edges, as where the whole picture is shrunk and then cut
-            square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter))
+            square = image.convert("RGB").resize(
+                (side, side), Image.Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter)
+            )
     except Exception as error:  # a damaged picture can fail in any way
         raise ValueError(type(error).__name__) from None
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
@@ -60,12 +63,16 @@ class Pictures:
     def __getitem__(self, index: Any) -> Any:
         chosen = self.rows[index]
         if chosen.ndim > 1:
-            raise IndexError(f"pictures are chosen by one index each, not by an array of shape {chosen.shape}")
+            raise IndexError(
+                f"pictures are chosen by one index each, not by an array of shape {chosen.shape}"
+            )
         return Pictures(self.decode, chosen, self.side) if chosen.ndim else self.decode(int(chosen))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("pictures are decoded anew each time they are looked at: there is no array to share")
+            raise ValueError(
+                "pictures are decoded anew each time they are looked at: there is no array to share"
+            )
         out = np.empty(self.shape, np.uint8)
 
         def one(k: int) -> None:

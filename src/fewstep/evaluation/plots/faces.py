@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,7 +42,12 @@ def _sheet(strips: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     """Strips (height, width, 3), by block and row, one below another, one pixel for one; names above blocks, left of rows."""
     blocks = list(dict.fromkeys(label for label, _ in strips))
     width = max(strip.shape[1] for strip in strips.values())
-    height = sum(strip.shape[0] + GAP for strip in strips.values()) + len(blocks) * (TEXT + BLOCK_GAP) - GAP - BLOCK_GAP
+    height = (
+        sum(strip.shape[0] + GAP for strip in strips.values())
+        + len(blocks) * (TEXT + BLOCK_GAP)
+        - GAP
+        - BLOCK_GAP
+    )
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     top, above = 0, None
     for (label, column), strip in strips.items():
@@ -52,8 +57,12 @@ def _sheet(strips: Mapping[tuple[str, str], np.ndarray]) -> Figure:
             above = label
         tall, wide = strip.shape[:2]
         # outside the figure, which grows to hold it when it is saved
-        figure.text(-INDENT / width, 1 - (top + tall / 2) / height, column, ha="right", va="center", fontsize=9)
-        axis = figure.add_axes((0, 1 - (top + tall) / height, wide / width, tall / height), label=f"{label}, {column}")
+        figure.text(
+            -INDENT / width, 1 - (top + tall / 2) / height, column, ha="right", va="center", fontsize=9
+        )
+        axis = figure.add_axes(
+            (0, 1 - (top + tall) / height, wide / width, tall / height), label=f"{label}, {column}"
+        )
         axis.imshow(strip, interpolation="nearest", aspect="auto")
         axis.set_axis_off()
         top += tall + GAP

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from math import ceil, sqrt
-from typing import Mapping
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,9 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
     """Images (n, channels, height, width), clipped to [-1, 1]; raises ValueError for anything else, naming whose they are."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
-        raise ValueError(f"{name}: images have shape (count, 1 or 3, height, width) with one at least, not {images.shape}")
+        raise ValueError(
+            f"{name}: images have shape (count, 1 or 3, height, width) with one at least, not {images.shape}"
+        )
     if images.dtype.kind != "f":
         raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
     bad = ~np.isfinite(images).all((1, 2, 3))
@@ -49,7 +51,12 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
 
 def _quadrants(images: np.ndarray) -> list[float]:
     """Means of the quadrants (upper left, upper right, lower left, lower right) of the first three images, one after another."""
-    means = [part.mean() for image in images[:3] for half in np.array_split(image, 2, axis=1) for part in np.array_split(half, 2, axis=2)]
+    means = [
+        part.mean()
+        for image in images[:3]
+        for half in np.array_split(image, 2, axis=1)
+        for part in np.array_split(half, 2, axis=2)
+    ]
     return [round(float(mean), 2) for mean in means]
 
 
@@ -70,7 +77,9 @@ def reduced(images: np.ndarray) -> np.ndarray:
     by = max(-(-max(height, width) // SIDE), 1)
     while height % by or width % by:
         by -= 1
-    return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5)) if by > 1 else images
+    return (
+        images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5)) if by > 1 else images
+    )
 
 
 def _tile(images: np.ndarray, across: int, scale: int) -> np.ndarray:
@@ -99,13 +108,32 @@ def _sheet(rows: Mapping[str, Mapping[str, np.ndarray]], columns: list[str]) -> 
     for (label, row), row_height in zip(rows.items(), heights):
         left = 0
         # outside the figure, which grows to hold it when it is saved
-        figure.text(-BLOCK_GAP / whole[0], 1 - (top + row_height / 2) / whole[1], label, ha="right", va="center", fontsize=11)
+        figure.text(
+            -BLOCK_GAP / whole[0],
+            1 - (top + row_height / 2) / whole[1],
+            label,
+            ha="right",
+            va="center",
+            fontsize=11,
+        )
         for column, column_width in zip(columns, widths):
             if column and top == head:
-                figure.text((left + column_width / 2) / whole[0], 1 - (head - 6) / whole[1], column, ha="center", va="bottom", fontsize=11)
+                figure.text(
+                    (left + column_width / 2) / whole[0],
+                    1 - (head - 6) / whole[1],
+                    column,
+                    ha="center",
+                    va="bottom",
+                    fontsize=11,
+                )
             if column in row:
                 block = row[column]
-                place = (left / whole[0], 1 - (top + block.shape[0]) / whole[1], block.shape[1] / whole[0], block.shape[0] / whole[1])
+                place = (
+                    left / whole[0],
+                    1 - (top + block.shape[0]) / whole[1],
+                    block.shape[1] / whole[0],
+                    block.shape[0] / whole[1],
+                )
                 axis = figure.add_axes(place, label=f"{label}, {column}")
                 axis.imshow(block, interpolation="nearest", aspect="auto")
                 axis.set_axis_off()
@@ -122,7 +150,9 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
     """
     if count < 1 or not any(panels.values()):
         raise ValueError("a grid shows one image at least")
-    columns = sorted({name for row in panels.values() for name in row}, key=lambda name: int(name.split()[-1]))
+    columns = sorted(
+        {name for row in panels.values() for name in row}, key=lambda name: int(name.split()[-1])
+    )
     across = _across(count)
     blocks: dict[str, dict[str, np.ndarray]] = {}
     numbers = {}
@@ -132,7 +162,9 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
             images = _checked(row[column][:count], f"{label}, {column}")
             blocks[label][column] = _tile(images, across, _scale(images, across * len(columns)))
             numbers[f"{label}, {column}"] = _quadrants(images)
-    return ColourPicture(_sheet({label: row for label, row in blocks.items() if row}, columns), numbers, title)
+    return ColourPicture(
+        _sheet({label: row for label, row in blocks.items() if row}, columns), numbers, title
+    )
 
 
 def interpolations(strips: Mapping[str, np.ndarray], title: str) -> Picture:
@@ -143,14 +175,22 @@ def interpolations(strips: Mapping[str, np.ndarray], title: str) -> Picture:
     if not strips:
         raise ValueError("a picture of interpolations shows one strip at least")
     images = {label: _checked(strip, label) for label, strip in strips.items()}
-    rows = {label: {"": _tile(strip, len(strip), _scale(strip, len(strip)))} for label, strip in images.items()}
-    return ColourPicture(_sheet(rows, [""]), {label: _quadrants(strip) for label, strip in images.items()}, title)
+    rows = {
+        label: {"": _tile(strip, len(strip), _scale(strip, len(strip)))} for label, strip in images.items()
+    }
+    return ColourPicture(
+        _sheet(rows, [""]), {label: _quadrants(strip) for label, strip in images.items()}, title
+    )
 
 
 def data_strip(images: np.ndarray, title: str, across: int = 16) -> Picture:
     """All the images given, (count, 1 or 3, height, width), floats in [-1, 1], `across` a row; raises ValueError as `grid`."""
     images = _checked(images, title)
-    return ColourPicture(_sheet({"": {"": _tile(images, across, _scale(images, across))}}, [""]), {"images": _quadrants(images)}, title)
+    return ColourPicture(
+        _sheet({"": {"": _tile(images, across, _scale(images, across))}}, [""]),
+        {"images": _quadrants(images)},
+        title,
+    )
 
 
 def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
@@ -162,7 +202,9 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     cost, quality = (table[table.metric == metric] for metric in (x, y))
     twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]
     if not twice.empty:
-        raise ValueError(f"{twice.iloc[0].method} has more than one '{twice.iloc[0].metric}' at {twice.iloc[0].nfe} network calls")
+        raise ValueError(
+            f"{twice.iloc[0].method} has more than one '{twice.iloc[0].metric}' at {twice.iloc[0].nfe} network calls"
+        )
     both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
     if both.empty:
         raise ValueError(f"no method has both '{x}' and '{y}' at one number of network calls")
@@ -176,11 +218,23 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     for k, (stroke, (method, line)) in enumerate(zip(strokes(len(lines)), lines)):
         line = line.sort_values("nfe")
         # each line above the last with its text, so that a covered marker hides its number too
-        above, sd, look = 3 + k, line.sd.fillna(0), stroke | {"marker": "o", "ms": 13, "mec": "white", "lw": 1.5, "capsize": 2}
+        above, sd, look = (
+            3 + k,
+            line.sd.fillna(0),
+            stroke | {"marker": "o", "ms": 13, "mec": "white", "lw": 1.5, "capsize": 2},
+        )
         axis.errorbar(line.value_x, line.value, yerr=sd, label=method, zorder=above, **look)
         for row in line.itertuples():
             place = row.value_x, row.value
-            axis.annotate(str(int(row.nfe)), place, ha="center", va="center_baseline", fontsize=6.5, color="white", zorder=above + 0.5)
+            axis.annotate(
+                str(int(row.nfe)),
+                place,
+                ha="center",
+                va="center_baseline",
+                fontsize=6.5,
+                color="white",
+                zorder=above + 0.5,
+            )
         numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
     axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     for side, values in ((axis.xaxis, both.value_x), (axis.yaxis, both.value)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable
+from collections.abc import Callable
 
 import ipywidgets
 from IPython.display import display
@@ -19,5 +19,7 @@ def slider(show: Callable[[int], Picture], low: int, high: int) -> Picture | Non
     """
     if os.environ.get(PIPELINE):
         return show(low)
-    ipywidgets.interact(lambda N: display(show(N)), N=ipywidgets.IntSlider(low, low, high, continuous_update=False))
+    ipywidgets.interact(
+        lambda N: display(show(N)), N=ipywidgets.IntSlider(low, low, high, continuous_update=False)
+    )
     return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -18,14 +19,22 @@ INK = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#c7d7ea", "#4a7fb5",
 # The palette of Okabe and Ito, told apart by colour-blind readers too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STROKES = ("-", "--", ":")
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True}
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+}
 
 
 def strokes(count: int) -> list[dict[str, str]]:
     """A colour and a stroke for each of `count` lines, no two alike; raises ValueError for more than there are."""
     kinds = [{"color": colour, "ls": stroke} for stroke in STROKES for colour in COLOURS]
     if count > len(kinds):
-        raise ValueError(f"a picture can tell {len(kinds)} lines apart, not {count}: draw fewer methods in it")
+        raise ValueError(
+            f"a picture can tell {len(kinds)} lines apart, not {count}: draw fewer methods in it"
+        )
     return kinds[:count]
 
 
@@ -50,4 +59,8 @@ class Picture:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         text = f"Picture: {self.title}"
-        return {"image/png": self.png(), "text/plain": text, "application/json": json.loads(json.dumps(self.numbers))}
+        return {
+            "image/png": self.png(),
+            "text/plain": text,
+            "application/json": json.loads(json.dumps(self.numbers)),
+        }

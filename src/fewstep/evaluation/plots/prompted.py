@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +17,9 @@ SIDE = 64
 CAPTION, LETTERS = 250, 38
 
 
-def rows_of_captions(panels: Mapping[str, Mapping[str, np.ndarray]], captions: Sequence[str], title: str) -> Picture:
+def rows_of_captions(
+    panels: Mapping[str, Mapping[str, np.ndarray]], captions: Sequence[str], title: str
+) -> Picture:
     """One row a caption; of each key of `panels` one block of columns, an inner key "N = ..." a column.
 
     Arrays (n, 1 or 3, height, width), floats in [-1, 1], image k of the k-th caption, all from the same noises: along a row
@@ -31,7 +33,9 @@ def rows_of_captions(panels: Mapping[str, Mapping[str, np.ndarray]], captions: S
     for label, own in panels.items():
         for column, images in own.items():
             if len(images) < len(captions):
-                raise ValueError(f"{label}, {column}: there are {len(images)} images for {len(captions)} captions")
+                raise ValueError(
+                    f"{label}, {column}: there are {len(images)} images for {len(captions)} captions"
+                )
             strip = data_strip(np.asarray(images)[: len(captions)], f"{label}, {column}", across=1)
             numbers[f"{label}, {column}"] = strip.numbers["images"]
             columns[label, column] = np.asarray(images)[: len(captions)]
@@ -60,12 +64,18 @@ def _sheet(columns: Mapping[tuple[str, str], np.ndarray], captions: Sequence[str
         if label not in named:
             figure.text(at / width, 1 - (TEXT - 8) / height, label, ha="left", va="bottom", fontsize=10)
             named.add(label)
-        figure.text((at + side / 2) / width, 1 - (head - 6) / height, column, ha="center", va="bottom", fontsize=8)
+        figure.text(
+            (at + side / 2) / width, 1 - (head - 6) / height, column, ha="center", va="bottom", fontsize=8
+        )
     for k, caption in enumerate(captions):
         top = head + k * (side + GAP)
-        figure.text(0, 1 - (top + side / 2) / height, fill(caption, LETTERS), ha="left", va="center", fontsize=8)
+        figure.text(
+            0, 1 - (top + side / 2) / height, fill(caption, LETTERS), ha="left", va="center", fontsize=8
+        )
         for key, at in lefts.items():
-            axis = figure.add_axes((at / width, 1 - (top + side) / height, side / width, side / height), label=f"{key}, {k}")
+            axis = figure.add_axes(
+                (at / width, 1 - (top + side) / height, side / width, side / height), label=f"{key}, {k}"
+            )
             axis.imshow(_enlarged(columns[key][k]), interpolation="nearest", aspect="auto")
             axis.set_axis_off()
     return figure

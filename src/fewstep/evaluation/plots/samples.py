@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,9 @@ def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
 
 def densities(panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Picture:
     """A grid of density plots: one row for each key, one column for each inner key "N = ..."; samples (count, 2)."""
-    columns = sorted({name for row in panels.values() for name in row}, key=lambda name: int(name.split()[-1]))
+    columns = sorted(
+        {name for row in panels.values() for name in row}, key=lambda name: int(name.split()[-1])
+    )
     figure = Figure(figsize=(1.75 * len(columns) + 0.9, 1.75 * len(panels) + 0.4))
     axes = figure.subplots(len(panels), len(columns), squeeze=False)
     numbers: dict[str, list] = {}
@@ -33,7 +35,13 @@ def densities(panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Pic
             if column not in row:
                 axis.set_frame_on(False)
                 continue
-            axis.imshow(_histogram(row[column], 110), origin="lower", cmap=INK, vmin=0, vmax=1.8 * (2.2 / 110) ** 2 / 2)
+            axis.imshow(
+                _histogram(row[column], 110),
+                origin="lower",
+                cmap=INK,
+                vmin=0,
+                vmax=1.8 * (2.2 / 110) ** 2 / 2,
+            )
             numbers[f"{label}, {column}"] = _histogram(row[column], 6).round(3).ravel().tolist()
         axes[i, 0].set_ylabel(label, fontsize=10)
     figure.tight_layout(pad=0.4)
@@ -52,7 +60,17 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     numbers = {}
     lines = part.groupby("method", sort=False)
     for stroke, (method, line) in zip(strokes(len(lines)), lines):
-        axis.errorbar(line.nfe, line.value, yerr=line.sd.fillna(0), label=method, **stroke, marker="o", ms=4, lw=1.5, capsize=2)
+        axis.errorbar(
+            line.nfe,
+            line.value,
+            yerr=line.sd.fillna(0),
+            label=method,
+            **stroke,
+            marker="o",
+            ms=4,
+            lw=1.5,
+            capsize=2,
+        )
         numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
     if floor is not None:
         axis.axhline(floor, color="#888888", lw=1, ls="--", label="exact sampler")
@@ -91,5 +109,16 @@ def side_by_side(clouds: Mapping[str, np.ndarray], title: str) -> Picture:
     figure = Figure(figsize=(3.2 * len(clouds), 3.3))
     for axis, (label, points) in zip(figure.subplots(1, len(clouds), squeeze=False)[0], clouds.items()):
         axis.scatter(*points.T, s=1, color="#163a5f", alpha=0.5)
-        axis.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[], title=f"{label}, {title}", aspect="equal")
-    return Picture(figure, {label: _histogram(points, 6).round(3).ravel().tolist() for label, points in clouds.items()}, title)
+        axis.set(
+            xlim=(-1.3, 1.3),
+            ylim=(-1.3, 1.3),
+            xticks=[],
+            yticks=[],
+            title=f"{label}, {title}",
+            aspect="equal",
+        )
+    return Picture(
+        figure,
+        {label: _histogram(points, 6).round(3).ravel().tolist() for label, points in clouds.items()},
+        title,
+    )

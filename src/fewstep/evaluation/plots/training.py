@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -19,7 +19,9 @@ def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
     """Loss and gradient norm against the fraction of training, one line a run, coloured by method; weights that were taken from a file have none."""
-    logs = {method: kept for method, runs in logs.items() if (kept := [run for run in runs if len(run["loss"])])}
+    logs = {
+        method: kept for method, runs in logs.items() if (kept := [run for run in runs if len(run["loss"])])
+    }
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.2))
         axes = figure.subplots(1, 2)
@@ -44,7 +46,11 @@ def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture
 
     Where nothing was logged, as of weights that were published, the picture says so.
     """
-    names = [name for name in logs[0] if name not in ("loss", "gradient_norm") and any(np.any(log[name]) for log in logs)]
+    names = [
+        name
+        for name in logs[0]
+        if name not in ("loss", "gradient_norm") and any(np.any(log[name]) for log in logs)
+    ]
     figure = Figure(figsize=(2.6 * max(len(names), 1), 2.4))
     numbers: dict[str, list[float]] = {}
     if not names:

@@ -36,7 +36,9 @@ def _truncated_normal(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     a, b = torch.where(flip, -high, low), torch.where(flip, -low, high)
     below, above = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
     mass = above + torch.log1p(-torch.exp(below - above))
-    mean = torch.exp(-a.square() / 2 - log(2 * pi) / 2 - mass) - torch.exp(-b.square() / 2 - log(2 * pi) / 2 - mass)
+    mean = torch.exp(-a.square() / 2 - log(2 * pi) / 2 - mass) - torch.exp(
+        -b.square() / 2 - log(2 * pi) / 2 - mass
+    )
     return mass, torch.where(flip, -mean, mean)
 
 

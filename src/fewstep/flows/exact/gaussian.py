@@ -27,7 +27,9 @@ class GaussianFlow(FlowMap):
         self.m0, self.m1, self.c0, self.c1, self.interpolant = m0, m1, c0, c1, interpolant
         commute = torch.allclose(c0 @ c1, c1 @ c0, atol=1e-10)
         if interpolant.noisy and not commute:
-            raise ValueError("a Gaussian flow under an interpolant with gamma_t has a closed form only if C0 and C1 commute")
+            raise ValueError(
+                "a Gaussian flow under an interpolant with gamma_t has a closed form only if C0 and C1 commute"
+            )
         if commute:
             # A generic combination separates the eigenvectors that C0 and C1 have in common.
             basis = torch.linalg.eigh(c0 + 0.7320508 * c1).eigenvectors
@@ -52,7 +54,9 @@ class GaussianFlow(FlowMap):
     def velocity(self, t: Tensor, x: Tensor) -> Tensor:
         c = self.interpolant.coefficients(t)
         a, b, g = c.alpha[:, None], c.beta[:, None], c.gamma[:, None]
-        half = a * c.d_alpha[:, None] + b * c.d_beta[:, None] * self.ratio + g * c.d_gamma[:, None] * self.noise
+        half = (
+            a * c.d_alpha[:, None] + b * c.d_beta[:, None] * self.ratio + g * c.d_gamma[:, None] * self.noise
+        )
         drift = c.d_alpha[:, None] * self.m0 + c.d_beta[:, None] * self.m1
         return drift + ((x - self._mean(c)) @ self.w * (half / self._spectrum(c))) @ self.w_inverse
 

@@ -27,7 +27,11 @@ class MixtureFlow(FlowMap):
         c = self.interpolant.coefficients(t)
         a, b, g = c.alpha[:, None], c.beta[:, None], c.gamma[:, None]
         variance = a**2 * self.scale**2 + b**2 * self.sigma**2 + g**2
-        half = a * c.d_alpha[:, None] * self.scale**2 + b * c.d_beta[:, None] * self.sigma**2 + g * c.d_gamma[:, None]
+        half = (
+            a * c.d_alpha[:, None] * self.scale**2
+            + b * c.d_beta[:, None] * self.sigma**2
+            + g * c.d_gamma[:, None]
+        )
         centred = x[:, None, :] - b[..., None] * self.mu
         log = self.weights.log() - centred.square().sum(-1) / (2 * variance) - x.shape[1] / 2 * variance.log()
         conditional = c.d_beta[:, None, None] * self.mu + (half / variance)[..., None] * centred

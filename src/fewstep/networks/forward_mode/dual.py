@@ -10,7 +10,8 @@ whatever has no rule is handed to torch.func.jvp.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +28,19 @@ class Dual(Tensor):
     tangent: Tensor
 
     @staticmethod
-    def __new__(cls, value: Tensor, tangent: Tensor) -> "Dual":
+    def __new__(cls, value: Tensor, tangent: Tensor) -> Dual:
         if value.shape != tangent.shape:
-            raise ValueError(f"a tangent has its value's shape: {tuple(value.shape)}, not {tuple(tangent.shape)}")
+            raise ValueError(
+                f"a tangent has its value's shape: {tuple(value.shape)}, not {tuple(tangent.shape)}"
+            )
         self = value.as_subclass(cls)
         self.tangent = tangent
         return self
 
     @classmethod
-    def __torch_function__(cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             rule = RULES.get(func)
             return rule(*args, **(kwargs or {})) if rule else _general(func, args, kwargs or {})
@@ -57,7 +62,9 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
     leaves, tree = tree_flatten((args, kwargs))
     plain = tree_unflatten([value_of(leaf) for leaf in leaves], tree)
     if func.__name__.endswith("_") and not func.__name__.endswith("__"):
-        raise NotImplementedError(f"a dual number cannot be changed in place by {func.__name__}: use the function that returns a new tensor")
+        raise NotImplementedError(
+            f"a dual number cannot be changed in place by {func.__name__}: use the function that returns a new tensor"
+        )
     result = func(*plain[0], **plain[1])
     if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(result)[0]):
         return result
@@ -70,7 +77,9 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
         inner_args, inner_kwargs = tree_unflatten(filled, tree)
         return func(*inner_args, **inner_kwargs)
 
-    values, tangents = torch.func.jvp(of, tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where))
+    values, tangents = torch.func.jvp(
+        of, tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
+    )
     flat, shape = tree_flatten(values)
     return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
 
@@ -102,7 +111,11 @@ def _product(a: Any, b: Any) -> Dual:
     v = x * y
     if not isinstance(b, Dual):
         return Dual(v, a.tangent * y)
-    return Dual(v, x * b.tangent) if not isinstance(a, Dual) else Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
+    return (
+        Dual(v, x * b.tangent)
+        if not isinstance(a, Dual)
+        else Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
+    )
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -121,7 +134,10 @@ def _affine(func: Callable) -> Callable:
     """The rule of a layer W x + b: the bias has no tangent."""
 
     def rule(input: Dual, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Dual:
-        return Dual(func(value_of(input), weight, bias, *args, **kwargs), func(input.tangent, weight, None, *args, **kwargs))
+        return Dual(
+            func(value_of(input), weight, bias, *args, **kwargs),
+            func(input.tangent, weight, None, *args, **kwargs),
+        )
 
     return rule
 
@@ -133,7 +149,14 @@ def _dropout(input: Dual, p: float = 0.5, training: bool = True, inplace: bool =
     return Dual(value_of(input) * keep, input.tangent * keep)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0, is_causal: bool = False) -> Dual:
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Dual:
     """softmax(q k' / sqrt(d)) v; with S = q k' / sqrt(d) and A = softmax(S), dA = A (dS - sum A dS)."""
     if attn_mask is not None or dropout_p or is_causal:
         raise NotImplementedError("attention of dual numbers has no mask, no dropout and no causal order")
@@ -180,7 +203,9 @@ def _cos(input: Dual) -> Dual:
     return Dual(value_of(input).cos(), -value_of(input).sin() * input.tangent)
 
 
-def _group_norm(input: Dual, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Dual:
+def _group_norm(
+    input: Dual, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Dual:
     if weight is None or bias is None:
         return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
     from .group_norm import PairGroupNorm

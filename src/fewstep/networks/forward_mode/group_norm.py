@@ -29,7 +29,9 @@ class PairGroupNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, dx: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx, x: Tensor, dx: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
         n, c = x.shape[:2]
         x, dx = x.contiguous(), dx.contiguous()
         k = x[0].numel() // groups
@@ -63,11 +65,26 @@ class PairGroupNorm(torch.autograd.Function):
         sums = {"g": g.sum(2), "h": h.sum(2), "gz": _dots(g, z), "hz": _dots(h, z), "hdx": _dots(h, dx)}
         mean_g, mean_h, e = group(sums["g"]), group(sums["h"]), group(sums["hz"])
         turned = r * (group(sums["hdx"]) - mean_h * mean - a * e)
-        to_weight = sums["gz"] + (channels(r) * (sums["hdx"][..., None] - channels(mean) * sums["h"][..., None] - channels(a) * sums["hz"][..., None]))[..., 0]
+        to_weight = (
+            sums["gz"]
+            + (
+                channels(r)
+                * (
+                    sums["hdx"][..., None]
+                    - channels(mean) * sums["h"][..., None]
+                    - channels(a) * sums["hz"][..., None]
+                )
+            )[..., 0]
+        )
         w, rc = weight.view(1, c, 1), channels(r)
         constant = channels(-r * (mean_g - r * (a * mean_h + e * mean)))
         along_z = channels(-r * (group(sums["gz"]) - 2 * r * a * e + turned))
-        to_x = torch.addcmul(constant, z, along_z).addcmul_(g, w * rc).addcmul_(h, -w * channels(r * r * a)).addcmul_(dx, channels(-r * r * e))
+        to_x = (
+            torch.addcmul(constant, z, along_z)
+            .addcmul_(g, w * rc)
+            .addcmul_(h, -w * channels(r * r * a))
+            .addcmul_(dx, channels(-r * r * e))
+        )
         to_dx = torch.addcmul(channels(-r * mean_h), z, channels(-r * e)).addcmul_(h, w * rc)
         shape = ctx.saved_tensors[0].shape
         return to_x.view(shape), to_dx.view(shape), None, to_weight.sum(0), sums["g"].sum(0), None

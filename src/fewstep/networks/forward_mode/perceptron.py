@@ -7,10 +7,10 @@ way back. The slope f'(h) that the value leaves behind serves the tangent and bo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from pathlib import Path
-from typing import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,11 +21,19 @@ from torch.nn import functional as F
 def _wide_amd() -> bool:
     """Whether the processor is AMD's with AVX-512 at full width (family 26, Zen 5, and later)."""
     try:
-        said = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+        said = dict(
+            line.split(":", 1)
+            for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+            if ":" in line
+        )
     except OSError:
         return False
     said = {key.strip(): text.strip() for key, text in said.items()}
-    return said.get("vendor_id") == "AuthenticAMD" and int(said.get("cpu family", 0)) >= 26 and "avx512f" in said.get("flags", "")
+    return (
+        said.get("vendor_id") == "AuthenticAMD"
+        and int(said.get("cpu family", 0)) >= 26
+        and "avx512f" in said.get("flags", "")
+    )
 
 
 WIDE_AMD = _wide_amd()
@@ -41,7 +49,9 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     Single precision on a CPU goes to oneDNN: torch's own choice, MKL, keeps to AVX2 on AMD, which costs 7% on Zen 4
     (whose AVX-512 is AVX2 taken twice) and half the speed on Zen 5.
     """
-    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "") if _onednn(a) else F.linear(a, b, bias)
+    return (
+        torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "") if _onednn(a) else F.linear(a, b, bias)
+    )
 
 
 def outer(g: Tensor, x: Tensor) -> Tensor:
@@ -189,6 +199,8 @@ def value(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activa
     return product(x, weight, bias)
 
 
-def pair(x: Tensor, dx: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> tuple[Tensor, Tensor]:
+def pair(
+    x: Tensor, dx: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation
+) -> tuple[Tensor, Tensor]:
     """`value` and its derivative along dx (batch, in), side by side; differentiable once."""
     return _Pair.apply(x, dx, activation, *(p for layer in layers for p in layer))

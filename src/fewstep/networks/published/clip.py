@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from .. import torchvision_operators  # noqa: F401  before diffusers and transformers
-from ...storage import stand_in  # noqa: F401  before transformers
+from ...storage import stand_in
+from .. import torchvision_operators  # noqa: F401 - before diffusers
+
 from transformers import CLIPModel, CLIPTextModel  # isort: skip
 from transformers.utils import logging
 
@@ -22,7 +23,9 @@ CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor
 # where the towers and the vocabulary lie, below the folder of a CLIP and of a text-to-image model in diffusers' format
 PLACES = {"both": ("", ""), "text": ("text_encoder", "tokenizer")}
 # SHA-256 of the weights as they were published
-PUBLISHED = {"openai/clip-vit-large-patch14": "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"}
+PUBLISHED = {
+    "openai/clip-vit-large-patch14": "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"
+}
 
 
 def checksum(path: Path) -> str:
@@ -34,7 +37,13 @@ def checksum(path: Path) -> str:
 def wanted(towers: str) -> list[str]:
     """The files that are read, below the folder of a published CLIP."""
     model, vocabulary = (Path(place) for place in PLACES[towers])
-    own = [model / CONFIG, model / WEIGHTS, vocabulary / tokens.VOCABULARY, vocabulary / tokens.MERGES, vocabulary / tokens.CONFIG]
+    own = [
+        model / CONFIG,
+        model / WEIGHTS,
+        vocabulary / tokens.VOCABULARY,
+        vocabulary / tokens.MERGES,
+        vocabulary / tokens.CONFIG,
+    ]
     return [path.as_posix() for path in (*own, *([Path(PREPARATION)] if towers == "both" else []))]
 
 
@@ -62,16 +71,24 @@ def check(repository: str, towers: str, checksums: bool = True) -> None:
     """Raise as `find`, and ValueError where (with `checksums`) the weights are not the published ones, as far as those are on record."""
     folder, _ = find(repository, towers)
     if stand_in.is_marked(folder):
-        raise ValueError(f"{folder} holds a rehearsal's CLIP ({stand_in.FILE} says so): put {repository} in its place")
+        raise ValueError(
+            f"{folder} holds a rehearsal's CLIP ({stand_in.FILE} says so): put {repository} in its place"
+        )
     if checksums:
-        _verified(folder / PLACES[towers][0] / WEIGHTS, PUBLISHED.get(repository) if towers == "both" else None, repository)
+        _verified(
+            folder / PLACES[towers][0] / WEIGHTS,
+            PUBLISHED.get(repository) if towers == "both" else None,
+            repository,
+        )
 
 
 def _verified(path: Path, expected: str | None, repository: str) -> str:
     """The checksum of the weights in `path`; raises ValueError where it is not the expected one."""
     found = checksum(path)
     if expected not in (None, found):
-        raise ValueError(f"{path} has SHA-256 {found} and not {expected}: it was not loaded; delete it and download it from https://huggingface.co/{repository} again")
+        raise ValueError(
+            f"{path} has SHA-256 {found} and not {expected}: it was not loaded; delete it and download it from https://huggingface.co/{repository} again"
+        )
     return found
 
 
@@ -83,11 +100,18 @@ def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPMod
         logging.set_verbosity(logging.CRITICAL)
         logging.disable_progress_bar()
         model, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation=ATTENTION,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:
         # whatever it was, a file is not what it should be: safetensors, json and transformers have errors of many kinds
-        raise ValueError(f"{folder} holds no {kind.__name__} that transformers can load ({' '.join(str(error).split())[:200]}): download it again") from None
+        raise ValueError(
+            f"{folder} holds no {kind.__name__} that transformers can load ({' '.join(str(error).split())[:200]}): download it again"
+        ) from None
     finally:
         logging.set_verbosity(level)
         if drawn:
@@ -99,7 +123,9 @@ def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPMod
         unknown = [name for name in unknown if not name.startswith("text_projection.")]
     odd = sorted([*info["missing_keys"], *unknown, *(entry[0] for entry in info["mismatched_keys"])])
     if odd:
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: '{odd[0]}' is in one and not, or otherwise, in the other; download both again")
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} beside it: '{odd[0]}' is in one and not, or otherwise, in the other; download both again"
+        )
     return model
 
 
@@ -109,11 +135,15 @@ def _preparation(path: Path, side: int) -> Preparation:
         found = json.loads(path.read_text(encoding="utf-8"))
         mean, std = (tuple(map(float, found[key])) for key in ("image_mean", "image_std"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not say `image_mean` and `image_std` ({type(error).__name__}): download it again") from None
+        raise ValueError(
+            f"{path} does not say `image_mean` and `image_std` ({type(error).__name__}): download it again"
+        ) from None
     return Preparation(side, mean, std)
 
 
-def published(repository: str, towers: str = "both", expected: str | None = None) -> tuple[Clip, dict[str, str]]:
+def published(
+    repository: str, towers: str = "both", expected: str | None = None
+) -> tuple[Clip, dict[str, str]]:
     """The published CLIP `repository`, frozen, with the `checksum` of its weights and where it was `found`.
 
     `towers` is "both", or "text" for the text encoder of a text-to-image model. Raises as `find`; ValueError for weights
@@ -128,8 +158,14 @@ def published(repository: str, towers: str = "both", expected: str | None = None
     config = model.config.text_config if towers == "both" else model.config
     tokenizer = tokens.read(vocabulary, config.max_position_embeddings, "download it again")
     if len(tokenizer.vocabulary) != config.vocab_size:
-        raise ValueError(f"{vocabulary / tokens.VOCABULARY} holds {len(tokenizer.vocabulary)} tokens and the CLIP knows {config.vocab_size}: download both again")
-    preparation = _preparation(folder / PREPARATION, model.config.vision_config.image_size) if towers == "both" else None
+        raise ValueError(
+            f"{vocabulary / tokens.VOCABULARY} holds {len(tokenizer.vocabulary)} tokens and the CLIP knows {config.vocab_size}: download both again"
+        )
+    preparation = (
+        _preparation(folder / PREPARATION, model.config.vision_config.image_size)
+        if towers == "both"
+        else None
+    )
     name = f"a rehearsal's stand-in for {repository}" if stand_in.is_marked(folder) else repository
     described = {"clip": name, "repository": repository, "towers": towers, "checksum": found, "found": words}
     return Clip(model, tokenizer, preparation).requires_grad_(False).eval(), described

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...storage.checkpoint import CheckpointError, save_checkpoint
 from ...flows.flow_map import FlowMap
+from ...storage.checkpoint import CheckpointError, save_checkpoint
 
 
 def check_names(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, cure: str) -> None:
@@ -20,10 +21,14 @@ def check_names(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: 
         if name not in found:
             raise CheckpointError(f"{source} is of another network: it lacks '{name}'; {cure}")
         if name not in own:
-            raise CheckpointError(f"{source} is of another network: it has '{name}', which the network lacks; {cure}")
+            raise CheckpointError(
+                f"{source} is of another network: it has '{name}', which the network lacks; {cure}"
+            )
         if found[name].shape != own[name].shape:
             there, here = tuple(found[name].shape), tuple(own[name].shape)
-            raise CheckpointError(f"{source} is of another network: '{name}' is {there} there and {here} in the network; {cure}")
+            raise CheckpointError(
+                f"{source} is of another network: '{name}' is {there} there and {here} in the network; {cure}"
+            )
 
 
 def check_finite(found: Mapping[str, Tensor], source: Path) -> None:
@@ -33,7 +38,15 @@ def check_finite(found: Mapping[str, Tensor], source: Path) -> None:
             raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
 
 
-def save(flow_map: FlowMap, path: Path, target: Path, network: Mapping[str, Any], shape: Sequence[int], data: str, said: Mapping[str, Any]) -> dict[str, Any]:
+def save(
+    flow_map: FlowMap,
+    path: Path,
+    target: Path,
+    network: Mapping[str, Any],
+    shape: Sequence[int],
+    data: str,
+    said: Mapping[str, Any],
+) -> dict[str, Any]:
     """Write `flow_map`, whose weights were published in the file `path`, to `target` as a trained one, and return its description.
 
     `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set; `said` is what else
@@ -43,7 +56,9 @@ def save(flow_map: FlowMap, path: Path, target: Path, network: Mapping[str, Any]
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     described = {
-        "fingerprint": hashlib.sha256(json.dumps([content, dict(network), list(shape)], sort_keys=True).encode()).hexdigest()[:16],
+        "fingerprint": hashlib.sha256(
+            json.dumps([content, dict(network), list(shape)], sort_keys=True).encode()
+        ).hexdigest()[:16],
         "network": dict(network),
         "shape": list(shape),
         "data": data,
@@ -54,5 +69,7 @@ def save(flow_map: FlowMap, path: Path, target: Path, network: Mapping[str, Any]
     }
     # not trained here: an empty log, for whoever reads one
     log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
-    save_checkpoint(target, {f"weights.{name}": value for name, value in flow_map.state_dict().items()} | log, described)
+    save_checkpoint(
+        target, {f"weights.{name}": value for name, value in flow_map.state_dict().items()} | log, described
+    )
     return described

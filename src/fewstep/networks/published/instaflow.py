@@ -14,8 +14,9 @@ import argparse
 import inspect
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,8 +25,8 @@ from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
 from .. import build
-from .conversion import check_finite, check_names, save
 from ..published_unet import UNet2DConditionModel
+from .conversion import check_finite, check_names, save
 
 # Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit of what it computes
 PUBLISHED: dict[str, Any] = {
@@ -61,8 +62,12 @@ def _pickled(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
         if "weights_only" in str(error).lower() or "GLOBAL" in str(error):
-            raise CheckpointError(f"{path} carries more than weights, or is damaged, and was not loaded: download {SAFETENSORS} in its place") from None
-        raise CheckpointError(f"{path} is no whole file of torch ({type(error).__name__}): download it again") from None
+            raise CheckpointError(
+                f"{path} carries more than weights, or is damaged, and was not loaded: download {SAFETENSORS} in its place"
+            ) from None
+        raise CheckpointError(
+            f"{path} is no whole file of torch ({type(error).__name__}): download it again"
+        ) from None
 
 
 def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -72,15 +77,21 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """
     path = next((folder / name for name in (SAFETENSORS, PICKLED) if (folder / name).is_file()), None)
     if path is None:
-        raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: download the first beside {CONFIG}")
+        raise CheckpointError(
+            f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: download the first beside {CONFIG}"
+        )
     if path.name == PICKLED:
         content = _pickled(path)
     else:
         try:
             content = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is no whole file of safetensors ({type(error).__name__}): download it again") from None
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+            raise CheckpointError(
+                f"{path} is no whole file of safetensors ({type(error).__name__}): download it again"
+            ) from None
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise CheckpointError(f"{path} holds something else than tensors by name: {CURE}")
     return path, dict(content)
 
@@ -98,10 +109,16 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         class_name = found["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} describes no model of diffusers ({type(error).__name__}): download it again") from None
+        raise CheckpointError(
+            f"{path} describes no model of diffusers ({type(error).__name__}): download it again"
+        ) from None
     if class_name != CLASS:
         raise CheckpointError(f"{path} describes a {class_name} and no {CLASS}: {CURE}")
-    known = {name: value.default for name, value in inspect.signature(UNet2DConditionModel.__init__).parameters.items() if name != "self"}
+    known = {
+        name: value.default
+        for name, value in inspect.signature(UNet2DConditionModel.__init__).parameters.items()
+        if name != "self"
+    }
     said = {name: value for name, value in found.items() if not name.startswith("_")}
     for name, value in (known | said).items():
         if name == "sample_size":  # decides no number: the size of latents is asked for
@@ -109,7 +126,9 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
         # a flow map adds to the embedding of time by a setting that the published network leaves off; what diffusers does not know is off
         expected = None if name == "class_embed_type" or name not in known else _plain(model.config[name])
         if _plain(value) != expected and not (expected is None and value is False):
-            raise CheckpointError(f"{path} says `{name}: {json.dumps(value)}`, and the network has {json.dumps(expected)}: {CURE}")
+            raise CheckpointError(
+                f"{path} says `{name}: {json.dumps(value)}`, and the network has {json.dumps(expected)}: {CURE}"
+            )
 
 
 def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
@@ -117,12 +136,18 @@ def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path
     check_names(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
-            raise CheckpointError(f"{source} has '{name}' in {str(value.dtype).removeprefix('torch.')}, which is no weight: download it again")
+            raise CheckpointError(
+                f"{source} has '{name}' in {str(value.dtype).removeprefix('torch.')}, which is no weight: download it again"
+            )
     check_finite(found, source)
 
 
 def convert(
-    source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS, data: str = DATA
+    source: Path,
+    target: Path,
+    network: Mapping[str, Any] = PUBLISHED,
+    shape: Sequence[int] = LATENTS,
+    data: str = DATA,
 ) -> dict[str, Any]:
     """Write the published weights in the folder `source` to `target` as a trained flow map, and return its description.
 
@@ -148,4 +173,6 @@ def convert(
 def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-instaflow SOURCE TARGET: `convert`, and what was converted in one line."""
     source = convert(arguments.source, arguments.target)["source"]
-    print(f"{arguments.target} is the published network, every setting, name and shape checked (source sha256 {source['sha256']}, in {' and '.join(source['types'])})")
+    print(
+        f"{arguments.target} is the published network, every setting, name and shape checked (source sha256 {source['sha256']}, in {' and '.join(source['types'])})"
+    )

@@ -13,8 +13,9 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,9 @@ def read(source: Path) -> dict[str, Tensor]:
     Raises CheckpointError when the file is absent, damaged, no state dict, or carries pickled code.
     """
     if not source.is_file():
-        raise CheckpointError(f"the checkpoint {source} is not there: download celeba_f8_adm, which the readmes of LFM and SCFlow link")
+        raise CheckpointError(
+            f"the checkpoint {source} is not there: download celeba_f8_adm, which the readmes of LFM and SCFlow link"
+        )
     try:
         with warnings.catch_warnings():
             # torch remarks on foreign pickles before it refuses them
@@ -52,16 +55,22 @@ def read(source: Path) -> dict[str, Tensor]:
                 f"{source} carries pickled code ({code[1]}), which is never run here: convert the state dict that was saved without it "
                 "(model_480.pth, not content.pth)"
             ) from None
-        raise CheckpointError(f"{source} is no whole checkpoint of torch ({type(error).__name__}): download it again") from None
+        raise CheckpointError(
+            f"{source} is no whole checkpoint of torch ({type(error).__name__}): download it again"
+        ) from None
     for key in (AVERAGED, TRAINED):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{source} holds a {type(content).__name__} and no state dict: give the file of the network's weights")
+        raise CheckpointError(
+            f"{source} holds a {type(content).__name__} and no state dict: give the file of the network's weights"
+        )
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
-            raise CheckpointError(f"{source} holds '{name}', which is no tensor: give the file of the network's weights alone")
+            raise CheckpointError(
+                f"{source} holds '{name}', which is no tensor: give the file of the network's weights alone"
+            )
     if all(name.startswith(WRAPPED) for name in content):
         content = {name.removeprefix(WRAPPED): value for name, value in content.items()}
     return dict(content)
@@ -75,12 +84,18 @@ def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None
     for name, value in found.items():
         if value.dtype != own[name].dtype:
             there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
-            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: convert the weights as they were trained, not a rounded copy")
+            raise CheckpointError(
+                f"{source} has '{name}' in {there}, not {here}: convert the weights as they were trained, not a rounded copy"
+            )
     check_finite(found, source)
 
 
 def convert(
-    source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS, data: str = DATA
+    source: Path,
+    target: Path,
+    network: Mapping[str, Any] = PUBLISHED,
+    shape: Sequence[int] = LATENTS,
+    data: str = DATA,
 ) -> dict[str, Any]:
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
@@ -104,5 +119,11 @@ def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-lfm SOURCE TARGET: `convert`, and what was converted in one line."""
     network = PUBLISHED | {name: getattr(arguments, name) for name in PUBLISHED if hasattr(arguments, name)}
     described = convert(arguments.source, arguments.target, network)
-    heads = f"{network['heads']} heads" if network["head_channels"] is None else f"heads of {network['head_channels']} channels"
-    print(f"{arguments.target} is the published network, every name and shape checked, with {heads} (source sha256 {described['source']['sha256']})")
+    heads = (
+        f"{network['heads']} heads"
+        if network["head_channels"] is None
+        else f"heads of {network['head_channels']} channels"
+    )
+    print(
+        f"{arguments.target} is the published network, every name and shape checked, with {heads} (source sha256 {described['source']['sha256']})"
+    )

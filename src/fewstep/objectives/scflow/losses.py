@@ -10,8 +10,8 @@ of a student returns one value a sample, shape (batch,); nothing here draws a ra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 from torch import Tensor
@@ -54,7 +54,9 @@ def moves(teacher: Reversed, z: Tensor, t: Tensor, u_down: Tensor, u_up: Tensor,
     return Moves(z - per_sample(down, z) * v, t - down, z + per_sample(up, z) * v, t + up)
 
 
-def truncated_consistency(predicted: Tensor, z0: Tensor, target: Tensor, t_down: Tensor, truncation: float, c: float) -> Tensor:
+def truncated_consistency(
+    predicted: Tensor, z0: Tensor, target: Tensor, t_down: Tensor, truncation: float, c: float
+) -> Tensor:
     """L_TC = d(f_theta(z_t, t), sg y), y = z_0 where t - d_down < t_trunc and f_target(z_{t - d_down}, t - d_down) elsewhere.
 
     `predicted` is f_theta(z_t, t) and `target` the target network's prediction, both (batch, ...). With `truncation` 0 this

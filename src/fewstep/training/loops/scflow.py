@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .. import optimisers, precision
-from ...flows.conditioning import Conditions, draw, conditioned, guided
+from ...flows.conditioning import Conditions, conditioned, draw, guided
 from ...flows.flow_map import FlowMap
 from ...networks.discriminator import discriminator
 from ...networks.text_discriminator import TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
 from ...settings.scflow import Gated, SelfCorrection
+from .. import optimisers, precision
 from ..processes import Processes
 from .schedules import memory, rate
 from .state import LOSS, NORM, State
@@ -50,7 +50,7 @@ class Draw:
     texts: Conditions | None = None
     noised: tuple[Tensor, Tensor] | None = None
 
-    def part(self, start: int, stop: int) -> "Draw":
+    def part(self, start: int, stop: int) -> Draw:
         """The samples start..stop-1."""
         own = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
         texts = None if self.texts is None else self.texts.part(start, stop)
@@ -69,14 +69,31 @@ def start(job: Job, teacher: FlowMap) -> State:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(job.seed)
             own = settings.adversarial
-            critic = discriminator(job.source.shape, own.channels) if own.head is None else TextDiscriminator(teacher.network, own.head)
+            critic = (
+                discriminator(job.source.shape, own.channels)
+                if own.head is None
+                else TextDiscriminator(teacher.network, own.head)
+            )
             others[CRITIC] = critic.to(job.device)
-        learning[CRITIC] = optimisers.build("adam", others[CRITIC].parameters(), own.rate, job.optimiser.decay or 0.0, own.momentum)
-    optimiser = optimisers.build(job.optimiser.kind, student.parameters(), job.optimiser.rate, job.optimiser.decay or 0.0)
+        learning[CRITIC] = optimisers.build(
+            "adam", others[CRITIC].parameters(), own.rate, job.optimiser.decay or 0.0, own.momentum
+        )
+    optimiser = optimisers.build(
+        job.optimiser.kind, student.parameters(), job.optimiser.rate, job.optimiser.decay or 0.0
+    )
     generator = torch.Generator(job.device).manual_seed(job.seed)
     columns = (LOSS, NORM, *PARTS)
     log = torch.zeros(job.method.steps, len(columns))
-    return State(student, average.requires_grad_(False), optimiser, generator, log, columns, others=others, optimisers=learning)
+    return State(
+        student,
+        average.requires_grad_(False),
+        optimiser,
+        generator,
+        log,
+        columns,
+        others=others,
+        optimisers=learning,
+    )
 
 
 class Loop:
@@ -87,7 +104,9 @@ class Loop:
         self.settings: SelfCorrection = job.method.self_correction
         self.first, self.stop = processes.share(0, job.training.batch)
         if job.training.batch < processes.count:
-            raise ValueError(f"{processes.count} processes cannot share a batch of {job.training.batch}: lower `processes`")
+            raise ValueError(
+                f"{processes.count} processes cannot share a batch of {job.training.batch}: lower `processes`"
+            )
         self.teacher = teacher
         self.weights = list(state.student.parameters())
         self.averages = list(state.average.parameters())
@@ -100,7 +119,10 @@ class Loop:
         t, u_down, u_up = torch.rand(3, count, generator=generator, device=generator.device)
         noised = None
         if self.settings.adversarial and self.settings.adversarial.head:
-            noised = torch.rand(count, generator=generator, device=generator.device), torch.randn(z0.shape, generator=generator, device=generator.device)
+            noised = (
+                torch.rand(count, generator=generator, device=generator.device),
+                torch.randn(z0.shape, generator=generator, device=generator.device),
+            )
         z0, z1 = (precision.laid_out(z, self.job.training) for z in (z0, z1))
         return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
 
@@ -108,7 +130,9 @@ class Loop:
         """Teacher, under its guidance, student and target as SCFlow writes them, at the texts of a step if there are any."""
         empty = None if texts is None else self.source.empty
         teacher = guided(conditioned(self.teacher, texts, empty), self.job.method.guidance)
-        return Reversed(teacher), *(Reversed(conditioned(flow, texts)) for flow in (self.state.student, self.state.others[TARGET]))
+        return Reversed(teacher), *(
+            Reversed(conditioned(flow, texts)) for flow in (self.state.student, self.state.others[TARGET])
+        )
 
     def _critic(self, draw: Draw) -> losses.Critic:
         """The discriminator, as the losses call it; one of noised latents sees data and predictions at the step's times, noise and texts."""
@@ -123,17 +147,26 @@ class Loop:
         settings, z0, z1, t = self.settings, draw.z0, draw.z1, draw.t
         teacher, student, target = self._reversed(draw.texts)
         move = losses.moves(teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, settings.threshold)
-        both_ways, from_noise = self._takes_part(settings.bidirectional), self._takes_part(settings.reflow) or self._takes_part(settings.adversarial)
+        both_ways, from_noise = (
+            self._takes_part(settings.bidirectional),
+            self._takes_part(settings.reflow) or self._takes_part(settings.adversarial),
+        )
         z, times = between(z0, z1, t), t
         if from_noise:
             z, times = torch.cat([z, z1]), torch.cat([t, torch.ones_like(t)])
         predicted, one_step = student.f(z, times).split([len(t), len(z) - len(t)])
         with torch.no_grad():
             if both_ways:
-                down, up = target.f(torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])).chunk(2)
+                down, up = target.f(
+                    torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])
+                ).chunk(2)
             else:
                 down = target.f(move.down, move.t_down)
-        terms = {"consistency": losses.truncated_consistency(predicted, z0, down, move.t_down, settings.truncation, settings.smoothing)}
+        terms = {
+            "consistency": losses.truncated_consistency(
+                predicted, z0, down, move.t_down, settings.truncation, settings.smoothing
+            )
+        }
         if both_ways:
             terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, settings.smoothing)
         if self._takes_part(settings.reflow):
@@ -145,7 +178,11 @@ class Loop:
 
     def _judge(self, draw: Draw, one_step: Tensor) -> Tensor:
         """One step of the discriminator; returns its loss before it, (batch,)."""
-        critic, optimiser, own = self.state.others[CRITIC].requires_grad_(True), self.state.optimisers[CRITIC], self.settings.adversarial
+        critic, optimiser, own = (
+            self.state.others[CRITIC].requires_grad_(True),
+            self.state.optimisers[CRITIC],
+            self.settings.adversarial,
+        )
         if own.schedule == "student":
             for group in optimiser.param_groups:
                 group["lr"] = own.rate * self._student_rate() / self.job.optimiser.rate
@@ -168,7 +205,9 @@ class Loop:
             group["lr"] = self._student_rate()
         state.optimiser.step()
         torch._foreach_lerp_(self.targets, self.weights, 1 - self.settings.target)
-        torch._foreach_lerp_(self.averages, self.weights, 1 - memory(job.optimiser, state.step, job.method.steps))
+        torch._foreach_lerp_(
+            self.averages, self.weights, 1 - memory(job.optimiser, state.step, job.method.steps)
+        )
         return loss, norm
 
     def step(self) -> None:
@@ -180,7 +219,9 @@ class Loop:
         if self._takes_part(settings.adversarial):
             judged = self._judge(draw, one_step.float())
             terms["adversarial"] = losses.adversarial(self._critic(draw), one_step.float())
-        weights = {"consistency": 1.0} | {name: getattr(settings, name).weight for name in terms if name != "consistency"}
+        weights = {"consistency": 1.0} | {
+            name: getattr(settings, name).weight for name in terms if name != "consistency"
+        }
         total = sum(weights[name] * value.sum() for name, value in terms.items()) / self.job.training.batch
         loss, norm = self._student_step(total)
         # the parts are those of this process's share

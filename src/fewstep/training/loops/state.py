@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...storage.checkpoint import load_weights
 from ...flows.flow_map import FlowMap
+from ...storage.checkpoint import load_weights
 
 # the columns that every log has
 LOSS, NORM = "loss", "gradient_norm"
@@ -40,12 +40,18 @@ class State:
         return {"student": self.student, "average": self.average, **self.others}
 
     def _learners(self) -> dict[str, tuple[torch.optim.Optimizer, nn.Module]]:
-        own = {f"{name}-optimiser": (optimiser, self.others[name]) for name, optimiser in self.optimisers.items()}
+        own = {
+            f"{name}-optimiser": (optimiser, self.others[name]) for name, optimiser in self.optimisers.items()
+        }
         return {"optimiser": (self.optimiser, self.student), **own}
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors."""
-        named = {f"{name}.{k}": v for name, network in self._networks().items() for k, v in network.state_dict().items()}
+        named = {
+            f"{name}.{k}": v
+            for name, network in self._networks().items()
+            for k, v in network.state_dict().items()
+        }
         for name, (optimiser, _) in self._learners().items():
             for k, buffers in optimiser.state_dict()["state"].items():
                 named |= {f"{name}.{k}.{buffer}": value for buffer, value in buffers.items()}
@@ -65,7 +71,9 @@ class State:
                 index, _, buffer = key.partition(".")
                 like = weights[int(index)]
                 # in the weight's layout, which a file does not keep and the fused Adam takes for granted
-                own["state"].setdefault(int(index), {})[buffer] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                own["state"].setdefault(int(index), {})[buffer] = (
+                    torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                )
             optimiser.load_state_dict(own)
         self.generator.set_state(tensors["generator"].cpu())
         self.log.copy_(tensors["log"])

@@ -5,19 +5,20 @@ What is minimised comes from params.yaml.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ... import objectives
-from .. import optimisers, precision
-from ...flows.conditioning import Conditions, draw, conditioned, guided
+from ...flows.conditioning import Conditions, conditioned, draw, guided
 from ...flows.flow_map import EulerMap, FlowMap
 from ...flows.interpolants import INTERPOLANTS, Batch
-from ...settings.training import Training
-from ..processes import Processes
 from ...flows.times import Times
+from ...settings.training import Training
+from .. import optimisers, precision
+from ..processes import Processes
 from .schedules import memory, rate
 from .state import State
 
@@ -29,7 +30,13 @@ STAGE = "stage"
 
 
 def draw_batch(
-    training: Training, x1: Tensor, scale: float, term_times: Sequence[Times], sizes: Sequence[int], progress: float, generator: torch.Generator
+    training: Training,
+    x1: Tensor,
+    scale: float,
+    term_times: Sequence[Times],
+    sizes: Sequence[int],
+    progress: float,
+    generator: torch.Generator,
 ) -> Batch:
     """One batch: the data `x1`, noise of `scale`, and for each term its share of the time pairs."""
     interpolant, device, count = INTERPOLANTS[training.interpolant], generator.device, sum(sizes)
@@ -53,7 +60,14 @@ def start(job: Job, teacher: FlowMap | None) -> State:
     settings = job.optimiser
     optimiser = optimisers.build(settings.kind, student.parameters(), settings.rate, settings.decay or 0.0)
     generator = torch.Generator(job.device).manual_seed(job.seed)
-    return State(student, average.requires_grad_(False), optimiser, generator, torch.zeros(job.method.steps, 2), others=others)
+    return State(
+        student,
+        average.requires_grad_(False),
+        optimiser,
+        generator,
+        torch.zeros(job.method.steps, 2),
+        others=others,
+    )
 
 
 class Loop:
@@ -65,7 +79,9 @@ class Loop:
         self.sizes = [round(term.share * batch) for term in self.terms[:-1]]
         self.sizes.append(batch - sum(self.sizes))
         if max(self.sizes) < processes.count:
-            raise ValueError(f"{processes.count} processes cannot share the samples of a batch of {batch}: lower `processes`")
+            raise ValueError(
+                f"{processes.count} processes cannot share the samples of a batch of {batch}: lower `processes`"
+            )
         self.times = [term.times.build() for term in self.terms]
         self.weights = list(state.student.parameters())
         self.means = list(state.average.parameters())
@@ -75,7 +91,11 @@ class Loop:
 
     def bind(self, progress: float) -> None:
         """Bind the objectives to their teacher, which a staged run replaces by the student as it goes."""
-        stage = min(int(progress * (self.doublings + 1)), self.doublings) if self.job.method.teacher_as == "stages" else 0
+        stage = (
+            min(int(progress * (self.doublings + 1)), self.doublings)
+            if self.job.method.teacher_as == "stages"
+            else 0
+        )
         if stage == self.stage_bound:
             return
         fresh = stage > 0 and self.state.step == self._first_step(stage)
@@ -85,19 +105,25 @@ class Loop:
         if self.job.method.teacher_as != "velocity":
             teacher = EulerMap(self.teacher) if stage == 0 else self.state.others[STAGE]
         stopped = self.state.average if self.job.method.stopped == "average" else None
-        self.residuals = [objectives.bind(term.objective, term.options, teacher, stopped) for term in self.terms]
+        self.residuals = [
+            objectives.bind(term.objective, term.options, teacher, stopped) for term in self.terms
+        ]
         self.stage_bound = stage
 
     def _first_step(self, stage: int) -> int:
         steps = self.job.method.steps
-        return next(k for k in range(steps + 1) if min(int(k / steps * (self.doublings + 1)), self.doublings) == stage)
+        return next(
+            k for k in range(steps + 1) if min(int(k / steps * (self.doublings + 1)), self.doublings) == stage
+        )
 
     def _conditioned(self, k: int, conditions: Conditions) -> tuple[objectives.Residual, FlowMap]:
         """The objective of term `k` and the student, both at the texts of one batch: the teacher, under its guidance, reads the same ones."""
         method, empty, term = self.job.method, self.source.empty, self.terms[k]
         teacher = self.teacher and guided(conditioned(self.teacher, conditions, empty), method.guidance)
         stopped = conditioned(self.state.average, conditions) if method.stopped == "average" else None
-        return objectives.bind(term.objective, term.options, teacher, stopped), conditioned(self.state.student, conditions)
+        return objectives.bind(term.objective, term.options, teacher, stopped), conditioned(
+            self.state.student, conditions
+        )
 
     def step(self) -> None:
         """One optimisation step."""
@@ -105,13 +131,19 @@ class Loop:
         progress = state.step / job.method.steps
         self.bind(progress)
         x1, conditions = draw(self.source, sum(self.sizes), job.method.dropped or 0.0, state.generator)
-        batch = draw_batch(job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator)
+        batch = draw_batch(
+            job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator
+        )
         loss, start = 0.0, 0
         with precision.evaluating(job.training, job.device):
             for k, (term, size) in enumerate(zip(self.terms, self.sizes)):
                 first, stop = self.processes.share(start, size)
                 if first < stop:
-                    residual, student = self._conditioned(k, conditions.part(first, stop)) if conditions is not None else (self.residuals[k], state.student)
+                    residual, student = (
+                        self._conditioned(k, conditions.part(first, stop))
+                        if conditions is not None
+                        else (self.residuals[k], state.student)
+                    )
                     loss = loss + term.weight * residual(student, batch.part(first, stop)).sum()
                 start += size
         loss = loss / start
