@@ -18,15 +18,17 @@ def rows_of_faces(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, co
     Arrays and errors as for `grid`: a column is one noise, down to the bottom of the sheet. The first `count`
     are drawn. A method may lack some of the rows.
     """
-    if count < 1 or not any(panels.values()):
+    panels = {label: rows for label, rows in panels.items() if rows}
+    if count < 1 or not panels:
         raise ValueError("a picture of faces shows one image at least")
-    blocks, texts, numbers, top = {}, [], {}, 0
-    for label in (label for label, rows in panels.items() if rows):
+    blocks: dict[str, tuple[float, float, np.ndarray]] = {}
+    texts, numbers, top = [], {}, 0
+    for label, rows in panels.items():
         top += TEXT + (BLOCK_GAP if blocks else 0)
         texts.append((0, top - 6, label, {"ha": "left", "va": "bottom", "fontsize": 11}))
-        for column in sorted(panels[label], key=steps):
+        for column in sorted(rows, key=steps):
             name = f"{label}, {column}"
-            strip, numbers[name] = tiled(panels[label][column][:count], name, count)
+            strip, numbers[name] = tiled(rows[column][:count], name, count)
             blocks[name] = 0, top, strip
             # outside the figure, which grows to hold it when it is saved
             texts.append((-INDENT, top + strip.shape[0] / 2, column, BESIDE | {"fontsize": 9}))

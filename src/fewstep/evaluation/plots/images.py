@@ -41,23 +41,6 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
     return images.clip(-1, 1)
 
 
-def _quadrants(images: np.ndarray) -> list[float]:
-    """Means of the quadrants of the first three images: upper left, upper right, lower left, lower right."""
-    halves = [half for image in images[:3] for half in np.array_split(image, 2, axis=1)]
-    return [round(float(part.mean()), 2) for half in halves for part in np.array_split(half, 2, axis=2)]
-
-
-def _across(count: int) -> int:
-    """How many tiles a row so that `count` fill a block wider than high."""
-    return next(n for n in range(ceil(sqrt(count)), count + 1) if count % n == 0)
-
-
-def _scale(images: np.ndarray, tiles: int) -> int:
-    """Pixels on the sheet for one of an image, a whole number, where `tiles` stand side by side."""
-    side = max(images.shape[2:])
-    return max(round(min(WIDTH / tiles, LARGEST) / side), ceil(SMALLEST / side))
-
-
 def reduced(images: np.ndarray) -> np.ndarray:
     """Images (count, channels, height, width) of SIDE pixels a side at most, by means of squares of pixels.
 
@@ -72,27 +55,26 @@ def reduced(images: np.ndarray) -> np.ndarray:
     return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
 
 
-def _tile(images: np.ndarray, across: int, scale: int) -> np.ndarray:
-    """Images side by side, `across` a row, row after row, on white: (height, width, 3), uint8."""
-    levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
-    colours = GREY(levels[..., 0])[..., :3] if levels.shape[-1] == 1 else levels
-    colours = (255 * colours).round().astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
-    height, width = (size + GAP for size in colours.shape[1:3])
-    rows = ceil(len(images) / across)
-    sheet = np.full((rows * height - GAP, min(across, len(images)) * width - GAP, 3), 255, dtype=np.uint8)
-    for k, colour in enumerate(colours):
-        top, left = k // across * height, k % across * width
-        sheet[top : top + height - GAP, left : left + width - GAP] = colour
-    return sheet
-
-
 def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[np.ndarray, list[float]]:
     """Images as one block (height, width, 3), uint8, and its numbers: the quadrants of the first three.
 
     They stand `across` a row, sized for `beside` such blocks side by side. Raises ValueError as `grid`.
     """
     images = _checked(images, name)
-    return _tile(images, across, _scale(images, across * beside)), _quadrants(images)
+    halves = [half for image in images[:3] for half in np.array_split(image, 2, axis=1)]
+    quadrants = [part.mean() for half in halves for part in np.array_split(half, 2, axis=2)]
+    side = max(images.shape[2:])
+    scale = max(round(min(WIDTH / across / beside, LARGEST) / side), ceil(SMALLEST / side))
+    levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
+    colours = GREY(levels[..., 0])[..., :3] if levels.shape[-1] == 1 else levels
+    colours = (255 * colours).round().astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
+    high, wide = (size + GAP for size in colours.shape[1:3])
+    rows, columns = ceil(len(images) / across), min(across, len(images))
+    block = np.full((rows * high - GAP, columns * wide - GAP, 3), 255, dtype=np.uint8)
+    for k, colour in enumerate(colours):
+        top, left = k // across * high, k % across * wide
+        block[top : top + high - GAP, left : left + wide - GAP] = colour
+    return block, [round(float(mean), 2) for mean in quadrants]
 
 
 def sheet(
@@ -141,8 +123,10 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
     if count < 1 or not any(panels.values()):
         raise ValueError("a grid shows one image at least")
     columns = sorted({name for row in panels.values() for name in row}, key=steps)
-    across, numbers = _across(count), {}
+    # so many a row that a block is filled, and wider than high
+    across = next(n for n in range(ceil(sqrt(count)), count + 1) if count % n == 0)
     blocks: dict[str, dict[str, np.ndarray]] = {label: {} for label, row in panels.items() if row}
+    numbers = {}
     for label in blocks:
         for column in (c for c in columns if c in panels[label]):
             name = f"{label}, {column}"

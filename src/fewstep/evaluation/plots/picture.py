@@ -50,9 +50,11 @@ METHODS = {
 }
 DASHES = ("--", "-.", ":", (0, (8, 2)))
 # "SI, heun": what follows the comma, in the order of its shades
-VARIANTS = ("heun", "adaptive", "shared settings", "threshold 0.03", "threshold 0.3", "truncation 0.0")
-VARIANTS += ("truncation 0.4", "stochastic-0.25", "stochastic-0.5", "stochastic-1")
-STYLE = {
+VARIANTS = (
+    "heun, adaptive, shared settings, threshold 0.03, threshold 0.3, truncation 0.0, truncation 0.4, "
+    "stochastic-0.25, stochastic-0.5, stochastic-1"
+).split(", ")
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -69,12 +71,13 @@ def stroke(label: str) -> dict[str, Any]:
     method, _, variant = label.partition(", ")
     turn = 0.618034  # by the golden ratio, steps of any number spread evenly
     known = {name.lower(): colour for name, colour in METHODS.items()}.get(method.lower())
-    colour = known or to_hex(hsv_to_rgb((crc32(method.encode()) * turn % 1, 0.9, 0.65)))
+    colour = to_rgb(known) if known else hsv_to_rgb((crc32(method.encode()) * turn % 1, 0.9, 0.65))
     if not variant:
-        return {"color": colour, "ls": "-"}
+        return {"color": to_hex(tuple(colour)), "ls": "-"}
     k = VARIANTS.index(variant) if variant in VARIANTS else crc32(variant.encode()) % 997
     light = 0.15 + 0.5 * (k * turn % 1)
-    return {"color": to_hex((1 - light) * np.array(to_rgb(colour)) + light), "ls": DASHES[k % len(DASHES)]}
+    shade = tuple((1 - light) * np.array(colour) + light)
+    return {"color": to_hex(shade), "ls": DASHES[k % len(DASHES)]}
 
 
 def line_panels(
@@ -91,7 +94,7 @@ def log_ticks(axis: Axis, most: int = 8) -> None:
     low, high = axis.get_view_interval()
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1)
     choices = [np.outer(decades, digits).ravel() for digits in ((1,), (1, 3), (1, 2, 5))]
-    for ticks in (*choices, MaxNLocator(5).tick_values(low, high)):
+    for ticks in (*choices, np.asarray(MaxNLocator(5).tick_values(low, high))):
         ticks = ticks[(low <= ticks) & (ticks <= high)]
         if len(ticks) >= 3:
             break
@@ -104,9 +107,9 @@ def log_ticks(axis: Axis, most: int = 8) -> None:
 def legend_beside(axes: Axes, handles: Iterable[Any] | None = None, title: str | None = None) -> None:
     """A legend at the right of the axes, over no line."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else list(handles)
-    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    place |= {"handlelength": 3, "markerscale": 0.8, "fontsize": 8, "title_fontsize": 8}
-    axes.legend(handles=handles, frameon=False, title=title, **place)
+    look: dict[str, Any] = {"frameon": False, "handlelength": 3, "markerscale": 0.8, "fontsize": 8}
+    look |= {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+    axes.legend(handles=handles, title=title, title_fontsize=8, **look)
 
 
 def steps(column: str) -> int:
@@ -143,5 +146,5 @@ class Picture:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         data = {"image/png": self.png(), "text/plain": f"Picture: {self.title}"}
-        data[NUMBERS] = json.loads(json.dumps(self.numbers))
+        data[NUMBERS] = json.loads(json.dumps(self.numbers), parse_constant=str)  # "NaN" is no JSON
         return data, {"image/png": {"alt": self.alt or self.title}}

@@ -22,7 +22,8 @@ def rows_of_captions(
     Arrays as for `grid`, image k of the k-th caption, all from the same noises: along a row only method and
     steps change. Raises ValueError for fewer images than captions, or nothing at all.
     """
-    if not captions or not any(panels.values()):
+    panels = {label: own for label, own in panels.items() if own}
+    if not captions or not panels:
         raise ValueError("a picture of captions shows one caption and one method at least")
     blocks, texts, numbers, left = {}, [], {}, CAPTION
     for label, own in panels.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,11 +57,11 @@ def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: 
 
 def _call_ticks(calls: pd.Series) -> list[int]:
     """The numbers of calls to write below a logarithmic axis: the most frequent first, none upon another."""
-    gap = 0.05 * max(np.log(calls.max() / calls.min()), 1e-9)
+    gap = 0.05 * np.log(calls.max() / calls.min())
     kept: list[int] = []
-    for calls_made in calls.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
-        if all(abs(np.log(calls_made / other)) > gap for other in kept):
-            kept.append(int(calls_made))
+    for n in calls.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
+        if all(abs(np.log(n / other)) > gap for other in kept):
+            kept.append(int(n))
     return sorted(kept)
 
 
@@ -68,7 +69,7 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
     part = table[(table.metric == metric) & (table.method != "exact")]
     figure, ((axis,),) = line_panels(6.4, 3.8)
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for method, line in part.groupby("method", sort=False):
         bars = line.sd.fillna(0)
         look = stroke(method) | {"marker": "o", "ms": 4, "lw": 1.5, "capsize": 2}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from .picture import Picture, legend_beside, line_panels, log_ticks, stroke
 
@@ -37,7 +38,8 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
         apart = set()  # there is no other that they would hide
     heights = (3.2, 1.6) if apart else (3.2,)
     figure, axes = line_panels(9, sum(heights), len(heights), 2, gridspec_kw={"height_ratios": heights})
-    handles, numbers = {}, {}
+    handles: dict[str, Line2D] = {}
+    numbers: dict[str, list[float]] = {}
     for k, (method, run) in enumerate(runs):
         for axis, quantity in zip(axes[int(k in apart)], QUANTITIES):
             (line,) = axis.plot(*_smooth(run[quantity], 150), **stroke(method), lw=1.2, label=method)
