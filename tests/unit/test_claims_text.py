@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewstep.evaluation import claims, claims_text
+from fewstep.evaluation import claims
 
 WOBBLE = np.array([0.0, 1.0, -1.0])
 FID, CLIP, RIGHT, AGREEMENT = "FID", "CLIP score", "attribute accuracy", "PSNR to N = 1"
@@ -42,13 +42,8 @@ def measured(wobble=0 * WOBBLE, **changes) -> pd.DataFrame:
 
 
 def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
-    sampling = SimpleNamespace(
-        solvers={"si": {"guided-1": [8]}, "scflow": {"guided-1.5": [1], "guided-3": [1]}}
-    )
-    experiment = SimpleNamespace(
-        name="scflow-coco2017", data_name="scenes", settings=SimpleNamespace(sampling=sampling)
-    )
-    found = claims.ledger(claims_text.claims_of(experiment, rows), "laptop")
+    experiment = SimpleNamespace(name="scflow-coco2017", data_name="scenes")
+    found = claims.ledger(claims.of(experiment, rows), "laptop")
     return found.assign(claim=found.claim.str.removeprefix("coco2017-")).set_index("claim")
 
 

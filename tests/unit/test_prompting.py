@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fewstep.data import latents, scenes
-from fewstep.evaluation import measure_texts, prompts
-from fewstep.evaluation.measure_texts import PromptReference
+from fewstep.evaluation import measure, measure_captions, prompts
+from fewstep.evaluation.metric import Against, Cell, Prompts
 from fewstep.flows.conditioning import Conditions
 from fewstep.metrics.attributes import ATTRIBUTES
 from fewstep.networks import clip_files
@@ -190,30 +190,41 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
     monkeypatch.setattr(features, "load_probe", lambda path: None)
     levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()
     monkeypatch.setattr(
-        measure_texts,
+        measure_captions,
         "read",
         lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)),
     )
-    monkeypatch.setattr(measure_texts, "_clip", lambda folder, device: reader)
-    told = PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe")
-    found = measure_texts.measure(own.pixels, ["clip", "attributes"], told, "cpu")
+    monkeypatch.setattr(measure_captions, "_clip", lambda folder, device: reader)
+    against = Against(SimpleNamespace(), prompts=Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe"))
+
+    def values(images: np.ndarray) -> dict[str, float]:
+        np.save(tmp_path / "images.npy", images)
+        cell = Cell(tmp_path / "images.npy", None, 0)
+        return {
+            row["metric"]: row["value"] for row in measure._measure(cell, against, ["clip", "attributes"])
+        }
+
+    found = values(own.pixels)
     assert found.pop("CLIP score") == 25.0
-    assert set(found) == {"attribute accuracy", *measure_texts.NAMES.values()} and set(found.values()) == {
-        1.0
-    }
-    wrong = measure_texts.measure(other.pixels, ["attributes"], told, "cpu")
+    assert set(found) == {"attribute accuracy", *measure_captions.NAMES.values()}
+    assert set(found.values()) == {1.0}
+    wrong = values(other.pixels)
     assert wrong["attribute accuracy"] < 0.7 and wrong["caption accuracy"] < 0.2
-    assert set(measure_texts.NAMES) <= {*ATTRIBUTES, "caption"}
+    assert set(measure_captions.NAMES) <= {*ATTRIBUTES, "caption"}
 
 
 def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "probe_name", lambda path: "a probe")
-    found = measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe"), 600)
-    assert set(found) == {name for names in measure_texts.MEASURES.values() for name in names}
-    assert all(against == "the first 600 prompts coco2017 of scenes" for _, _, against in found.values())
-    assert set(measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, None), 600)) == {
-        "CLIP score"
-    }
+    settings = SimpleNamespace(
+        sampling=SimpleNamespace(count=600, seeds=[0]),
+        metrics=SimpleNamespace(measures=["clip", "attributes"]),
+    )
+    own = Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
+    found = measure.protocols_by_name(Against(settings, prompts=own))
+    assert set(found) == {"CLIP score", "attribute accuracy", *measure_captions.NAMES.values()}
+    assert {protocol.split for protocol in found.values()} == {"the first 600 prompts coco2017 of scenes"}
+    settings.metrics.measures = ["clip"]
+    assert set(measure.protocols_by_name(Against(settings, prompts=own))) == {"CLIP score"}
 
 
 @pytest.mark.parametrize(

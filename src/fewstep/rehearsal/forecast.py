@@ -8,8 +8,8 @@ import torch
 
 from .. import data
 from ..evaluation import sample
+from ..evaluation.measure_captions import CHECKED
 from ..evaluation.measure_images import SUBSET_SIZE, kid_subsets
-from ..evaluation.measure_texts import CHECKED
 from ..flows import sampler_names
 from ..pipeline import stages
 from ..pipeline.stages import Stage
