@@ -34,7 +34,9 @@ def cell(method: str, nfe: int, values, metric: str = "FID", over: str = "traini
 def distilled(
     over: str = "training seeds", lmd=7.0, emd=9.0, lmd_teacher=2.0, emd_teacher=3.0
 ) -> pd.DataFrame:
-    """The teacher scores 256 / N (4 at 64 calls) by Euler; the students as told, `lmd` and `emd` numbers or one for each seed."""
+    """The teacher scores 256 / N (4 at 64 calls) by Euler; the students as told, `lmd` and `emd` numbers or
+    one for each seed.
+    """
     rows = [row for n in LADDER for row in cell("si", n, np.full(3, 256 / n), over=over)]
     # the teacher's other solvers, which no claim is about
     rows += cell("si-heun", 32, np.full(3, 1.0), over=over) + cell(
@@ -48,7 +50,7 @@ def distilled(
 
 
 def own(lsd: dict[int, float], over: str = "training seeds", scale: float = 0.1) -> pd.DataFrame:
-    """PSD-M scores 5 and PSD-U 6 at even powers of two, the other way round at odd ones, ESD 9; LSD as told."""
+    """PSD-M scores 5 and PSD-U 6 at even powers of two, the other way round at odd ones, ESD 9, LSD `lsd`."""
     rows = []
     for k, n in enumerate((1, 2, 4, 8, 16)):
         rows += cell("lsd", n, lsd[n] + scale * WOBBLE, over=over) + cell(
@@ -99,7 +101,8 @@ def test_distillation_as_the_paper_has_it(over):
 
 
 def test_distillation_turns_with_the_numbers():
-    # FID 20: worse than EMD, five times the teacher's, and reached by Euler in 12.8 calls, 6.4 for each of LMD's two
+    # FID 20: worse than EMD, five times the teacher's, and reached by Euler in 12.8 calls, 6.4 for each of
+    # LMD's two
     found = ledger_of(distilled(lmd=20.0, emd=9.0, lmd_teacher=3.5), logs(EMD=1.0, LMD=8.0))
     assert set(found.verdict) == {"contradicted"}
     assert found.value["cifar10-ten-times-fewer-calls"] == pytest.approx(6.4)

@@ -1,4 +1,6 @@
-"""Images as large as text-to-image's: drawn, decoded, measured and shown some at a time, and never more than is asked for."""
+"""Images as large as text-to-image's: drawn, decoded, measured and shown some at a time, and never more than
+is asked for.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from fewstep.metrics.features import Extractor
 
 
 class Decoder:
-    """Latents (4, 2, 2) whose images are their first three channels, and how many it was ever asked for together."""
+    """Latents (4, 2, 2) whose images are their first three channels, and how many it was ever asked for
+    together.
+    """
 
     shape, scale, top = (4, 2, 2), 1.0, 255
 

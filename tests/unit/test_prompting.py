@@ -1,4 +1,6 @@
-"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and what is refused."""
+"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -188,12 +190,12 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
         pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)
     }
     monkeypatch.setattr(features, "load_probe", lambda path: None)
-    levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()
-    monkeypatch.setattr(
-        measure_captions,
-        "read",
-        lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)),
-    )
+
+    def read(probe, images: torch.Tensor) -> tuple:
+        levels = ((images + 1) * 127.5).round().to(torch.uint8).numpy()
+        return tuple(drawn[pixels.tobytes()] for pixels in levels)
+
+    monkeypatch.setattr(measure_captions, "read", read)
     monkeypatch.setattr(measure_captions, "_clip", lambda folder, device: reader)
     against = Against(SimpleNamespace(), prompts=Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe"))
 
@@ -215,15 +217,15 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
 
 def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "probe_name", lambda path: "a probe")
-    settings = SimpleNamespace(
-        sampling=SimpleNamespace(count=600, seeds=[0]),
-        metrics=SimpleNamespace(measures=["clip", "attributes"]),
+    metrics = SimpleNamespace(
+        measures=["clip", "attributes"], bins=None, w2_samples=2, reference=None, of_images=True
     )
+    settings = SimpleNamespace(sampling=SimpleNamespace(count=600, seeds=[0]), metrics=metrics)
     own = Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
     found = measure.protocols_by_name(Against(settings, prompts=own))
     assert set(found) == {"CLIP score", "attribute accuracy", *measure_captions.NAMES.values()}
     assert {protocol.split for protocol in found.values()} == {"the first 600 prompts coco2017 of scenes"}
-    settings.metrics.measures = ["clip"]
+    metrics.measures = ["clip"]
     assert set(measure.protocols_by_name(Against(settings, prompts=own))) == {"CLIP score"}
 
 

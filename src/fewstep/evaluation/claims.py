@@ -1,9 +1,9 @@
-"""The ledger: what the papers say in words, each claim with a statistic over seeds, an interval and a verdict.
+"""The ledger: what the papers say in words, each with a statistic over seeds, an interval and a verdict.
 
-The claims stand in claims.yaml. A statistic's interval is a Student t interval (95 %) over training seeds, each averaged
-over its sampling seeds. Where a table has fewer than three training seeds, the interval runs over sampling seeds instead:
-it then says how well these networks were measured, and nothing of how another training would turn out. A claim is
-supported when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
+The claims stand in claims.yaml. The interval is Student's t (95 %) over training seeds, each averaged over
+its sampling seeds; where there are fewer than three training seeds, over sampling seeds: it then says how
+well these networks were measured, and nothing of how another training would turn out. A claim is supported
+when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 class Claim:
     """A statement of a paper and one value of its statistic for each seed; claimed to be > threshold.
 
-    over  what the values, and so the interval, run over: "3 training seeds" or "3 sampling seeds of one training"
+    over  what the values run over: "3 training seeds" or "3 sampling seeds of one training"
     """
 
     name: str
@@ -67,7 +67,7 @@ def verdict(low: float, high: float, threshold: float) -> str:
 
 
 def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -> pd.Series:
-    """A metric by "train_seed" or "sample_seed", averaged over the other; KeyError where it was not measured."""
+    """A metric by "train_seed" or "sample_seed", a mean over the other; KeyError where not measured."""
     part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
     if part.empty:
         raise KeyError(f"no row {method}, {metric}, nfe {nfe}: `sampling.steps` in params.yaml must draw it")
@@ -79,10 +79,9 @@ def by_seeds(
 ) -> tuple[list[pd.Series], str]:
     """Each cell (method, nfe, metric), all by the same kind of seed, and that kind: TRAINING or SAMPLING.
 
-    Unless `over` says which, training seeds where the cells have three or more (an interval over two says next to
-    nothing); sampling seeds, each averaged over the training seeds, otherwise. Raises KeyError for a cell without rows,
-    and ValueError when cells differ in their seeds, so that they cannot be compared seed by seed, or in the protocol of
-    a metric.
+    Unless `over` says which: training seeds where there are three or more, otherwise sampling seeds, each
+    averaged over the training seeds. Raises KeyError for a cell without rows, and ValueError when cells
+    differ in their seeds, so that they cannot be compared seed by seed, or in the protocol of a metric.
     """
     for metric in dict.fromkeys(metric for _, _, metric in cells):
         methods = [method for method, _, own in cells if own == metric]
@@ -107,11 +106,11 @@ def by_seeds(
 
 
 def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_seed") -> tuple[float, ...]:
-    """For each seed of `quality`, the calls at which `curve` reaches it, by log-log interpolation; lower is better.
+    """The calls at which `curve` reaches `quality`, seed by seed, by log-log interpolation; lower is better.
 
-    `curve` holds the measured rows of one method and one metric, and `by` is its column that indexes `quality`.
-    Where the curve is already better with its fewest calls, those; where it never gets there, its most. Raises
-    ValueError when the curve has no row of a seed.
+    `curve` holds the measured rows of one method and metric, and `by` is its column that indexes `quality`.
+    Where the fewest calls are better already, those; where it is never reached, the most. Raises ValueError
+    for a seed without rows.
     """
     values = []
     for seed, target in quality.items():
@@ -125,7 +124,7 @@ def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_see
 
 
 def instability(norms: np.ndarray) -> float:
-    """How far gradient norms jump above their usual size: the 99th percentile over the median, past a tenth of training."""
+    """The 99th percentile of gradient norms over their median, after the first tenth of training."""
     settled = norms[len(norms) // 10 :]
     return float(np.percentile(settled, 99) / np.median(settled))
 
@@ -150,29 +149,29 @@ def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
     return int(counts.max())
 
 
-def _groups(own: Mapping[str, Any], rows: pd.DataFrame, metric: str) -> list[list[tuple[str, int, str]]]:
-    """The cells of a statistic as (method, nfe, metric), those of which the least counts together."""
+def _groups(claim: Mapping[str, Any], rows: pd.DataFrame) -> list[list[tuple[str, int, str]]]:
+    """The cells of a statistic as (method, nfe, metric), in one list those of which the least counts."""
 
-    def cell(method: str, nfe: int | str, measured: str = metric) -> tuple[str, int, str]:
-        return method, most_calls(rows, method, measured) if nfe == "most" else int(nfe), measured
+    def cell(method: str, nfe: int | str, metric: str = claim["metric"]) -> tuple[str, int, str]:
+        calls = {"N": claim["N"], "most": nfe == "most" and most_calls(rows, method, metric)}
+        return method, int(calls.get(nfe, nfe)), metric
 
-    return [[cell(*c) for c in (g["least"] if isinstance(g, dict) else [g])] for g in own["cells"]]
+    entries = claim["statistic"]["cells"]
+    return [[cell(*c) for c in (e["least"] if isinstance(e, dict) else [e])] for e in entries]
 
 
-def _values(
-    own: Mapping[str, Any], rows: pd.DataFrame, logs: Logs, metric: str, over: str | None
-) -> tuple[tuple[float, ...], str]:
-    """The values of a statistic, one a seed, and what they run over."""
-    kind = own["kind"]
-    if kind == "gradient norm":
+def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[tuple[float, ...], str]:
+    """The values of a claim's statistic, one a seed, and what they run over."""
+    own = claim["statistic"]
+    if own["kind"] == "gradient norm":
         values = _less_stable(logs, *own["trainings"])
         return values, _said(len(values), TRAINING, len(values))
-    groups = _groups(own, rows, metric)
+    groups = _groups(claim, rows)
     cells = [cell for group in groups for cell in group]
-    found, over = by_seeds(rows, cells, over)
-    taken = iter(found)
-    a, b = ([pd.concat([next(taken) for _ in g], axis=1).min(axis=1) for g in groups] + [None])[:2]
-    match kind:
+    found, over = by_seeds(rows, cells, claim.get("over"))
+    series = iter(found)
+    a, b = ([pd.concat([next(series) for _ in group], axis=1).min(axis=1) for group in groups] + [None])[:2]
+    match own["kind"]:
         case "value":
             values = a
         case "difference":
@@ -184,12 +183,10 @@ def _values(
         case "ratio":
             values = np.log(own["bound"]) - np.log(a / b)
         case "calls":
-            curve = rows[(rows.method == own["of"]) & (rows.metric == metric)]
+            curve = rows[(rows.method == own["of"]) & (rows.metric == claim["metric"])]
             values = [calls / own.get("each", 1) for calls in calls_to_match(curve, a, SEED[over])]
-        case _:
-            raise ValueError(
-                f"{FILE.name} names the statistic '{kind}', which fewstep.evaluation.claims does not compute"
-            )
+        case kind:
+            raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{kind}'")
     trainings = rows[rows.method == cells[0][0]].train_seed.nunique()
     return tuple(values), _said(len(values), over, trainings)
 
@@ -207,7 +204,7 @@ def _file() -> list[dict[str, Any]]:
 
 
 def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The entries of claims.yaml for an experiment, each with what its group says, and with its N filled in."""
+    """The entries of claims.yaml for an experiment, one for each N, with what their group says."""
     measured = set(rows.metric)
     for group in _file():
         for claim in group["claims"] if experiment in group["experiments"] else ():
@@ -215,25 +212,16 @@ def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield from ({**group, **claim, "N": n} for n in claim.get("for", [None]))
 
 
-def _filled(cells: Any, n: int | None) -> Any:
-    """`cells` with every N replaced by `n`."""
-    if isinstance(cells, list):
-        return [_filled(cell, n) for cell in cells]
-    if isinstance(cells, dict):
-        return {key: _filled(cell, n) for key, cell in cells.items()}
-    return n if cells == "N" else cells
-
-
 def of(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
-    """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, one list a label.
+    """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
 
-    Raises KeyError where a claim's number was not measured or its training not logged, and ValueError where numbers
+    Raises KeyError where a number was not measured or a training not logged, and ValueError where numbers
     that are compared have different seeds or protocols.
     """
     found = []
     for own in _listed(experiment.name, rows):
         metric = own["metric"]
-        values, over = _values(_filled(own["statistic"], own["N"]), rows, logs or {}, metric, own.get("over"))
+        values, over = _values(own, rows, logs or {})
         words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
             words["most"] = most_calls(rows, "si", metric)
@@ -255,7 +243,7 @@ def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
 
 
 def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The ledger for its readers, by title: the claims over training seeds, and apart from them those in one training."""
+    """The ledger for its readers, by title: claims over training seeds apart from the others."""
     said = ledger.statistic.str.partition("; claimed > ")
     # ledgers written by earlier versions say at the end of the statistic what the interval runs over
     claimed = said[2].str.partition("; interval over ")

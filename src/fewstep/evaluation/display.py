@@ -1,4 +1,4 @@
-"""What notebooks show: every table through one function, and the losses of self-corrected distillation with their settings."""
+"""What notebooks show: every table through one function, and the losses of self-corrected distillation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _line(cells: list[str], styles: list[str], index: int, head: bool) -> str:
 
 
 def show_table(frame: pd.DataFrame, caption: str | None = None) -> HTML:
-    """A table for a notebook: whole, floats at four significant digits, NaN empty, text left and numbers right.
+    """A table for a notebook: whole, floats at four significant digits, NaN empty, text left, numbers right.
 
     The index stands in the first columns, unless it only counts the rows without a name.
     """

@@ -1,4 +1,4 @@
-"""One sentence of finding from a table, for below it: only what the numbers say, and nothing where they say nothing."""
+"""A sentence of finding for below each table and picture: what the numbers say, and nothing more."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ def _measured(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table[(table.metric == metric) & (table.method != EXACT) & table.value.notna()]
 
 
+def _better(metric: str) -> str:
+    return "higher" if metric in HIGHER_IS_BETTER else "lower"
+
+
 def _best(cells: pd.DataFrame, metric: str) -> tuple[str, float]:
     """The methods whose number is the best as far as it is shown, and that number."""
-    higher = metric in HIGHER_IS_BETTER
-    value = float(cells.value.max() if higher else cells.value.min())
+    value = float(cells.value.max() if _better(metric) == "higher" else cells.value.min())
     ties = cells[[_number(v) == _number(value) for v in cells.value]].method
     return _names(list(dict.fromkeys(ties))), value
 
@@ -65,7 +68,7 @@ def best(table: pd.DataFrame, metric: str) -> str:
         return f"{metric} was not measured."
     few = int(cells.nfe.min())
     names, value = _best(cells[cells.nfe == few], metric)
-    degree = "Highest" if metric in HIGHER_IS_BETTER else "Lowest"
+    degree = {"higher": "Highest", "lower": "Lowest"}[_better(metric)]
     text = f"{degree} {metric} in {_count(few, 'network call')}: {names}, {_number(value)}"
     own = cells[(cells.method == names) & (cells.nfe > few)].sort_values("nfe")
     if len(own):
@@ -82,8 +85,7 @@ def overall(table: pd.DataFrame, metric: str) -> str:
     names, value = _best(cells, metric)
     own = cells[[_number(v) == _number(value) for v in cells.value]]
     calls = f" in {_count(int(own.nfe.iloc[0]), 'network call')}" if len(own) == 1 else ""
-    better = "higher" if metric in HIGHER_IS_BETTER else "lower"
-    return f"No {metric} is {better} than {_number(value)}, that of {names}{calls}."
+    return f"No {metric} is {_better(metric)} than {_number(value)}, that of {names}{calls}."
 
 
 def above_floor(table: pd.DataFrame, metric: str) -> str:
@@ -101,7 +103,7 @@ def beside_published(table: pd.DataFrame) -> str:
     """How many numbers of a table stand beside a published one, and how many of those are the better ones."""
     cells = table[table.published.notna() & table.value.notna()]
     if cells.empty:
-        return "No number of this table is comparable with a published one: none is on file by the same protocol."
+        return "No number of this table stands beside a published one: there is none by the same protocol."
     signs = np.where(cells.metric.isin(list(HIGHER_IS_BETTER)), 1, -1)
     better = int((signs * (cells.value - cells.published) > 0).sum())
     return (
@@ -110,26 +112,24 @@ def beside_published(table: pd.DataFrame) -> str:
 
 
 def gain_with_calls(table: pd.DataFrame, metric: str) -> str:
-    """Which methods get better from their fewest network calls to their most, and which do not."""
-    higher, groups = metric in HIGHER_IS_BETTER, {True: [], False: []}
-    for method, own in _measured(table, metric).groupby("method", sort=False):
+    """Which methods are better in their most network calls than in their fewest, and which are not."""
+    better, others = [], []
+    for method, own in _measured(table, metric).sort_values("nfe").groupby("method", sort=False):
+        few, most = own.value.iloc[0], own.value.iloc[-1]
         if own.nfe.nunique() > 1:
-            own = own.sort_values("nfe")
-            first, last = own.value.iloc[0], own.value.iloc[-1]
-            groups[bool(last > first if higher else last < first)].append(method)
-    parts = []
-    if groups[True]:
-        parts.append(
-            f"{metric} is better in the most network calls than in the fewest for {_names(groups[True])}"
-        )
-    if groups[False]:
-        none = f"{metric} is better in the most network calls than in the fewest for no method"
-        parts.append(f"it is not for {_names(groups[False])}" if parts else none)
-    return f"{'; '.join(parts)}." if parts else ""
+            (better if (most > few if _better(metric) == "higher" else most < few) else others).append(method)
+    order = list(dict.fromkeys(table.method))
+    better, others = (sorted(names, key=order.index) for names in (better, others))
+    if not better and not others:
+        return ""
+    said = f"{metric} is {_better(metric)} in the most network calls than in the fewest for "
+    if not better:
+        return f"{said}no method."
+    return f"{said}{_names(better)}{f'; it is not for {_names(others)}' if others else ''}."
 
 
 def stability(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> str:
-    """Whose gradient norm jumps the farthest above its median, and whose the least; trainings that diverged are named."""
+    """Whose gradient norm jumps the farthest above its median, whose the least, and which are not finite."""
     found, diverged = {}, []
     for label, own in logs.items():
         norms = [np.asarray(log["gradient_norm"]) for log in own]
@@ -148,7 +148,7 @@ def stability(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> str:
 
 
 def verdicts(ledger: pd.DataFrame) -> str:
-    """How many claims are supported, contradicted and undecided, those over training seeds apart from the others."""
+    """How many claims are supported, contradicted and undecided, by what their intervals run over."""
     if ledger.empty:
         return "No claim of the papers is tested here."
     sampling, parts = ledger.over.str.contains("sampling"), []

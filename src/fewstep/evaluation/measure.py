@@ -1,4 +1,4 @@
-"""The measuring stage: from arrays of samples to one row a number, each with its protocol and its provenance."""
+"""Measuring: from arrays of samples to one row a number, each with its protocol and its provenance."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from .sample import EXACT, labels
 
 # every metric, by its name in params.yaml
 METRICS: dict[str, Metric] = measure_points.METRICS | measure_images.METRICS | measure_captions.METRICS
+COLUMNS = (
+    "method", "label", "metric", "nfe", "train_seed", "sample_seed", "value", "samples", "protocol", "empty",
+)  # fmt: skip
 HIGHER_IS_BETTER = frozenset(name for metric in METRICS.values() for name in metric.higher)
 
 
@@ -33,7 +36,7 @@ def _needed(settings: ExperimentSettings) -> set[str]:
 
 
 def against_of(experiment: Experiment) -> Against:
-    """What an experiment's samples are compared with; raises FileNotFoundError, naming the cure, for what is not there."""
+    """What an experiment's samples are compared with; FileNotFoundError, naming the cure, without it."""
     settings, needed = experiment.settings, _needed(experiment.settings)
     if settings.metrics.of_images:
         preparation = features.FeaturePreparation.open(experiment.tier, settings.metrics.features)
@@ -56,11 +59,34 @@ def _prepared(against: Against) -> Against:
     return replace(against, data=data, moments=moments(values), manifold=near)
 
 
+def words(against: Against) -> dict[str, str | int | None]:
+    """What stands for the words in braces in the protocols of an experiment's metrics."""
+    sampling, metrics = against.settings.sampling, against.settings.metrics
+    found = {"count": sampling.count, "bins": metrics.bins, "size": metrics.w2_samples}
+    if teacher := metrics.reference:
+        found["teacher"] = f"{teacher.method} at {teacher.steps} Euler steps"
+    if against.data:
+        subsets = measure_images.kid_subsets(sampling.count, len(against.data.values))
+        some = f"{subsets} subsets of {measure_images.SUBSET_SIZE}"
+        found["subsets"] = some if subsets else "unbiased, over all pairs of samples"
+    if against.prompts:
+        found |= measure_captions.words(against.prompts, metrics.measures, sampling.count)
+    return found
+
+
 def protocols_by_name(against: Against) -> dict[str, str | ImageProtocol]:
     """The frozen evaluation protocol of every metric of an experiment, by its name in the tables."""
-    found: dict[str, str | ImageProtocol] = {}
-    for measure in against.settings.metrics.measures:
-        found |= METRICS[measure].protocol(against)
+    sampling, said, found = against.settings.sampling, words(against), {}
+    usual = {"format": "uint8", "weights": "average over training, at its end"}
+    if data := against.data:
+        usual |= {"extractor": data.extractor.name, "resize": data.extractor.resize}
+        usual |= {"split": data.split, "reference": f"sha256 {data.checksum}"}
+    for metric in (METRICS[measure] for measure in against.settings.metrics.measures):
+        own = usual | {field: text.format(**said) for field, text in metric.protocol.items()}
+        for name, what in metric.names.items():
+            text, seeds = what.format(**said), tuple(sampling.seeds)
+            image = against.settings.metrics.of_images
+            found[name] = ImageProtocol(text, samples=sampling.count, seeds=seeds, **own) if image else text
     return found
 
 
@@ -87,7 +113,7 @@ def _cells(
     teacher, seeds = settings.metrics.reference, settings.sampling.seeds
     rows = list(index.itertuples())
     drawn = {(r.method, r.steps, r.train_seed, r.sample_seed): folder / r.file for r in rows}
-    # one step is one network call: the steps of an adaptive solver are digits of its tolerance, and Heun's take two
+    # one step is one network call: an adaptive solver's steps are digits, and one of Heun's takes two
     single = {(r.method, r.train_seed, r.sample_seed): folder / r.file for r in rows if r.nfe == 1}
 
     def compared(path: Path) -> Path:
@@ -117,11 +143,10 @@ def _measure(cell: Cell, against: Against, measures: list[str]) -> list[Row]:
 def evaluate(
     index: pd.DataFrame, folder: Path, against: Against, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
-    """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol, empty bins.
+    """One row a number, columns as COLUMNS; `empty` counts the bins that caught no sample, for KL.
 
-    `index` and `folder` come from `sample_all`; features are kept in `scratch` while they are needed. Raises
-    ValueError when a count of network calls differs from the steps that were asked for, and for images of which
-    there are no more than features.
+    `index` and `folder` come from `sample_all`; features are kept in `scratch` meanwhile. Raises ValueError
+    for counted calls that are not those of the steps, and for no more images than features.
     """
     check_calls(index)
     settings, of_images = against.settings, against.settings.metrics.of_images
@@ -144,14 +169,11 @@ def evaluate(
         own = {name: source[name] for name in ("method", "nfe", "train_seed", "sample_seed")}
         own |= {"label": names[source["method"]], "samples": source["count"], "empty": 0}
         rows += [own | row | {"protocol": str(texts[row["metric"]])} for row in found]
-    columns = [
-        "method", "label", "metric", "nfe", "train_seed", "sample_seed", "value", "samples", "protocol", "empty"
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
-    """Measure all samples of an experiment; writes metrics/<experiment>.csv, every row with its provenance, and returns it."""
+    """Measure an experiment's samples; writes metrics/<experiment>.csv with provenance, and returns it."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
     scratch = experiment.workspace.write(f"scratch-features/{experiment.name}/x").parent
     index = pd.read_csv(folder / "index.csv")
@@ -170,7 +192,7 @@ def load(experiment: Experiment) -> pd.DataFrame:
 
 
 def protocols(experiment: Experiment) -> pd.DataFrame:
-    """The evaluation protocols, metrics down: what all metrics of the experiment share stands once, in the first row."""
+    """The evaluation protocols, metrics down; what all of them share stands once, in the first row."""
     found, fields_of = protocols_by_name(against_of(experiment)), [f.name for f in fields(ImageProtocol)]
     rows = {
         name: {"protocol": own} if isinstance(own, str) else {f: getattr(own, f) for f in fields_of}
@@ -193,13 +215,17 @@ def about(experiment: Experiment) -> str:
 def about_self_checks(experiment: Experiment) -> str:
     """What there is to read in the self-checks of an experiment, as Markdown."""
     if not experiment.settings.metrics.of_images:
-        return f"The row *{EXACT}* below holds samples of the exact map: what is left there is the metric's own error."
+        return (
+            f"The row *{EXACT}* holds samples of the exact map: what is left there is the metric's own error."
+        )
     text = (
-        "FID of the data split in two is as good as any sampler can look at that number of samples; noise is as bad. "
-        "Disjoint parts of the data of smaller and smaller size show the bias: their true distance is zero, and what "
-        "is left falls like one over the number of samples. No difference smaller than this should be read as one."
+        "FID of the data split in two is as good as any sampler can look at that number of samples; noise is "
+        "as bad. Disjoint parts of the data, smaller and smaller, show the bias: their true distance is "
+        "zero. No difference smaller than this should be read as one."
     )
-    captions = " The images that the prompts were written for fit their captions; in another order they fit them by chance."
+    captions = (
+        " The images that the prompts were written for fit them; in another order they do so by chance."
+    )
     return text + (captions if experiment.settings.sampling.prompts else "")
 
 

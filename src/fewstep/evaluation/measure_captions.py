@@ -1,4 +1,4 @@
-"""The metrics of images that are conditioned on captions: the CLIP score, and the attributes that a probe reads back."""
+"""The metrics of images conditioned on captions: the CLIP score, and attributes that a probe reads back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import torch
 
 from ..data.images import to_signed
 from ..metrics.attributes import accuracies, judge
-from ..metrics.protocol import ImageProtocol
 from ..networks.probe import read
 from ..training import features
 from ..training.experiment import Experiment
 from ..training.pool import one_thread
 from . import prompts as prompt_sets
-from .measure_images import image_protocol
 from .metric import Against, Cell, Metric, Prompts, Row
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def clip_score(images: np.ndarray, prompts: Prompts, device: str) -> float:
 
 
 def attributes(images: np.ndarray, prompts: Prompts) -> dict[str, float]:
-    """By name, the shares of what the captions say that the probe reads back from images, uint8, in their order."""
+    """The shares of what the captions say that the probe reads back from images, uint8, in their order."""
     captions = _prompts(prompts.data, prompts.name, len(images)).captions
     seen = read(features.load_probe(prompts.probe), to_signed(torch.from_numpy(images)))
     right, said = judge(captions, seen)
@@ -74,58 +72,52 @@ def attributes(images: np.ndarray, prompts: Prompts) -> dict[str, float]:
     return {ATTRIBUTES: float(right.sum() / said.sum())} | named
 
 
-def _clip_row(cell: Cell, against: Against) -> list[Row]:
+def _clip_score(cell: Cell, against: Against) -> list[Row]:
     return [{"metric": CLIP_SCORE, "value": clip_score(cell.points, against.prompts, against.device)}]
 
 
-def _attribute_rows(cell: Cell, against: Against) -> list[Row]:
+def _attributes(cell: Cell, against: Against) -> list[Row]:
     found = attributes(cell.points, against.prompts)
     return [{"metric": name, "value": value} for name, value in found.items()]
 
 
-def _split(against: Against) -> str:
-    count, prompts = against.settings.sampling.count, against.prompts
-    return f"the first {count} prompts {prompts.name} of {prompts.data}"
+def words(prompts: Prompts, measures: list[str], count: int) -> dict[str, str]:
+    """What stands for the words in braces in the protocols of these metrics."""
+    said = {"prompts": f"the first {count} prompts {prompts.name} of {prompts.data}"}
+    if "clip" in measures:
+        from ..networks import clip_files
+
+        clip = clip_files.read_described(prompts.clip)
+        said |= {"score": clip["score"], "clip": f"{clip['clip']} (sha256 {clip['checksum'][:8]})"}
+    if "attributes" in measures:
+        said["probe"] = features.probe_name(prompts.probe)
+    return said
 
 
-def _clip_protocol(against: Against) -> dict[str, ImageProtocol]:
-    from ..networks import clip_files
-
-    said = clip_files.read_described(against.prompts.clip)
-    name = f"{said['clip']} (sha256 {said['checksum'][:8]})"
-    return {CLIP_SCORE: image_protocol(against, said["score"], name, _split(against))}
-
-
-def _attributes_protocol(against: Against) -> dict[str, ImageProtocol]:
-    how = "the share of all that captions say which a probe reads back from the picture"
-    said = {ATTRIBUTES: how} | {title: f"{how}, {name} alone" for name, title in NAMES.items()}
-    said[NAMES["caption"]] = "the share of captions right in everything"
-    probe = features.probe_name(against.prompts.probe)
-    return {name: image_protocol(against, what, probe, _split(against)) for name, what in said.items()}
-
-
+_READ = "the share of all that captions say which a probe reads back from the picture"
+_OF_PROMPTS = {"split": "{prompts}", "resize": "none", "reference": "none"}
 METRICS = {
     "clip": Metric(
-        (CLIP_SCORE,),
-        "How well images fit their captions, in the eyes of the CLIP whose text tower the flow is conditioned on.",
-        _clip_row,
-        _clip_protocol,
-        ("prompts",),
-        (CLIP_SCORE,),
+        {CLIP_SCORE: "{score}"},
+        "How well images fit their captions, by the CLIP whose text tower the flow is conditioned on.",
+        _clip_score,
+        higher=(CLIP_SCORE,),
+        protocol=_OF_PROMPTS | {"extractor": "{clip}"},
     ),
     "attributes": Metric(
-        (ATTRIBUTES, *NAMES.values()),
-        "The share of the shapes, colours, sizes, places and relations in a caption that a probe, trained on its own, reads back.",
-        _attribute_rows,
-        _attributes_protocol,
-        ("prompts",),
-        (ATTRIBUTES, *NAMES.values()),
+        {ATTRIBUTES: _READ}
+        | {title: f"{_READ}, {name} alone" for name, title in NAMES.items()}
+        | {NAMES["caption"]: "the share of captions right in everything"},
+        "The share of what captions say, shapes, colours, places and relations, that a probe reads back.",
+        _attributes,
+        higher=(ATTRIBUTES, *NAMES.values()),
+        protocol=_OF_PROMPTS | {"extractor": "{probe}"},
     ),
 }
 
 
 def self_checks(experiment: Experiment) -> pd.DataFrame:
-    """The metrics of the images that the prompts were written for: in their order, and each one place further on."""
+    """The metrics of the images that the prompts were written for, in order and one place further on."""
     prompts, count = prompts_of(experiment), min(experiment.settings.sampling.count, CHECKED)
     images, measured = np.asarray(_prompts(prompts.data, prompts.name, count).pixels), {}
     with one_thread():

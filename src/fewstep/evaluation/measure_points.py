@@ -27,76 +27,41 @@ def _w2_target(cell: Cell, against: Against) -> list[Row]:
 
 
 def _w2_teacher(cell: Cell, against: Against) -> list[Row]:
-    size = against.settings.metrics.w2_samples
-    own = {"metric": W2_TEACHER, "samples": size}
-    return [
-        own
-        | {"value": squared_w2(cell.points[:size], np.load(t.other_noise)[:size]), "train_seed": t.train_seed}
-        for t in cell.teachers
-    ]
+    size, rows = against.settings.metrics.w2_samples, []
+    for teacher in cell.teachers:
+        value = squared_w2(cell.points[:size], np.load(teacher.other_noise)[:size])
+        rows.append({"metric": W2_TEACHER, "value": value, "train_seed": teacher.train_seed, "samples": size})
+    return rows
 
 
 def _map_teacher(cell: Cell, against: Against) -> list[Row]:
-    own = {"metric": MAP_TEACHER}
-    return [
-        own | {"value": map_distance(cell.points, np.load(t.same_noise)), "train_seed": t.train_seed}
-        for t in cell.teachers
-    ]
+    distances = [(t.train_seed, map_distance(cell.points, np.load(t.same_noise))) for t in cell.teachers]
+    return [{"metric": MAP_TEACHER, "value": value, "train_seed": seed} for seed, value in distances]
 
 
-def _teacher(against: Against) -> str:
-    teacher = against.settings.metrics.reference
-    return f"{teacher.method} at {teacher.steps} Euler steps"
-
-
-def _kl_protocol(against: Against) -> dict[str, str]:
-    count, bins = against.settings.sampling.count, against.settings.metrics.bins
-    grid = f"{count} samples, {bins}x{bins} bins on [-1,1]^2, exact quadrature"
-    return {KL: f"KL(target || histogram), {grid}"}
-
-
-def _w2_target_protocol(against: Against) -> dict[str, str]:
-    size = against.settings.metrics.w2_samples
-    return {W2_TARGET: f"exact assignment, {size} samples against {size} of data/checkerboard.npy"}
-
-
-def _w2_teacher_protocol(against: Against) -> dict[str, str]:
-    size = against.settings.metrics.w2_samples
-    both = f"{size} samples against {size} of {_teacher(against)}"
-    return {W2_TEACHER: f"exact assignment, {both}, independent noise"}
-
-
-def _map_teacher_protocol(against: Against) -> dict[str, str]:
-    how = f"root mean square over {against.settings.sampling.count} noises"
-    return {MAP_TEACHER: f"{how}, against {_teacher(against)}, same noise and training seed"}
-
-
+_SAME = "same noise and training seed"
 METRICS = {
     "kl": Metric(
-        (KL,),
-        "From the target to the histogram of samples, so missing a square costs more than spilling over its "
-        "edge. Bins that straddle an edge cost a perfect sampler 0.054 on the 50-bin grid, and finite samples "
-        "more; a bin that caught no sample counts as half of one, without which KL would be infinite.",
+        {KL: "KL(target || histogram), {count} samples, {bins}x{bins} bins on [-1,1]^2, exact quadrature"},
+        "From the target to the histogram, so missing a square costs more than spilling over its edge. Bins "
+        "that straddle an edge cost even a perfect sampler something (0.054 with 50 along an axis); a bin "
+        "that caught no sample counts as half of one, without which KL would be infinite.",
         _kl,
-        _kl_protocol,
     ),
     "w2_target": Metric(
-        (W2_TARGET,),
+        {W2_TARGET: "exact assignment, {size} samples against {size} of data/checkerboard.npy"},
         "The squared Wasserstein distance to points of the target.",
         _w2_target,
-        _w2_target_protocol,
         ("target",),
     ),
     "w2_teacher": Metric(
-        (W2_TEACHER,),
+        {W2_TEACHER: "exact assignment, {size} samples against {size} of {teacher}, independent noise"},
         "The squared Wasserstein distance to the teacher's samples from another noise.",
         _w2_teacher,
-        _w2_teacher_protocol,
     ),
     "map_teacher": Metric(
-        (MAP_TEACHER,),
-        "How far the student's points lie from the teacher's of the same noise.",
+        {MAP_TEACHER: "root mean square over {count} noises, against {teacher}, " + _SAME},
+        "How far the points lie from the teacher's of the same noise.",
         _map_teacher,
-        _map_teacher_protocol,
     ),
 }

@@ -1,9 +1,9 @@
-"""What a metric declares, and what its function is handed: the files of one cell, and what they are compared with."""
+"""What a metric declares, and what its function is given: a cell's files, and what they are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from ..metrics.frechet import Moments
 from ..metrics.precision_recall import Manifold
-from ..metrics.protocol import ImageProtocol
 from ..settings.tiers import ExperimentSettings
 from ..training.features import Reference
 
@@ -29,9 +28,9 @@ class Teacher:
 class Cell:
     """The files of one method, number of steps, training seed and sampling seed.
 
-    features  the features of its images; None where points are modelled
+    features  of its images; None where points are modelled
     one_step  the images of the same method and noise in one network call; None for those themselves
-    teachers  one a training seed: the cell's own, or all of them for the exact map; none without a teacher
+    teachers  one, of the cell's training seed; all of them for the exact map; none without a teacher
     """
 
     samples: Path
@@ -53,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The captions that images are conditioned on, the folder of the CLIP that scores them, and the probe's file, if any."""
+    """A data set's prompts by name, the folder of the CLIP, and the file of the probe, if there is one."""
 
     data: str
     name: str
@@ -63,10 +62,11 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Against:
-    """What the samples of an experiment are compared with; None or empty what none of its metrics needs.
+    """What the samples of an experiment are compared with; None what none of its metrics needs.
 
     target    the array of points of the target
-    data      the data's features, and the extractor; moments, manifold: what FID, precision and recall take of them
+    data      the data's features and the extractor
+    moments   of the data's features; manifold: their neighbours, for precision and recall
     """
 
     settings: ExperimentSettings
@@ -78,25 +78,25 @@ class Against:
     prompts: Prompts | None = None
 
 
-# one number: its metric's name under "metric", its "value", and what differs from its cell: "train_seed", "samples", "empty"
+# a number: "metric", "value", and what is not its cell's: "train_seed", "samples", "empty"
 Row = dict[str, str | float]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as experiments name it in params.yaml; its names in the tables are the keys of its protocols.
+    """A metric as params.yaml names it.
 
-    names     in the tables
+    names     its names in the tables, each with what is measured: the protocol of points, a field of images'
     about     one sentence for its reader
     function  measures a cell. Metrics that share their arithmetic share a function, which is called once
-    protocol  the frozen evaluation protocol by name; two numbers compare only if theirs are equal
-    needs     "target" points, "features" of the images, the data's "features of data" or their "neighbours", "prompts"
+    needs     "target" points, "features" of the images, the data's "features of data" or their "neighbours"
     higher    those of the names of which more is better
+    protocol  fields of images' protocol that are not as usual. Braces are filled in with measure.words
     """
 
-    names: tuple[str, ...]
+    names: Mapping[str, str]
     about: str
     function: Callable[[Cell, Against], list[Row]]
-    protocol: Callable[[Against], Mapping[str, str | ImageProtocol]]
     needs: tuple[str, ...] = ()
     higher: tuple[str, ...] = ()
+    protocol: Mapping[str, str] = field(default_factory=dict)

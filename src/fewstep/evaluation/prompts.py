@@ -1,7 +1,7 @@
-"""Prompts: the captions that samples are conditioned on, the images that they were written for, and their token features.
+"""Prompts: the captions that samples are conditioned on, their images, and their features as text.
 
-A data set of captioned images names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one: the first
-`count`, always the same. None is of a combination that training has seen: they are the zero-shot prompts.
+A data set of captioned images names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one:
+the first `count`, always the same. All are zero-shot: of combinations that training has not seen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
 
 
 def load(data_name: str, name: str, count: int) -> Any:
-    """The first `count` prompts of the set `name` of a data set: `captions`, each with its `text`, and `pixels`, uint8.
+    """The first `count` prompts of a set: `captions`, each with its `text`, and `pixels`, uint8.
 
     Raises ValueError, naming those there are, for a data set or a set that there is not.
     """
@@ -52,7 +52,7 @@ def clip_of(experiment: Experiment) -> ClipPreparation:
 
 
 def prepare(experiment: Experiment, folder: Path) -> Path:
-    """Write an experiment's prompts into `folder`, and their features by the CLIP's text tower; returns the folder."""
+    """Write an experiment's prompts and their features by the text tower into `folder`; returns it."""
     from ..training import clip
 
     texts = [caption.text for caption in prompts_of(experiment).captions]

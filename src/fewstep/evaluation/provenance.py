@@ -39,9 +39,9 @@ class Provenance:
 
 
 def revision(root: Path) -> str:
-    """The commit of the source tree, with a + when code or parameters differ from it; "unversioned" without git.
+    """The source tree's commit, with a + when code or parameters differ from it; "unversioned" without git.
 
-    In a tree that says that it is a rehearsal's it is "rehearsal": none of its numbers may pass for a commit's.
+    It is "rehearsal" in a tree marked as a rehearsal's: none of its numbers may pass for a commit's.
     """
     if stand_in.is_marked(root):
         return "rehearsal"
@@ -80,11 +80,8 @@ def hardware(device: str) -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = models[0] if models else name
     described = f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return f"{torch.cuda.get_device_name()}; {described}" if device == "cuda" else described

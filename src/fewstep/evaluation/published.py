@@ -18,7 +18,7 @@ FILE = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True)
 class Source:
-    """Which published numbers belong to a table: our metric's name -> theirs, and the protocol they were taken by.
+    """Which published numbers belong to a table: our metric's name -> theirs, and their protocol.
 
     protocol  what our protocol must say for the two to be set side by side: these pieces of text
     chosen    whether each published number is the best of several checkpoints, chosen by the number itself
@@ -84,7 +84,7 @@ def load() -> pd.DataFrame:
 def lookup(
     numbers: pd.DataFrame, table: str, method: str, metric: str, nfe: int, protocol: str
 ) -> tuple[float | None, str, str]:
-    """(value, status, source) of one cell; (None, "not on file", "") when nobody is known to have published it.
+    """(value, status, source) of a cell; (None, "not on file", "") where there is no published value.
 
     A number measured by another protocol than the published one is not set beside it: its status says so.
     """
@@ -107,7 +107,7 @@ def lookup(
 
 
 def as_table(table: str) -> pd.DataFrame:
-    """The papers' own numbers for a table, each with its status: methods down, network calls across, and a line a metric."""
+    """The papers' numbers for a table with their status: metrics and methods down, network calls across."""
     source, numbers = TABLES.get(table), load()
     if source is None:
         return pd.DataFrame(index=pd.Index([], name=f"no published value for {table}"))

@@ -1,4 +1,4 @@
-"""Stage 3: samples of every method, by number of steps, training seed and sampling seed, as arrays on disk."""
+"""Samples of every method, by number of steps, training seed and sampling seed, as arrays on disk."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ EXACT = "exact"
 SHOWN = 8
 # what the seeds of noise are counted from, and those of the noise that a stochastic sampler adds
 NOISE, FURTHER_NOISE = 1_000_003, 6_000_011
-# samples per network call: enough to keep the core busy, few enough to stay in its cache. A GPU wants more, but of those
-# conditioned on captions, twice as many under guidance, it holds fewer
+# samples per network call: enough to keep the core busy, few enough to stay in its cache. A GPU wants more,
+# but holds fewer of those conditioned on captions, twice as many under guidance
 POINTS, IMAGES, IMAGES_ON_CUDA, CAPTIONED_ON_CUDA = 500, 125, 1000, 64
 # the numbers of steps that pictures of many methods show
 SHOWN_STEPS = (1, 2, 4, 8, 16)
@@ -41,7 +41,7 @@ SHOWN_STEPS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class Draw:
-    """One array of samples: which row of the table, by which method's map, from which noise, in how many steps.
+    """One array of samples: which row of the tables, by whose map, from which noise, in how many steps.
 
     `train_seed` is -1 for `exact`. A further solver of a method's velocity is a row of its own.
     """
@@ -71,7 +71,7 @@ def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | No
 
 
 def plan(settings: ExperimentSettings) -> list[Draw]:
-    """Every array of an experiment; `exact` is drawn by a perfect map (one jump) or the exact velocity (Euler)."""
+    """Every array of an experiment; `exact` is drawn by the exact map (one jump) or velocity (Euler)."""
     sampling, seeds = settings.sampling, settings.training.seeds
     rows = []
     for method, all_steps in sampling.steps.items():
@@ -85,14 +85,14 @@ def plan(settings: ExperimentSettings) -> list[Draw]:
 
 
 def labels(settings: ExperimentSettings) -> dict[str, str]:
-    """What each row of the tables is called, by method: the label in params.yaml, with the solver where it is a further one."""
+    """What each row of the tables is called: the method's label, and a further solver's name."""
     own = {name: method.label for name, method in settings.methods.items()} | {EXACT: EXACT}
     solvers = [(name, solver) for name, all_ in settings.sampling.solvers.items() for solver in all_]
     return own | {f"{name}-{solver}": f"{own[name]}, {solver}" for name, solver in solvers}
 
 
 def together(dimensions: int, conditions: bool, device: str) -> int:
-    """How many samples, of so many `dimensions` each, go through a network in one call; `conditions`: with a caption each."""
+    """How many samples of so many `dimensions`, captioned or not, a network takes in one call."""
     if dimensions == 1:
         return POINTS
     return IMAGES if device != "cuda" else CAPTIONED_ON_CUDA if conditions else IMAGES_ON_CUDA
@@ -109,8 +109,8 @@ def sample(
 ) -> samplers.Samples:
     """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
 
-    An adaptive solver takes as many calls as each chunk needs; their mean is rounded. A stochastic one draws its further
-    noise from a generator that `sample_seed` decides. `conditions` are the samples' captions, and `empty` the empty one.
+    An adaptive solver takes as many calls as each chunk needs; their mean is rounded. A stochastic one draws
+    further noise, from `sample_seed`. `conditions` are the samples' captions, and `empty` the empty one.
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = together(x0.ndim - 1, conditions is not None, x0.device.type)
@@ -142,8 +142,8 @@ def _draw(
         diverged = "its training diverged; lower optimiser.rate"
         raise CheckpointError(f"{weights} gives samples that are not finite: {diverged}")
     if points.ndim > 2:
-        # what is measured is an image as one would store it. Latents are decoded where they are, some at a time: all images of
-        # an array, as floats, may be more than there is memory
+        # what is measured is an image as one would store it. Latents are decoded where they are, some at a
+        # time: all images of an array as floats may exceed the memory
         points = torch.cat([source.to_uint8(some).cpu() for some in points.split(IMAGES)])
     points = points.cpu()
     np.save(folder / draw.name, points.numpy())
@@ -160,8 +160,8 @@ def sample_all(
 ) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
-    `weights` gives the file of each (method, training seed), `data_folder` is that of latents, and `conditions` that of
-    the prompts, if any. Columns: method, trained, sampler, steps, train_seed, sample_seed, nfe (counted), count, file.
+    `weights` gives the file of each (method, training seed), `data_folder` is that of latents, and
+    `conditions` that of the prompts, if any. Columns: Draw's fields, nfe (counted), count, file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = compute.device
@@ -190,7 +190,7 @@ def draw(experiment: Experiment) -> pd.DataFrame:
 
 
 def points(experiment: Experiment, method: str, steps: int, count: int | None = None) -> np.ndarray:
-    """The samples (count, *shape) of a method at its first training and sampling seed, or the first `count` of them.
+    """The samples of a method at its first training and sampling seed, (count, *shape), or the first `count`.
 
     Images are float32 in [-1, 1]. Raises KeyError when they were not drawn.
     """
@@ -224,9 +224,9 @@ def panels(
 
 
 def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
-    """What every method makes of `count` noises on the great circle from one to another, in its fewest calls, by label.
+    """What every method makes, in its fewest calls, of `count` noises on a great circle between two.
 
-    The maps of the first training seed; images (count, *shape), float32.
+    By label, for the first training seed: images (count, *shape), float32.
     """
     settings, names, images = (
         experiment.settings,

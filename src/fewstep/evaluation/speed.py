@@ -1,4 +1,4 @@
-"""What a sample costs: seconds of a network call, and from them seconds an image, beside the quality that they buy."""
+"""What a sample costs: seconds a network call and, from them, seconds an image, beside its quality."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WARM_UP = 3
 def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[float]:
     """Seconds of each of `repeats` calls."""
     found = []
-    for k in range(WARM_UP + repeats):
+    for _ in range(WARM_UP + repeats):
         start = time.perf_counter()
         call()
         if device == "cuda":
@@ -49,8 +49,8 @@ def _teacher(settings: ExperimentSettings) -> str:
 def calls(experiment: Experiment) -> pd.DataFrame:
     """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
 
-    Columns: call ("velocity" or "jump", and "decoding" where latents are modelled), batch, repeat, seconds (a call, divided by
-    the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
+    Columns: call ("velocity" or "jump", and "decoding" of latents), batch, repeat, seconds (a call's, divided
+    by the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
     """
     settings, device = experiment.settings, experiment.compute.device
     flow_map = weights.first_flow_map(experiment, _teacher(settings)).to(device)
@@ -77,7 +77,7 @@ def by_batch(timed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[float]]:
-    """The batch, and the seconds an image that its repeats took: the batch of one, or that of the smallest median."""
+    """A batch, of one or of the smallest median, and the seconds an image that its repeats took."""
     own = timed[timed.call == kind]
     middle = own.groupby("batch").seconds.median()
     batch = int(middle.idxmin()) if best else 1
@@ -98,8 +98,8 @@ def seconds(
 ) -> list[pd.DataFrame]:
     """Seconds an image for every FID of `table`, in its columns: one image at a time, and in the best batch.
 
-    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where latents are
-    modelled; the deviation is that of the repeats.
+    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where
+    latents are modelled; the deviation is that of the repeats.
     """
     settings, quality = experiment.settings, table[table.metric == FID]
     methods, samplers = settings.methods.items(), settings.sampling.samplers
@@ -128,9 +128,9 @@ def seconds(
 def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFrame:
     """How much faster than flow matching each student is, one row a (method, network calls).
 
-    The teacher's Euler calls that reach the student's FID are read off its curve, by log-log interpolation; where the
-    teacher never gets there its most calls stand, and the ratios are lower bounds. Each seed has its own
-    ratio, and their mean is shown. Columns: FID, teacher's calls, fewer calls, less time (one image at a time).
+    The teacher's Euler calls that reach the student's FID, the mean over seeds, are read off its curve; where
+    it never gets there its most calls stand, and the ratios are lower bounds. The time is that of one image
+    at a time.
     """
     rows, settings = measure.load(experiment), experiment.settings
     rows = rows[rows.metric == FID]

@@ -14,8 +14,8 @@ from .measure_images import AGREEMENT, FID, JPEG, SAME_NOISE, T_FID
 from .sample import EXACT, labels
 
 COLUMNS = (
-    "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples", "tier", "protocol",
-    "published", "status", "source", *provenance.COLUMNS,
+    "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples",
+    "tier", "protocol", "published", "status", "source", *provenance.COLUMNS,
 )  # fmt: skip
 # metrics of whose size two decimals tell enough
 COARSE = (FID, T_FID, JPEG)
@@ -26,7 +26,7 @@ FIRST = (FID, CLIP_SCORE, ATTRIBUTES, *NAMES.values())
 
 
 def _cell(group: pd.DataFrame) -> dict:
-    """Mean over all seeds; `sd` between training seeds (each averaged over its samplings), `sd_sampling` within."""
+    """Mean over all seeds; `sd` between training seeds, of averages over samplings, `sd_sampling` within."""
     by_training = group.groupby("train_seed").value
     trainings, samplings = by_training.ngroups, int(by_training.size().iloc[0])
     means, within = by_training.mean(), np.sqrt(by_training.var(ddof=1).mean())
@@ -39,7 +39,7 @@ def _cell(group: pd.DataFrame) -> dict:
 
 
 def _table(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The table `name` of some of an experiment's measured rows, columns as COLUMNS, methods as the settings have them."""
+    """The table `name` of some of an experiment's measured rows, methods in the order of its settings."""
     provenance.require(rows, name)
     numbers, names = published.load(), labels(experiment.settings)
     order, cells = {method: k for k, method in enumerate(names)}, []
@@ -68,9 +68,9 @@ def consistency_name(experiment: Experiment) -> str:
 def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Every table of an experiment by name, columns as COLUMNS, from its measured `rows`.
 
-    They are those that its settings name, in which one distance between images of one noise stands, and a table of
-    all these distances; where the settings name none, one table of all rows under the experiment's name. Raises
-    ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
+    They are those that its settings name, with one distance between images of the same noise, and a table of
+    all these distances; where the settings name none, one table of all rows under the experiment's name.
+    Raises ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
     """
     tables = experiment.settings.tables
     if not tables:
@@ -86,7 +86,7 @@ def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]
 
 
 def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame], name: str | None = None) -> pd.DataFrame:
-    """`table` with the rows of `seconds`, tables of the same columns, below its own; called `name`, if given."""
+    """`table` with the rows of the tables `seconds` below its own; called `name`, if given."""
     parts = [table, *(part for part in seconds if len(part))]
     name = name or str(table.table.iloc[0])
     return pd.concat([part.assign(table=name) for part in parts], ignore_index=True)[list(COLUMNS)]
@@ -99,14 +99,15 @@ def metrics(table: pd.DataFrame) -> list[str]:
 
 
 def fit(table: pd.DataFrame) -> str:
-    """The metric that says how well images fit their captions: what a probe reads or, without one, the CLIP score."""
+    """The metric of how well images fit captions: what a probe reads or, without one, the CLIP score."""
     return ATTRIBUTES if (table.metric == ATTRIBUTES).any() else CLIP_SCORE
 
 
 def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One metric of a table for its readers: methods down, network calls across, `ours ± deviation`.
 
-    Where a published number is comparable a column says it, with its status (c confirmed, s second-hand) and the difference.
+    A column beside N holds published numbers by the same protocol, where there is one: c confirmed, s second-
+    hand, and the difference.
     """
     part, digits = table[table.metric == metric], FEW_DECIMALS if metric in COARSE else DECIMALS
     columns: dict[str, dict[str, str]] = {}

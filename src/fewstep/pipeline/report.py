@@ -1,6 +1,6 @@
 """The results of a tier: tables, claims, figures, headline metrics and a page that shows them all.
 
-The notebooks that draw figures each write a part; `publish` puts the parts and the executed notebooks together.
+Notebooks that draw figures each write a part; `publish` puts the parts and the executed notebooks together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluation import claims, published, tables
+from ..evaluation import claims, tables
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
 from ..storage.files import write_atomically
@@ -35,7 +35,7 @@ README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 @dataclass(frozen=True)
 class Results:
-    """What a notebook hands over: tables by name, its part of the ledger, pictures by file name, and settings by their hash."""
+    """What a notebook hands over: tables by name, claims, pictures by file name, settings by their hash."""
 
     tables: Mapping[str, pd.DataFrame]
     claims: pd.DataFrame
@@ -45,7 +45,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Part:
-    """One notebook's results as they lie in `folder`: tables, its part of the ledger, the pictures' files and titles."""
+    """One notebook's results as they lie in `folder`: tables, claims, and the pictures' files and titles."""
 
     folder: Path
     notebook: str
@@ -70,7 +70,7 @@ def _json(value: Any, **options: Any) -> bytes:
 
 
 def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
-    """table -> method -> "metric N=..." -> value, for `dvc metrics`; times are left out, as they never repeat."""
+    """table -> method -> "metric N=..." -> value, for `dvc metrics`; without times, which never repeat."""
     found: dict = {}
     for name, table in tables.items():
         for row in table[~table.metric.str.startswith("seconds")].itertuples():
@@ -90,20 +90,18 @@ def _ledger(parts: Sequence[Part]) -> pd.DataFrame:
     return pd.concat([part.claims for part in parts])
 
 
-def _claims(ledger: pd.DataFrame, *left_out: str) -> list[str]:
+def _claims(ledger: pd.DataFrame) -> list[str]:
     """The ledger as Markdown, the claims over training seeds apart from those in one training."""
     found = claims.shown(ledger).items()
-    return [
-        text for title, part in found for text in (f"**{title}**", _markdown(part.drop(columns=[*left_out])))
-    ]
+    return [text for title, part in found for text in (f"**{title}**", _markdown(part))]
 
 
 def page(parts: Sequence[Part], tier: str) -> str:
     """The report as Markdown: every table, the ledger and the pictures, each with what it came from."""
     text = [f"# Results at tier {tier}", "Each cell reads *ours ± deviation over training seeds*."]
     text.append(
-        "Beside it stands the published number where there is one by the same protocol: c confirmed, s second-hand, "
-        "and in brackets ours less theirs."
+        "Beside it stands the published number where there is one by the same protocol: c confirmed, s "
+        "second-hand, and in brackets ours less theirs."
     )
     for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
         first, settings = table.iloc[0], table.parameters.iloc[0]
@@ -122,18 +120,16 @@ def page(parts: Sequence[Part], tier: str) -> str:
 
 
 def write(workspace: Workspace, name: str, notebook: str, results: Results) -> None:
-    """Write the part `name` of the report, drawn by the executed notebook `notebook`, to report/<name> below the tier's artifacts.
+    """Write the part `name` of the report, drawn by `notebook`, to report/<name> below the tier's artifacts.
 
-    Raises ProvenanceError for a table whose numbers were measured with settings that are not among the results'.
+    Raises ProvenanceError for a table that was measured with settings which are not among the results.
     """
     for table_name, table in results.tables.items():
         if unknown := set(table.parameters) - set(results.settings):
+            measured = f"the table '{table_name}' was measured with settings {', '.join(sorted(unknown))}"
             raise ProvenanceError(
-                f"the table '{table_name}' was measured with settings {', '.join(sorted(unknown))} and is written with "
-                "others: run `dvc repro`, which measures it again"
+                f"{measured}, and others are in force: run `dvc repro`, which measures it again"
             )
-    # what an earlier run has left there is of other settings
-    shutil.rmtree(workspace.write(f"report/{name}/settings/x").parent, ignore_errors=True)
     folder = workspace.write(f"report/{name}/part.json").parent
     for table_name, table in results.tables.items():
         write_atomically(folder / "tables" / f"{table_name}.csv", csv(table))
@@ -148,7 +144,7 @@ def write(workspace: Workspace, name: str, notebook: str, results: Results) -> N
 
 
 def read_parts(folder: Path) -> list[Part]:
-    """The parts below `folder`, that of the checkerboard first; raises FileNotFoundError when there is none."""
+    """The parts below `folder`, the checkerboard's first; raises FileNotFoundError when there is none."""
     parts = []
     for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
         described, own = json.loads(path.read_text()), path.parent
@@ -163,7 +159,7 @@ def read_parts(folder: Path) -> list[Part]:
 
 
 def _replace_folder(target: Path, files: Mapping[str, Path]) -> None:
-    """`target` with copies of `files`, by name, and nothing else; a reader sees the old folder or the new one."""
+    """`target` with copies of `files`, by name, alone; a reader sees the old folder or the new one."""
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -180,7 +176,11 @@ def publish(workspace: Workspace) -> None:
     notebooks = [p for p in (made / "notebooks").glob("*.ipynb") if not p.name.endswith(".failed.ipynb")]
     kept = {
         "tables": [part.folder / "tables" / f"{name}.csv" for part in parts for name in part.tables],
-        "settings": [path for part in parts for path in (part.folder / "settings").glob("*.json")],
+        "settings": [
+            part.folder / "settings" / f"{code}.json"
+            for part in parts
+            for code in sorted({code for table in part.tables.values() for code in table.parameters})
+        ],
         "figures": [path for part in parts for path in part.pictures],
         "notebooks": notebooks,
     }
