@@ -14,7 +14,7 @@ import pytest
 
 from fewstep.evaluation import claims, measure, tables
 from fewstep.evaluation.display import LEFT, RIGHT, show_table
-from fewstep.evaluation.metric import Against
+from fewstep.evaluation.metric import Comparison
 
 NOTEBOOKS = sorted(Path(__file__).parents[2].glob("notebooks/[45]-*.ipynb"))
 
@@ -130,7 +130,7 @@ def test_claims_in_one_training_say_so_and_stand_apart():
 
 def test_what_protocols_share_is_said_once(smoke, monkeypatch):
     settings = smoke.experiment("fmm-checkerboard")
-    monkeypatch.setattr(measure, "against_of", lambda experiment: Against(settings))
+    monkeypatch.setattr(measure, "comparison", lambda experiment: Comparison(settings))
     points = measure.protocols(SimpleNamespace())
     assert points.loc["KL to target", "protocol"].startswith("KL(target || histogram), 4")
     data = SimpleNamespace(
@@ -140,7 +140,7 @@ def test_what_protocols_share_is_said_once(smoke, monkeypatch):
         values=np.empty(9),
     )
     images = smoke.experiment("fmm-cifar10")
-    monkeypatch.setattr(measure, "against_of", lambda experiment: Against(images, data=data))
+    monkeypatch.setattr(measure, "comparison", lambda experiment: Comparison(images, data=data))
     found = measure.protocols(SimpleNamespace())
     assert found.loc["all", "extractor"] == "an extractor" and set(found.extractor.iloc[1:]) == {""}
     assert (

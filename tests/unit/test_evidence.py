@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from fewstep.evaluation import claims, measure, provenance, published, tables
-from fewstep.evaluation.metric import Against
+from fewstep.evaluation.metric import Comparison
 from fewstep.evaluation.provenance import ProvenanceError
 
 TRACE = {
@@ -188,7 +188,7 @@ def test_a_miscounted_column_is_refused(smoke, tmp_path):
         ]
     )
     with pytest.raises(ValueError, match="lsd took 5 network calls for 4 steps"):
-        measure.evaluate(index, tmp_path, Against(smoke.experiment(SELF)), tmp_path, smoke.compute)
+        measure.evaluate(index, tmp_path, Comparison(smoke.experiment(SELF)), tmp_path, smoke.compute)
 
 
 def test_instability_sees_spikes_and_not_scale():

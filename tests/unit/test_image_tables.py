@@ -18,7 +18,7 @@ from fewstep import networks
 from fewstep.data import digits, scenes
 from fewstep.data.formats.pictures import Pictures
 from fewstep.evaluation import claims, display, measure, measure_images, provenance, sample, speed, tables
-from fewstep.evaluation.metric import Against
+from fewstep.evaluation.metric import Comparison
 from fewstep.evaluation.plots.picture import Picture
 from fewstep.metrics.features import channel_means, extract
 from fewstep.metrics.frechet import frechet, moments
@@ -146,7 +146,7 @@ def drawn(tmp_path, root, monkeypatch):
             rows.append(
                 dict(
                     method=method,
-                    trained=method,
+                    network=method,
                     sampler="euler" if method == "si" else "jumps",
                     steps=n,
                     train_seed=0,
@@ -162,7 +162,7 @@ def drawn(tmp_path, root, monkeypatch):
 def evaluate(settings, drawn, measured_in, smoke) -> pd.DataFrame:
     index, folder = drawn
     (folder / "scratch").mkdir(exist_ok=True)
-    against = Against(settings, data=measured_in)
+    against = Comparison(settings, data=measured_in)
     return measure.evaluate(index, folder, against, folder / "scratch", smoke.compute)
 
 
@@ -215,7 +215,7 @@ def test_a_measure_can_be_taken_of_some_rows_alone(settings, drawn, measured_in,
 
 
 def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
-    found = measure.protocols_by_name(Against(settings, data=measured_in))
+    found = measure.protocols_by_name(Comparison(settings, data=measured_in))
     assert set(found) == {name for m in settings.metrics.measures for name in measure.METRICS[m].names}
     for protocol in found.values():
         assert parse(str(protocol)) == protocol and protocol.samples == settings.sampling.count
@@ -298,7 +298,7 @@ def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypa
 def test_solvers_are_rows_of_their_own(settings):
     draws = sample.plan(settings)
     heun = [d for d in draws if d.method == "si-heun"]
-    assert {(d.trained, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
+    assert {(d.network, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
     assert sample.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(
         draws
     )

@@ -13,7 +13,7 @@ import torch
 
 from fewstep.data import latents, scenes
 from fewstep.evaluation import measure, measure_captions, prompts
-from fewstep.evaluation.metric import Against, Cell, Prompts
+from fewstep.evaluation.metric import Cell, Comparison, Prompts
 from fewstep.flows.conditioning import Conditions
 from fewstep.metrics.attributes import ATTRIBUTES
 from fewstep.networks import clip_files
@@ -197,7 +197,9 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
 
     monkeypatch.setattr(measure_captions, "read", read)
     monkeypatch.setattr(measure_captions, "_clip", lambda folder, device: reader)
-    against = Against(SimpleNamespace(), prompts=Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe"))
+    against = Comparison(
+        SimpleNamespace(), prompts=Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
+    )
 
     def values(images: np.ndarray) -> dict[str, float]:
         np.save(tmp_path / "images.npy", images)
@@ -222,11 +224,11 @@ def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
     )
     settings = SimpleNamespace(sampling=SimpleNamespace(count=600, seeds=[0]), metrics=metrics)
     own = Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
-    found = measure.protocols_by_name(Against(settings, prompts=own))
+    found = measure.protocols_by_name(Comparison(settings, prompts=own))
     assert set(found) == {"CLIP score", "attribute accuracy", *measure_captions.NAMES.values()}
     assert {protocol.split for protocol in found.values()} == {"the first 600 prompts coco2017 of scenes"}
     metrics.measures = ["clip"]
-    assert set(measure.protocols_by_name(Against(settings, prompts=own))) == {"CLIP score"}
+    assert set(measure.protocols_by_name(Comparison(settings, prompts=own))) == {"CLIP score"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ..training import features
 from ..training.experiment import Experiment
 from ..training.pool import run_all
 from . import measure_captions, measure_images, measure_points, provenance
-from .metric import Against, Cell, Metric, Row, Teacher
+from .metric import Cell, Comparison, Metric, Row, Teacher
 from .sample import EXACT, labels
 
 # every metric, by its name in params.yaml
@@ -35,21 +35,21 @@ def _needed(settings: ExperimentSettings) -> set[str]:
     return {need for name in settings.metrics.measures for need in METRICS[name].needs}
 
 
-def against_of(experiment: Experiment) -> Against:
+def comparison(experiment: Experiment) -> Comparison:
     """What an experiment's samples are compared with; FileNotFoundError, naming the cure, without it."""
     settings, needed = experiment.settings, _needed(experiment.settings)
     if settings.metrics.of_images:
         preparation = features.FeaturePreparation.open(experiment.tier, settings.metrics.features)
         prompts = measure_captions.prompts_of(experiment) if settings.sampling.prompts else None
         data = features.load(preparation)
-        return Against(settings, experiment.compute.device, data=data, prompts=prompts)
+        return Comparison(settings, experiment.compute.device, data=data, prompts=prompts)
     target = experiment.workspace.root / "data" / "checkerboard.npy"
     if "target" in needed and not target.is_file():
         raise FileNotFoundError(f"{target} is not there: run `python -m fewstep data` first")
-    return Against(settings, experiment.compute.device, target=target)
+    return Comparison(settings, experiment.compute.device, target=target)
 
 
-def _prepared(against: Against) -> Against:
+def _prepared(against: Comparison) -> Comparison:
     """With what the metrics take of the data's features, and without the features where none takes more."""
     if against.data is None:
         return against
@@ -59,7 +59,7 @@ def _prepared(against: Against) -> Against:
     return replace(against, data=data, moments=moments(values), manifold=near)
 
 
-def words(against: Against) -> dict[str, str | int | None]:
+def words(against: Comparison) -> dict[str, str | int | None]:
     """What stands for the words in braces in the protocols of an experiment's metrics."""
     sampling, metrics = against.settings.sampling, against.settings.metrics
     found = {"count": sampling.count, "bins": metrics.bins, "size": metrics.w2_samples}
@@ -74,7 +74,7 @@ def words(against: Against) -> dict[str, str | int | None]:
     return found
 
 
-def protocols_by_name(against: Against) -> dict[str, str | ImageProtocol]:
+def protocols_by_name(against: Comparison) -> dict[str, str | ImageProtocol]:
     """The frozen evaluation protocol of every metric of an experiment, by its name in the tables."""
     sampling, said, found = against.settings.sampling, words(against), {}
     usual = {"format": "uint8", "weights": "average over training, at its end"}
@@ -133,7 +133,7 @@ def _cells(
     return cells
 
 
-def _measure(cell: Cell, against: Against, measures: list[str]) -> list[Row]:
+def _measure(cell: Cell, against: Comparison, measures: list[str]) -> list[Row]:
     cell = replace(cell)  # a copy, whose arrays go when it is measured
     names = {name for measure in measures for name in METRICS[measure].names}
     functions = dict.fromkeys(METRICS[measure].function for measure in measures)
@@ -141,7 +141,7 @@ def _measure(cell: Cell, against: Against, measures: list[str]) -> list[Row]:
 
 
 def evaluate(
-    index: pd.DataFrame, folder: Path, against: Against, scratch: Path, compute: Compute
+    index: pd.DataFrame, folder: Path, against: Comparison, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
     """One row a number, columns as COLUMNS; `empty` counts the bins that caught no sample, for KL.
 
@@ -177,7 +177,7 @@ def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
     folder = experiment.workspace.read(f"samples/{experiment.name}")
     scratch = experiment.workspace.write(f"scratch-features/{experiment.name}/x").parent
     index = pd.read_csv(folder / "index.csv")
-    rows = evaluate(index, folder, against_of(experiment), scratch, experiment.compute)
+    rows = evaluate(index, folder, comparison(experiment), scratch, experiment.compute)
     for path in scratch.glob("*.features"):
         path.unlink()
     rows = rows.assign(**provenance.of_experiment(experiment, notebook).columns())
@@ -193,7 +193,7 @@ def load(experiment: Experiment) -> pd.DataFrame:
 
 def protocols(experiment: Experiment) -> pd.DataFrame:
     """The evaluation protocols, metrics down; what all of them share stands once, in the first row."""
-    found, fields_of = protocols_by_name(against_of(experiment)), [f.name for f in fields(ImageProtocol)]
+    found, fields_of = protocols_by_name(comparison(experiment)), [f.name for f in fields(ImageProtocol)]
     rows = {
         name: {"protocol": own} if isinstance(own, str) else {f: getattr(own, f) for f in fields_of}
         for name, own in found.items()
@@ -233,7 +233,7 @@ def self_checks(experiment: Experiment) -> dict[str, pd.DataFrame]:
     """What the metrics say where the answer is known, by title; nothing for points."""
     found, settings = {}, experiment.settings
     if settings.metrics.of_images:
-        data = against_of(experiment).data
+        data = comparison(experiment).data
         found["FID of the data against itself and noise"] = measure_images.self_checks(experiment, data)
     if {"clip", "attributes"} & set(settings.metrics.measures):
         found["Images that the prompts were written for"] = measure_captions.self_checks(experiment)

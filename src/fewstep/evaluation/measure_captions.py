@@ -17,7 +17,7 @@ from ..training import features
 from ..training.experiment import Experiment
 from ..training.pool import one_thread
 from . import prompts as prompt_sets
-from .metric import Against, Cell, Metric, Prompts, Row
+from .metric import Cell, Comparison, Metric, Prompts, Row
 
 if TYPE_CHECKING:
     from ..networks.clip import Clip
@@ -72,11 +72,11 @@ def attributes(images: np.ndarray, prompts: Prompts) -> dict[str, float]:
     return {ATTRIBUTES: float(right.sum() / said.sum())} | named
 
 
-def _clip_score(cell: Cell, against: Against) -> list[Row]:
+def _clip_score(cell: Cell, against: Comparison) -> list[Row]:
     return [{"metric": CLIP_SCORE, "value": clip_score(cell.points, against.prompts, against.device)}]
 
 
-def _attributes(cell: Cell, against: Against) -> list[Row]:
+def _attributes(cell: Cell, against: Comparison) -> list[Row]:
     found = attributes(cell.points, against.prompts)
     return [{"metric": name, "value": value} for name, value in found.items()]
 

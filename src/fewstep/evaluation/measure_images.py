@@ -18,7 +18,7 @@ from ..metrics.step_consistency import CAP, Maps, activations, distances
 from ..training.experiment import Experiment
 from ..training.features import OnLevels, Reference
 from ..training.pool import one_thread
-from .metric import Against, Cell, Metric, Row
+from .metric import Cell, Comparison, Metric, Row
 
 FID, T_FID, KID, JPEG = "FID", "T-FID", "KID", "FID as JPEG"
 NEIGHBOURS = 3
@@ -43,27 +43,27 @@ def kid_subsets(samples: int, against: int) -> int | None:
     return None if max(samples, against) <= ALL_PAIRS else SUBSETS
 
 
-def _fid(cell: Cell, against: Against) -> list[Row]:
+def _fid(cell: Cell, against: Comparison) -> list[Row]:
     return [{"metric": FID, "value": frechet(moments(cell.values), against.moments)}]
 
 
-def _t_fid(cell: Cell, against: Against) -> list[Row]:
+def _t_fid(cell: Cell, against: Comparison) -> list[Row]:
     teacher = np.load(cell.teachers[0].other_noise).astype(np.float64)
     return [{"metric": T_FID, "value": frechet(moments(cell.values), moments(teacher))}]
 
 
-def _kid(cell: Cell, against: Against) -> list[Row]:
+def _kid(cell: Cell, against: Comparison) -> list[Row]:
     own, data = cell.values, against.data.values
     value = kid(own, data, kid_subsets(len(own), len(data)), SUBSET_SIZE, cell.sample_seed)
     return [{"metric": KID, "value": value}]
 
 
-def _precision_recall(cell: Cell, against: Against) -> list[Row]:
+def _precision_recall(cell: Cell, against: Comparison) -> list[Row]:
     both = precision_recall(against.manifold, cell.values)
     return [{"metric": "precision", "value": both.precision}, {"metric": "recall", "value": both.recall}]
 
 
-def _fid_jpeg(cell: Cell, against: Against) -> list[Row]:
+def _fid_jpeg(cell: Cell, against: Comparison) -> list[Row]:
     found = extract(as_jpeg(cell.points), against.data.extractor, device=against.device)
     stored = found.values.astype(np.float32).astype(np.float64)
     return [{"metric": JPEG, "value": frechet(moments(stored), against.moments)}]
@@ -76,7 +76,7 @@ def maps_of(extractor: Extractor, device: str) -> Maps:
     return lambda images: [extract(images, extractor, device=device).values]
 
 
-def _distances(cell: Cell, other: Path | None, against: Against, names: dict[str, str]) -> list[Row]:
+def _distances(cell: Cell, other: Path | None, against: Comparison, names: dict[str, str]) -> list[Row]:
     if other is None or other == cell.samples:
         return []
     extractor = against.data.extractor
@@ -86,11 +86,11 @@ def _distances(cell: Cell, other: Path | None, against: Against, names: dict[str
     return [{"metric": names[distance], "value": value} for distance, value in values.items()]
 
 
-def _one_step(cell: Cell, against: Against) -> list[Row]:
+def _one_step(cell: Cell, against: Comparison) -> list[Row]:
     return _distances(cell, cell.one_step, against, ONE_STEP)
 
 
-def _teacher_images(cell: Cell, against: Against) -> list[Row]:
+def _teacher_images(cell: Cell, against: Comparison) -> list[Row]:
     return _distances(cell, cell.teachers[0].same_noise, against, TEACHER)
 
 

@@ -6,18 +6,18 @@ import numpy as np
 
 from ..metrics.kl import kl_to_checkerboard
 from ..metrics.wasserstein import map_distance, squared_w2
-from .metric import Against, Cell, Metric, Row
+from .metric import Cell, Comparison, Metric, Row
 
 KL = "KL to target"
 W2_TARGET, W2_TEACHER, MAP_TEACHER = "W2^2 to target", "W2^2 to teacher samples", "L2 to teacher map"
 
 
-def _kl(cell: Cell, against: Against) -> list[Row]:
+def _kl(cell: Cell, against: Comparison) -> list[Row]:
     result = kl_to_checkerboard(cell.points, against.settings.metrics.bins)
     return [{"metric": KL, "value": result.value, "empty": result.empty}]
 
 
-def _w2_target(cell: Cell, against: Against) -> list[Row]:
+def _w2_target(cell: Cell, against: Comparison) -> list[Row]:
     size, target = against.settings.metrics.w2_samples, np.load(against.target, mmap_mode="r")
     # every sampling seed meets its own part of the target's points
     order = against.settings.sampling.seeds.index(cell.sample_seed)
@@ -26,7 +26,7 @@ def _w2_target(cell: Cell, against: Against) -> list[Row]:
     return [{"metric": W2_TARGET, "value": value, "samples": size}]
 
 
-def _w2_teacher(cell: Cell, against: Against) -> list[Row]:
+def _w2_teacher(cell: Cell, against: Comparison) -> list[Row]:
     size, rows = against.settings.metrics.w2_samples, []
     for teacher in cell.teachers:
         value = squared_w2(cell.points[:size], np.load(teacher.other_noise)[:size])
@@ -34,7 +34,7 @@ def _w2_teacher(cell: Cell, against: Against) -> list[Row]:
     return rows
 
 
-def _map_teacher(cell: Cell, against: Against) -> list[Row]:
+def _map_teacher(cell: Cell, against: Comparison) -> list[Row]:
     distances = [(t.train_seed, map_distance(cell.points, np.load(t.same_noise))) for t in cell.teachers]
     return [{"metric": MAP_TEACHER, "value": value, "train_seed": seed} for seed, value in distances]
 

@@ -61,7 +61,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Against:
+class Comparison:
     """What the samples of an experiment are compared with; None what none of its metrics needs.
 
     target    the array of points of the target
@@ -96,7 +96,7 @@ class Metric:
 
     names: Mapping[str, str]
     about: str
-    function: Callable[[Cell, Against], list[Row]]
+    function: Callable[[Cell, Comparison], list[Row]]
     needs: tuple[str, ...] = ()
     higher: tuple[str, ...] = ()
     protocol: Mapping[str, str] = field(default_factory=dict)

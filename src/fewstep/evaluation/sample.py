@@ -43,11 +43,13 @@ SHOWN_STEPS = (1, 2, 4, 8, 16)
 class Draw:
     """One array of samples: which row of the tables, by whose map, from which noise, in how many steps.
 
-    `train_seed` is -1 for `exact`. A further solver of a method's velocity is a row of its own.
+    method      the row: a further solver of a method's velocity is one of its own
+    network     the method whose network draws it
+    train_seed  -1 for `exact`
     """
 
     method: str
-    trained: str
+    network: str
     sampler: str
     steps: int
     train_seed: int
@@ -57,13 +59,13 @@ class Draw:
     def name(self) -> str:
         """The array's file, below the experiment's folder of samples."""
         seeds = f"train{self.train_seed}-sample{self.sample_seed}"
-        return f"{self.trained}-{self.sampler}{self.steps}-{seeds}.npy"
+        return f"{self.network}-{self.sampler}{self.steps}-{seeds}.npy"
 
 
 def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | None = None) -> torch.Tensor:
     """The noise of a sampling seed, (count, *shape): the same for every method, so that maps can be compared.
 
-    `data_folder` is where the data lie that a stage has made, latents.
+    `data_folder` is where latents lie, if they are modelled.
     """
     source = data.load(settings.training.data, data_folder, load_decoder)
     generator = torch.Generator().manual_seed(NOISE + sample_seed)
@@ -166,7 +168,7 @@ def sample_all(
     folder.mkdir(parents=True, exist_ok=True)
     device = compute.device
     jobs = [
-        (settings, d, weights.get((d.trained, d.train_seed)), folder, device, data_folder, conditions)
+        (settings, d, weights.get((d.network, d.train_seed)), folder, device, data_folder, conditions)
         for d in plan(settings)
     ]
     with Progress(len(jobs), "sampling") as bar:

@@ -86,7 +86,7 @@ def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]
 
 
 def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame], name: str | None = None) -> pd.DataFrame:
-    """`table` with the rows of the tables `seconds` below its own; called `name`, if given."""
+    """`table`, called `name` where there is one, with the rows of the tables `seconds` below its own."""
     parts = [table, *(part for part in seconds if len(part))]
     name = name or str(table.table.iloc[0])
     return pd.concat([part.assign(table=name) for part in parts], ignore_index=True)[list(COLUMNS)]
