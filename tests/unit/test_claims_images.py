@@ -79,7 +79,7 @@ def logs(seeds: int = 3, **peaks: float) -> dict[str, list[dict[str, np.ndarray]
 
 def ledger_of(rows: pd.DataFrame, own_logs=None, table: str = "fmm-cifar10") -> pd.DataFrame:
     experiment = SimpleNamespace(name=table, data_name="digits")
-    found = claims.of(experiment, rows, logs() if own_logs is None else own_logs)
+    found = claims.evaluate(experiment, rows, logs() if own_logs is None else own_logs)
     return claims.ledger(found, "laptop").set_index("claim")
 
 

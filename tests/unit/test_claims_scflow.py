@@ -69,7 +69,7 @@ def measured(over: str = "training seeds", wobble=0 * WOBBLE, changes=()) -> pd.
 
 def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
     experiment = SimpleNamespace(name="scflow-celebahq", data_name="small faces")
-    found = claims.ledger(claims.of(experiment, rows, {}), "laptop")
+    found = claims.ledger(claims.evaluate(experiment, rows, {}), "laptop")
     return found.assign(claim=found.claim.str.removeprefix("celebahq-")).set_index("claim")
 
 

@@ -50,7 +50,7 @@ def measured(wobble=0 * WOBBLE, **changes) -> pd.DataFrame:
 
 def ledger_of(rows: pd.DataFrame) -> pd.DataFrame:
     experiment = SimpleNamespace(name="scflow-coco2017", data_name="scenes")
-    found = claims.ledger(claims.of(experiment, rows), "laptop")
+    found = claims.ledger(claims.evaluate(experiment, rows), "laptop")
     return found.assign(claim=found.claim.str.removeprefix("coco2017-")).set_index("claim")
 
 

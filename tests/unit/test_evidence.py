@@ -158,7 +158,7 @@ def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():
 
     def verdicts(lmd: float) -> dict[str, str]:
         experiment = SimpleNamespace(name="fmm-checkerboard", data_name="checkerboard")
-        ledger = claims.ledger(claims.of(experiment, measured(lmd)), "laptop")
+        ledger = claims.ledger(claims.evaluate(experiment, measured(lmd)), "laptop")
         assert tuple(ledger.columns) == claims.COLUMNS
         return dict(zip(ledger.claim, ledger.verdict))
 

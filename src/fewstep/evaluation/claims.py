@@ -165,7 +165,7 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
     own = claim["statistic"]
     if own["kind"] == "gradient norm":
         values = _less_stable(logs, *own["trainings"])
-        return values, _said(len(values), TRAINING, len(values))
+        return values, _over(len(values), TRAINING, len(values))
     groups = _groups(claim, rows)
     cells = [cell for group in groups for cell in group]
     found, over = by_seeds(rows, cells, claim.get("over"))
@@ -188,10 +188,11 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
         case kind:
             raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{kind}'")
     trainings = rows[rows.method == cells[0][0]].train_seed.nunique()
-    return tuple(values), _said(len(values), over, trainings)
+    return tuple(values), _over(len(values), over, trainings)
 
 
-def _said(count: int, over: str, trainings: int) -> str:
+def _over(count: int, over: str, trainings: int) -> str:
+    """What an interval runs over, in words."""
     seeds = f"{count} {over if count > 1 else over.removesuffix('s')}"
     if over == TRAINING:
         return seeds
@@ -212,7 +213,7 @@ def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield from ({**group, **claim, "N": n} for n in claim.get("for", [None]))
 
 
-def of(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
+def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
     """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
 
     Raises KeyError where a number was not measured or a training not logged, and ValueError where numbers
