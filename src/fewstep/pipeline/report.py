@@ -45,13 +45,13 @@ class Results:
 
 @dataclass(frozen=True)
 class Part:
-    """One notebook's results as they lie in `folder`: tables, claims, and the pictures' files and titles."""
+    """One notebook's results as they lie in `folder`: tables, claims, and the pictures' titles and alt texts by file."""
 
     folder: Path
     notebook: str
     tables: Mapping[str, pd.DataFrame]
     claims: pd.DataFrame
-    pictures: Mapping[Path, str]
+    pictures: Mapping[Path, Mapping[str, str]]
 
 
 def _number(value: float) -> str:
@@ -115,7 +115,8 @@ def page(parts: Sequence[Part], tier: str) -> str:
     text += ["## Claims", *_claims(_ledger(parts))]
     for part in parts:
         text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
-        text += [f"![{title}](figures/{path.name})\n\n{title}" for path, title in part.pictures.items()]
+        for path, picture in part.pictures.items():
+            text.append(f"![{picture['alt']}](figures/{path.name})\n\n{picture['title']}")
     return "\n\n".join(text) + "\n"
 
 
@@ -138,8 +139,11 @@ def write(workspace: Workspace, name: str, notebook: str, results: Results) -> N
     write_atomically(folder / "claims.csv", csv(results.claims))
     for file, picture in results.pictures.items():
         picture.save(folder / "figures" / f"{file}.png")
-    titles = {f"{file}.png": picture.title for file, picture in results.pictures.items()}
-    described = {"notebook": notebook, "tables": list(results.tables), "pictures": titles}
+    pictures = {
+        f"{file}.png": {"title": picture.title, "alt": " ".join(picture.alt.split())}
+        for file, picture in results.pictures.items()
+    }
+    described = {"notebook": notebook, "tables": list(results.tables), "pictures": pictures}
     write_atomically(folder / "part.json", _json(described))
 
 
@@ -149,7 +153,7 @@ def read_parts(folder: Path) -> list[Part]:
     for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
         described, own = json.loads(path.read_text()), path.parent
         found = {name: pd.read_csv(own / "tables" / f"{name}.csv") for name in described["tables"]}
-        pictures = {own / "figures" / name: title for name, title in described["pictures"].items()}
+        pictures = {own / "figures" / name: texts for name, texts in described["pictures"].items()}
         parts.append(Part(own, described["notebook"], found, pd.read_csv(own / "claims.csv"), pictures))
     if not parts:
         raise FileNotFoundError(
