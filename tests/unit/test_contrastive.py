@@ -20,7 +20,7 @@ from fewstep.data.drawn.scene_captions import Caption, holds
 from fewstep.evaluation.plots.training import part_curves
 from fewstep.networks import clip, clip_files, tokens
 from fewstep.networks.published import clip as published_clip
-from fewstep.settings import captions as text_settings
+from fewstep.settings import clip as text_settings
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace
 from fewstep.training import clip as contrastive

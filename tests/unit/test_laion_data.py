@@ -19,7 +19,7 @@ from fewstep.data.formats import archives, captioned, pictures
 from fewstep.data.formats.archives import ArchiveError
 from fewstep.evaluation import prompts
 from fewstep.rehearsal import disk, tiny_captioned
-from fewstep.settings import captions as text_settings
+from fewstep.settings import clip as text_settings
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 

@@ -1,8 +1,10 @@
-"""The base of all settings: frozen, strict about types, and closed to unknown keys."""
+"""What all settings have in common: frozen, strict about types, and closed to unknown keys."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class SettingsError(ValueError):
@@ -13,3 +15,8 @@ class Settings(BaseModel):
     """The base of all settings: frozen, strict about types, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def optional(**limits: Any) -> Any:
+    """A setting that may be left out, and then leaves no trace in what is written down of the settings."""
+    return Field(default=None, exclude_if=lambda value: value is None, **limits)

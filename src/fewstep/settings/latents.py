@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .. import data
-from .base import Settings
-from .captions import captioned
+from .base import Settings, optional
 
 # What the autoencoders of Stable Diffusion are used with (arXiv 2112.10752), and SCFlow with them.
 SCALE = 0.18215
@@ -23,8 +22,8 @@ class TrainedAutoencoder(Settings):
     layers           residual blocks a level
     groups           the groups of every normalisation
     latent_channels  the channels of the latents, as many as the images have or more
-    steps, batch, rate  how it is trained: Adam, its rate falling to zero along a straight line
-    kl               the weight of the latents' divergence from N(0, I), beside a reconstruction in units of [-1, 1]
+    steps, batch, lr how it is trained: Adam, its learning rate falling to zero along a straight line
+    kl_weight        that of the latents' divergence from N(0, I), beside a reconstruction in units of [-1, 1]
     """
 
     kind: Literal["trained"]
@@ -34,8 +33,8 @@ class TrainedAutoencoder(Settings):
     latent_channels: int = Field(default=4, ge=1)
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
-    rate: float = Field(gt=0)
-    kl: float = Field(ge=0)
+    lr: float = Field(gt=0)
+    kl_weight: float = Field(ge=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -62,6 +61,10 @@ class PretrainedAutoencoder(Settings):
 Autoencoder = Annotated[TrainedAutoencoder | PretrainedAutoencoder, Field(discriminator="kind")]
 
 
+def _of_images(name: str) -> bool:
+    return name in data.names() and not data.is_prepared(name) and len(data.load(name).shape) == 3
+
+
 class Latents(Settings):
     """An entry of a tier's `latents`: the data set of images that is encoded, and the autoencoder.
 
@@ -73,8 +76,8 @@ class Latents(Settings):
     data: str
     autoencoder: Autoencoder
     count: int | None = Field(default=None, ge=1)
-    measured: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
-    clip: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    measured: int | None = optional(ge=1)
+    clip: str | None = optional()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,13 +90,12 @@ class Latents(Settings):
 
     @model_validator(mode="after")
     def _images(self) -> Latents:
-        made = [name for name in data.names() if data.is_prepared(name)]
-        images = [name for name in data.names() if name not in made and len(data.load(name).shape) == 3]
-        if self.data not in images:
+        if not _of_images(self.data):
             raise ValueError(
-                f"latents are made of a data set of images, and '{self.data}' is none; there are {', '.join(images)}"
+                f"latents are made of a data set of images, and '{self.data}' is none; "
+                f"there are {', '.join(filter(_of_images, data.names()))}"
             )
-        if self.clip is not None and self.data not in captioned():
+        if self.clip is not None and not data.offers(self.data, "captions"):
             raise ValueError(
                 f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it"
             )
@@ -101,12 +103,13 @@ class Latents(Settings):
             channels, height, width = data.load(self.data).shape
             if self.autoencoder.latent_channels < channels:
                 raise ValueError(
-                    f"`autoencoder.latent_channels` must be at least the {channels} channels of the images of '{self.data}'"
+                    f"`autoencoder.latent_channels` must be at least the {channels} channels of the images of "
+                    f"'{self.data}'"
                 )
             halvings = len(self.autoencoder.channels) - 1
             if height % 2**halvings or width % 2**halvings:
                 raise ValueError(
-                    f"{halvings + 1} widths in `autoencoder.channels` halve the image {halvings} times, and the images of '{self.data}', "
-                    f"{height} x {width}, are not divisible by {2**halvings}"
+                    f"{halvings + 1} widths in `autoencoder.channels` halve the image {halvings} times, and the images "
+                    f"of '{self.data}', {height} x {width}, are not divisible by {2**halvings}"
                 )
         return self

@@ -1,118 +1,19 @@
-"""How a method is trained, as params.yaml says it: the network, the optimiser, what is minimised, on which data."""
+"""How a method is trained: what is minimised, on which data, with which network and optimiser."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
 from ..flows.times import Times
-from .base import Settings
-from .scflow import SelfCorrection
-
-# A setting that may be left out, and then leaves no trace in what is written down of the settings.
-UNSAID = Field(default=None, exclude_if=lambda value: value is None)
-
-
-class MLPSettings(Settings):
-    """A perceptron for points; see fewstep.networks.mlp."""
-
-    kind: Literal["mlp"]
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    activation: Literal["silu", "gelu"]
-    frequencies: list[int | float]
-    time_frequencies: list[int | float]
-
-
-class UNetSettings(Settings):
-    """A two-time UNet for images; see fewstep.networks.unet."""
-
-    kind: Literal["unet"]
-    channels: list[int] = Field(min_length=1)
-    layers: int = Field(ge=1)
-    attention: list[bool]
-    groups: int = Field(ge=1)
-    time_scale: float = Field(gt=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class ADMSettings(Settings):
-    """The ADM UNet of Latent Flow Matching; see fewstep.networks.adm."""
-
-    kind: Literal["adm"]
-    width: int = Field(ge=32)
-    multipliers: list[int] = Field(min_length=1)
-    blocks: int = Field(ge=1)
-    attention: list[int]
-    heads: int = Field(ge=1)
-    head_channels: int | None = Field(default=None, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class _ConditionalUNetSettings(Settings):
-    """What networks that are told texts have in common; `width` is that of the text's tokens."""
-
-    channels: list[int] = Field(min_length=1)
-    layers: int = Field(ge=1)
-    attention: list[bool]
-    heads: int = Field(ge=1)
-    groups: int = Field(ge=1)
-    width: int = Field(ge=1)
-
-
-class TextUNetSettings(_ConditionalUNetSettings):
-    """A two-time UNet that is told a text; see fewstep.networks.text_unet."""
-
-    kind: Literal["text_unet"]
-    time_scale: float = Field(gt=1)
-    readers: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
-
-
-class PublishedUNetSettings(_ConditionalUNetSettings):
-    """Stable Diffusion's UNet as InstaFlow and SCFlow publish it; see fewstep.networks.published_unet."""
-
-    kind: Literal["published_unet"]
-    checkpointing: bool = True
-
-
-# the kinds of networks that are told texts
-CONDITIONAL = ("text_unet", "published_unet")
-Network = Annotated[
-    MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings,
-    Field(discriminator="kind"),
-]
-
-
-class Optimiser(Settings):
-    """The optimiser and what surrounds it.
-
-    rate     the highest step size
-    warmup   the fraction of training over which it is reached
-    schedule "linear": from there a straight line down to zero; "inverse_sqrt": rate / sqrt(step / hold) after
-             `hold` steps; "constant": as it is
-    clip     the largest norm of a gradient
-    average  the horizon of the averaged weights that are kept, as a fraction of training
-    decay    how much of every weight is taken away at a step, times the step size: Adam's alone, which it makes AdamW
-    """
-
-    kind: Literal["adam", "radam", "soap"]
-    rate: float = Field(gt=0)
-    schedule: Literal["linear", "inverse_sqrt", "constant"]
-    hold: int = Field(default=1, ge=1)
-    warmup: float = Field(ge=0, lt=1)
-    clip: float = Field(gt=0)
-    average: float = Field(ge=0, lt=1)
-    decay: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda value: value is None)
-
-    @model_validator(mode="after")
-    def _adams(self) -> Optimiser:
-        if self.decay is not None and self.kind != "adam":
-            raise ValueError(f"`decay` is of Adam alone, and the optimiser is {self.kind}: remove it")
-        return self
+from .base import Settings, optional
+from .networks import Network
+from .optimiser import Optimiser
+from .self_correction import SelfCorrection
 
 
 class TimesSettings(Settings):
@@ -147,30 +48,30 @@ class Method(Settings):
     """A row of a table: what is minimised, for how many steps, from where, with which teacher.
 
     terms            objectives of flow maps, each on its share of a batch, or
-    self_correction  the losses of SCFlow; see fewstep.scflow
+    self_correction  the losses of SCFlow
     teacher          the method of the same experiment whose network is distilled
     teacher_as       "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at each
-                doubling of the strip
+                     doubling of the strip
     start            "scratch", or "teacher": begin from the teacher's weights
-    weights          a file of trained weights that takes the place of training: below paper/data or $FEWSTEP_DATA, such as
-                     lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes
-    network, optimiser  in place of those that the methods share
-    guidance         the scale of classifier-free guidance on the teacher, where data come with texts
-    dropped          the share of texts that the empty one takes the place of, which a teacher must learn to be guided
-    stopped          what self-distillation reads under its stop-gradient: the "student", or the "average" of its weights
+    weights          a file of trained weights that takes the place of training: below paper/data or $FEWSTEP_DATA,
+                     such as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes
+    network, optimiser    in place of those that the methods share
+    guidance_scale        of classifier-free guidance on the teacher, where data have captions
+    conditioning_dropout  the share of captions replaced by the empty one, which a teacher must learn to be guided
+    stop_gradient         what self-distillation reads under its stop-gradient: the "student" or its "ema"
     """
 
     label: str
     terms: list[Term] = []
-    self_correction: SelfCorrection | None = UNSAID
+    self_correction: SelfCorrection | None = optional()
     steps: int = Field(ge=1)
     teacher: str | None = None
     teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
     start: Literal["scratch", "teacher"] = "scratch"
-    stopped: Literal["student", "average"] = "student"
-    weights: str | None = UNSAID
-    guidance: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
-    dropped: float | None = Field(default=None, ge=0, lt=1, exclude_if=lambda value: value is None)
+    stop_gradient: Literal["student", "ema"] = "student"
+    weights: str | None = optional()
+    guidance_scale: float | None = optional(ge=0)
+    conditioning_dropout: float | None = optional(ge=0, lt=1)
     network: Network | None = None
     optimiser: Optimiser | None = None
 
@@ -183,9 +84,8 @@ class Method(Settings):
     def _whole(self) -> Method:
         if bool(self.terms) == (self.self_correction is not None):
             raise ValueError("give a method either `terms` or `self_correction`")
-        if self.self_correction and (
-            self.teacher is None or self.start != "teacher" or self.teacher_as != "velocity"
-        ):
+        velocity = self.teacher is not None and self.teacher_as == "velocity"
+        if self.self_correction and not (velocity and self.start == "teacher"):
             raise ValueError(
                 "`self_correction` starts from its teacher: name one under `teacher`, and say `start: teacher`"
             )
@@ -198,9 +98,10 @@ class Method(Settings):
             raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
         if self.teacher and self.network:
             raise ValueError("a distilled method keeps the teacher's network: remove `network`")
-        if self.guidance is not None and (self.teacher is None or self.teacher_as != "velocity"):
+        if self.guidance_scale is not None and not velocity:
             raise ValueError(
-                "`guidance` is the scale of a teacher's velocity: name one under `teacher`, and leave `teacher_as` at velocity"
+                "`guidance_scale` is that of a teacher's velocity: name one under `teacher`, and leave `teacher_as` "
+                "at velocity"
             )
         if self.teacher is None and self.start == "teacher":
             raise ValueError("`start: teacher` needs a `teacher`")
@@ -208,7 +109,7 @@ class Method(Settings):
 
 
 class Training(Settings):
-    """What all methods of an experiment share; for precision, channels_last, compile and cuda_graphs see fewstep.training.precision.
+    """What all methods of an experiment share; for the last four settings see fewstep.training.precision.
 
     latents    the entry of the tier's `latents` that `data: latents` means
     processes  how many processes train each network together, in the place of the tier's `compute.processes`; results
@@ -216,17 +117,17 @@ class Training(Settings):
     """
 
     data: str
-    latents: str | None = UNSAID
+    latents: str | None = optional()
     interpolant: str
     network: Network
     optimiser: Optimiser
     batch: int = Field(ge=2)
-    processes: int | None = Field(default=None, ge=1, le=64, exclude_if=lambda value: value is None)
+    processes: int | None = optional(ge=1, le=64)
     seeds: list[int] = Field(min_length=1)
-    precision: Literal["fp32", "tf32", "bf16"] | None = UNSAID
-    channels_last: bool | None = UNSAID
-    compile: bool | None = UNSAID
-    cuda_graphs: bool | None = UNSAID
+    precision: Literal["fp32", "tf32", "bf16"] | None = optional()
+    channels_last: bool | None = optional()
+    compile: bool | None = optional()
+    cuda_graphs: bool | None = optional()
 
     @model_validator(mode="after")
     def _known(self) -> Training:
@@ -250,7 +151,7 @@ class Training(Settings):
 
 
 def check_precision(training: Training, kinds: Collection[str], device: str) -> None:
-    """Raise ValueError, in one sentence, where `device` or a network among `kinds` cannot do what `training` asks for."""
+    """Raise ValueError, in one sentence, where `device` or a network among `kinds` cannot do what is asked for."""
     for_images = {"precision bf16": training.precision == "bf16", "channels_last": training.channels_last}
     for_cuda = {"precision tf32": training.precision == "tf32", "compile": training.compile}
     for name, wanted in for_images.items():
@@ -261,10 +162,8 @@ def check_precision(training: Training, kinds: Collection[str], device: str) -> 
     for name, wanted in for_cuda.items():
         if wanted and device != "cuda":
             # on a CPU, torch 2.13 stops at a derivative in forward mode with its backward pass: ZeroTensors are immutable
-            why = (
-                "; forward-mode derivatives with a backward pass do not compile on a CPU"
-                if name == "compile"
-                else ""
+            why = "; forward-mode derivatives with a backward pass do not compile on a CPU" * (
+                name == "compile"
             )
             raise ValueError(f"training.{name} needs compute.device cuda{why}")
     if training.cuda_graphs and not training.compile:

@@ -124,7 +124,7 @@ def advance(
                 tick(state.step) if tick else write_atomically(marker(job.state), str(state.step).encode())
         if not torch.isfinite(state.log[: state.step, 0]).all():
             raise FloatingPointError(
-                f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.rate"
+                f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.lr"
             )
         if processes.is_main:
             save_checkpoint(

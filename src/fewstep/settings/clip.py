@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,19 +13,16 @@ from .base import Settings
 SMALLEST_VOCABULARY = 514
 
 
-def captioned() -> list[str]:
-    """The data sets whose pictures have captions: the files of fewstep.data that hold `captions()`."""
-    return sorted(
-        path.stem for path in Path(data.__file__).parent.glob("*.py") if "\ndef captions(" in path.read_text()
-    )
+def _offers_pairs(name: str) -> bool:
+    # it is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
+    return data.offers(name, "captions") and data.offers(name, "fresh")
 
 
 def _check_data(name: str) -> None:
-    # it is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
-    drawn = [own for own in captioned() if hasattr(data.module(own), "fresh")]
-    if name not in drawn:
+    if not _offers_pairs(name):
         raise ValueError(
-            f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; there are {', '.join(drawn)}"
+            f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; "
+            f"there are {', '.join(filter(_offers_pairs, data.names()))}"
         )
 
 
@@ -34,14 +30,14 @@ class TrainedClip(Settings):
     """A small CLIP that is trained here, on pictures and their captions; see fewstep.networks.clip.
 
     data         the data set of pictures with captions
-    pairs        which of its pairs it is trained on: "training", those that are modelled, or "all", drawn over all that the
-                 data set can show, as a measure is that must judge what a model has never seen
+    pairs        which of its pairs it is trained on: "training", those that are modelled, or "all", drawn over all that
+                 the data set can show, as a measure is that must judge what a model has never seen
     width, layers, heads  of both towers; a head is width / heads wide
     patch        the side of the square patches that a picture is cut into, in pixels
     projection   the numbers in which pictures and texts meet
     vocabulary   the tokens there are, at most: 514 and as many merges as the captions give
     tokens       the context length: what every text is cut or filled up to, with its start and its end
-    steps, batch, rate  how it is trained: Adam, its rate falling to zero along a straight line
+    steps, batch, lr  how it is trained: Adam, its learning rate falling to zero along a straight line
     """
 
     kind: Literal["trained"]
@@ -56,7 +52,7 @@ class TrainedClip(Settings):
     tokens: int = Field(ge=3)
     steps: int = Field(ge=1)
     batch: int = Field(ge=2)
-    rate: float = Field(gt=0)
+    lr: float = Field(gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -67,7 +63,8 @@ class TrainedClip(Settings):
         _, height, width = data.load(self.data).shape
         if height != width or height % self.patch:
             raise ValueError(
-                f"the pictures of '{self.data}', {height} x {width}, do not fall into squares of `patch` {self.patch}: give a divisor of their side"
+                f"the pictures of '{self.data}', {height} x {width}, do not fall into squares of `patch` {self.patch}: "
+                "give a divisor of their side"
             )
         return self
 
@@ -76,8 +73,8 @@ class PublishedClip(Settings):
     """A published CLIP in transformers' format, found on this machine and never fetched.
 
     repository  its name on the hub, owner/name; its files are in the folder `name` below the data folder
-    towers      "both", of a CLIP, or "text", the text encoder of a text-to-image model in diffusers' format, which has no
-                image tower and gives no score
+    towers      "both", of a CLIP, or "text", the text encoder of a text-to-image model in diffusers' format, which has
+                no image tower and gives no score
     data        the data set on whose pairs its retrieval is measured; without it, none is
     """
 
