@@ -157,7 +157,10 @@ def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
         ("- tier\n", r"must hold the keys tier, terms, experiments, tiers"),
         ("", r"must hold the keys tier, terms, experiments, tiers"),
         ("tier: smoke\ntier: smoke\n", r"the key 'tier' stands on line 1 and again on line 2: remove one"),
-        ("terms: {si: [{a: 1,\n  a: 2}]}\n", r"the key 'terms\.si\[0\]\.a' stands on line 1 and again on line 2"),
+        (
+            "terms: {si: [{a: 1,\n  a: 2}]}\n",
+            r"the key 'terms\.si\[0\]\.a' stands on line 1 and again on line 2",
+        ),
         ("tier: &t smoke\n", r"line 1 has an anchor, an alias or a merge key: use `like`"),
         ("tier: smoke\nterms: *t\n", r"line 2 has an anchor, an alias or a merge key: use `like`"),
         ("tier: smoke\nterms: {<<: {}}\n", r"line 2 has an anchor, an alias or a merge key: use `like`"),
@@ -175,7 +178,9 @@ def test_a_broken_document_is_one_sentence(params, text, sentence):
 def test_a_file_that_is_missing_or_not_utf8_is_named(params, tmp_path):
     with pytest.raises(SettingsError, match="absent.yaml is not there: restore it"):
         tiers.load(tmp_path / "absent.yaml", "smoke")
-    params.write_bytes(params.read_bytes().replace(b"# the same students", "# dieselben Schüler".encode("latin-1")))
+    params.write_bytes(
+        params.read_bytes().replace(b"# the same students", "# dieselben Schüler".encode("latin-1"))
+    )
     assert re.search(r"params\.yaml is not UTF-8 from byte \d+ on: save it as UTF-8", message_of(params))
 
 
@@ -192,13 +197,18 @@ def test_the_file_has_no_anchor_and_everything_in_it_is_used(root):
     assert len(text.splitlines()) < 800
     assert not [event for event in document.YAML(typ="safe").parse(text) if getattr(event, "anchor", None)]
     said = leaves(raw)
-    used = {key: {v for k, v in said.items() if k[-1] == key and isinstance(v, str)} for key in ("network", "optimiser", "terms")}
+    used = {
+        key: {v for k, v in said.items() if k[-1] == key and isinstance(v, str)}
+        for key in ("network", "optimiser", "terms")
+    }
     assert used["terms"] == set(raw["terms"])
     for tier, sizes in raw["tiers"].items():
         for key, section in resolve.NAMED.items():
             below = {v for k, v in said.items() if k[:2] == ("tiers", tier) and k[-1] in (key, "like")}
             assert set(sizes[section]) <= below, (tier, section)
-    assert set(raw["experiments"]) == {name for sizes in raw["tiers"].values() for name in sizes["experiments"]}
+    assert set(raw["experiments"]) == {
+        name for sizes in raw["tiers"].values() for name in sizes["experiments"]
+    }
 
 
 # Overrides
@@ -215,7 +225,13 @@ def other(value: object) -> object:
 
 def override(path: tuple, value: object) -> str:
     """What `dvc exp run -S` takes; a key with a dot, such as a solver's, is set through the mapping that holds it."""
-    said = str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"') if isinstance(value, list) else value
+    said = (
+        str(value).lower()
+        if isinstance(value, bool)
+        else str(value).replace("'", '"')
+        if isinstance(value, list)
+        else value
+    )
     keys = list(map(str, path))
     if "." in keys[-1]:
         return f"{'.'.join(keys[:-1])}={{{keys[-1]}: {said}}}"
@@ -249,7 +265,9 @@ def test_dvc_can_override_a_setting_that_only_the_experiment_or_the_tier_gives(p
     apply_overrides(params, ["tier=smoke", f"++{key}=100", "++tiers.smoke.experiments.tour.metrics.bins=7"])
     settings = tiers.load(params, "smoke")
     methods = settings.experiment("fmm-checkerboard").methods
-    assert {name: method.steps for name, method in methods.items()} == dict.fromkeys(methods, 120) | {"lmd": 100}
+    assert {name: method.steps for name, method in methods.items()} == dict.fromkeys(methods, 120) | {
+        "lmd": 100
+    }
     assert settings.tour.metrics.bins == 7 and tiers.read(params)["tier"] == "smoke"
 
 
@@ -267,7 +285,10 @@ def test_what_a_tier_says_is_merged_over_what_the_experiment_says():
                     "base": {"label": "B", "terms": "si", "loss": {"x": 1, "y": {"z": 2}}},
                     "row": {"like": "base", "label": "R", "loss": {"y": None}},
                 },
-                "sampling": {"samplers": {"others": "euler", "row": "jumps"}, "solvers": {"base": {"heun": [1]}}},
+                "sampling": {
+                    "samplers": {"others": "euler", "row": "jumps"},
+                    "solvers": {"base": {"heun": [1]}},
+                },
                 "speed": {"repeats": 3},
             },
             "two": {"like": "one", "sampling": {"solvers": None}, "speed": None},
@@ -313,7 +334,11 @@ def test_what_a_tier_says_is_merged_over_what_the_experiment_says():
         },
         "speed": {"repeats": 3},
     }
-    assert list(one["methods"]) == ["base", "row"] and list(one["sampling"]["steps"]) == ["base", "row", "exact"]
+    assert list(one["methods"]) == ["base", "row"] and list(one["sampling"]["steps"]) == [
+        "base",
+        "row",
+        "exact",
+    ]
     assert two["training"] == training | {"data": "b"} and two["methods"]["row"]["steps"] == 30
     assert two["methods"]["base"] == one["methods"]["base"] and not {"speed"} & set(two)
     assert "solvers" not in two["sampling"] and two["sampling"]["steps"] == one["sampling"]["steps"]
@@ -340,7 +365,9 @@ def run(monkeypatch, capsys, folder: Path, *words: str) -> tuple[int, str, str]:
     return command_line.main(), *capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", ["fmm-checkerboard", "tour", CELEBA, "features/coco2014", "latents/laion", "clip/captions"])
+@pytest.mark.parametrize(
+    "name", ["fmm-checkerboard", "tour", CELEBA, "features/coco2014", "latents/laion", "clip/captions"]
+)
 def test_settings_prints_what_an_entry_comes_to(params, monkeypatch, capsys, name):
     status, printed, _ = run(monkeypatch, capsys, params.parent, "settings", name, "--tier", "smoke")
     settings = tiers.load(params, "smoke")
@@ -352,11 +379,22 @@ def test_settings_prints_what_an_entry_comes_to(params, monkeypatch, capsys, nam
 def test_settings_names_what_there_is(params, monkeypatch, capsys):
     status, _, said = run(monkeypatch, capsys, params.parent, "settings", "mnist")
     assert status == 1 and said.count("\n") == 1
-    assert re.search(r"there is no 'mnist'; there are tour, fmm-checkerboard, .*features/cifar10, .*clip/captions", said)
+    assert re.search(
+        r"there is no 'mnist'; there are tour, fmm-checkerboard, .*features/cifar10, .*clip/captions", said
+    )
 
 
 @pytest.mark.parametrize(
-    "line", ["tier: laptop", '"tier": laptop', "'tier': 'laptop'", "tier : laptop # mine", "tier:\n  laptop", 'tier: "laptop"', "? tier\n: laptop"]
+    "line",
+    [
+        "tier: laptop",
+        '"tier": laptop',
+        "'tier': 'laptop'",
+        "tier : laptop # mine",
+        "tier:\n  laptop",
+        'tier: "laptop"',
+        "? tier\n: laptop",
+    ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_tier_changes_the_value_and_nothing_else(params, monkeypatch, capsys, line, end):
@@ -382,8 +420,16 @@ def test_tier_mends_a_wrong_one_and_says_when_it_cannot(params, monkeypatch, cap
     assert params.read_text(encoding="utf-8") == good
     for text, words, sentence in (
         (good, "huge", r"there is no tier 'huge'"),
-        (good.replace("tier: laptop\n", ""), "smoke", r"there is no top-level `tier` whose value could be replaced"),
-        (good.replace("tier: laptop\n", "tier: |\n  laptop\n"), "smoke", r"there is no top-level `tier` whose value"),
+        (
+            good.replace("tier: laptop\n", ""),
+            "smoke",
+            r"there is no top-level `tier` whose value could be replaced",
+        ),
+        (
+            good.replace("tier: laptop\n", "tier: |\n  laptop\n"),
+            "smoke",
+            r"there is no top-level `tier` whose value",
+        ),
         (good.replace("tier: laptop\n", "tier: &t laptop\n"), "smoke", r"an anchor, an alias or a merge key"),
         (good.replace("  smoke:\n", "  smok:\n"), "smoke", r"tiers\.smok"),
     ):

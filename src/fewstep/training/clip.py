@@ -148,7 +148,7 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
                 tick(step)
     if not torch.isfinite(logged[:step]).all():
         raise FloatingPointError(
-            f"the training of the clip {preparation.name} diverged: its loss is not finite; lower its `rate`"
+            f"the training of the clip {preparation.name} diverged: its loss is not finite; lower its `lr`"
         )
     now.store(path, step)
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...settings.training import Optimiser
+from ...settings.optimiser import Optimiser
 
 
 def rate(settings: Optimiser, step: int, steps: int) -> float:
