@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         "--inputs", type=Path, help="a folder for what each stage is made from, one file a stage"
     )
     settings = add("settings", _settings, "print what params.yaml comes to for an experiment, in full")
-    settings.add_argument("name", metavar="experiment", help="an experiment, the tour, or features/NAME, latents/NAME, clip/NAME")
+    settings.add_argument("name", help="an experiment, tour, features/NAME, latents/NAME or clip/NAME")
     settings.add_argument("--tier", help="at which tier (default: the one that params.yaml selects)")
     add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
     add("stages", _stages, "write dvc.yaml from params.yaml and the import graph")

@@ -56,7 +56,7 @@ experiments:
 def raw(root) -> dict:
     """Tier smoke with an experiment on captions, and one that measures its students on other prompts."""
     path = root / "params.yaml"
-    found, added = copy.deepcopy((tiers.section(path, "smoke"), document.parse(CAPTIONS, path)))
+    found, added = copy.deepcopy((tiers.section(path, "smoke"), document.parse(CAPTIONS)))
     for section, entries in added.items():
         found[section] = found.get(section, {}) | entries
     other = copy.deepcopy(found["experiments"]["captioned"]) | {"students_of": "captioned"}

@@ -1,13 +1,14 @@
-"""The settings of the CLIP that reads captions: small and trained here, or published and found on this machine."""
+"""The settings of the CLIP that reads captions: trained here, or published and found on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .. import data
-from .base import Settings
+from .base import Settings, listed
 
 # what every vocabulary holds: each byte inside a word and at its end, and the start and the end of a text
 SMALLEST_VOCABULARY = 514
@@ -18,11 +19,11 @@ def _offers_pairs(name: str) -> bool:
     return data.offers(name, "captions") and data.offers(name, "fresh")
 
 
-def _check_data(name: str) -> None:
+def _data_problems(name: str) -> Iterator[str]:
     if not _offers_pairs(name):
-        raise ValueError(
+        yield (
             f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; "
-            f"there are {', '.join(filter(_offers_pairs, data.names()))}"
+            f"{listed(filter(_offers_pairs, data.names()))}"
         )
 
 
@@ -30,8 +31,8 @@ class TrainedClip(Settings):
     """A small CLIP that is trained here, on pictures and their captions; see fewstep.networks.clip.
 
     data         the data set of pictures with captions
-    pairs        which of its pairs it is trained on: "training", those that are modelled, or "all", drawn over all that
-                 the data set can show, as a measure is that must judge what a model has never seen
+    pairs        what it is trained on: "training", those that are modelled, or "all", drawn over
+                 all that there can be, as a measure is that must judge what a model has never seen
     width, layers, heads  of both towers; a head is width / heads wide
     patch        the side of the square patches that a picture is cut into, in pixels
     projection   the numbers in which pictures and texts meet
@@ -55,26 +56,24 @@ class TrainedClip(Settings):
     lr: float = Field(gt=0)
     seed: int = 0
 
-    @model_validator(mode="after")
-    def _fits(self) -> TrainedClip:
-        _check_data(self.data)
+    def problems(self) -> Iterator[str]:
+        yield from _data_problems(self.data)
         if self.width % self.heads:
-            raise ValueError(f"`width` {self.width} must be divisible by the {self.heads} heads of `heads`")
+            yield f"`width` {self.width} must be divisible by the {self.heads} heads of `heads`"
         _, height, width = data.load(self.data).shape
         if height != width or height % self.patch:
-            raise ValueError(
-                f"the pictures of '{self.data}', {height} x {width}, do not fall into squares of `patch` {self.patch}: "
-                "give a divisor of their side"
+            yield (
+                f"the pictures of '{self.data}', {height} x {width}, do not fall into squares of `patch` "
+                f"{self.patch}: give a divisor of their side"
             )
-        return self
 
 
 class PublishedClip(Settings):
     """A published CLIP in transformers' format, found on this machine and never fetched.
 
     repository  its name on the hub, owner/name; its files are in the folder `name` below the data folder
-    towers      "both", of a CLIP, or "text", the text encoder of a text-to-image model in diffusers' format, which has
-                no image tower and gives no score
+    towers      "both", of a CLIP, or "text", the text encoder of a text-to-image model in diffusers' format,
+                which has no image tower and gives no score
     data        the data set on whose pairs its retrieval is measured; without it, none is
     """
 
@@ -83,15 +82,10 @@ class PublishedClip(Settings):
     towers: Literal["both", "text"] = "both"
     data: str | None = None
 
-    @model_validator(mode="after")
-    def _fits(self) -> PublishedClip:
-        if self.data is not None:
-            _check_data(self.data)
-            if self.towers == "text":
-                raise ValueError(
-                    "a text encoder alone retrieves no pictures: remove `data`, or give `towers: both`"
-                )
-        return self
+    def problems(self) -> Iterator[str]:
+        yield from _data_problems(self.data) if self.data is not None else ()
+        if self.data is not None and self.towers == "text":
+            yield "a text encoder alone retrieves no pictures: remove `data`, or give `towers: both`"
 
 
 Clip = Annotated[TrainedClip | PublishedClip, Field(discriminator="kind")]

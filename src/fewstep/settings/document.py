@@ -1,4 +1,4 @@
-"""params.yaml as a document: YAML 1.2 without anchors, each key once; and how another tier is selected in it."""
+"""params.yaml as a document: YAML 1.2 without anchors, each key once; and how a value in it is replaced."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def text(path: Path) -> str:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise SettingsError(
-            f"{path} is not there: restore it, for example with `git checkout params.yaml`"
+            "it is not there: restore it, for example by `git checkout params.yaml`"
         ) from None
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 from byte {error.start} on: save it as UTF-8") from None
+        raise SettingsError(f"it is not UTF-8 from byte {error.start} on: save it as UTF-8") from None
 
 
 def _duplicates(node: Node, place: str = "") -> Iterator[str]:
-    """What is wrong with the keys of `node` and below: a sentence each."""
+    """A sentence for each key of `node`, and below, that stands there twice."""
     if isinstance(node, SequenceNode):
         for index, item in enumerate(node.value):
             yield from _duplicates(item, f"{place}[{index}]")
@@ -43,16 +43,13 @@ def _duplicates(node: Node, place: str = "") -> Iterator[str]:
             yield from _duplicates(value, name)
 
 
-# each stage asks for its settings several times
-@lru_cache(maxsize=8)
-def _parsed(content: str) -> Any:
-    # libyaml's parser, where ruamel.yaml.clib is there: five times as fast
+def _parse(content: str) -> Any:
+    # libyaml's parser, where ruamel.yaml.clib is there
     for event in YAML(typ="safe").parse(content):
         if getattr(event, "anchor", None) or getattr(event, "value", None) == "<<":
-            line = event.start_mark.line + 1
             raise SettingsError(
-                f"line {line} has an anchor, an alias or a merge key: use `like`, or a name of `networks`, "
-                "`optimisers` or `terms`"
+                f"line {event.start_mark.line + 1} has an anchor, an alias or a merge key: use `like`, or "
+                "a name of `networks`, `optimisers` or `terms`"
             )
     try:
         return YAML(typ="safe").load(content)
@@ -60,31 +57,31 @@ def _parsed(content: str) -> Any:
         raise SettingsError(next(_duplicates(YAML(typ="safe").compose(content)))) from None
 
 
-def parse(content: str, path: Path) -> Any:
-    """The values in the text of `path`, not to be changed; raises SettingsError for what is no such document."""
+# each stage asks for its settings several times
+@lru_cache(maxsize=8)
+def parse(content: str) -> Any:
+    """The values of a document, not to be changed; raises SettingsError for one that is broken."""
     try:
-        return _parsed(content)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
+        return _parse(content)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" on line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path} is not valid YAML: {error.problem or error.context}{line}") from None
+        raise SettingsError(f"it is not valid YAML: {error.problem or error.context}{line}") from None
     except YAMLError as error:
-        raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"it is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def with_value(content: str, key: str, value: str) -> str:
-    """`content` with `value` in the place of the value of its top-level `key`, and nothing else changed.
+    """`content` with `value` as the value of its top-level `key`, and nothing else changed.
 
     Raises SettingsError where there is no such key, or its value is no plain or quoted text.
     """
+    parse(content)
     root = YAML(typ="safe", pure=True).compose(content)
     found = [v for k, v in root.value if k.value == key] if isinstance(root, MappingNode) else []
     if len(found) != 1 or not isinstance(found[0].value, str) or found[0].style not in (None, "'", '"'):
         raise SettingsError(f"there is no top-level `{key}` whose value could be replaced")
-    start, end = found[0].start_mark.index, found[0].end_mark.index
-    return content[:start] + value + content[end:]
+    return content[: found[0].start_mark.index] + value + content[found[0].end_mark.index :]
 
 
 def dump(values: Any) -> str:

@@ -46,7 +46,7 @@ class ADMSettings(Settings):
 
 
 class _ConditionalUNetSettings(Settings):
-    """What networks that are conditioned on captions have in common; `width` is that of a caption's tokens."""
+    """What networks conditioned on captions have in common; `width` is that of a caption's tokens."""
 
     channels: list[int] = Field(min_length=1)
     layers: int = Field(ge=1)

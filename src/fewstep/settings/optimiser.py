@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .base import Settings, optional
 
@@ -14,8 +15,8 @@ class Optimiser(Settings):
 
     lr            the highest learning rate
     warmup        the fraction of training over which it is reached
-    schedule      "linear": from there a straight line down to zero; "inverse_sqrt": lr / sqrt(step / decay_after)
-                  after `decay_after` steps; "constant": as it is
+    schedule      "linear": from there a straight line down to zero; "constant": as it is;
+                  "inverse_sqrt": lr / sqrt(step / decay_after) after `decay_after` steps
     clip_norm     the largest norm of a gradient
     ema           the horizon of the averaged weights, which are kept, as a fraction of training
     weight_decay  decoupled, times the learning rate: Adam's alone, which it makes AdamW
@@ -30,8 +31,6 @@ class Optimiser(Settings):
     ema: float = Field(ge=0, lt=1)
     weight_decay: float | None = optional(gt=0, lt=1)
 
-    @model_validator(mode="after")
-    def _adams(self) -> Optimiser:
+    def problems(self) -> Iterator[str]:
         if self.weight_decay is not None and self.kind != "adam":
-            raise ValueError(f"`weight_decay` is of Adam alone, and the optimiser is {self.kind}: remove it")
-        return self
+            yield f"`weight_decay` is of Adam alone, and the optimiser is {self.kind}: remove it"

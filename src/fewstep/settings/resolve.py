@@ -1,4 +1,4 @@
-"""From what params.yaml says to the settings of one tier, as plain values: the five rules at its top, no more."""
+"""From what params.yaml says to the settings of one tier, as plain values: by the five rules at its top."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-from .base import SettingsError
+from .base import SettingsError, listed
 
 TOUR, OTHERS = "tour", "others"
 # the tier's section of what a text after `network` or `optimiser` names; `terms` are for all tiers
 NAMED = {"network": "networks", "optimiser": "optimisers"}
 
 Place = tuple[str | int, ...]
+
+
+def dotted(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
 class Unresolved(Exception):
@@ -38,7 +42,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _entry(entries: Mapping[str, Any], name: Any, place: Place) -> Any:
     if not isinstance(name, str) or name not in entries:
-        raise Unresolved(place, f"there is no '{name}'; there are {', '.join(entries) or 'none'}")
+        raise Unresolved(place, f"there is no '{name}'; {listed(entries)}")
     return entries[name]
 
 
@@ -112,7 +116,10 @@ def _resolved(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
     for name, experiment in own.items():
         if "students_of" in experiment:
             trained = _entry(own, experiment["students_of"], ("experiments", name, "students_of"))
-            inherited = {key: _keys(trained, key, ("experiments",)) for key in ("training", "methods")}
+            inherited = {
+                key: _keys(trained, key, ("experiments", experiment["students_of"]))
+                for key in ("training", "methods")
+            }
             own[name] = merge(inherited, experiment)
     experiments = {
         name: _experiment(experiment, named, ("experiments", name)) for name, experiment in own.items()
@@ -135,18 +142,18 @@ def where(file: Mapping[str, Any], tier: str, place: Place) -> str:
             at = at[key]
             section = ("terms",) if key == "terms" else ("tiers", tier, NAMED.get(key, ""))
             if isinstance(at, str) and at in reduce(lambda owner, part: owner.get(part, {}), section, file):
-                return ".".join(map(str, (*section, at, *path[n + 1 :])))
+                return dotted((*section, at, *path[n + 1 :]))
         else:
-            return ".".join(map(str, path))
+            return dotted(path)
     if not like and place[2:3] == ("methods",) and place[4:] == ("steps",):
         like.append((*place[:2], "training", "steps"))
-    return where(file, tier, like[0]) if like else ".".join(map(str, ("tiers", tier, *place)))
+    return where(file, tier, like[0]) if like else dotted(("tiers", tier, *place))
 
 
 def resolve(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
     """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
 
-    Raises SettingsError, with the key, for a name that names nothing and for entries that are like each other.
+    Raises SettingsError, with the key, for a name that names nothing, and for entries like each other.
     """
     try:
         return _resolved(file, tier)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from ..flows.sampler_names import further, own
 from .base import Settings, optional
 
 OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
 OfImages = Literal[
-    "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip", "attributes"
+    "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg",
+    "one_step", "teacher_images", "clip", "attributes",
 ]  # fmt: skip
 POINTS, IMAGES = get_args(OfPoints), get_args(OfImages)
 # those that compare with the samples of a teacher
@@ -21,10 +23,10 @@ OF_TEACHER = ("w2_teacher", "map_teacher", "t_fid", "teacher_images")
 class Sampling(Settings):
     """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
 
-    solvers  further solvers of a method's velocity: steps of "heun" or "stochastic-<beta>" (SCFlow's, see
-             fewstep.flows.samplers), of "guided-<scale>" (Euler under classifier-free guidance), or digits of tolerance
-             of "adaptive" (2 for 0.01), by method; each is a row of its own
-    prompts  which of the data set's sets of prompts the samples are conditioned on, in its order; `count` of them
+    solvers  further solvers of a method's velocity, by method, each a row of its own: steps of "heun", of
+             "stochastic-<beta>" (SCFlow's, see fewstep.flows.samplers) or of "guided-<scale>" (Euler under
+             classifier-free guidance), or digits of tolerance of "adaptive" (2 for 0.01)
+    prompts  the data set's set of prompts that the samples are conditioned on: `count` of them, in its order
     """
 
     count: int = Field(ge=1)
@@ -70,39 +72,29 @@ class Metrics(Settings):
         """Whether the measures are those of images."""
         return self.features is not None
 
-    @model_validator(mode="after")
-    def _whole(self) -> Metrics:
+    def problems(self) -> Iterator[str]:
         first, images = self.measures[0], {measure in IMAGES for measure in self.measures}
         if len(images) > 1:
-            raise ValueError(
-                f"an experiment measures points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)}), not both"
-            )
+            either = f"points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)})"
+            yield f"an experiment measures {either}, not both"
         if images == {True} and self.features is None:
-            raise ValueError(
-                f"the measure '{first}' needs `metrics.features`: the name of an entry of the tier's `features`"
-            )
+            yield f"the measure '{first}' needs `metrics.features`: the name of an entry of `features`"
         if images == {False} and self.features is not None:
-            raise ValueError(
-                f"`metrics.features` is for measures of images, and '{first}' is one of points: remove it"
-            )
+            yield f"`metrics.features` is for measures of images, and '{first}' is one of points: remove it"
         if "kl" in self.measures and self.bins is None:
-            raise ValueError("the measure 'kl' needs `metrics.bins`")
+            yield "the measure 'kl' needs `metrics.bins`"
         needing = [measure for measure in self.measures if measure in OF_TEACHER]
         if needing and self.reference is None:
-            raise ValueError(
-                f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
-            )
+            yield f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
         if self.only and images == {False}:
-            raise ValueError("`metrics.only` is for measures of images: remove it")
+            yield "`metrics.only` is for measures of images: remove it"
         if unknown := [measure for measure in self.only if measure not in self.measures]:
-            raise ValueError(
-                f"`metrics.only` names '{unknown[0]}', which is not among the measures {', '.join(self.measures)}"
-            )
-        return self
+            there = ", ".join(self.measures)
+            yield f"`metrics.only` names '{unknown[0]}', which is not among the measures {there}"
 
 
 class Speed(Settings):
-    """What is timed: one call of a method's network for each of `batches`, `repeats` times; the median counts."""
+    """What is timed: a call of a method's network for each of `batches`, the median of `repeats`."""
 
     batches: list[int] = Field(min_length=1)
     repeats: int = Field(ge=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .base import Settings, optional
 
@@ -20,13 +21,13 @@ class AdversarialLoss(WeightedLoss):
     """The adversarial loss and its discriminator; see fewstep.networks.discriminator.
 
     lr        the discriminator's learning rate, Adam's
-    schedule  "constant", or "student": it warms up and falls as the student's does, so that a student that hardly moves
-              any more does not face a discriminator that still does. As published, both are constant
-    beta1     Adam's first beta for the discriminator; 0, as StyleGAN2 has it, keeps a fast one from overshooting
+    schedule  "constant", or "student": it warms up and falls as the student's does, so that a student that
+              hardly moves does not face a discriminator that still does. As published, both are constant
+    beta1     Adam's first for the discriminator; 0, as StyleGAN2 has it, keeps a fast one from overshooting
     r1        the weight gamma of the gradient penalty at real data
     channels  the discriminator's width at each resolution, from the latents' own down to 4 x 4, or
-    head      the width of the head of a discriminator made of the teacher's encoder, which is conditioned on captions
-              and sees noised latents; see fewstep.networks.text_discriminator
+    head      the width of the head of a discriminator made of the teacher's encoder, which is conditioned on
+              captions and sees noised latents; see fewstep.networks.text_discriminator
     """
 
     lr: float = Field(gt=0)
@@ -38,11 +39,9 @@ class AdversarialLoss(WeightedLoss):
     channels: list[int] | None = optional(min_length=1)
     head: int | None = optional(ge=1)
 
-    @model_validator(mode="after")
-    def _one(self) -> AdversarialLoss:
+    def problems(self) -> Iterator[str]:
         if (self.channels is None) == (self.head is None):
-            raise ValueError("give the discriminator either `channels` or, where data have captions, `head`")
-        return self
+            yield "give the discriminator either `channels` or, where data have captions, `head`"
 
 
 class SelfCorrection(Settings):

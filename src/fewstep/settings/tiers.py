@@ -1,24 +1,26 @@
 """params.yaml -> validated, typed, frozen settings of one tier.
 
-Every key, type and value is checked before anything runs, and what is wrong is said in one sentence that names the key.
+Every key, type and value is checked before anything runs; what is wrong is one sentence that names it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from .. import data
 from . import document
-from .base import Settings, SettingsError
+from .base import Settings, SettingsError, listed
 from .clip import Clip
-from .experiment import ExperimentSettings, captions_problem
+from .experiment import ExperimentSettings, caption_problems
 from .features import Features
 from .latents import Latents
-from .resolve import TOUR, resolve, where
-from .training import Training, check_precision
+from .resolve import TOUR, Place, dotted, resolve, where
+from .training import Training, precision_problems
 
 TierName = Literal["smoke", "laptop", "paper"]
 TIERS = get_args(TierName)
@@ -27,8 +29,8 @@ TIERS = get_args(TierName)
 class Compute(Settings):
     """Where the work runs: `workers` processes of one thread each on the CPU, or one process on the GPU.
 
-    With `processes` above 1, that many train each network together, each on its share of every batch and on the GPU
-    each on one of its own; seeds then follow one another. See fewstep.training.processes.
+    With `processes` above 1, that many train each network together, each on its share of every batch and on a
+    GPU of its own; seeds then follow one another. See fewstep.training.processes.
     """
 
     device: Literal["cpu", "cuda"]
@@ -60,81 +62,6 @@ class Tier(Settings):
         """The most processes that train one network together."""
         return max(self.compute.of(experiment.training).processes for experiment in self.every.values())
 
-    @model_validator(mode="after")
-    def _possible(self) -> Tier:
-        for experiment in self.every.values():
-            check_precision(experiment.training, experiment.network_kinds, self.compute.device)
-        return self
-
-    @model_validator(mode="after")
-    def _students(self) -> Tier:
-        for name, experiment in self.experiments.items():
-            if experiment.students_of is None:
-                continue
-            said = f"the experiment '{name}' measures the students of '{experiment.students_of}'"
-            other = self.experiments.get(experiment.students_of)
-            if other is None or other.students_of is not None:
-                raise ValueError(f"{said}, which is no experiment that trains")
-            if experiment.training != other.training or any(
-                own != other.methods.get(key) for key, own in experiment.methods.items()
-            ):
-                raise ValueError(f"{said}: its `training` and methods must be the same")
-        return self
-
-    @model_validator(mode="after")
-    def _classifiers(self) -> Tier:
-        for name, own in self.features.items():
-            if own.classifier_of is None:
-                continue
-            said, other = (
-                f"the features '{name}' take the classifier of '{own.classifier_of}'",
-                self.features.get(own.classifier_of),
-            )
-            if other is None or other.classifier_of is not None:
-                raise ValueError(f"{said}, which is no entry that trains one")
-            for what in ("data", "extractor", "steps", "seed", "probe_steps"):
-                if getattr(own, what) != getattr(other, what):
-                    raise ValueError(f"{said}: their `{what}` must be the same")
-        return self
-
-    @model_validator(mode="after")
-    def _captions(self) -> Tier:
-        for name, latents in self.latents.items():
-            if latents.clip is not None and latents.clip not in self.clip:
-                raise ValueError(
-                    f"the latents '{name}' name the clip '{latents.clip}'; there are {', '.join(self.clip) or 'none'}"
-                )
-        for name, experiment in self.every.items():
-            latents = self.latents.get(experiment.training.latents)
-            encoder = self.clip.get(latents.clip) if latents else None
-            features = self.features.get(experiment.metrics.features)
-            if problem := captions_problem(experiment, latents, encoder, features):
-                raise ValueError(f"the experiment '{name}': {problem}")
-        return self
-
-    @model_validator(mode="after")
-    def _measured(self) -> Tier:
-        for name, experiment in self.experiments.items():
-            wanted, latents = experiment.metrics.features, experiment.training.latents
-            if latents is not None and latents not in self.latents:
-                raise ValueError(
-                    f"the experiment '{name}' models the latents '{latents}'; "
-                    f"there are {', '.join(self.latents) or 'none'}"
-                )
-            modelled = self.latents[latents].data if latents else experiment.training.data
-            if wanted is None:
-                continue
-            if wanted not in self.features:
-                raise ValueError(
-                    f"the experiment '{name}' is measured in the features '{wanted}'; "
-                    f"there are {', '.join(self.features) or 'none'}"
-                )
-            if self.features[wanted].data != modelled:
-                raise ValueError(
-                    f"the experiment '{name}' models '{modelled}' and its features are of '{self.features[wanted].data}'"
-                )
-        return self
-
     def shape(self, experiment: ExperimentSettings) -> tuple[int, ...]:
         """The shape of one point that an experiment models."""
         latents = experiment.training.latents
@@ -143,17 +70,68 @@ class Tier(Settings):
     def experiment(self, name: str) -> ExperimentSettings:
         """The experiment called `name`; raises SettingsError, naming those there are, when there is none."""
         if name not in self.experiments:
-            raise SettingsError(f"there is no experiment '{name}'; there are {', '.join(self.experiments)}")
+            raise SettingsError(f"there is no experiment '{name}'; {listed(self.experiments)}")
         return self.experiments[name]
+
+    def problems(self) -> Iterator[str]:
+        for name, own in self.latents.items():
+            if own.clip is not None and own.clip not in self.clip:
+                yield f"the latents '{name}' name the clip '{own.clip}'; {listed(self.clip)}"
+        for name, features in self.features.items():
+            if features.classifier_of is not None:
+                yield from self._classifier_problems(
+                    name, features, self.features.get(features.classifier_of)
+                )
+        for name, experiment in self.every.items():
+            kinds = {network.kind for network in experiment.networks}
+            yield from precision_problems(experiment.training, kinds, self.compute.device)
+            if experiment.students_of is not None:
+                yield from self._student_problems(
+                    name, experiment, self.experiments.get(experiment.students_of)
+                )
+            yield from self._data_problems(f"the experiment '{name}'", experiment)
+
+    @staticmethod
+    def _classifier_problems(name: str, own: Features, other: Features | None) -> Iterator[str]:
+        said = f"the features '{name}' take the classifier of '{own.classifier_of}'"
+        if other is None or other.classifier_of is not None:
+            yield f"{said}, which is no entry that trains one"
+        for what in ("data", "extractor", "steps", "seed", "probe_steps"):
+            if getattr(own, what) != getattr(other, what):
+                yield f"{said}: their `{what}` must be the same"
+
+    @staticmethod
+    def _student_problems(
+        name: str, own: ExperimentSettings, other: ExperimentSettings | None
+    ) -> Iterator[str]:
+        said = f"the experiment '{name}' measures the students of '{own.students_of}'"
+        if other is None or other.students_of is not None:
+            yield f"{said}, which is no experiment that trains"
+        elif own.training != other.training or not own.methods.items() <= other.methods.items():
+            yield f"{said}: its `training` and methods must be the same"
+
+    def _data_problems(self, said: str, experiment: ExperimentSettings) -> Iterator[str]:
+        wanted, modelled = experiment.metrics.features, experiment.training.latents
+        latents, features = self.latents.get(modelled), self.features.get(wanted)
+        if modelled is not None and latents is None:
+            yield f"{said} models the latents '{modelled}'; {listed(self.latents)}"
+        encoder = self.clip.get(latents.clip) if latents else None
+        for sentence in caption_problems(experiment, latents, encoder, features):
+            yield f"{said}: {sentence}"
+        if wanted is not None and features is None:
+            yield f"{said} is measured in the features '{wanted}'; {listed(self.features)}"
+        source = latents.data if latents else experiment.training.data
+        if features is not None and features.data != source:
+            yield f"{said} models '{source}' and its features are of '{features.data}'"
 
 
 def show(tier: Tier, name: str) -> str:
-    """The YAML of an experiment, or of a prepared entry such as features/NAME; raises SettingsError for an unknown one."""
+    """The YAML of an experiment, features/NAME, latents/NAME or clip/NAME; SettingsError for another."""
     prepared = {"features": tier.features, "latents": tier.latents, "clip": tier.clip}
     there: dict[str, Settings] = {**tier.every}
     there |= {f"{key}/{entry}": own for key, section in prepared.items() for entry, own in section.items()}
     if name not in there:
-        raise SettingsError(f"there is no '{name}'; there are {', '.join(there)}")
+        raise SettingsError(f"there is no '{name}'; {listed(there)}")
     return document.dump(there[name].model_dump(mode="json", exclude_none=True))
 
 
@@ -178,11 +156,8 @@ class _File(Settings):
     tiers: dict[TierName, _Sizes]
 
 
-def _sentence(error: ValidationError, key: Any) -> str:
-    """pydantic's first complaint as one sentence that names the key, what stands there and what should.
-
-    `key(place)` is the dotted key of a place in what was validated.
-    """
+def _sentence(error: ValidationError, key: Callable[[Place], str]) -> str:
+    """pydantic's first complaint as a sentence: the `key` of its place, what is there and what should be."""
     # a misspelt key is also a missing one: the spelling is the better news
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
     # pydantic names the kind of network that it read as if it were a key
@@ -201,60 +176,55 @@ def _sentence(error: ValidationError, key: Any) -> str:
     return f"{said}: {reason}{shown}{more}"
 
 
-def _checked(raw: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise SettingsError(f"{path} must hold the keys {', '.join(_File.model_fields)}")
-    if raw.get("tier") not in TIERS:
-        raise SettingsError(f"{path}: `tier` must be one of {', '.join(TIERS)}, not {raw.get('tier')!r}")
+@contextmanager
+def _errors_name(path: Path, key: Callable[[Place], str] = dotted) -> Iterator[None]:
     try:
-        _File.model_validate(raw)
+        yield
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_sentence(error, lambda place: '.'.join(map(str, place)))}") from None
-    return raw
-
-
-def read(path: Path) -> dict[str, Any]:
-    """params.yaml as it stands, not to be changed; raises SettingsError for what is wrong in its outline."""
-    return _checked(document.parse(document.text(path), path), path)
-
-
-def _known(tier: str) -> None:
-    if tier not in TIERS:
-        raise SettingsError(f"there is no tier '{tier}'; there are {', '.join(TIERS)}")
-
-
-def _section(raw: dict[str, Any], path: Path, tier: str) -> dict[str, Any]:
-    _known(tier)
-    if tier not in raw["tiers"]:
-        raise SettingsError(f"{path}: the section 'tiers.{tier}' is missing")
-    try:
-        return resolve(raw, tier)
+        raise SettingsError(f"{path}: {_sentence(error, key)}") from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
 
 
+def _outline(content: str) -> dict[str, Any]:
+    raw = document.parse(content)
+    if not isinstance(raw, dict):
+        raise SettingsError(f"it must hold the keys {', '.join(_File.model_fields)}")
+    if raw.get("tier") not in TIERS:
+        raise SettingsError(f"`tier` must be one of {', '.join(TIERS)}, not {raw.get('tier')!r}")
+    _File.model_validate(raw)
+    return raw
+
+
+def _section(raw: dict[str, Any], tier: str) -> dict[str, Any]:
+    if tier not in raw["tiers"]:
+        raise SettingsError(f"there is no tier '{tier}'; {listed(name for name in TIERS if name in raw['tiers'])}")
+    return resolve(raw, tier)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """params.yaml as it stands, not to be changed; raises SettingsError for what is wrong in its outline."""
+    with _errors_name(path):
+        return _outline(document.text(path))
+
+
 def section(path: Path, tier: str) -> dict[str, Any]:
     """The settings of `tier` as plain values, resolved and not yet validated; raises SettingsError."""
-    return _section(read(path), path, tier)
+    raw = read(path)
+    with _errors_name(path):
+        return _section(raw, tier)
 
 
 def load(path: Path, tier: str) -> Tier:
     """The settings of `tier`; raises SettingsError, in one sentence, for anything that is wrong in them."""
     raw = read(path)
-    try:
-        return Tier.model_validate(_section(raw, path, tier))
-    except ValidationError as error:
-        raise SettingsError(f"{path}: {_sentence(error, lambda place: where(raw, tier, place))}") from None
+    with _errors_name(path, lambda place: where(raw, tier, place)):
+        return Tier.model_validate(_section(raw, tier))
 
 
 def select(path: Path, tier: str) -> str:
-    """The text of params.yaml with `tier` selected, and nothing else changed; raises SettingsError where it cannot be."""
-    _known(tier)
-    content = document.text(path)
-    document.parse(content, path)
-    try:
-        changed = document.with_value(content, "tier", tier)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
-    _section(_checked(document.parse(changed, path), path), path, tier)
-    return changed
+    """The text of params.yaml with `tier` selected and nothing else changed; raises SettingsError."""
+    with _errors_name(path):
+        changed = document.with_value(document.text(path), "tier", tier)
+        _section(_outline(changed), tier)
+        return changed

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
 from ..flows.times import Times
-from .base import Settings, optional
+from .base import Settings, listed, optional
 from .networks import Network
 from .optimiser import Optimiser
 from .self_correction import SelfCorrection
@@ -37,11 +37,10 @@ class Term(Settings):
     times: TimesSettings
     options: dict[str, int | float | str] = {}
 
-    @model_validator(mode="after")
-    def _known(self) -> Term:
+    def problems(self) -> Iterator[str]:
         objectives.check_options(self.objective, self.options)
         self.times.build()
-        return self
+        return super().problems()
 
 
 class Method(Settings):
@@ -50,14 +49,14 @@ class Method(Settings):
     terms            objectives of flow maps, each on its share of a batch, or
     self_correction  the losses of SCFlow
     teacher          the method of the same experiment whose network is distilled
-    teacher_as       "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at each
-                     doubling of the strip
+    teacher_as       "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at
+                     each doubling of the strip
     start            "scratch", or "teacher": begin from the teacher's weights
-    weights          a file of trained weights that takes the place of training: below paper/data or $FEWSTEP_DATA,
-                     such as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes
+    weights          trained weights in the place of training, a file below paper/data or $FEWSTEP_DATA such
+                     as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes
     network, optimiser    in place of those that the methods share
     guidance_scale        of classifier-free guidance on the teacher, where data have captions
-    conditioning_dropout  the share of captions replaced by the empty one, which a teacher must learn to be guided
+    conditioning_dropout  the share of captions replaced by the empty one, which guidance is against
     stop_gradient         what self-distillation reads under its stop-gradient: the "student" or its "ema"
     """
 
@@ -80,40 +79,31 @@ class Method(Settings):
         """Which loop trains it; see fewstep.training.loops."""
         return "scflow" if self.self_correction else "terms"
 
-    @model_validator(mode="after")
-    def _whole(self) -> Method:
+    def problems(self) -> Iterator[str]:
         if bool(self.terms) == (self.self_correction is not None):
-            raise ValueError("give a method either `terms` or `self_correction`")
+            yield "give a method either `terms` or `self_correction`"
         velocity = self.teacher is not None and self.teacher_as == "velocity"
         if self.self_correction and not (velocity and self.start == "teacher"):
-            raise ValueError(
-                "`self_correction` starts from its teacher: name one under `teacher`, and say `start: teacher`"
-            )
+            yield "`self_correction` starts from its teacher: name a `teacher`, and say `start: teacher`"
         if self.terms and abs(sum(t.share for t in self.terms) - 1) > 1e-9:
-            raise ValueError(
-                f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}"
-            )
+            yield f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}"
         needing = [t.objective for t in self.terms if objectives.needs_teacher(t.objective)]
         if needing and self.teacher is None:
-            raise ValueError(f"the objective '{needing[0]}' distils a teacher; name one under `teacher`")
+            yield f"the objective '{needing[0]}' distils a teacher; name one under `teacher`"
         if self.teacher and self.network:
-            raise ValueError("a distilled method keeps the teacher's network: remove `network`")
+            yield "a distilled method keeps the teacher's network: remove `network`"
         if self.guidance_scale is not None and not velocity:
-            raise ValueError(
-                "`guidance_scale` is that of a teacher's velocity: name one under `teacher`, and leave `teacher_as` "
-                "at velocity"
-            )
+            yield "`guidance_scale` is of a teacher's velocity: name a `teacher`, its `teacher_as` velocity"
         if self.teacher is None and self.start == "teacher":
-            raise ValueError("`start: teacher` needs a `teacher`")
-        return self
+            yield "`start: teacher` needs a `teacher`"
 
 
 class Training(Settings):
     """What all methods of an experiment share; for the last four settings see fewstep.training.precision.
 
     latents    the entry of the tier's `latents` that `data: latents` means
-    processes  how many processes train each network together, in the place of the tier's `compute.processes`; results
-               depend on it in their last digits, so it is said here and not found out from the machine
+    processes  how many processes train each network together, in the place of the tier's `compute.processes`;
+               results depend on it in their last digits, so it is said and not found out from the machine
     """
 
     data: str
@@ -129,42 +119,35 @@ class Training(Settings):
     compile: bool | None = optional()
     cuda_graphs: bool | None = optional()
 
-    @model_validator(mode="after")
-    def _known(self) -> Training:
+    def problems(self) -> Iterator[str]:
         if self.interpolant not in INTERPOLANTS:
-            raise ValueError(
-                f"there is no interpolant '{self.interpolant}'; there are {', '.join(INTERPOLANTS)}"
-            )
+            yield f"there is no interpolant '{self.interpolant}'; {listed(INTERPOLANTS)}"
         if self.data not in data.names():
-            raise ValueError(f"there is no data set '{self.data}'; there are {', '.join(data.names())}")
+            yield f"there is no data set '{self.data}'; {listed(data.names())}"
         if data.is_prepared(self.data) != (self.latents is not None):
-            raise ValueError(
-                "`data: latents` and `latents`, which of the tier's they are, go together: give both or neither"
-            )
+            yield "`data: latents` and `latents`, the entry of the tier, go together: give both or neither"
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("the training seeds must differ from each other")
+            yield "the training seeds must differ from each other"
         if self.batch < (self.processes or 1):
-            raise ValueError(
-                f"{self.processes} processes cannot share a batch of {self.batch}: lower `processes`, or raise `batch`"
+            yield (
+                f"{self.processes} processes cannot share a batch of {self.batch}: lower `processes`, or "
+                "raise `batch`"
             )
-        return self
 
 
-def check_precision(training: Training, kinds: Collection[str], device: str) -> None:
-    """Raise ValueError, in one sentence, where `device` or a network among `kinds` cannot do what is asked for."""
+def precision_problems(training: Training, kinds: Collection[str], device: str) -> Iterator[str]:
+    """What `device`, or a network among `kinds`, cannot do of what `training` asks for, a sentence each."""
     for_images = {"precision bf16": training.precision == "bf16", "channels_last": training.channels_last}
-    for_cuda = {"precision tf32": training.precision == "tf32", "compile": training.compile}
     for name, wanted in for_images.items():
         if wanted and "mlp" in kinds:
-            raise ValueError(
-                f"training.{name} is for networks of images: an mlp has its layers written out, in single precision"
-            )
-    for name, wanted in for_cuda.items():
-        if wanted and device != "cuda":
-            # on a CPU, torch 2.13 stops at a derivative in forward mode with its backward pass: ZeroTensors are immutable
-            why = "; forward-mode derivatives with a backward pass do not compile on a CPU" * (
-                name == "compile"
-            )
-            raise ValueError(f"training.{name} needs compute.device cuda{why}")
+            yield f"training.{name} is for networks of images: an mlp computes in single precision"
+    if training.precision == "tf32" and device != "cuda":
+        yield "training.precision tf32 needs compute.device cuda"
+    if training.compile and device != "cuda":
+        # torch 2.13 stops at a derivative in forward mode with its backward pass: ZeroTensors are immutable
+        yield (
+            "training.compile needs compute.device cuda; forward-mode derivatives with a backward pass do "
+            "not compile on a CPU"
+        )
     if training.cuda_graphs and not training.compile:
-        raise ValueError("training.cuda_graphs replays what training.compile compiles: set both, or neither")
+        yield "training.cuda_graphs replays what training.compile compiles: set both, or neither"
