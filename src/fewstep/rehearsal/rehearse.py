@@ -170,9 +170,7 @@ def lay_out(
     )
     paper = tiers.section(root / "params.yaml", TIER)
     small = settings.settings(paper, device, devices, memory)
-    write_atomically(
-        tree / "params.yaml", document.dump(as_file(small, TIER)).encode()
-    )
+    write_atomically(tree / "params.yaml", document.dump(as_file(small, TIER)).encode())
     # a root has a dvc.yaml; DVC, which looks for these files in all folders, must find no stage in this one
     write_atomically(tree / "dvc.yaml", b"stages: {}\n")
     tier = tiers.load(tree / "params.yaml", TIER)

@@ -40,7 +40,7 @@ class TrainedAutoencoder(Settings):
 
     def problems(self) -> Iterator[str]:
         if any(width < 1 or width % self.groups for width in self.channels):
-            yield f"every width of `channels` {self.channels} must be divisible by `groups` {self.groups}"
+            yield f"every width of `channels` {self.channels} must be divisible by the {self.groups} groups"
 
 
 class PretrainedAutoencoder(Settings):

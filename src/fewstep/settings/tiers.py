@@ -78,37 +78,27 @@ class Tier(Settings):
             if own.clip is not None and own.clip not in self.clip:
                 yield f"the latents '{name}' name the clip '{own.clip}'; {listed(self.clip)}"
         for name, features in self.features.items():
-            if features.classifier_of is not None:
-                yield from self._classifier_problems(
-                    name, features, self.features.get(features.classifier_of)
-                )
+            yield from self._classifier_problems(f"the features '{name}' take", features)
         for name, experiment in self.every.items():
             kinds = {network.kind for network in experiment.networks}
             yield from precision_problems(experiment.training, kinds, self.compute.device)
-            if experiment.students_of is not None:
-                yield from self._student_problems(
-                    name, experiment, self.experiments.get(experiment.students_of)
-                )
+            yield from self._student_problems(f"the experiment '{name}' measures", experiment)
             yield from self._data_problems(f"the experiment '{name}'", experiment)
 
-    @staticmethod
-    def _classifier_problems(name: str, own: Features, other: Features | None) -> Iterator[str]:
-        said = f"the features '{name}' take the classifier of '{own.classifier_of}'"
-        if other is None or other.classifier_of is not None:
-            yield f"{said}, which is no entry that trains one"
-        for what in ("data", "extractor", "steps", "seed", "probe_steps"):
+    def _classifier_problems(self, said: str, own: Features) -> Iterator[str]:
+        other = self.features.get(own.classifier_of)
+        if own.classifier_of is not None and (other is None or other.classifier_of is not None):
+            yield f"{said} the classifier of '{own.classifier_of}', which is no entry that trains one"
+        for what in ("data", "extractor", "steps", "seed", "probe_steps") if other else ():
             if getattr(own, what) != getattr(other, what):
-                yield f"{said}: their `{what}` must be the same"
+                yield f"{said} the classifier of '{own.classifier_of}': their `{what}` must be the same"
 
-    @staticmethod
-    def _student_problems(
-        name: str, own: ExperimentSettings, other: ExperimentSettings | None
-    ) -> Iterator[str]:
-        said = f"the experiment '{name}' measures the students of '{own.students_of}'"
-        if other is None or other.students_of is not None:
-            yield f"{said}, which is no experiment that trains"
-        elif own.training != other.training or not own.methods.items() <= other.methods.items():
-            yield f"{said}: its `training` and methods must be the same"
+    def _student_problems(self, said: str, own: ExperimentSettings) -> Iterator[str]:
+        other = self.experiments.get(own.students_of)
+        if own.students_of is not None and (other is None or other.students_of is not None):
+            yield f"{said} the students of '{own.students_of}', which is no experiment that trains"
+        if other and (own.training != other.training or not own.methods.items() <= other.methods.items()):
+            yield f"{said} the students of '{own.students_of}': its `training` and methods must be the same"
 
     def _data_problems(self, said: str, experiment: ExperimentSettings) -> Iterator[str]:
         wanted, modelled = experiment.metrics.features, experiment.training.latents
@@ -198,7 +188,9 @@ def _outline(content: str) -> dict[str, Any]:
 
 def _section(raw: dict[str, Any], tier: str) -> dict[str, Any]:
     if tier not in raw["tiers"]:
-        raise SettingsError(f"there is no tier '{tier}'; {listed(name for name in TIERS if name in raw['tiers'])}")
+        raise SettingsError(
+            f"there is no tier '{tier}'; {listed(name for name in TIERS if name in raw['tiers'])}"
+        )
     return resolve(raw, tier)
 
 

@@ -93,7 +93,7 @@ class Method(Settings):
         if self.teacher and self.network:
             yield "a distilled method keeps the teacher's network: remove `network`"
         if self.guidance_scale is not None and not velocity:
-            yield "`guidance_scale` is of a teacher's velocity: name a `teacher`, its `teacher_as` velocity"
+            yield "`guidance_scale` is the scale of a teacher's velocity: name a `teacher`, as velocity"
         if self.teacher is None and self.start == "teacher":
             yield "`start: teacher` needs a `teacher`"
 

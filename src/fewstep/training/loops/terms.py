@@ -58,7 +58,9 @@ def start(job: Job, teacher: FlowMap | None) -> State:
     average.load_state_dict(student.state_dict())
     others = {STAGE: job.fresh().requires_grad_(False)} if job.method.teacher_as == "stages" else {}
     settings = job.optimiser
-    optimiser = optimisers.build(settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0)
+    optimiser = optimisers.build(
+        settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0
+    )
     generator = torch.Generator(job.device).manual_seed(job.seed)
     return State(
         student,
@@ -130,7 +132,9 @@ class Loop:
         job, state, settings = self.job, self.state, self.job.optimiser
         progress = state.step / job.method.steps
         self.bind(progress)
-        x1, conditions = draw(self.source, sum(self.sizes), job.method.conditioning_dropout or 0.0, state.generator)
+        x1, conditions = draw(
+            self.source, sum(self.sizes), job.method.conditioning_dropout or 0.0, state.generator
+        )
         batch = draw_batch(
             job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator
         )
