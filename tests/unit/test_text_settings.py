@@ -12,34 +12,40 @@ from fewstep.settings import document, tiers
 # the smallest settings that every part accepts, on top of tier smoke
 CAPTIONS = """
 features:
-  scenes: {data: scenes, extractor: classifier, steps: 20, reference: 500, prompts: coco2017, probe_steps: 20}
+  scenes: {data: scenes, extractor: classifier, steps: 20, reference: 500, prompts: coco2017,
+      probe_steps: 20}
 latents:
   scenes:
     data: scenes
     count: 512
     clip: scenes
-    autoencoder: {kind: trained, channels: [8, 8, 16], layers: 1, groups: 4, latent_channels: 4, steps: 24, batch: 8, lr: 4.0e-3, kl_weight: 1.0e-3}
+    autoencoder: {kind: trained, channels: [8, 8, 16], layers: 1, groups: 4, latent_channels: 4,
+        steps: 24, batch: 8, lr: 4.0e-3, kl_weight: 1.0e-3}
 clip:
-  scenes: {kind: trained, data: scenes, width: 16, layers: 1, heads: 2, patch: 8, projection: 16, vocabulary: 560, tokens: 48, steps: 12, batch: 32, lr: 2.0e-3}
+  scenes: {kind: trained, data: scenes, width: 16, layers: 1, heads: 2, patch: 8, projection: 16,
+      vocabulary: 560, tokens: 48, steps: 12, batch: 32, lr: 2.0e-3}
 experiments:
   captioned:
     training:
       data: latents
       latents: scenes
       interpolant: linear
-      network: {kind: text_unet, channels: [8, 16], layers: 1, attention: [false, true], heads: 2, groups: 4, time_scale: 10.0, width: 16}
+      network: {kind: text_unet, channels: [8, 16], layers: 1, attention: [false, true], heads: 2,
+          groups: 4, time_scale: 10.0, width: 16}
       optimiser: {kind: adam, lr: 2.0e-3, schedule: linear, warmup: 0.03, clip_norm: 1.0, ema: 0.05}
       batch: 16
       seeds: [0]
     methods:
-      si: {label: SI, steps: 20, conditioning_dropout: 0.1, terms: [{objective: si, times: {region: diagonal}}]}
+      si: {label: SI, steps: 20, conditioning_dropout: 0.1, terms: [{objective: si,
+          times: {region: diagonal}}]}
       scflow:
         label: SCFlow
         steps: 8
         teacher: si
         start: teacher
         guidance_scale: 1.5
-        self_correction: {threshold: 0.1, truncation: 0.1, adversarial: {weight: 0.1, lr: 1.0e-3, beta1: 0.0, r1: 0.0, head: 8}}
+        self_correction: {threshold: 0.1, truncation: 0.1, adversarial: {weight: 0.1, lr: 1.0e-3,
+            beta1: 0.0, r1: 0.0, head: 8}}
     sampling:
       prompts: coco2017
       count: 150
@@ -47,7 +53,8 @@ experiments:
       steps: {si: [1, 4], scflow: [1, 4]}
       samplers: {si: guided-1.5, scflow: euler}
       solvers: {scflow: {guided-1.5: [1]}}
-    metrics: {measures: [fid, clip, attributes, one_step, teacher_images], features: scenes, reference: {method: si, steps: 4}}
+    metrics: {measures: [fid, clip, attributes, one_step, teacher_images], features: scenes,
+        reference: {method: si, steps: 4}}
     tables: {scflow-coco2017: [si, scflow]}
 """
 
