@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from fewstep.data import export
 from fewstep.pipeline import report
@@ -140,11 +142,9 @@ def test_a_stage_is_stage_inputs_the_modules_that_it_really_imports(root, stage_
 
 
 def test_what_a_stage_is_stage_inputs_follows_its_settings_and_nothing_else(root, tmp_path, stage_inputs):
-    text = (root / "params.yaml").read_text()
-    start = text.index("\nsmoke:")
-    (tmp_path / "params.yaml").write_text(
-        text[:start]
-        + text[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1)
+    shutil.copy(root / "params.yaml", tmp_path)
+    apply_overrides(
+        tmp_path / "params.yaml", ["++tiers.smoke.experiments.fmm-checkerboard.methods.emd.steps=90"]
     )
     changed = pipeline.inputs(root, tiers.load(tmp_path / "params.yaml", "smoke"))
     assert {name for name in changed if changed[name] != stage_inputs[name]} == {

@@ -11,7 +11,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..objectives.scflow import losses
-from ..settings.scflow import Adversary, SelfCorrection
+from ..settings.self_correction import AdversarialLoss, SelfCorrection
 
 DIGITS = 4
 # text to the left and numbers to the right, wrapped where it is wide
@@ -79,16 +79,16 @@ def loss_source(settings: SelfCorrection) -> str:
     return f"`fewstep/objectives/scflow/losses.py`\n\n```python\n{source}```"
 
 
-def _discriminator(own: Adversary) -> str:
+def _discriminator(own: AdversarialLoss) -> str:
     network = f"widths {own.channels}" if own.channels else f"a head {own.head} wide"
     falling = " that falls as the student's" if own.schedule == "student" else ""
-    return f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}{falling}, momentum {own.momentum:g}, {network}"
+    return f"R1 gamma = {own.r1:g}, D's rate {own.lr:g}{falling}, momentum {own.beta1:g}, {network}"
 
 
 def loss_settings(settings: SelfCorrection) -> pd.DataFrame:
     """The weight and the settings of each loss that takes part, losses down."""
     own = (
-        f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target:g}"
+        f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target_ema:g}"
     )
     rows = {"consistency": (1.0, 0, own)}
     for name in loss_names(settings)[1:]:

@@ -141,7 +141,7 @@ def _draw(
     drawn = sample(flow_map, draw.sampler, x0, draw.steps, draw.sample_seed, captions, empty)
     points = drawn.points
     if not points.isfinite().all():
-        diverged = "its training diverged; lower optimiser.rate"
+        diverged = "its training diverged; lower optimiser.lr"
         raise CheckpointError(f"{weights} gives samples that are not finite: {diverged}")
     if points.ndim > 2:
         # what is measured is an image as one would store it. Latents are decoded where they are, some at a

@@ -113,13 +113,13 @@ def _reader(tier: Tier, settings: ExperimentSettings) -> list[str]:
 
 def _trained(name: str, settings: ExperimentSettings) -> list[str]:
     """The folders of the trained methods that an experiment samples."""
-    return [f"{ARTIFACTS}/{settings.trained or name}/{method}" for method in settings.methods]
+    return [f"{ARTIFACTS}/{settings.students_of or name}/{method}" for method in settings.methods]
 
 
 def _figures(settings: ExperimentSettings) -> str:
     """The notebook of an experiment's tables."""
     if settings.sampling.prompts:
-        return "5-figures-prompts" if settings.trained else "5-figures-text"
+        return "5-figures-prompts" if settings.students_of else "5-figures-text"
     return "5-figures-scflow" if settings.self_corrected else "5-figures-images"
 
 
@@ -164,7 +164,7 @@ def _experiment(name: str, settings: ExperimentSettings, reader: list[str]) -> l
     """A training for each method, then sampling, then metrics; with images, the figures too."""
     stages, seeds = [], settings.training.seeds
     files, made = data.files(settings.training.data), _made(settings)
-    for method, own in settings.methods.items() if not settings.trained else ():
+    for method, own in settings.methods.items() if not settings.students_of else ():
         after = made + ([f"{ARTIFACTS}/{name}/{own.teacher}"] if own.teacher else [])
         out = f"{ARTIFACTS}/{Path(weights_file(name, method, seeds[0])).parent}"
         stages.append(
@@ -206,7 +206,7 @@ def plan(tier: Tier) -> list[Stage]:
                 _settings(own),
                 modules,
                 files,
-                [f"{ARTIFACTS}/features/{own.trained}"] if own.trained else [],
+                [f"{ARTIFACTS}/features/{own.classifier_of}"] if own.classifier_of else [],
                 [f"{ARTIFACTS}/features/{name}"],
             )
         )
@@ -372,7 +372,7 @@ def render(root: Path) -> dict[str, str]:
     Raises SettingsError when smoke and laptop do not hold the same experiments and methods, or paper lacks one.
     """
     raw = experiments.read(root / "params.yaml")
-    tiers = {name: experiments.load(root / "params.yaml", name) for name in experiments.TIERS if name in raw}
+    tiers = {name: experiments.load(root / "params.yaml", name) for name in experiments.TIERS if name in raw["tiers"]}
     first = next(iter(tiers))
     stages = {name: {stage.name: _entry(stage) for stage in plan(tier)} for name, tier in tiers.items()}
     for name, own in stages.items():
