@@ -14,7 +14,8 @@ import torch
 from fewstep import data
 from fewstep.data import export, faces
 from fewstep.data.drawn import face_drawing
-from fewstep.data.drawn.face_drawing import FACTORS, HAIR, render
+from fewstep.data.drawn.face_drawing import render
+from fewstep.data.drawn.face_geometry import FACTORS, HAIR
 from fewstep.data.formats import archives
 
 # of the first 64 faces of the file and their classes

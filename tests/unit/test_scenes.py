@@ -360,10 +360,10 @@ def test_training_knows_no_held_out_pair_and_every_other():
     } == set(range(len(SHAPES)))
     assert (
         len(scenes.HELD_OUT) == round(len(scenes.PAIRS) / 6)
-        and scenes.holding_held_out(scenes.fresh(200, 0).scenes) == 0
+        and scenes.holding_held_out(scenes.validation(200, 0).scenes) == 0
     )
     # the count is no constant
-    free = scenes.any_pairs(600, 0).scenes
+    free = scenes.all_pairs(600, 0).scenes
     assert {pair for s in free for pair in s.pairs} == set(scenes.PAIRS) and 100 < scenes.holding_held_out(
         free
     ) < 400

@@ -23,7 +23,7 @@ def captioned() -> list[str]:
 
 def _check_data(name: str) -> None:
     # it is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
-    drawn = [own for own in captioned() if hasattr(data.module(own), "fresh")]
+    drawn = [own for own in captioned() if hasattr(data.module(own), "validation")]
     if name not in drawn:
         raise ValueError(
             f"a CLIP needs pictures with captions, as many as it asks for, and '{name}' draws none; there are {', '.join(drawn)}"

@@ -81,9 +81,9 @@ class Features(Settings):
             )
         if self.prompts is not None and self.reference is None:
             raise ValueError("`prompts` are measured against their pictures: say how many under `reference`")
-        if self.probe and not data.offers(self.data, "any_pairs"):
+        if self.probe and not data.offers(self.data, "all_pairs"):
             raise ValueError(
-                f"the data set '{self.data}' has nothing for `probe`, which asks for its `any_pairs`: remove it"
+                f"the data set '{self.data}' has nothing for `probe`, which asks for its `all_pairs`: remove it"
             )
         return self
 
