@@ -13,7 +13,7 @@ import torch
 
 from fewstep import data
 from fewstep.data import export, faces
-from fewstep.data.drawn import face_drawing
+from fewstep.data.drawn import coverage, face_drawing, face_geometry
 from fewstep.data.drawn.face_drawing import render
 from fewstep.data.drawn.face_geometry import FACTORS, HAIR
 from fewstep.data.formats import archives
@@ -78,8 +78,9 @@ def test_a_face_does_not_depend_on_those_beside_it(drawn, monkeypatch):
     assert render(factors[:0]).shape == (0, 3, 32, 32)
 
 
-def test_only_operations_that_are_exact_everywhere_are_used():
-    tree = ast.parse(inspect.getsource(face_drawing))
+@pytest.mark.parametrize("module", [coverage, face_geometry, face_drawing])
+def test_only_operations_that_are_exact_everywhere_are_used(module):
+    tree = ast.parse(inspect.getsource(module))
     used = {
         node.attr
         for node in ast.walk(tree)
@@ -92,7 +93,7 @@ def test_only_operations_that_are_exact_everywhere_are_used():
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     } - used
-    assert methods <= {"astype", "between", "seen", "transpose"}, (
+    assert methods <= {"astype", "between", "on_front", "transpose"}, (
         f"{methods}: a sum or a mean depends on its order"
     )
 
