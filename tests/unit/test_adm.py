@@ -121,7 +121,7 @@ def test_the_published_implementation_gives_these_numbers(head_channels, across,
 
 def test_time_enters_unscaled_in_cosines_before_sines():
     time = torch.tensor([0.0, 0.3, 1.0], dtype=F64)
-    found = adm.Waves(32).double()(time)
+    found = adm.falling(32).double()(time)
     wanted = [
         [
             f(t * torch.tensor(exp(-log(1e4) * k / 16), dtype=F64))

@@ -2,10 +2,10 @@
 
     v, dv = run(network, Dual(x, dx), ...)
 
-General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a pass
-over memory, and differentiates them again on the way back. Here the operations that a convolutional network is made
-of have a rule of their own with a backward pass written out; linear operations act on value and tangent alike; and
-whatever has no rule is handed to torch.func.jvp.
+General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a
+pass over memory, and differentiates them again on the way back. Here the operations that a convolutional
+network is made of have a rule of their own with a backward pass written out; linear operations act on value
+and tangent alike; and whatever has no rule is handed to torch.func.jvp.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ class Dual(Tensor):
     @staticmethod
     def __new__(cls, value: Tensor, tangent: Tensor) -> Dual:
         if value.shape != tangent.shape:
-            raise ValueError(
-                f"a tangent has its value's shape: {tuple(value.shape)}, not {tuple(tangent.shape)}"
-            )
+            shapes = f"{tuple(value.shape)}, not {tuple(tangent.shape)}"
+            raise ValueError(f"a tangent has its value's shape: {shapes}")
         self = value.as_subclass(cls)
         self.tangent = tangent
         return self
@@ -62,24 +61,22 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
     leaves, tree = tree_flatten((args, kwargs))
     plain = tree_unflatten([value_of(leaf) for leaf in leaves], tree)
     if func.__name__.endswith("_") and not func.__name__.endswith("__"):
-        raise NotImplementedError(
-            f"a dual number cannot be changed in place by {func.__name__}: use the function that returns a new tensor"
-        )
+        cure = "use the function that returns a new tensor"
+        raise NotImplementedError(f"a dual number cannot be changed in place by {func.__name__}: {cure}")
     result = func(*plain[0], **plain[1])
     if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(result)[0]):
         return result
     where = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
 
-    def of(*values: Tensor) -> Any:
+    def of_duals(*values: Tensor) -> Any:
         filled = list(leaves)
         for k, v in zip(where, values):
             filled[k] = v
         inner_args, inner_kwargs = tree_unflatten(filled, tree)
         return func(*inner_args, **inner_kwargs)
 
-    values, tangents = torch.func.jvp(
-        of, tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
-    )
+    points, directions = tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
+    values, tangents = torch.func.jvp(of_duals, points, directions)
     flat, shape = tree_flatten(values)
     return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
 
@@ -111,11 +108,9 @@ def _product(a: Any, b: Any) -> Dual:
     v = x * y
     if not isinstance(b, Dual):
         return Dual(v, a.tangent * y)
-    return (
-        Dual(v, x * b.tangent)
-        if not isinstance(a, Dual)
-        else Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
-    )
+    if not isinstance(a, Dual):
+        return Dual(v, x * b.tangent)
+    return Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -210,17 +205,19 @@ def _group_norm(
         return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
     from .group_norm import PairGroupNorm
 
-    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on a GPU
+    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on
+    # a GPU
     with torch.autocast(weight.device.type, enabled=False):
         pair = value_of(input).to(weight.dtype), input.tangent.to(weight.dtype)
         return Dual(*PairGroupNorm.apply(*pair, num_groups, weight, bias, eps))
 
 
 _LINEAR = (
-    torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split, torch.flatten, torch.squeeze, torch.unsqueeze, torch.neg,
-    torch.mean, torch.sum, Tensor.view, Tensor.reshape, Tensor.transpose, Tensor.permute, Tensor.chunk, Tensor.split, Tensor.flatten,
-    Tensor.squeeze, Tensor.unsqueeze, Tensor.neg, Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous,
-    Tensor.expand, Tensor.float, Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
+    torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split, torch.flatten, torch.squeeze,
+    torch.unsqueeze, torch.neg, torch.mean, torch.sum, Tensor.view, Tensor.reshape, Tensor.transpose,
+    Tensor.permute, Tensor.chunk, Tensor.split, Tensor.flatten, Tensor.squeeze, Tensor.unsqueeze, Tensor.neg,
+    Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous, Tensor.expand, Tensor.float,
+    Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
 )  # fmt: skip
 RULES: dict[Callable, Callable] = {func: _each(func) for func in _LINEAR}
 RULES |= {func: _sum(+1) for func in (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)}
