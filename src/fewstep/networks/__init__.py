@@ -1,4 +1,4 @@
-"""Networks, architectures one file each, the flow maps' called as network(s, t, x) for v_{s,t}(x); never a data set.
+"""Networks, one architecture a file, called as network(s, t, x) for v_{s,t}(x); never a data set.
 
 forward_mode/ holds the rules that carry a tangent through them, published/ the converters of published
 weights. A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.

@@ -31,7 +31,7 @@ SLOWEST = 10_000  # radians of the fastest wave of time to those of the slowest
 
 
 def falling(dim: int) -> SinusoidalEmbedding:
-    """cos and then sin of `dim` / 2 frequencies from 1 radian down to a ten-thousandth, evenly in the logarithm."""
+    """`dim` numbers: cos, then sin, of frequencies from 1 radian down to a ten-thousandth."""
     half = dim // 2
     frequencies = torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half)
     return SinusoidalEmbedding(frequencies, cosine_first=True)
@@ -49,7 +49,7 @@ class Normalisation(nn.GroupNorm):
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x, time), (batch, inner, h, w) -> (batch, outer, h, w): the time scales and shifts what is normalised inside."""
+    """x + f(x, time), (batch, inner, h, w) -> (batch, outer, h, w); time scales and shifts inside."""
 
     def __init__(self, inner: int, outer: int, embedding: int, dropout: float):
         super().__init__()
@@ -138,8 +138,8 @@ class ADM(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int],
-        heads: int, head_channels: int | None = None, dropout: float = 0.0,
+        self, shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int,
+        attention: Sequence[int], heads: int, head_channels: int | None = None, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         _check(shape, width, multipliers, attention, heads, head_channels)

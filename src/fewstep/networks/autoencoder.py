@@ -1,4 +1,4 @@
-"""Autoencoders of images: diffusers' AutoencoderKL, small and trained here, or a published one that is found on this machine."""
+"""Autoencoders of images, diffusers' AutoencoderKL: small and trained here, or a published one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUIET = -4.0
 
 
 class Autoencoder(nn.Module):
-    """Images (batch, channels, height, width) in [-1, 1] to the moments of Gaussian latents, and latents back to images.
+    """Images (batch, channels, height, width) in [-1, 1] to moments of Gaussian latents, and back.
 
     With a `bypass` the first latent channels are the shrunken image plus what the model adds to it, and a
     decoded image is these channels enlarged plus what the model adds: a training need not discover colours
@@ -50,7 +50,7 @@ class Autoencoder(nn.Module):
         return 2 ** (len(self.model.config.block_out_channels) - 1)
 
     def latent_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """The shape of the latents of images of `shape` (channels, height, width); raises ValueError for other images."""
+        """The shape of latents of images of `shape`, (channels, height, width); raises ValueError for others."""
         channels, height, width = shape
         if channels != self.model.config.in_channels or height % self.factor or width % self.factor:
             wanted = f"{self.model.config.in_channels} channels whose sides are divisible by {self.factor}"
@@ -58,7 +58,7 @@ class Autoencoder(nn.Module):
         return self.model.config.latent_channels, height // self.factor, width // self.factor
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents, each (batch, latent channels, height / factor, width / factor)."""
+        """Mean and deviation of latents, each (batch, latent channels, height / factor, width / factor)."""
         found = self.model.encode(images).latent_dist
         if not self.bypass:
             return found.mean, found.std
@@ -95,7 +95,7 @@ def _together(height: int, width: int) -> int:
 def small(
     shape: Sequence[int], channels: Sequence[int], layers: int, groups: int, latent_channels: int
 ) -> Autoencoder:
-    """An untrained autoencoder of images of `shape` (channels, height, width), its weights drawn from torch's own generator.
+    """An untrained autoencoder of images of `shape` (channels, height, width).
 
     `channels` gives the width of each level, from the finest to the coarsest; all but the last halve the
     image. Raises ValueError for images that the levels do not halve evenly, or of more channels than the
@@ -106,11 +106,11 @@ def small(
         raise ValueError(f"latents of {latent_channels} channels do not hold {wanted}")
     levels = len(channels)
     model = AutoencoderKL(
-        in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels), layers_per_block=layers,
+        in_channels=shape[0], out_channels=shape[0], sample_size=shape[1], block_out_channels=tuple(channels),
+        layers_per_block=layers, norm_num_groups=groups, latent_channels=latent_channels,
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-        norm_num_groups=groups, latent_channels=latent_channels,
         # the coarsest level of a small image sees it whole without attention
-        sample_size=shape[1], mid_block_add_attention=False,
+        mid_block_add_attention=False,
     )  # fmt: skip
     with torch.no_grad():
         model.quant_conv.bias[latent_channels:] += QUIET
@@ -124,17 +124,17 @@ def _repository(name: str) -> Repository:
 
 
 def find(repository: str) -> tuple[Path, str]:
-    """The folder of the published autoencoder `repository` (owner/name), and where that is; see `Repository.find`."""
+    """The folder of the published autoencoder `repository`, and where that is; see `Repository.find`."""
     return _repository(repository).find()
 
 
 def check(repository: str, checksums: bool = True) -> None:
-    """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) weights that are not the published ones."""
+    """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) other weights."""
     _repository(repository).check(checksums)
 
 
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:
-    """The published autoencoder `repository`, frozen, with the `checksum` of its weights and where it was `found`.
+    """The published autoencoder `repository`, frozen, with its `checksum` and where it was `found`.
 
     Raises as `Repository.find` and, for weights that are not `expected`, `Repository.verified`; ValueError
     for files that do not hold an AutoencoderKL.
@@ -170,7 +170,7 @@ def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencode
 
 
 def read_described(folder: Path) -> dict[str, Any]:
-    """What a stage has said of the autoencoder in `folder`; raises FileNotFoundError, naming the cure, where none has."""
+    """What a stage has said of the autoencoder in `folder`; raises FileNotFoundError where none has."""
     path = folder / DESCRIBED
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run `dvc repro`, or the notebook 0-autoencoder, first")
@@ -178,7 +178,7 @@ def read_described(folder: Path) -> dict[str, Any]:
 
 
 def trained(path: Path) -> Autoencoder:
-    """The autoencoder, frozen, that a stage has trained and written to `path`; raises CheckpointError for a damaged or foreign file."""
+    """The autoencoder, frozen, that a stage has trained; raises CheckpointError for another file."""
     weights, info = load_checkpoint(path)
     if "network" not in info or "channels" not in info["network"]:
         raise CheckpointError(f"{path} is no trained autoencoder: its header names no network")

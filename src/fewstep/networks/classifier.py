@@ -1,4 +1,4 @@
-"""A small classifier of small images: what Fréchet distances are measured in where Inception's features mean nothing."""
+"""A small classifier of small images: its features serve where Inception's mean nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ FEATURES = 64
 
 
 class Classifier(nn.Module):
-    """Three convolutions and two linear layers on images (batch, channels, height, width) in [-1, 1], halved once."""
+    """Three convolutions and two linear layers on images (batch, channels, height, width) in [-1, 1]."""
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
         channels, height, width = shape
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.SiLU(),
+            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.SiLU(),
             nn.Conv2d(64, 64, 3, padding=1), nn.SiLU(),
         )  # fmt: skip
         self.narrow = nn.Linear(64 * ((height + 1) // 2) * ((width + 1) // 2), FEATURES)
@@ -50,7 +51,7 @@ def train_classifier(
     images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3,
     tick: Callable[[int], None] | None = None,
 ) -> Classifier:  # fmt: skip
-    """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] with labels 0, 1, ...
+    """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] and their labels.
 
     Images are shifted by up to a pixel. Raises ValueError unless there is one label an image.
     """

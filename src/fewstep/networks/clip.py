@@ -1,4 +1,4 @@
-"""CLIP, of transformers' own classes: texts and images as points of one sphere, and texts as what a flow attends to.
+"""CLIP, of transformers' own classes: texts and images as points of one sphere, and texts to attend to.
 
 One that is small and trained here has the same methods as a published one, which
 fewstep.networks.published.clip opens.
@@ -40,9 +40,10 @@ OF_TOKENS, OF_PLACES = 1.0, 0.5
 
 @dataclass(frozen=True)
 class Preparation:
-    """How images in [-1, 1] reach a published tower: made `side` wide and high, bicubically, then (level - mean) / std.
+    """How images in [-1, 1] reach a published tower.
 
-    Levels are in [0, 1]; `mean` and `std` hold one number a channel.
+    They are made `side` wide and high, bicubically, then (level - mean) / std. Levels are in [0, 1]; `mean`
+    and `std` hold one number a channel.
     """
 
     side: int
@@ -58,7 +59,7 @@ class Preparation:
 
 
 class Clip(nn.Module):
-    """Both towers of a CLIP, or the text tower alone, with the tokenizer; images are uint8 or floats in [-1, 1].
+    """Both towers of a CLIP, or the text tower alone; images are uint8 or floats in [-1, 1].
 
     What an image or a text becomes has the same bits whatever others come with it, on a CPU with torch on one
     thread.
@@ -107,7 +108,7 @@ class Clip(nn.Module):
         return signed if self.preparation is None else self.preparation(signed)
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Points of the sphere, (batch, projection), with gradients; raises ValueError for images of another shape or type."""
+        """Points of the sphere, (batch, projection), with gradients; raises ValueError for other images."""
         return F.normalize(self.model.get_image_features(self._pixels(images)).pooler_output, dim=1)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class Clip(nn.Module):
         return next(self.parameters()).device
 
     def _parts(self, values: Tensor, numbers: int) -> Iterator[tuple[Tensor, int]]:
-        """`values`, of `numbers` activations each, as `filled` splits them, on the model's device; nothing for none."""
+        """`values`, of `numbers` activations each, as `filled` splits them, on the model's device."""
         size = max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
         for part, count in filled(values, size) if len(values) else ():
             yield part.to(self._device), count
@@ -152,14 +153,14 @@ class Clip(nn.Module):
 
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:
-        """Images (count, channels, height, width), uint8 or floats in [-1, 1], as points of the sphere, float32."""
+        """Images (count, channels, height, width) as points of the sphere, (count, projection), float32."""
         self._check_images(images)
         own = self.model.config.vision_config
         numbers = ((own.image_size // own.patch_size) ** 2 + 1) * own.hidden_size
         return self._points([self.embed_images(part)[:count] for part, count in self._parts(images, numbers)])
 
     def score(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """How well image k fits text k: 100 max(cos, 0) of their points, (count,), float32 in [0, 100]; see SCORE.
+        """How well image k fits text k: 100 max(cos, 0), (count,), float32 in [0, 100]; see SCORE.
 
         Raises ValueError unless there is one text an image.
         """
@@ -178,7 +179,7 @@ def small(
     patch: int,
     projection: int,
 ) -> Clip:
-    """An untrained CLIP of square images of `shape` (channels, side, side), its weights drawn from torch's own generator.
+    """An untrained CLIP of square images of `shape` (channels, side, side).
 
     Both towers have `layers` layers of `width` numbers and `heads` heads. Raises ValueError for images that
     do not fall into patches, and a width that does not fall into heads.
@@ -190,8 +191,8 @@ def small(
     if width % heads:
         raise ValueError(f"a tower of width {width} does not fall into {heads} heads of one width")
     tower = {
-        "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "projection_dim": projection, "hidden_act": ACTIVATION,
+        "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "projection_dim": projection, "hidden_act": ACTIVATION,
     }  # fmt: skip
     texts = {
         "bos_token_id": tokenizer.vocabulary[START], "eos_token_id": tokenizer.end,

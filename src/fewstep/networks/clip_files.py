@@ -19,7 +19,7 @@ TRAINED, DESCRIBED = "clip.safetensors", "described.json"
 
 
 def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
-    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights, each atomically.
+    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights.
 
     `info` goes with the weights: it says under `network` the sizes that `small` takes, and `shape`, what the
     images are.

@@ -1,4 +1,4 @@
-"""The discriminator of latents for SCFlow's adversarial loss: StyleGAN2's residual one (arXiv 1912.04958, section 4.1).
+"""SCFlow's discriminator of latents: StyleGAN2's residual one (arXiv 1912.04958, section 4.1).
 
 It is no flow map: it maps latents to logits, high for data and low for samples, and no `network.kind` names
 it.
@@ -21,17 +21,17 @@ EPSILON = 1e-8
 
 
 class Equalised(nn.Module):
-    """A convolution, or a linear layer where `side` is None, with equalised learning rate (arXiv 1710.10196, section 4.1).
+    """A convolution, or a linear layer where `side` is None, with equalised learning rate.
 
-    Weights are drawn from N(0, 1) and scaled by gain / sqrt(fan in) whenever they are used, so that Adam
-    moves every layer by the same fraction of its size. `gain` scales the bias too: what follows a layer by a
-    positive factor (sqrt 2 after a leaky ReLU, 1 / sqrt 2 of a residual sum) commutes with the leaky ReLU and
-    costs nothing here.
+    As in arXiv 1710.10196, section 4.1, weights are drawn from N(0, 1) and scaled by gain / sqrt(fan in)
+    whenever they are used, so that Adam moves every layer by the same fraction of its size. `gain` scales the
+    bias too: what follows a layer by a positive factor (sqrt 2 after a leaky ReLU, 1 / sqrt 2 of a residual
+    sum) commutes with the leaky ReLU and costs nothing here.
     """
 
     def __init__(
-        self, fan_in: int, out: int, side: int | None = None, gain: float = 1.0, stride: int = 1, padding: int = 0,
-        bias: bool = True,
+        self, fan_in: int, out: int, side: int | None = None, gain: float = 1.0, stride: int = 1,
+        padding: int = 0, bias: bool = True,
     ):  # fmt: skip
         super().__init__()
         kernel = () if side is None else (side, side)
@@ -50,7 +50,7 @@ class Equalised(nn.Module):
 
 
 class Blur(nn.Module):
-    """The low-pass filter [1, 3, 3, 1] / 8 both ways, every channel by itself, before what drops every second pixel."""
+    """The low-pass filter [1, 3, 3, 1] / 8 both ways, every channel by itself, before halving."""
 
     def __init__(self, padding: int, stride: int = 1):
         super().__init__()
@@ -71,7 +71,7 @@ def active(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """(main(x) + skip(x)) / sqrt 2 at half the resolution, (batch, channels, h, w) -> (batch, out, h / 2, w / 2)."""
+    """(main(x) + skip(x)) / sqrt 2, (batch, channels, h, w) -> (batch, out, h / 2, w / 2)."""
 
     def __init__(self, channels: int, out: int):
         super().__init__()
@@ -123,14 +123,14 @@ class Discriminator(nn.Module):
         self.out = Equalised(last, 1)
 
     def forward(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, channels, height, width) -> (batch,); the batch is put together of so many equal `parts`."""
+        """(batch, channels, height, width) -> (batch,); the batch consists of so many equal `parts`."""
         x = self.blocks(active(self.enter(z)))
         x = active(self.mix(with_deviation(x, self.group, parts)))
         return self.out(active(self.narrow(x.flatten(1))))[:, 0]
 
 
 def discriminator(shape: tuple[int, ...], channels: Sequence[int], group: int = 4) -> Discriminator:
-    """The discriminator of latents of `shape` (channels, side, side), its widths `channels` from that side down to 4.
+    """The discriminator of latents of `shape` (channels, side, side), of widths `channels` down to 4 x 4.
 
     SCFlow's own is (512, 512, 512, 512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512.
     Raises ValueError when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.

@@ -1,4 +1,4 @@
-"""Embeddings of times, in sines and cosines, and what the networks that publish one time add for the second."""
+"""Embeddings of times in sines and cosines, and of the second time in networks published with one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def zeroed(layer: nn.Module) -> nn.Module:
 
 
 class SinusoidalEmbedding(nn.Module):
-    """sin and cos of w time, or cos and sin, for each of the frequencies w in radians: (batch,) -> (batch, 2 frequencies)."""
+    """sin and then cos of w time for frequencies w in radians: (batch,) -> (batch, 2 frequencies)."""
 
     def __init__(self, frequencies: Tensor, cosine_first: bool = False):
         super().__init__()
@@ -37,7 +37,7 @@ def rising(dim: int, highest: float) -> SinusoidalEmbedding:
 
 
 def gap_layers(dim: int, embedding: int) -> nn.Sequential:
-    """What turns the gap t - s of a flow map into an addition to the embedding of s, for a network that knows one time.
+    """What the gap t - s adds to the embedding of s, for a network that was published with one time.
 
     There is no bias, and inputs are to be taken relative to those at t = s (`gap_features`): what is added
     vanishes at t = s whatever is trained. The last layer starts at zero: it vanishes everywhere until

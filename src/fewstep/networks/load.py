@@ -10,7 +10,7 @@ from . import build
 
 
 def load_flow_map(path: Path, device: str = "cpu") -> FlowMap:
-    """The trained flow map stored in `path`; raises CheckpointError when the file is absent, damaged or foreign."""
+    """The trained flow map in `path`; raises CheckpointError when the file is absent, damaged or foreign."""
     tensors, info = load_checkpoint(Path(path))
     if "network" not in info:
         raise CheckpointError(f"{path} is no trained flow map: its header names no network")

@@ -28,13 +28,13 @@ NOISE = 0.2
 
 
 class Probe(nn.Module):
-    """Convolutions on pictures (batch, 3, 32, 32) in [-1, 1], and one head for all places, each in its own window."""
+    """Convolutions on pictures (batch, 3, 32, 32) in [-1, 1], and one head for the windows of all places."""
 
     def __init__(self):
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(32, 48, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(48, 48, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(32, 48, 4, stride=2, padding=1),
+            nn.SiLU(), nn.Conv2d(48, 48, 3, padding=1), nn.SiLU(),
         )  # fmt: skip
         window = 2 * HALF // CELL
         first, last = nn.Linear(48 * window * window, 96), nn.Linear(96, sum(PARTS))
@@ -42,7 +42,7 @@ class Probe(nn.Module):
         self.background = nn.Sequential(nn.Flatten(), nn.Linear(48 * (SIDE // CELL) ** 2, len(BACKGROUNDS)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits (batch, places, ...) of nothing or a shape (6), colour (6) and size (2); and of the background (batch, 4)."""
+        """Logits (batch, places, ...) of nothing or a shape, colour, size; of the background (batch, 4)."""
         cells = self.convolutions(x)
         windows = []
         for across, down in MIDDLES:
@@ -68,7 +68,7 @@ def targets(scenes: Sequence[Scene]) -> Tensor:
 
 
 def _loss(probe: Probe, images: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropies of what is at each place, of the background, and of the colours and sizes of what there is."""
+    """Cross entropies of what is at each place, of its colour and size, and of the background."""
     *of_places, background = probe(images)
     loss = F.cross_entropy(background, wanted[:, -1, 0])
     for part, logits in enumerate(of_places):
@@ -100,7 +100,7 @@ def train_probe(
 
 @torch.no_grad()
 def read(probe: Probe, images: np.ndarray | Tensor) -> tuple[Scene, ...]:
-    """The scenes that the probe sees in pictures (count, 3, 32, 32) in [-1, 1], of none to five things each."""
+    """The scenes in pictures (count, 3, 32, 32) in [-1, 1] by the probe, of none to five things each."""
     found = []
     for part, count in filled(torch.as_tensor(images, dtype=torch.float32), TOGETHER):
         *of_places, background = (logits.argmax(-1)[:count].tolist() for logits in probe(part))

@@ -41,7 +41,7 @@ def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] 
 
 
 def _recomputed(layer: nn.Module, *inputs: Any) -> Any:
-    """`layer` of `inputs`, computed again on the way back in the place of being kept; torch.func keeps it all."""
+    """`layer` of `inputs`, computed again on the way back and not kept; torch.func keeps it all."""
     if is_differentiated():
         return layer(*inputs)
     return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
@@ -65,8 +65,8 @@ class PublishedUNet(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int,
-        groups: int, width: int, checkpointing: bool = True,
+        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool],
+        heads: int, groups: int, width: int, checkpointing: bool = True,
     ):  # fmt: skip
         super().__init__()
         unet_levels.check("published_unet", shape, channels, attention, {"groups": groups, "heads": heads})

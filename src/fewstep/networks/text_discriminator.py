@@ -39,7 +39,8 @@ class TextDiscriminator(nn.Module):
         self.encoder = teacher.encoder()
         self.head = nn.Sequential(
             nn.Conv2d(self.encoder.width, head, 3, padding=1), nn.GroupNorm(min(GROUPS, head), head),
-            nn.LeakyReLU(SLOPE), nn.Conv2d(head, head, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(head, 1, 1),
+            nn.LeakyReLU(SLOPE), nn.Conv2d(head, head, 3, padding=1), nn.LeakyReLU(SLOPE),
+            nn.Conv2d(head, 1, 1),
         )  # fmt: skip
 
     def forward(self, z: Tensor, t: Tensor, texts: Conditions) -> Tensor:
@@ -47,7 +48,7 @@ class TextDiscriminator(nn.Module):
         return self.head(self.encoder(1 - t, z, texts)).mean((1, 2, 3))
 
     def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Noised:
-        """The discriminator of latents that `noise` (batch, ...) first brings to the times `t` (batch,), with `texts`."""
+        """The discriminator of latents that `noise` first brings to the times `t` (batch,), with `texts`."""
         return Noised(self, t, noise, texts)
 
 
@@ -61,7 +62,7 @@ class Noised:
     texts: Conditions
 
     def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, ...) -> (batch,); `z` holds the samples in `parts` versions, which share times, noise and texts."""
+        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
         t, noise = _repeated(self.t, parts), _repeated(self.noise, parts)
         texts = self.texts if parts == 1 else self.texts.times(parts)
         return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)

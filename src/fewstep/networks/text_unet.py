@@ -38,8 +38,8 @@ class TextUNet(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int,
-        groups: int, time_scale: float, width: int, readers: int = 0,
+        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool],
+        heads: int, groups: int, time_scale: float, width: int, readers: int = 0,
     ):  # fmt: skip
         super().__init__()
         unet_levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
@@ -90,7 +90,7 @@ class Encoder(unet_levels.Encoder):
 
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask of tokens as diffusers' blocks take it, (batch, 1, tokens): zero where one counts, far below where not."""
+    """A mask of tokens as diffusers' blocks take it, (batch, 1, tokens): zero where one counts."""
     return (1 - mask[:, None].to(dtype)) * -10_000.0
 
 

@@ -34,12 +34,12 @@ OFTEN = 2
 
 
 class TokenizerError(RuntimeError):
-    """A tokenizer's file is missing, damaged or not what it should be; the message names the file and the cure."""
+    """A tokenizer's file is missing, damaged or not what it should be; the message names it and the cure."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens, start and end included.
+    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens.
 
     vocabulary  the index of each token, 0, 1, ...
     merges      the pairs of tokens that become one, the first ones first
@@ -91,7 +91,7 @@ class Tokenizer:
         return self.own(clean, verbose=False)["input_ids"] if clean else []
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The tokens of each text, (count, length), int64, and which of them are its own and not filling, bool.
+        """The tokens of each text, (count, length), int64, and which are its own and not filling, bool.
 
         A text that is too long loses its last tokens but keeps its end: `dropped` says how many.
         """
@@ -119,7 +119,7 @@ def _alphabet() -> list[str]:
 
 
 def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """The tokenizer of `texts` with `vocabulary` tokens, or fewer where no pair of neighbours is left that comes twice.
+    """The tokenizer of `texts` with `vocabulary` tokens, or fewer where no pair is left that comes twice.
 
     The texts alone decide, not their order. Raises ValueError for a vocabulary too small for all bytes.
     """

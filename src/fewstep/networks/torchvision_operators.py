@@ -16,7 +16,7 @@ _LIBRARY: list[torch.library.Library] = []  # one that is collected takes its op
 
 
 def declare() -> bool:
-    """Make `import torchvision` work; returns whether operators had to be declared. A second call does nothing."""
+    """Make `import torchvision` work; returns whether operators had to be declared, which is done once."""
     try:
         import torchvision  # noqa: F401
 

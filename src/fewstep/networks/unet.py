@@ -16,7 +16,7 @@ from .unet_levels import differentiable_attention, dropout_of
 
 
 def prepare(model: nn.Module, time_scale: float) -> nn.Module:
-    """A UNet of diffusers as a flow map needs it: times in waves up to `time_scale` radians, at first the identity."""
+    """A UNet of diffusers as a flow map needs it: times embedded up to `time_scale` radians, output zero."""
     model.time_proj = rising(model.config.block_out_channels[0], time_scale)
     for module in model.modules():
         if isinstance(module, nn.GroupNorm):
@@ -27,7 +27,7 @@ def prepare(model: nn.Module, time_scale: float) -> nn.Module:
 
 
 def head_width(channels: Sequence[int], attention: Sequence[bool]) -> int | None:
-    """Channels a head: as many as the narrowest level that attends has, and 64 at most; None if none attends."""
+    """Channels a head: the width of the narrowest level that attends, 64 at most; None if none attends."""
     attending = [width for width, attends in zip(channels, attention) if attends]
     return min(64, *attending) if attending else None
 
@@ -48,8 +48,8 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int,
-        time_scale: float, dropout: float = 0.0,
+        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool],
+        groups: int, time_scale: float, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         unet_levels.check("unet", shape, channels, attention, {"groups": groups})
@@ -62,10 +62,10 @@ class UNet(nn.Module):
         down = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
         up = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
         self.model = UNet2DModel(
-            sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels),
-            layers_per_block=layers, down_block_types=tuple(down), up_block_types=tuple(up), norm_num_groups=groups,
-            class_embed_type="timestep", freq_shift=0, add_attention=any(attention), attention_head_dim=heads,
-            dropout=dropout, resnet_time_scale_shift="scale_shift",
+            sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], layers_per_block=layers,
+            block_out_channels=tuple(channels), down_block_types=tuple(down), up_block_types=tuple(up),
+            norm_num_groups=groups, class_embed_type="timestep", freq_shift=0, add_attention=any(attention),
+            attention_head_dim=heads, dropout=dropout, resnet_time_scale_shift="scale_shift",
         )  # fmt: skip
         prepare(self.model, time_scale)
 

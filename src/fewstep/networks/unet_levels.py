@@ -1,4 +1,4 @@
-"""What UNets have in common: levels that halve the images, attention that is differentiated, dropout that is repeated."""
+"""What UNets share: levels that halve images, attention that is differentiated, dropout that is repeated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check(
 
 
 def check_halving(what: str, shape: Sequence[int], levels: int) -> None:
-    """Raise ValueError unless images of `shape` (channels, height, width) can be halved by all `levels` but the last."""
+    """Raise ValueError unless `levels` - 1 levels halve images of `shape` (channels, height, width)."""
     factor = 2 ** (levels - 1)
     if shape[1] % factor or shape[2] % factor:
         size = f"{shape[1]} x {shape[2]} is not divisible by {factor}"
@@ -56,7 +56,7 @@ def is_differentiated() -> bool:
 
 
 def differentiable_attention() -> AbstractContextManager:
-    """Attention written out where torch.func differentiates it: the fused kernels have no forward-mode derivative."""
+    """Attention written out under torch.func: the fused kernels have no forward-mode derivative."""
     return sdpa_kernel(SDPBackend.MATH) if is_differentiated() else nullcontext()
 
 
@@ -76,12 +76,13 @@ def text_conditional(
     shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int,
     groups: int, width: int, class_embed_type: str, freq_shift: int = 0,
 ) -> UNet2DConditionModel:  # fmt: skip
-    """diffusers' UNet with cross-attention to texts of `width` numbers a token, where `attention`, finest first, says so."""
+    """diffusers' UNet with cross-attention, on levels by `attention`, to texts of `width` numbers a token."""
     down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
     up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
     return UNet2DConditionModel(
         sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels),
-        layers_per_block=layers, down_block_types=tuple(down), up_block_types=tuple(up), norm_num_groups=groups,
+        layers_per_block=layers, down_block_types=tuple(down), up_block_types=tuple(up),
+        norm_num_groups=groups,
         # by the name of a width, diffusers' setting has always been the number of heads
         cross_attention_dim=width, attention_head_dim=heads, class_embed_type=class_embed_type,
         freq_shift=freq_shift,
@@ -89,7 +90,7 @@ def text_conditional(
 
 
 class Encoder(nn.Module):
-    """The layers up to its middle of a UNet that is conditioned on texts: latents at times (batch,) to features.
+    """The layers of a text-conditional UNet up to its middle: latents at times (batch,) to features.
 
     Features are (batch, width, height and width of the coarsest level). The layers are copies, to be trained
     as part of something else. A subclass says how times and texts reach them.

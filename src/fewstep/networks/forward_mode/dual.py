@@ -23,7 +23,7 @@ from .perceptron import ACTIVATIONS
 
 
 class Dual(Tensor):
-    """A tensor that carries its `tangent`, of the same shape, through every torch function; differentiable once."""
+    """A tensor that carries its `tangent`, of its shape, through any torch function; differentiable once."""
 
     tangent: Tensor
 
@@ -57,7 +57,7 @@ def parts(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
-    """A function without a rule: what is no tensor comes from the value alone, the rest from torch.func.jvp."""
+    """A function without a rule: tensors come from torch.func.jvp, all else from the value alone."""
     leaves, tree = tree_flatten((args, kwargs))
     plain = tree_unflatten([value_of(leaf) for leaf in leaves], tree)
     if func.__name__.endswith("_") and not func.__name__.endswith("__"):
@@ -82,7 +82,7 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def _each(func: Callable) -> Callable:
-    """The rule of a function that is linear in its first argument, the only dual one: views, sums, resizing."""
+    """The rule of a function linear in its first argument, the only dual one: views, sums, resizing."""
 
     def rule(x: Dual, *args: Any, **kwargs: Any) -> Any:
         v, d = func(value_of(x), *args, **kwargs), func(x.tangent, *args, **kwargs)
@@ -216,8 +216,8 @@ _LINEAR = (
     torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split, torch.flatten, torch.squeeze,
     torch.unsqueeze, torch.neg, torch.mean, torch.sum, Tensor.view, Tensor.reshape, Tensor.transpose,
     Tensor.permute, Tensor.chunk, Tensor.split, Tensor.flatten, Tensor.squeeze, Tensor.unsqueeze, Tensor.neg,
-    Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous, Tensor.expand, Tensor.float,
-    Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
+    Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous, Tensor.expand,
+    Tensor.float, Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
 )  # fmt: skip
 RULES: dict[Callable, Callable] = {func: _each(func) for func in _LINEAR}
 RULES |= {func: _sum(+1) for func in (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)}

@@ -14,7 +14,7 @@ def _dots(a: Tensor, b: Tensor) -> Tensor:
 
 
 class PairGroupNorm(torch.autograd.Function):
-    """(x, dx) -> (w z + b, w dz) for z the normalised x: (batch, channels, ...), statistics by sample and group.
+    """(x, dx) -> (w z + b, w dz), (batch, channels, ...), for z the x normalised by sample and group.
 
     With m the mean over a group and r = 1 / sqrt(var + eps):
 

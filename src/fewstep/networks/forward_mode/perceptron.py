@@ -1,4 +1,4 @@
-"""The layers of a perceptron as one function with its own backward pass, for a value and for a value with its tangent.
+"""A perceptron as one function with its own backward pass, for a value with or without a tangent.
 
 Written out, because a step on a small network is otherwise spent beside the products: general forward-mode
 autodiff differentiates a dozen elementary operations a layer, each a pass over memory, and differentiates
@@ -84,7 +84,7 @@ def _gelu_bend(h: Tensor, y: Tensor, slope: Tensor, phi: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation f: plain; f'(h) g written into g; f(h), f'(h) and what f'' can use again; f'' from h and these."""
+    """An activation f: plain; f'(h) g written into g; f(h), f'(h) and what f'' uses again; f'' from these."""
 
     apply: Callable[[Tensor], Tensor]
     backward: Callable[..., Tensor]
@@ -167,7 +167,7 @@ class _Pair(torch.autograd.Function):
 
 
 def _to_layer(ctx, k: int, depth: int, *pairs: tuple[Tensor, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of layer k's weight and bias, from pairs (gradient of its output, its input), the value's first."""
+    """The gradients of layer k's weight and bias, from pairs (gradient of its output, its input)."""
     to_weight, to_bias = ctx.needs_input_grad[len(ctx.needs_input_grad) - 2 * (depth - k) :][:2]
     weight = None
     if to_weight:
@@ -178,7 +178,7 @@ def _to_layer(ctx, k: int, depth: int, *pairs: tuple[Tensor, Tensor]) -> tuple[T
 
 
 def value(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Tensor:
-    """The perceptron with `layers` (weight, bias), the last one without activation: x (batch, in) -> (batch, out).
+    """The perceptron with `layers` (weight, bias), the last without activation: (batch, in) -> (batch, out).
 
     Differentiable once; under a transform of torch.func it is made of plain operations, differentiable to any
     order.

@@ -1,4 +1,4 @@
-"""Published CLIPs, in the formats of transformers and of diffusers, found on this machine and never fetched."""
+"""Published CLIPs in the formats of transformers and of diffusers, found on this machine."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def _repository(name: str, towers: str) -> Repository:
 
 
 def find(repository: str, towers: str) -> tuple[Path, str]:
-    """The folder of the published CLIP `repository` (owner/name), and where that is; see `Repository.find`."""
+    """The folder of the published CLIP `repository`, and where that is; see `Repository.find`."""
     return _repository(repository, towers).find()
 
 
 def check(repository: str, towers: str, checksums: bool = True) -> None:
-    """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) weights that are not the published ones."""
+    """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) other weights."""
     _repository(repository, towers).check(checksums)
 
 
@@ -115,7 +115,6 @@ def published(
         counts = f"holds {len(tokenizer.vocabulary)} tokens and the CLIP knows {config.vocab_size}"
         raise ValueError(f"{vocabulary / tokens.VOCABULARY} {counts}: download both again")
     preparation = _preparation(folder / PREPARATION, model.config.vision_config.image_size) if both else None
-    described = {
-        "clip": own.title(folder), "repository": repository, "towers": towers, "checksum": found, "found": words
-    }  # fmt: skip
+    described = {"clip": own.title(folder), "repository": repository, "towers": towers}
+    described |= {"checksum": found, "found": words}
     return Clip(model, tokenizer, preparation).requires_grad_(False).eval(), described

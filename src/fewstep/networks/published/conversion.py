@@ -1,4 +1,4 @@
-"""What conversions of published weights share: names and shapes held against a network's, and the file that is written."""
+"""What conversions of published weights share: checks of names and shapes, and the file that is written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:
 
 
 def check_names(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, cure: str) -> None:
-    """Raise CheckpointError for the first tensor of `found`, read from `source`, whose name or shape is not among `own`."""
+    """Raise CheckpointError for the first tensor of `found` whose name or shape is not among `own`."""
     for name in [*own, *found]:
         if name not in found:
             odd = f"it lacks '{name}'"
@@ -75,11 +75,11 @@ def save(
     flow_map: FlowMap, path: Path, target: Path, network: Mapping[str, Any], shape: Sequence[int], data: str,
     said: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Write `flow_map`, whose weights were published in the file `path`, to `target`, and return its description.
+    """Write `flow_map`, whose weights were published in `path`, to `target`, and return its description.
 
-    `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set; `said` is what
-    else there is to say of the source. The fingerprint is of the file's bytes and of the settings, which may change the
-    function and no shape.
+    `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set;
+    `said` is what else there is to say of the source. The fingerprint is of the file's bytes and of the
+    settings, which may change the function and no shape.
     """
     content = checksum(path)
     fingerprinted = json.dumps([content, dict(network), list(shape)], sort_keys=True)

@@ -44,14 +44,14 @@ CURE = "give the unet folder of InstaFlow or of SCFlow's student"
 
 
 def place(source: Path) -> Path:
-    """The folder with a config.json: `source`, or unet below it; raises CheckpointError where there is none."""
+    """The folder with a config.json, `source` or unet below it; raises CheckpointError without one."""
     for folder in (source, source / "unet"):
         if (folder / CONFIG).is_file():
             return folder
     raise CheckpointError(
         f"{source} holds no {CONFIG}: download {CONFIG} and {SAFETENSORS} of "
-        f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), or of {HUB}/haopt/scflow_t2i, to one folder and "
-        "give that"
+        f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), or of {HUB}/haopt/scflow_t2i, to one "
+        "folder and give that"
     )
 
 
@@ -111,7 +111,7 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
 
 
 def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` that is not one of the network's, or not finite."""
+    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
     check_names(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
@@ -124,7 +124,7 @@ def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
     data: str = DATA,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the published weights in the folder `source` to `target` as a trained flow map, and return its description.
+    """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
     `network` are the settings of kind `published_unet` that it was trained with, `shape` that of one sample
     and `data` the name of the data set. What the flow map has beside the published network starts from seed 0

@@ -35,7 +35,7 @@ OWN = "gap_embed."  # what a flow map has beside the published network
 
 
 def read(source: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint under the network's own names; nothing that the file contains is run.
+    """The tensors of a published checkpoint under the network's own names; nothing in the file is run.
 
     Raises CheckpointError when the file is absent, damaged, no state dict, or carries pickled code.
     """
@@ -61,7 +61,7 @@ def read(source: Path) -> dict[str, Tensor]:
 
 
 def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` that is not one of the network's, or not finite."""
+    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
     own = {name: value for name, value in network.state_dict().items() if not name.startswith(OWN)}
     given = "the width, multipliers, blocks and attention that it was trained with"
     check_names(found, own, source, f"give {given} (heads and head_channels change no shape)")

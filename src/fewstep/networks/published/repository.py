@@ -50,9 +50,9 @@ class Repository:
             snapshot = Path(cached[0].removesuffix(self.files[0]))
             return snapshot, f"the hub's cache, revision {snapshot.name}"
         raise FileNotFoundError(
-            f"the {self.kind} {self.name} is not in {folder}: download {', '.join(absent)} from {HUB}/{self.name} "
-            f"to that folder (fewstep never does), set {ENVIRONMENT} to the folder that holds '{folder.name}', or "
-            f"fill the hub's cache with `hf download {self.name}`"
+            f"the {self.kind} {self.name} is not in {folder}: download {', '.join(absent)} from "
+            f"{HUB}/{self.name} to that folder (fewstep never does), set {ENVIRONMENT} to the folder that "
+            f"holds '{folder.name}', or fill the hub's cache with `hf download {self.name}`"
         )
 
     def title(self, folder: Path) -> str:
@@ -75,8 +75,7 @@ class Repository:
         """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) as `verified`."""
         folder, _ = self.find()
         if stand_in.is_marked(folder):
-            raise ValueError(
-                f"{folder} holds a rehearsal's {self.kind} ({stand_in.FILE} says so): put {self.name} in its place"
-            )
+            found = f"holds a rehearsal's {self.kind} ({stand_in.FILE} says so)"
+            raise ValueError(f"{folder} {found}: put {self.name} in its place")
         if checksums:
             self.verified(folder)
