@@ -405,7 +405,7 @@ def test_the_cache_of_the_hub_is_looked_into(places, tmp_path):
     places[1].rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc")
-    assert published_clip.find("somebody/some-diffusion", "text") == (
+    assert published_clip.repository_of("somebody/some-diffusion", "text").find() == (
         snapshot,
         "the hub's cache, revision abc",
     )

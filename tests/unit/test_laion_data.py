@@ -192,7 +192,7 @@ def test_pictures_and_captions_of_shards_have_one_index(shards):
     for k in (0, 2, 3, 4):
         np.testing.assert_array_equal(found[k], levels(photograph(k)))
     np.testing.assert_array_equal(np.array(found[1:4]), np.stack([levels(photograph(k)) for k in (1, 2, 3)]))
-    assert laion.summary() == "5 captioned pictures"
+    assert (laion.index().without_caption, laion.index().left_out) == (0, 0)
     assert sorted(p.name for p in shards.iterdir()) == [captioned.INDEX, "00000.tar", "00001.tar"], (
         "nothing is unpacked"
     )
@@ -250,10 +250,7 @@ def test_pictures_without_a_caption_are_passed_over_and_counted(home):
     (home / captioned.LEFT_OUT).write_text("\n00000.tar/000000004.png\n")
     assert laion.captions() == ("Picture 0", "Picture 5")
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(5)))
-    assert (
-        laion.summary()
-        == "2 captioned pictures; passed over are 3 without a caption and 1 named in left-out.txt"
-    )
+    assert (laion.index().without_caption, laion.index().left_out) == (3, 1)
     (home / captioned.LEFT_OUT).write_text("00000.tar/000000004.png\n00001.tar/000000000.png\n")
     refused(home, r"left-out.txt, line 2, names 00001.tar/000000000.png, and there is no such picture:")
 
@@ -371,9 +368,8 @@ def test_a_folder_of_pictures_with_texts_beside_them(home):
         (home / name).write_bytes(file(photograph(k)))
         if k < 2:
             (home / name).with_suffix(".txt").write_text(f"Said of {name}\n")
-    assert laion.captions() == ("Said of a/1.png", "Said of b/2.png") and laion.summary().endswith(
-        "passed over are 1 without a caption"
-    )
+    assert laion.captions() == ("Said of a/1.png", "Said of b/2.png")
+    assert laion.index().without_caption == 1
     np.testing.assert_array_equal(
         np.asarray(laion.pixels()), np.stack([levels(photograph(k)) for k in (1, 0)])
     )
@@ -395,9 +391,8 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
     lines = [json.dumps({"file_name": f"{k}.png", "text": f"Number {k}", "score": 7}) for k in (2, 0)]
     path = home / captioned.LISTED
     path.write_text("\n".join(lines) + "\n")
-    assert laion.captions() == ("Number 0", "Number 2") and laion.summary().endswith(
-        "passed over are 1 without a caption"
-    )
+    assert laion.captions() == ("Number 0", "Number 2")
+    assert laion.index().without_caption == 1
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(2)))
     for line in (
         '{"file_name": "1.png", "text": ',

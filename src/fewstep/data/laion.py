@@ -29,7 +29,8 @@ def _archive() -> Archive:
     return Archive(folder_of("laion"), HOME)
 
 
-def _index() -> captioned.Index:
+def index() -> captioned.Index:
+    """Where the captioned pictures are; raises as `captioned.index`."""
     archive, found = _archive(), captioned.index(_archive())
     count = archive.count("train", len(found.captions))
     if len(found.captions) != count:
@@ -40,23 +41,12 @@ def _index() -> captioned.Index:
 
 def pixels() -> Pictures:
     """The pictures, (count, 3, 512, 512), uint8, decoded when looked at; raises as `captioned.index`."""
-    return _index().pictures(SIDE)
+    return index().pictures(SIDE)
 
 
 def captions() -> tuple[str, ...]:
     """One caption of each picture, in the order of `pixels`; raises as `captioned.index`."""
-    return _index().captions
-
-
-def summary() -> str:
-    """How many pictures there are, and how many are passed over and why, in words."""
-    found = _index()
-    passed_over = {
-        "without a caption": found.without_caption,
-        f"named in {captioned.LEFT_OUT}": found.left_out,
-    }
-    counts = " and ".join(f"{count:,} {why}" for why, count in passed_over.items() if count)
-    return f"{len(found.captions):,} captioned pictures" + (f"; passed over are {counts}" if counts else "")
+    return index().captions
 
 
 def check(checksums: bool = True) -> None:

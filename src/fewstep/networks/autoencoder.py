@@ -50,7 +50,7 @@ class Autoencoder(nn.Module):
         return 2 ** (len(self.model.config.block_out_channels) - 1)
 
     def latent_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """The shape of latents of images of `shape`, (channels, height, width); raises ValueError for others."""
+        """Latents' shape for images of `shape` (channels, height, width); raises ValueError for others."""
         channels, height, width = shape
         if channels != self.model.config.in_channels or height % self.factor or width % self.factor:
             wanted = f"{self.model.config.in_channels} channels whose sides are divisible by {self.factor}"
@@ -119,18 +119,14 @@ def small(
     return network
 
 
-def _repository(name: str) -> Repository:
+def published(name: str) -> Repository:
+    """The published autoencoder `name` (owner/name) on this machine."""
     return Repository(name, "autoencoder", (CONFIG, WEIGHTS), WEIGHTS, PUBLISHED.get(name))
 
 
-def find(repository: str) -> tuple[Path, str]:
-    """The folder of the published autoencoder `repository`, and where that is; see `Repository.find`."""
-    return _repository(repository).find()
-
-
 def check(repository: str, checksums: bool = True) -> None:
-    """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) other weights."""
-    _repository(repository).check(checksums)
+    """Raise as `Repository.check` where the published autoencoder `repository` is not as it was published."""
+    published(repository).check(checksums)
 
 
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:
@@ -139,7 +135,7 @@ def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencode
     Raises as `Repository.find` and, for weights that are not `expected`, `Repository.verified`; ValueError
     for files that do not hold an AutoencoderKL.
     """
-    own = _repository(repository)
+    own = published(repository)
     folder, words = own.find()
     found = own.verified(folder, expected)
     # diffusers lists at length what it thinks of the names of old weights

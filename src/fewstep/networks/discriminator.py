@@ -107,14 +107,26 @@ def with_deviation(x: Tensor, group: int, parts: int = 1) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Logits (batch,) of latents (batch, channels, height, width); twice differentiable, as R1 needs.
+    """Logits (batch,) of latents (batch, *shape), shape (channels, side, side); twice differentiable, as R1 needs.
 
-    widths  the channels at each resolution, from the latents' own down to 4 x 4
+    widths  the channels at each resolution, from the latents' own down to 4 x 4; SCFlow's are (512, 512, 512,
+            512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512
     group   the consecutive samples whose deviation from each other it sees
+
+    Raises ValueError when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.
     """
 
-    def __init__(self, shape: tuple[int, ...], widths: Sequence[int], group: int):
+    def __init__(self, shape: tuple[int, ...], widths: Sequence[int], group: int = 4):
         super().__init__()
+        if len(shape) != 3 or shape[1] != shape[2]:
+            wanted = "square latents (channels, side, side)"
+            raise ValueError(f"a discriminator takes {wanted}, not {tuple(shape)}")
+        if not widths or shape[1] != LAST * 2 ** (len(widths) - 1):
+            side = LAST * 2 ** max(0, len(widths) - 1)
+            levels = f"{len(widths)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}"
+            raise ValueError(f"{levels}, and the latents are {shape[1]} x {shape[2]}")
+        if group < 1:
+            raise ValueError(f"a group of the minibatch's deviation has at least one sample, not {group}")
         self.group, last = group, widths[-1]
         self.enter = Equalised(shape[0], widths[0], 1, gain=sqrt(2))
         self.blocks = nn.Sequential(*(Block(fine, coarse) for fine, coarse in zip(widths, widths[1:])))
@@ -127,20 +139,3 @@ class Discriminator(nn.Module):
         x = self.blocks(active(self.enter(z)))
         x = active(self.mix(with_deviation(x, self.group, parts)))
         return self.out(active(self.narrow(x.flatten(1))))[:, 0]
-
-
-def discriminator(shape: tuple[int, ...], channels: Sequence[int], group: int = 4) -> Discriminator:
-    """The discriminator of latents of `shape` (channels, side, side), of widths `channels` down to 4 x 4.
-
-    SCFlow's own is (512, 512, 512, 512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512.
-    Raises ValueError when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.
-    """
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"a discriminator takes square latents (channels, side, side), not {tuple(shape)}")
-    if not channels or shape[1] != LAST * 2 ** (len(channels) - 1):
-        side = LAST * 2 ** max(0, len(channels) - 1)
-        levels = f"{len(channels)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}"
-        raise ValueError(f"{levels}, and the latents are {shape[1]} x {shape[2]}")
-    if group < 1:
-        raise ValueError(f"a group of the minibatch's deviation has at least one sample, not {group}")
-    return Discriminator(shape, channels, group)

@@ -23,10 +23,6 @@ GROUPS = 8
 SLOPE = 0.2
 
 
-def _repeated(value: Tensor, parts: int) -> Tensor:
-    return value if parts == 1 else torch.cat([value] * parts)
-
-
 class TextDiscriminator(nn.Module):
     """Logits (batch,) of latents (batch, channels, height, width) at times (batch,), 1 for noise, and texts.
 
@@ -63,6 +59,6 @@ class Noised:
 
     def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
         """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
-        t, noise = _repeated(self.t, parts), _repeated(self.noise, parts)
+        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
         texts = self.texts if parts == 1 else self.texts.times(parts)
         return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)

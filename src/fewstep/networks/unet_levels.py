@@ -93,7 +93,8 @@ class Encoder(nn.Module):
     """The layers of a text-conditional UNet up to its middle: latents at times (batch,) to features.
 
     Features are (batch, width, height and width of the coarsest level). The layers are copies, to be trained
-    as part of something else. A subclass says how times and texts reach them.
+    as part of something else. A subclass has `embedded(s, x)`, the embedding of times, and
+    `attended(conditions, x)`, the texts as diffusers' blocks take them.
 
     width  the channels of the features
     """
@@ -106,14 +107,6 @@ class Encoder(nn.Module):
         for name in self.LAYERS:
             setattr(self, name, copy.deepcopy(getattr(model, name)).requires_grad_(True))
         self.width = model.config.block_out_channels[-1]
-
-    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
-        """The embedding of times; `s` is this library's, 0 for noise."""
-        raise NotImplementedError(f"{type(self).__name__} must define embedded(s, x)")
-
-    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
-        """The texts, as diffusers' blocks take them."""
-        raise NotImplementedError(f"{type(self).__name__} must define attended(conditions, x)")
 
     def forward(self, s: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         embedded, attended = self.embedded(s, x), self.attended(conditions, x)

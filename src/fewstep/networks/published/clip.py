@@ -27,28 +27,20 @@ PUBLISHED = {
 }
 
 
-def wanted(towers: str) -> list[str]:
-    """The files that are read, below the folder of a published CLIP."""
+def repository_of(name: str, towers: str) -> Repository:
+    """The published CLIP `name` (owner/name) on this machine, of both towers or the text encoder alone."""
     model, vocabulary = (Path(place) for place in PLACES[towers])
-    files = [vocabulary / name for name in (tokens.VOCABULARY, tokens.MERGES, tokens.CONFIG)]
+    files = [model / CONFIG, model / WEIGHTS]
+    files += [vocabulary / file for file in (tokens.VOCABULARY, tokens.MERGES, tokens.CONFIG)]
     files += [Path(PREPARATION)] if towers == "both" else []
-    return [path.as_posix() for path in (model / CONFIG, model / WEIGHTS, *files)]
-
-
-def _repository(name: str, towers: str) -> Repository:
-    weights = (Path(PLACES[towers][0]) / WEIGHTS).as_posix()
     on_record = PUBLISHED.get(name) if towers == "both" else None
-    return Repository(name, "CLIP", tuple(wanted(towers)), weights, on_record)
-
-
-def find(repository: str, towers: str) -> tuple[Path, str]:
-    """The folder of the published CLIP `repository`, and where that is; see `Repository.find`."""
-    return _repository(repository, towers).find()
+    names = [path.as_posix() for path in files]
+    return Repository(name, "CLIP", tuple(names), names[1], on_record)
 
 
 def check(repository: str, towers: str, checksums: bool = True) -> None:
-    """Raise as `find`, and ValueError for a rehearsal's or (with `checksums`) other weights."""
-    _repository(repository, towers).check(checksums)
+    """Raise as `Repository.check` where the published CLIP `repository` is not as it was published."""
+    repository_of(repository, towers).check(checksums)
 
 
 def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPModel | CLIPTextModel:
@@ -104,7 +96,7 @@ def published(
     and, for weights that are not `expected`, `Repository.verified`; ValueError for files that do not hold a
     CLIP; TokenizerError for a damaged vocabulary.
     """
-    own, both = _repository(repository, towers), towers == "both"
+    own, both = repository_of(repository, towers), towers == "both"
     folder, words = own.find()
     place, vocabulary = (folder / name for name in PLACES[towers])
     found = own.verified(folder, expected)
