@@ -61,12 +61,10 @@ def load(name: str, folder: Path | None = None, load_decoder: Callable | None = 
     """
     own = module(name)
     if is_prepared(name) != (folder is not None):
-        wanted = (
-            "made by a stage: say in which folder"
-            if folder is None
-            else "not made by a stage: it has no folder"
+        given = "say in which folder" if folder is None else "it has no folder"
+        raise ValueError(
+            f"the data set '{name}' is {'' if folder is None else 'not '}made by a stage: {given}"
         )
-        raise ValueError(f"the data set '{name}' is {wanted}")
     return own.SOURCE if folder is None else own.opened(folder, load_decoder)
 
 

@@ -41,10 +41,8 @@ def read(path: Path, part: str = "train", per_file: int = 10_000, md5: str | Non
                 # matters
                 for member in (member for member in members if member.name in todo):
                     if not member.isfile() or member.size != size:
-                        found = (
-                            f"holds a {member.name} that is no file of {per_file} records ({size:,} bytes)"
-                        )
-                        raise archive.damaged(path, found)
+                        wanted = f"file of {per_file} records ({size:,} bytes)"
+                        raise archive.damaged(path, f"holds a {member.name} that is no {wanted}")
                     content = np.frombuffer(members.extractfile(member).read(), np.uint8)
                     records = content.reshape(per_file, 1 + PIXELS)
                     if records[:, 0].max() > 9:

@@ -82,17 +82,15 @@ def _pairs(name: str) -> list[tuple[str, str]]:
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
         pictures = [(int(entry["id"]), str(entry["file_name"])) for entry in found["images"]]
-        captions = sorted(
-            (int(entry["id"]), int(entry["image_id"]), str(entry["caption"]))
-            for entry in found["annotations"]
-        )
+        annotations = sorted(found["annotations"], key=lambda entry: int(entry["id"]))
+        captions = [(int(entry["image_id"]), str(entry["caption"])) for entry in annotations]
     except (ValueError, KeyError, TypeError) as error:
         what = f"is cut short, or no file of COCO's captions ({type(error).__name__})"
         raise archive.damaged(path, what) from None
     if len(pictures) != count:
         raise archive.damaged(path, f"describes {len(pictures):,} pictures instead of {count:,}")
     first: dict[int, str] = {}
-    for _, picture, caption in captions:
+    for picture, caption in captions:
         first.setdefault(picture, tidy(caption))
     for number, file in pictures:
         if not first.get(number):

@@ -207,14 +207,9 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
     described = _described(folder / DESCRIBED)
     channels, height, width = described["latents"]
     source = LatentSource(
-        folder,
-        (channels, height, width),
-        tuple(described["shape"]),
-        described["scale"],
-        described["top"],
-        conditional="captions" in described,
-        load_decoder=load_decoder,
-    )
+        folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"],
+        conditional="captions" in described, load_decoder=load_decoder,
+    )  # fmt: skip
     rows = described["count"] * (1 + described["mirrored"])
     _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
     if source.conditional:

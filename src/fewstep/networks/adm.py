@@ -237,9 +237,8 @@ def _check(
     name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
     for factor, multiplier in zip(factors, multipliers):
         if (factor in attention or factor == factors[-1]) and multiplier * width % size:
-            raise ValueError(
-                f"{multiplier * width} channels attend, and `{name}` {size} does not divide them"
-            )
+            unfit = f"`{name}` {size} does not divide them"
+            raise ValueError(f"{multiplier * width} channels attend, and {unfit}")
 
 
 build = ADM

@@ -144,17 +144,12 @@ def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencode
     try:
         logger.setLevel(logging.ERROR)
         model, info = AutoencoderKL.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
+            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False,
             output_loading_info=True,
-        )
+        )  # fmt: skip
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{folder} holds no autoencoder that diffusers can load ({said}): download it again"
-        ) from None
+        found = f"holds no autoencoder that diffusers can load ({' '.join(str(error).split())[:200]})"
+        raise ValueError(f"{folder} {found}: download it again") from None
     finally:
         logger.setLevel(level)
     if info["missing_keys"] or info["unexpected_keys"]:

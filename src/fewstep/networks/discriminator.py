@@ -107,7 +107,7 @@ def with_deviation(x: Tensor, group: int, parts: int = 1) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Logits (batch,) of latents (batch, *shape), shape (channels, side, side); twice differentiable, as R1 needs.
+    """Logits (batch,) of latents of `shape` (channels, side, side); twice differentiable, as R1 needs.
 
     widths  the channels at each resolution, from the latents' own down to 4 x 4; SCFlow's are (512, 512, 512,
             512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512

@@ -105,10 +105,7 @@ def read(probe: Probe, images: np.ndarray | Tensor) -> tuple[Scene, ...]:
     for part, count in filled(torch.as_tensor(images, dtype=torch.float32), TOGETHER):
         *of_places, background = (logits.argmax(-1)[:count].tolist() for logits in probe(part))
         for ground, *rows in zip(background, *of_places):
-            things = tuple(
-                Thing(place, shape - 1, colour, size)
-                for place, (shape, colour, size) in enumerate(zip(*rows))
-                if shape
-            )
-            found.append(Scene(ground, things))
+            seen = enumerate(zip(*rows))
+            things = (Thing(place, shape - 1, colour, size) for place, (shape, colour, size) in seen if shape)
+            found.append(Scene(ground, tuple(things)))
     return tuple(found)

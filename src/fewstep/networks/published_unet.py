@@ -87,8 +87,7 @@ class PublishedUNet(nn.Module):
         """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""
         added = self.gap_embed(gap_features(self.embedding, t - s))
         with differentiable_attention():
-            given = {"encoder_hidden_states": conditions.hidden, "class_labels": added}
-            return self.model(x, NOISE * (1 - s), return_dict=False, **given)[0]
+            return self.model(x, NOISE * (1 - s), conditions.hidden, added, return_dict=False)[0]
 
     def encoder(self) -> Encoder:
         """The layers up to the middle, copied, to be trained as part of something else."""

@@ -50,19 +50,16 @@ class TextUNet(nn.Module):
             shape, channels, layers, attention, heads, groups, width, class_embed_type="timestep"
         )
         prepare(self.model, time_scale)
-        blocks = (
-            BasicTransformerBlock(width, heads, width // heads, activation_fn="geglu") for _ in range(readers)
+        size = (width, heads, width // heads)
+        self.readers = nn.ModuleList(
+            BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(readers)
         )
-        self.readers = nn.ModuleList(blocks)
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""
         with unet_levels.differentiable_attention():
-            texts = {
-                "encoder_hidden_states": _read(self.readers, conditions),
-                "encoder_attention_mask": conditions.mask,
-            }
-            return self.model(x, s, class_labels=t - s, return_dict=False, **texts)[0]
+            texts, mask = _read(self.readers, conditions), conditions.mask
+            return self.model(x, s, texts, t - s, encoder_attention_mask=mask, return_dict=False)[0]
 
     def encoder(self) -> Encoder:
         """The layers up to the middle, copied, to be trained as part of something else."""
@@ -83,10 +80,8 @@ class Encoder(unet_levels.Encoder):
         return self.time_embedding(self.time_proj(s)) + no_gap
 
     def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
-        return {
-            "encoder_hidden_states": _read(self.readers, conditions),
-            "encoder_attention_mask": _as_bias(conditions.mask, x.dtype),
-        }
+        mask = _as_bias(conditions.mask, x.dtype)
+        return {"encoder_hidden_states": _read(self.readers, conditions), "encoder_attention_mask": mask}
 
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

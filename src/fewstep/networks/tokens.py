@@ -71,10 +71,8 @@ class Tokenizer:
     def files(self) -> dict[str, bytes]:
         """The content of its two files, by name."""
         lines = [HEADER, *(f"{first} {second}" for first, second in self.merges)]
-        return {
-            VOCABULARY: (json.dumps(self.vocabulary, ensure_ascii=False) + "\n").encode(),
-            MERGES: ("\n".join(lines) + "\n").encode(),
-        }
+        vocabulary, merges = json.dumps(self.vocabulary, ensure_ascii=False), "\n".join(lines)
+        return {VOCABULARY: f"{vocabulary}\n".encode(), MERGES: f"{merges}\n".encode()}
 
     @property
     def checksum(self) -> str:
@@ -175,9 +173,8 @@ def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[st
     pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
     for number, pair in enumerate(pairs, 2):
         if len(pair) != 2 or any(token not in vocabulary for token in (*pair, "".join(pair))):
-            raise TokenizerError(
-                f"line {number} of {path} merges no tokens of {VOCABULARY} beside it: {cure}"
-            )
+            found = f"merges no tokens of {VOCABULARY} beside it"
+            raise TokenizerError(f"line {number} of {path} {found}: {cure}")
     unmade = set(vocabulary) - {START, END, *_alphabet(), *("".join(pair) for pair in pairs)}
     if unmade:
         missing = f"no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it"

@@ -63,9 +63,7 @@ class Pictures:
     def __getitem__(self, index: Any) -> Any:
         chosen = self.rows[index]
         if chosen.ndim > 1:
-            raise IndexError(
-                f"pictures are chosen by one index each, not by an array of shape {chosen.shape}"
-            )
+            raise IndexError(f"pictures are chosen by an index each, not by an array of shape {chosen.shape}")
         return Pictures(self.decode, chosen, self.side) if chosen.ndim else self.decode(int(chosen))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -37,9 +37,7 @@ class Dual(Tensor):
         return self
 
     @classmethod
-    def __torch_function__(
-        cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_function__(cls, func: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             rule = RULES.get(func)
             return rule(*args, **(kwargs or {})) if rule else _general(func, args, kwargs or {})
@@ -129,10 +127,8 @@ def _affine(func: Callable) -> Callable:
     """The rule of a layer W x + b: the bias has no tangent."""
 
     def rule(input: Dual, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Dual:
-        return Dual(
-            func(value_of(input), weight, bias, *args, **kwargs),
-            func(input.tangent, weight, None, *args, **kwargs),
-        )
+        v = func(value_of(input), weight, bias, *args, **kwargs)
+        return Dual(v, func(input.tangent, weight, None, *args, **kwargs))
 
     return rule
 

@@ -88,9 +88,7 @@ def save(
         "network": dict(network),
         "shape": list(shape),
         "data": data,
-        "seed": 0,
-        "steps": 0,
-        "drawn": 0,
+        **dict.fromkeys(("seed", "steps", "drawn"), 0),
         "source": {"file": path.name, "sha256": content, **said},
     }
     # not trained here: an empty log, for whoever reads one

@@ -72,9 +72,8 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         except (SafetensorError, OSError) as error:
             found = f"is no whole file of safetensors ({type(error).__name__})"
             raise CheckpointError(f"{path} {found}: download it again") from None
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+    items = content.items() if isinstance(content, Mapping) else [(None, content)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
         raise CheckpointError(f"{path} holds something else than tensors by name: {CURE}")
     return path, dict(content)
 

@@ -101,6 +101,5 @@ def command(root: Path, arguments: argparse.Namespace) -> None:
     count, channels = network["heads"], network["head_channels"]
     heads = f"{count} heads" if channels is None else f"heads of {channels} channels"
     origin = f"source sha256 {described['source']['sha256']}"
-    print(
-        f"{arguments.target} is the published network, every name and shape checked, with {heads} ({origin})"
-    )
+    checked = f"every name and shape checked, with {heads} ({origin})"
+    print(f"{arguments.target} is the published network, {checked}")
