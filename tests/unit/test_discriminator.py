@@ -9,7 +9,15 @@ import torch
 from torch.nn import functional as F
 
 from fewstep.networks import kinds
-from fewstep.networks.discriminator import Block, Blur, Discriminator, Equalised, active, group_size, with_deviation
+from fewstep.networks.discriminator import (
+    Block,
+    Blur,
+    Discriminator,
+    Equalised,
+    active,
+    group_size,
+    with_deviation,
+)
 
 
 def latents(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:

@@ -1,4 +1,6 @@
-"""The drawn faces: the same bytes everywhere, smooth edges, every factor seen, no two alike, classes that a mirror leaves alone."""
+"""The drawn faces: the same bytes everywhere, smooth edges, every factor seen, no two alike, classes that a
+mirror leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from fewstep.data.formats import archives
 DRAWN = "9cbfc7bd157a7d3f42154156d2dd9b90d00e4ce25b15afd6e1a5c1f2b3e009d7"
 # what IEEE 754 fixes to the last bit, and what only moves numbers about
 EXACT = {
-    "abs", "arange", "array", "ascontiguousarray", "empty", "flatnonzero", "float64", "floor", "int64", "isin", "maximum", "minimum", "ndarray", "s_",
+    "abs", "arange", "array", "ascontiguousarray", "empty", "flatnonzero", "float64", "floor", "int64",
+    "isin", "maximum", "minimum", "ndarray", "s_",
     "sqrt", "uint8", "where",
 }  # fmt: skip
 # factors that a mirror turns about; the others it leaves
@@ -128,7 +131,8 @@ def test_every_factor_changes_the_picture(drawn, name):
         changed[:, FACTORS.index(name)] + (0.3 if name == "hair_colour" else 0.5)
     ) % 1
     apart = np.abs(render(changed).astype(int) - images[:200]).max((1, 2, 3))
-    # nearly every face shows each of them; only some have long hair, hair at all, glasses, a beard, an open mouth
+    # nearly every face shows each of them; only some have long hair, hair at all, glasses, a beard, an open
+    # mouth
     part = {
         "hair_volume": 0.7,
         "hair_length": 0.5,
@@ -150,7 +154,9 @@ def test_a_mirror_turns_some_factors_about_and_leaves_the_class(drawn):
 
 
 def nearest(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The root mean square difference, in levels, of each face to its nearest among `others` that is not itself."""
+    """The root mean square difference, in levels, of each face to its nearest among `others` that is not
+    itself.
+    """
     a, b = (images.reshape(len(images), -1).astype(np.float32) for images in (some, others))
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
     if some is others:

@@ -1,4 +1,4 @@
-"""Image data sets: every reader on a tiny archive in the published format, written here, and on damaged ones."""
+"""Image data sets: every reader on a tiny archive in the published format, and on damaged ones."""
 
 from __future__ import annotations
 
@@ -259,7 +259,8 @@ def test_reference_crops_are_those_of_training(here):
         16,
     )
     assert not torch.equal(reference, patches.SOURCE.sample(100, seeded(6)))
-    assert patches.SOURCE.scale == pytest.approx(float(patches.SOURCE.sample(20_000, seeded()).std()), rel=0.02)
+    spread = float(patches.SOURCE.sample(20_000, seeded()).std())
+    assert patches.SOURCE.scale == pytest.approx(spread, rel=0.02)
 
 
 @pytest.mark.parametrize("name", [*digits.FILES, *patches.FILES])
@@ -295,7 +296,7 @@ def test_a_photograph_of_a_wrong_mode_or_size_is_refused(bare, form):
     Image.new(*form).save(bare / patches.FILES[0])
     with pytest.raises(
         ValueError,
-        match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): delete",
+        match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): de",
     ):
         patches.photographs()
 
@@ -389,11 +390,13 @@ def test_a_damaged_cifar_archive_is_one_sentence(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     refused(
-        rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: it is truncated or not the published file",
+        rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: "
+        "it is truncated or not the published file",
         md5,
     )
     refused(
-        "cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: get CIFAR-10 .* from https://www.cs.toronto.edu"
+        "cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: "
+        "get CIFAR-10 .* from https://www.cs.toronto.edu"
     )
     path.write_bytes(content[:400] + bytes(50) + content[450:])
     refused("is truncated or no tar.gz archive")
@@ -449,7 +452,8 @@ def test_damaged_imagenet_batches_are_one_sentence(tmp_path):
     for broken in (whole[:3000], b"", b"no archive", whole[:2000] + bytes(100) + whole[2100:]):
         second.write_bytes(broken)
         refused(
-            "train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: get ImageNet 32x32 .*image-net.org"
+            "train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: "
+            "get ImageNet 32x32 .*image-net.org"
         )
     write_imagenet(tmp_path, data=noise(2, 100))
     refused(r"train_data_batch_2.npz holds uint8 data \(2, 100\) instead of uint8 \(2, 3072\)")
@@ -560,7 +564,7 @@ def test_what_is_missing_is_one_sentence_with_its_home(bare, tmp_path_factory, m
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))
     with pytest.raises(FileNotFoundError, match=f"is not in {elsewhere / name}: get"):
-        replace(source).scale
+        _ = replace(source).scale
 
 
 def test_the_image_folders_have_the_published_numbers(bare, monkeypatch):

@@ -1,4 +1,7 @@
-"""Captioned pictures: read where they lie in shards and folders, decoded only when they are looked at; and what is damaged refused."""
+"""Captioned pictures: read where they lie in shards and folders, decoded only when they are looked at.
+
+And what is damaged refused.
+"""
 
 from __future__ import annotations
 
@@ -266,7 +269,8 @@ def test_a_picture_that_cannot_be_decoded_is_named_with_its_cure(shards):
         name = f"00001.tar/00000000{k}.png"
         with pytest.raises(
             ArchiveError,
-            match=rf"laion/{name} cannot be decoded \(\w+\): get it again, or write {name} into .*laion/left-out.txt, whose",
+            match=rf"laion/{name} cannot be decoded \(\w+\): get it again, "
+            f"or write {name} into .*laion/left-out.txt, whose",
         ) as caught:
             np.asarray(found[k : k + 1])
         assert "\n" not in str(caught.value)
@@ -285,7 +289,8 @@ def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
         members = archive.getmembers()
         end = archive.offset
     inside = members[2].offset_data + 7
-    # before anything, in a header, in a picture, between members, where the last ends, inside what marks the end
+    # before anything, in a header, in a picture, between members, where the last ends, inside what marks the
+    # end
     for size in (
         0,
         100,
@@ -336,7 +341,8 @@ def test_broken_captions_are_named(home, changed, sentence):
 def test_no_pictures_and_no_captions_are_one_sentence(home):
     refused(
         home,
-        "a shard such as 00000.tar, .* is not in .*laion: get pictures of LAION-Aesthetics .*img2dataset.*FEWSTEP_DATA",
+        "a shard such as 00000.tar, .* is not in .*laion: "
+        "get pictures of LAION-Aesthetics .*img2dataset.*FEWSTEP_DATA",
         FileNotFoundError,
     )
     shard(
@@ -404,7 +410,8 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
         path.write_text("\n".join([*lines, line, "x"]) + "\n")
         refused(
             home,
-            'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, a picture below that folder and its caption: mend or remove it',
+            'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, '
+            "a picture below that folder and its caption: mend or remove it",
         )
     path.write_text("\n".join([*lines, lines[0]]))
     refused(home, "captions.jsonl, line 3, names 2.png once more: remove one of the lines")
@@ -479,7 +486,8 @@ def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monke
     monkeypatch.setattr(captioned, "decoded", lambda *_: pytest.fail("a picture is decoded"))
     with pytest.raises(
         ArchiveError,
-        match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and [^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$",
+        match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and "
+        "[^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$",
     ):
         laion.check()
     monkeypatch.setattr(coco, "check", lambda checksums: None)

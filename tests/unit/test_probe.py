@@ -127,7 +127,9 @@ def test_logits_are_read_as_the_targets_are_written():
 
 
 def test_each_place_is_read_where_it_is():
-    """What is drawn at one corner moves the reading of that place and of the centre that overlaps with it, little of the others."""
+    """What is drawn at one corner moves the reading of that place and of the centre that overlaps with it,
+    little of the others.
+    """
     torch.manual_seed(0)
     network = Probe()
     assert [tuple(logits.shape) for logits in network(torch.zeros(2, 3, 32, 32))] == [

@@ -1,4 +1,7 @@
-"""Stable Diffusion's UNet as a flow map: diffusers' own network on the diagonal, bit for bit; and the conversion of the published weights."""
+"""Stable Diffusion's UNet as a flow map: diffusers' own network on the diagonal, bit for bit.
+
+And the conversion of the published weights.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,13 @@ TINY = {
 }
 # as config.json says it
 CONFIG = {
-    "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.18.2", "act_fn": "silu", "attention_head_dim": 4, "block_out_channels": [16, 32],
-    "center_input_sample": False, "class_embed_type": None, "cross_attention_dim": 12, "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-    "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "layers_per_block": 1, "mid_block_scale_factor": 1,
-    "norm_eps": 1e-05, "norm_num_groups": 8, "out_channels": 4, "sample_size": 64, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.18.2", "act_fn": "silu",
+    "attention_head_dim": 4, "block_out_channels": [16, 32], "center_input_sample": False,
+    "class_embed_type": None, "cross_attention_dim": 12,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "downsample_padding": 1,
+    "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "layers_per_block": 1,
+    "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 8, "out_channels": 4,
+    "sample_size": 64, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
 }  # fmt: skip
 SHAPE = (4, 8, 8)
 GENERATOR = torch.Generator().manual_seed(3)
@@ -88,7 +94,10 @@ def theirs(s: torch.Tensor, x: torch.Tensor = X) -> torch.Tensor:
 
 
 def test_the_published_size_and_names():
-    """859.5M weights in 686 tensors, under the names that diffusers' own network has: nothing of the gap among them."""
+    """859.5M weights in 686 tensors, under the names that diffusers' own network has.
+
+    Nothing of the gap among them.
+    """
     settings = {name: value for name, value in instaflow.PUBLISHED.items() if name != "kind"}
     with torch.device("meta"):
         network = published_unet.build(instaflow.LATENTS, **settings)
