@@ -103,8 +103,8 @@ def test_missing_files_are_named_with_the_addresses(home):
     names = [image["file_name"] for image in annotations(home)["images"]]
     for name in (names[5], names[2]):
         (home / "val2014" / name).unlink()
-    home = "http://images.cocodataset.org"
-    addresses = f"{home}/annotations/annotations_trainval2014.zip and {home}/zips/val2014.zip"
+    site = "http://images.cocodataset.org"
+    addresses = f"{site}/annotations/annotations_trainval2014.zip and {site}/zips/val2014.zip"
     refused(
         f"2 of 8 pictures are not in .*coco/val2014, the first of them {names[2]}: get .*{addresses}",
         FileNotFoundError,

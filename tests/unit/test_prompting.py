@@ -173,7 +173,7 @@ def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, t
     )
     other = prompts.load("scenes", "coco2014", 7)
     assert [caption.text for caption in other.captions] != prompts.texts(folder)
-    assert scenes.holding_held_out(own.scenes) == scenes.holding_held_out(other.scenes) == 7
+    assert scenes.count_held_out(own.scenes) == scenes.count_held_out(other.scenes) == 7
     for data_name, name, message in (
         ("scenes", "coco2015", "has no prompts 'coco2015'; there are coco2017, coco2014"),
         ("digits", "coco2017", "there are none"),

@@ -365,7 +365,7 @@ def test_scenes_without_a_caption_are_refused():
 
 def test_training_knows_no_held_out_pair_and_every_other():
     found = scenes.training().scenes
-    assert scenes.holding_held_out(found) == 0
+    assert scenes.count_held_out(found) == 0
     assert {pair for s in found for pair in s.pairs} == set(scenes.TRAINED) and len(scenes.TRAINED) + len(
         scenes.HELD_OUT
     ) == len(scenes.PAIRS)
@@ -374,22 +374,22 @@ def test_training_knows_no_held_out_pair_and_every_other():
     } == set(range(len(SHAPES)))
     assert (
         len(scenes.HELD_OUT) == round(len(scenes.PAIRS) / 6)
-        and scenes.holding_held_out(scenes.validation(200, 0).scenes) == 0
+        and scenes.count_held_out(scenes.validation(200, 0).scenes) == 0
     )
     # the count is no constant
     free = scenes.all_pairs(600, 0).scenes
-    assert {pair for s in free for pair in s.pairs} == set(scenes.PAIRS) and 100 < scenes.holding_held_out(
+    assert {pair for s in free for pair in s.pairs} == set(scenes.PAIRS) and 100 < scenes.count_held_out(
         free
     ) < 400
     assert (
-        scenes.holding_held_out([scene("grey", "large red circle, top left", "small red cross, bottom left")])
+        scenes.count_held_out([scene("grey", "large red circle, top left", "small red cross, bottom left")])
         == 1
     )
 
 
 def test_every_prompt_names_a_held_out_pair():
     found = scenes.prompts(400, 1)
-    assert scenes.holding_held_out(found.scenes) == 400 and not set(found.scenes) & set(
+    assert scenes.count_held_out(found.scenes) == 400 and not set(found.scenes) & set(
         scenes.training().scenes
     )
     named = [[(m.colour, m.shape) for m in said.mentions] for said in found.captions]

@@ -131,7 +131,7 @@ def captions() -> tuple[Caption, ...]:
     return training().captions
 
 
-def holding_held_out(scenes: Sequence[Scene]) -> int:
+def count_held_out(scenes: Sequence[Scene]) -> int:
     """How many of the scenes hold a held-out pair of colour and shape: 0 of the training scenes."""
     return sum(any(pair in HELD_OUT for pair in scene.pairs) for scene in scenes)
 

@@ -2,7 +2,7 @@
 
 Layers and names of weights are the published ones (openai/guided-diffusion's UNetModel with learned
 resampling, in VinAIResearch/LFM), so a published checkpoint is copied name by name: see
-fewstep.networks.published.lfm. Two things differ, both at the border:
+fewstep.networks.published.lfm. Two conventions differ and are converted here:
 
 Time. The published network runs from data at time 0 to noise at time 1, unscaled, and predicts noise - data.
 Here noise stands at time 0 and velocities point from noise to data, so v_{s,s}(x) = -ADM(1 - s, x).

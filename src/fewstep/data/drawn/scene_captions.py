@@ -1,6 +1,6 @@
 """Captions of scenes in plain English, in several phrasings, and what each of them says.
 
-Every caption names every thing, so how many there are is always said; sizes, places, colours, the background
+Every caption names every thing, so it gives their number; sizes, places, colours, the background
 and how two things stand to each other are said by some phrasings and left open by others. What a caption
 leaves open, no picture is asked for.
 """
@@ -71,10 +71,10 @@ def _placed(mentions: tuple[Mention, ...]) -> str:
     return _listed([f"{_named(mention)} {_at(mention.place)}" for mention in mentions])
 
 
-def _mentions(scene: Scene, *said: str) -> tuple[Mention, ...]:
-    """The things of a scene with the attributes `said`, and with colours where two would be named alike."""
-    found = tuple(Mention(**{name: getattr(thing, name) for name in said}) for thing in scene.things)
-    return found if len(set(found)) == len(found) else _mentions(scene, *said, "colour")
+def _mentions(scene: Scene, *attributes: str) -> tuple[Mention, ...]:
+    """The things of a scene with these attributes, and with colours where two would be named alike."""
+    found = tuple(Mention(**{name: getattr(thing, name) for name in attributes}) for thing in scene.things)
+    return found if len(set(found)) == len(found) else _mentions(scene, *attributes, "colour")
 
 
 def _with_places(scene: Scene, choice: int) -> Caption:
@@ -116,9 +116,9 @@ def _counted(scene: Scene, choice: int) -> Caption:
     return Caption(text, found, background=scene.background)
 
 
-def _related(scene: Scene, choice: int, said: tuple[str, ...]) -> Caption:
+def _related(scene: Scene, choice: int, attributes: tuple[str, ...]) -> Caption:
     """One of the things, picked by `choice`, as it stands to each of the others, along rows or columns."""
-    found = _mentions(scene, *said)
+    found = _mentions(scene, *attributes)
     subject = choice % len(found)
     order = [subject, *(k for k in range(len(found)) if k != subject)]
     relations, place = [], scene.things[subject].place

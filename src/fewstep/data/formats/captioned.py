@@ -81,8 +81,8 @@ class Index:
             except ValueError as error:
                 name = self.files[file] + (f"/{_member(path, start)}" if path.suffix == ".tar" else "")
                 passed = f"write {name} into {self.folder / LEFT_OUT}, whose pictures are passed over"
-                said = f"{self.folder / name} cannot be decoded ({error})"
-                raise ArchiveError(f"{said}: get it again, or {passed}") from None
+                found = f"{self.folder / name} cannot be decoded ({error})"
+                raise ArchiveError(f"{found}: get it again, or {passed}") from None
 
         return Pictures(decode, np.arange(len(self.places)), side)
 

@@ -57,8 +57,8 @@ def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPMod
     except Exception as error:
         # whatever it was, a file is not what it should be: safetensors, json and transformers have errors of
         # many kinds
-        said = " ".join(str(error).split())[:200]
-        found = f"holds no {kind.__name__} that transformers can load ({said})"
+        reason = " ".join(str(error).split())[:200]
+        found = f"holds no {kind.__name__} that transformers can load ({reason})"
         raise ValueError(f"{folder} {found}: download it again") from None
     finally:
         logging.set_verbosity(level)

@@ -73,12 +73,12 @@ def check_finite(found: Mapping[str, Tensor], source: Path) -> None:
 
 def save(
     flow_map: FlowMap, path: Path, target: Path, network: Mapping[str, Any], shape: Sequence[int], data: str,
-    said: Mapping[str, Any],
+    origin: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Write `flow_map`, whose weights were published in `path`, to `target`, and return its description.
 
     `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set;
-    `said` is what else there is to say of the source. The fingerprint is of the file's bytes and of the
+    `origin` is what else is known of the source. The fingerprint is of the file's bytes and of the
     settings, which may change the function and no shape.
     """
     content = checksum(path)
@@ -89,7 +89,7 @@ def save(
         "shape": list(shape),
         "data": data,
         **dict.fromkeys(("seed", "steps", "drawn"), 0),
-        "source": {"file": path.name, "sha256": content, **said},
+        "source": {"file": path.name, "sha256": content, **origin},
     }
     # not trained here: an empty log, for whoever reads one
     log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}

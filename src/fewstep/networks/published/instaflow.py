@@ -97,8 +97,8 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
         raise CheckpointError(f"{path} describes a {class_name} and no {CLASS}: {CURE}")
     parameters = inspect.signature(UNet2DConditionModel.__init__).parameters
     known = {name: value.default for name, value in parameters.items() if name != "self"}
-    said = {name: value for name, value in found.items() if not name.startswith("_")}
-    for name, value in (known | said).items():
+    settings = {name: value for name, value in found.items() if not name.startswith("_")}
+    for name, value in (known | settings).items():
         if name == "sample_size":  # decides no number: the size of latents is asked for
             continue
         # a flow map adds to the embedding of time by a setting that the published network leaves off; what
