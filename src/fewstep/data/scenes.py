@@ -97,11 +97,9 @@ def _caption_with_colours(scene: Scene, number: int) -> Caption:
 
 
 def draw(
-    count: int,
-    seed: int | tuple[int, ...],
-    pairs: Sequence[tuple[int, int]] = TRAINED,
+    count: int, seed: int | tuple[int, ...], pairs: Sequence[tuple[int, int]] = TRAINED,
     among: Sequence[tuple[int, int]] | None = None,
-) -> CaptionedScenes:
+) -> CaptionedScenes:  # fmt: skip
     """`count` scenes of things with `pairs` of colour and shape; a larger count begins with the same scenes.
 
     Where `among` is given, one thing has one of those pairs and captions name all colours. A third or so is

@@ -12,13 +12,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fit(
-    make: Callable[[], Network],
-    loss_of: Callable[[Network, torch.Generator], Tensor],
-    steps: int,
-    seed: int,
-    rate: float,
-    tick: Callable[[int], None] | None,
-) -> Network:
+    make: Callable[[], Network], loss_of: Callable[[Network, torch.Generator], Tensor], steps: int, seed: int,
+    rate: float, tick: Callable[[int], None] | None,
+) -> Network:  # fmt: skip
     """The network that `make()` draws from `seed`, trained for `steps`, frozen and in eval mode.
 
     It minimises `loss_of(network, generator)`, a scalar of a batch that the generator draws, by Adam with a

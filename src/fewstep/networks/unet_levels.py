@@ -18,12 +18,9 @@ from .forward_mode.dual import value_of
 
 
 def check(
-    kind: str,
-    shape: Sequence[int],
-    channels: Sequence[int],
-    attention: Sequence[bool],
+    kind: str, shape: Sequence[int], channels: Sequence[int], attention: Sequence[bool],
     divisors: dict[str, int],
-) -> None:
+) -> None:  # fmt: skip
     """Raise ValueError unless a UNet of `kind` fits images or latents of `shape` (channels, height, width).
 
     Every level but the last halves them, `attention` has an entry for each, and each of the `divisors`, by

@@ -141,13 +141,9 @@ def _dropout(input: Dual, p: float = 0.5, training: bool = True, inplace: bool =
 
 
 def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: None = None,
-    dropout_p: float = 0.0,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0,
     is_causal: bool = False,
-) -> Dual:
+) -> Dual:  # fmt: skip
     """softmax(q k' / sqrt(d)) v; with S = q k' / sqrt(d) and A = softmax(S), dA = A (dS - sum A dS)."""
     if attn_mask is not None or dropout_p or is_causal:
         raise NotImplementedError("attention of dual numbers has no mask, no dropout and no causal order")
