@@ -299,8 +299,8 @@ FAULTS = [
         ("dx's part of x's gradient lost", ".addcmul_(dx, channels(-r * r * e))", ""),
         (
             "the tangent teaches the scale nothing",
-            'to_weight = sums["gz"] + (',
-            'to_weight = sums["gz"] + 0 * (',
+            'to_weight = sums["gz"] + through',
+            'to_weight = sums["gz"] + 0 * through',
         ),
     ),
     *_in(

@@ -35,7 +35,7 @@ def right(told: Caption, read: Scene) -> dict[str, str]:
 
 @pytest.mark.parametrize("number", range(len(PHRASINGS)))
 def test_what_captions_say_of_their_own_scenes_is_right(number):
-    found = scenes.any_pairs(60, 4).scenes
+    found = scenes.all_pairs(60, 4).scenes
     told = [caption(s, number + len(PHRASINGS) * k) for k, s in enumerate(found)]
     of, out_of = judge(told, found)
     np.testing.assert_array_equal(of, out_of)
@@ -180,7 +180,7 @@ def test_accuracies_are_of_statements_and_of_whole_captions():
 
 def test_no_other_matching_has_more_attributes_right():
     """Captions against scenes that are not theirs: every way to give each mention a thing or nothing, none twice, is tried."""
-    told, read = scenes.any_pairs(150, 5).captions, scenes.any_pairs(150, 6).scenes
+    told, read = scenes.all_pairs(150, 5).captions, scenes.all_pairs(150, 6).scenes
     of, _ = judge(told, read)
     for one, other, found in zip(told, read, of):
         best, there = 0, {thing.place: thing for thing in other.things}

@@ -58,7 +58,9 @@ def published(head_channels: int | None = None):
 
 
 def test_the_published_size():
-    """153.1M parameters in 304 tensors, as counted in the released checkpoint (VinAIResearch/LFM, issue 22: about 153M)."""
+    """153.1M parameters in 304 tensors, as counted in the released checkpoint (VinAIResearch/LFM, issue 22:
+    about 153M).
+    """
     network = published()
     of_the_gap = sum(p.numel() for p in network.gap_embed.parameters())
     assert of_the_gap == 256 * 1024 + 1024 * 1024
@@ -66,7 +68,9 @@ def test_the_published_size():
 
 
 def test_the_published_names_and_shapes():
-    """The digest is of names and shapes, in order, of openai/guided-diffusion's UNetModel with LFM's settings for CelebA-HQ."""
+    """The digest is of names and shapes, in order, of openai/guided-diffusion's UNetModel with LFM's settings
+    for CelebA-HQ.
+    """
     found = [
         f"{name} {tuple(value.shape)}"
         for name, value in published().state_dict().items()
@@ -100,7 +104,9 @@ def test_the_published_names_and_shapes():
     ],
 )
 def test_the_published_implementation_gives_these_numbers(head_channels, across, down):
-    """Computed once by openai/guided-diffusion's UNetModel in single precision, from weights that follow from a formula."""
+    """Computed once by openai/guided-diffusion's UNetModel in single precision, from weights that follow from
+    a formula.
+    """
     network = networks.build(TINY | {"head_channels": head_channels}, SHAPE).network.eval()
     with torch.no_grad():
         for k, (name, p) in enumerate(
@@ -121,7 +127,7 @@ def test_the_published_implementation_gives_these_numbers(head_channels, across,
 
 def test_time_enters_unscaled_in_cosines_before_sines():
     time = torch.tensor([0.0, 0.3, 1.0], dtype=F64)
-    found = adm.Waves(32).double()(time)
+    found = adm.falling(32).double()(time)
     wanted = [
         [
             f(t * torch.tensor(exp(-log(1e4) * k / 16), dtype=F64))
@@ -486,8 +492,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     arguments = command_line._parser().parse_args(words)
     arguments.action(tmp_path, arguments)
     assert (
-        "teacher is the published network, every name and shape checked, with heads of 16 channels (source sha256 "
-        in capsys.readouterr().out
+        "teacher is the published network, every name and shape checked, "
+        "with heads of 16 channels (source sha256 " in capsys.readouterr().out
     )
     assert load_checkpoint(tmp_path / "teacher")[1]["network"] == TINY | {"heads": 4, "head_channels": 16}
     assert command_line._parser().parse_args(words[:3]).head_channels is None

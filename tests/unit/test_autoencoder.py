@@ -1,4 +1,6 @@
-"""The autoencoder: shapes, a training that can be stopped anywhere, its figures, and a published one that is found or missed."""
+"""The autoencoder: shapes, a training that can be stopped anywhere, its figures, and a published one that is
+found or missed.
+"""
 
 from __future__ import annotations
 
@@ -58,12 +60,16 @@ def maker(tmp_path, monkeypatch):
 
 @pytest.fixture
 def vae(tmp_path, monkeypatch):
-    """The folder of a tiny published autoencoder of grey images, with attention, as diffusers writes it; found beside the data."""
+    """The folder of a tiny published autoencoder of grey images, with attention, as diffusers writes it.
+
+    Found beside the data.
+    """
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path / "data"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     torch.manual_seed(0)
     model = AutoencoderKL(
-        in_channels=1, out_channels=1, block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        in_channels=1, out_channels=1, block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, latent_channels=4,
     )  # fmt: skip
     model.save_pretrained(tmp_path / "data" / "some-vae")
@@ -173,7 +179,7 @@ def test_a_stopped_stage_goes_on_and_ends_with_the_same_bits(maker, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         autoencoding.train(two)
     with pytest.raises(FileNotFoundError, match="described.json is not there"):
-        two.folder
+        _ = two.folder
     autoencoding.train(two)
     # 7 steps were finished and the state of the 6th was stored
     assert len(calls) == 8 + 6 and {path.name: path.read_bytes() for path in two.folder.iterdir()} == files
@@ -307,7 +313,7 @@ def test_the_cache_of_the_hub_is_looked_into(vae, tmp_path):
     vae.rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc")
-    assert autoencoder.find(REPOSITORY) == (snapshot, "the hub's cache, revision abc")
+    assert autoencoder.published(REPOSITORY).find() == (snapshot, "the hub's cache, revision abc")
     assert autoencoder.pretrained(REPOSITORY)[1]["found"] == "the hub's cache, revision abc"
 
 

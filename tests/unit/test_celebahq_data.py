@@ -1,4 +1,7 @@
-"""CelebA-HQ: read from a tiny LMDB in the published layout, written here, or from a folder; and damaged ones refused."""
+"""CelebA-HQ: read from a tiny LMDB in the published layout, written here, or from a folder.
+
+And damaged ones refused.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def photographs(count: int = COUNT, seed: int = 0) -> np.ndarray:
 
 
 def write(folder, changed=None, count: int = COUNT):
-    """An LMDB as NVAE's script writes it (a folder, one transaction, decimal keys); `changed` replaces or removes (None) values by key."""
+    """An LMDB as NVAE's script writes it (a folder, one transaction, decimal keys).
+
+    `changed` replaces or removes (None) values by key.
+    """
     values = {str(k): image.tobytes() for k, image in enumerate(photographs(count))} | (changed or {})
     database = lmdb.open(str(folder / "train.lmdb"), map_size=2**24)
     with database.begin(write=True) as transaction:

@@ -48,6 +48,9 @@ def test_labels_that_do_not_fit_are_refused():
 
 def test_torchvision_and_what_needs_it_can_be_imported():
     """In a process of its own: an import cannot be undone."""
-    code = "from fewstep.networks import torchvision_operators as m; import torchvision, diffusers.models.unets.unet_2d; assert m.declare() is False"
+    code = (
+        "from fewstep.networks import torchvision_operators as m; "
+        "import torchvision, diffusers.models.unets.unet_2d; assert m.declare() is False"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""CLIP: what texts and images become, scores, files that keep every bit and files that are not whole, and published ones found or missed."""
+"""CLIP: what texts and images become, scores, files that keep every bit and files that are not whole, and
+published ones found or missed.
+"""
 
 from __future__ import annotations
 
@@ -204,7 +206,8 @@ def digest(folder: Path) -> str:
 
 
 def test_what_is_loaded_in_another_process_has_the_same_bits(network, saved, root):
-    script = f"import pathlib; from tests.unit.test_clip import digest; print(digest(pathlib.Path({str(saved)!r})))"
+    code = f"digest(pathlib.Path({str(saved)!r}))"
+    script = f"import pathlib; from tests.unit.test_clip import digest; print({code})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True, cwd=root
     )
@@ -282,13 +285,17 @@ def config(tokenizer: tokens.Tokenizer) -> CLIPConfig:
     size = {"vocab_size": len(tokenizer.vocabulary), "max_position_embeddings": 10}
     return CLIPConfig(
         text_config={"hidden_size": 16, "intermediate_size": 32, **tower, **special, **size},
-        vision_config={"hidden_size": 24, "intermediate_size": 32, "image_size": 12, "patch_size": 4, **tower}, projection_dim=8,
+        vision_config={"hidden_size": 24, "intermediate_size": 32, "image_size": 12, "patch_size": 4}
+        | tower,
+        projection_dim=8,
     )  # fmt: skip
 
 
 @pytest.fixture
 def places(network, tmp_path, monkeypatch):
-    """The folders of a tiny published CLIP and of a text-to-image model's text encoder, as they are published; found beside the data."""
+    """The folders of a tiny published CLIP and of a text-to-image model's text encoder, as they are
+    published; found beside the data.
+    """
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path / "data"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     both, text = tmp_path / "data" / "some-clip", tmp_path / "data" / "some-diffusion"
@@ -405,7 +412,7 @@ def test_the_cache_of_the_hub_is_looked_into(places, tmp_path):
     places[1].rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc")
-    assert published_clip.find("somebody/some-diffusion", "text") == (
+    assert published_clip.repository_of("somebody/some-diffusion", "text").find() == (
         snapshot,
         "the hub's cache, revision abc",
     )

@@ -1,4 +1,7 @@
-"""COCO's captions as prompts: the first of each picture, in the order of the published files; and what is missing or damaged refused."""
+"""COCO's captions as prompts: the first of each picture, in the order of the published files.
+
+And what is missing or damaged refused.
+"""
 
 from __future__ import annotations
 
@@ -88,10 +91,10 @@ def test_no_more_prompts_than_there_are(home, monkeypatch):
 def test_the_number_of_pictures_is_the_published_one(home):
     (home / stand_in.FILE).unlink()
     refused(
-        "captions_val2014.json describes 8 pictures instead of 40,504: get COCO-2014's validation set .* again"
+        "captions_val2014.json describes 8 pictures instead of 40,504: get COCO-2014's validation .* again"
     )
     refused(
-        "captions_val2017.json describes 8 pictures instead of 5,000: get COCO-2017's validation set .* again",
+        "captions_val2017.json describes 8 pictures instead of 5,000: get COCO-2017's validation .* again",
         name="coco2017",
     )
 
@@ -100,7 +103,8 @@ def test_missing_files_are_named_with_the_addresses(home):
     names = [image["file_name"] for image in annotations(home)["images"]]
     for name in (names[5], names[2]):
         (home / "val2014" / name).unlink()
-    addresses = "http://images.cocodataset.org/annotations/annotations_trainval2014.zip and http://images.cocodataset.org/zips/val2014.zip"
+    site = "http://images.cocodataset.org"
+    addresses = f"{site}/annotations/annotations_trainval2014.zip and {site}/zips/val2014.zip"
     refused(
         f"2 of 8 pictures are not in .*coco/val2014, the first of them {names[2]}: get .*{addresses}",
         FileNotFoundError,
@@ -108,7 +112,8 @@ def test_missing_files_are_named_with_the_addresses(home):
     assert len(coco.prompt_set("coco2014", 2).captions) == 2, "those that are asked for are there"
     (home / "annotations" / "captions_val2014.json").unlink()
     refused(
-        f"captions_val2014.json is not there: get .*{addresses}.*set FEWSTEP_DATA to the folder that holds 'coco'",
+        f"captions_val2014.json is not there: get .*{addresses}.*"
+        "set FEWSTEP_DATA to the folder that holds 'coco'",
         FileNotFoundError,
     )
 
@@ -135,7 +140,8 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     monkeypatch.setattr(coco, "decoded", lambda *_: pytest.fail("a picture is decoded"))
     with pytest.raises(
         ArchiveError,
-        match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and COCO-2014's validation set .* in their place",
+        match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and "
+        "COCO-2014's validation set .* in their place",
     ):
         coco.check()
     (home / stand_in.FILE).unlink()

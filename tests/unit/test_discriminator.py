@@ -12,9 +12,9 @@ from fewstep.networks import kinds
 from fewstep.networks.discriminator import (
     Block,
     Blur,
+    Discriminator,
     Equalised,
     active,
-    discriminator,
     group_size,
     with_deviation,
 )
@@ -27,7 +27,7 @@ def latents(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
 def small(shape=(4, 8, 8), channels=(6, 8), seed: int = 0, **more):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return discriminator(shape, channels, **more).double()
+        return Discriminator(shape, channels, **more).double()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_it_is_no_network_of_params_yaml():
 
 def test_the_paper_s_sizes():
     with torch.device("meta"):
-        network = discriminator((4, 32, 32), (512,) * 4)
+        network = Discriminator((4, 32, 32), (512,) * 4)
     sizes = [tuple(p.shape) for p in network.parameters() if p.ndim > 1]
     block = [(512, 512, 3, 3), (512, 512, 3, 3), (512, 512, 1, 1)]
     assert sizes == [(512, 4, 1, 1), *block * 3, (512, 513, 3, 3), (512, 512 * 16), (1, 512)]
@@ -264,4 +264,4 @@ def test_it_tells_two_kinds_of_latents_apart():
 )
 def test_what_does_not_fit_is_refused(shape, channels, group, sentence):
     with pytest.raises(ValueError, match=sentence):
-        discriminator(shape, channels, group)
+        Discriminator(shape, channels, group)

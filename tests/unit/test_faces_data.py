@@ -1,4 +1,6 @@
-"""The drawn faces: the same bytes everywhere, smooth edges, every factor seen, no two alike, classes that a mirror leaves alone."""
+"""The drawn faces: the same bytes everywhere, smooth edges, every factor seen, no two alike, classes that a
+mirror leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,17 @@ import torch
 
 from fewstep import data
 from fewstep.data import export, faces
-from fewstep.data.drawn import face_drawing
-from fewstep.data.drawn.face_drawing import FACTORS, HAIR, render
+from fewstep.data.drawn import coverage, face_drawing, face_geometry
+from fewstep.data.drawn.face_drawing import render
+from fewstep.data.drawn.face_geometry import FACTORS, HAIR
 from fewstep.data.formats import archives
 
 # of the first 64 faces of the file and their classes
 DRAWN = "9cbfc7bd157a7d3f42154156d2dd9b90d00e4ce25b15afd6e1a5c1f2b3e009d7"
 # what IEEE 754 fixes to the last bit, and what only moves numbers about
 EXACT = {
-    "abs", "arange", "array", "ascontiguousarray", "empty", "flatnonzero", "float64", "floor", "int64", "isin", "maximum", "minimum", "ndarray", "s_",
+    "abs", "arange", "array", "ascontiguousarray", "empty", "flatnonzero", "float64", "floor", "int64",
+    "isin", "maximum", "minimum", "ndarray", "s_",
     "sqrt", "uint8", "where",
 }  # fmt: skip
 # factors that a mirror turns about; the others it leaves
@@ -77,8 +81,9 @@ def test_a_face_does_not_depend_on_those_beside_it(drawn, monkeypatch):
     assert render(factors[:0]).shape == (0, 3, 32, 32)
 
 
-def test_only_operations_that_are_exact_everywhere_are_used():
-    tree = ast.parse(inspect.getsource(face_drawing))
+@pytest.mark.parametrize("module", [coverage, face_geometry, face_drawing])
+def test_only_operations_that_are_exact_everywhere_are_used(module):
+    tree = ast.parse(inspect.getsource(module))
     used = {
         node.attr
         for node in ast.walk(tree)
@@ -91,7 +96,7 @@ def test_only_operations_that_are_exact_everywhere_are_used():
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     } - used
-    assert methods <= {"astype", "between", "seen", "transpose"}, (
+    assert methods <= {"astype", "between", "on_front", "transpose"}, (
         f"{methods}: a sum or a mean depends on its order"
     )
 
@@ -126,7 +131,8 @@ def test_every_factor_changes_the_picture(drawn, name):
         changed[:, FACTORS.index(name)] + (0.3 if name == "hair_colour" else 0.5)
     ) % 1
     apart = np.abs(render(changed).astype(int) - images[:200]).max((1, 2, 3))
-    # nearly every face shows each of them; only some have long hair, hair at all, glasses, a beard, an open mouth
+    # nearly every face shows each of them; only some have long hair, hair at all, glasses, a beard, an open
+    # mouth
     part = {
         "hair_volume": 0.7,
         "hair_length": 0.5,
@@ -148,7 +154,9 @@ def test_a_mirror_turns_some_factors_about_and_leaves_the_class(drawn):
 
 
 def nearest(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The root mean square difference, in levels, of each face to its nearest among `others` that is not itself."""
+    """The root mean square difference, in levels, of each face to its nearest among `others` that is not
+    itself.
+    """
     a, b = (images.reshape(len(images), -1).astype(np.float32) for images in (some, others))
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
     if some is others:

@@ -1,4 +1,4 @@
-"""Image data sets: every reader on a tiny archive in the published format, written here, and on damaged ones."""
+"""Image data sets: every reader on a tiny archive in the published format, and on damaged ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from PIL import Image
 from fewstep import data
 from fewstep.data import afhq64, celeba64, celebahq, cifar10, digits, export, imagenet32, patches
 from fewstep.data.formats import archives
-from fewstep.data.formats.archives import ArchiveError, read_cifar10, read_folder, read_imagenet32
+from fewstep.data.formats.archives import Archive, ArchiveError
+from fewstep.data.formats.image_folder import read_folder
 from fewstep.data.images import Images, ImagesOnFirstUse, split, to_signed
 
 PAPER = {
@@ -113,7 +114,7 @@ def test_levels_map_to_both_ends_exactly_and_back(top):
 @pytest.mark.parametrize("top", [16, 255])
 def test_the_scale_is_the_exact_standard_deviation_over_blocks(top, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, top + 1, (37, 3, 5, 4), dtype=np.uint8)
-    monkeypatch.setattr("fewstep.data.images.BLOCK_PIXELS", 400)
+    monkeypatch.setattr("fewstep.data.images.BLOCK", 400)
     assert Images(pixels, "tiny", True, top).scale == pytest.approx((pixels / (top / 2) - 1).std(), rel=1e-13)
     checker = np.array([0, top], np.uint8).reshape(2, 1, 1, 1)
     assert Images(checker, "tiny", False, top).scale == 1.0
@@ -131,10 +132,10 @@ def test_half_of_the_draws_are_mirrored_left_to_right():
 def test_a_copy_on_a_device_is_the_set_and_is_made_once(monkeypatch):
     pixels = noise(7, 1, 2, 3)
     pixels.flags.writeable = False
-    monkeypatch.setattr("fewstep.data.images.BLOCK_PIXELS", 12)
+    monkeypatch.setattr("fewstep.data.images.BLOCK", 12)
     images = Images(pixels, "tiny", False)
-    held = images._held(torch.device("cpu"))
-    assert np.array_equal(held.numpy(), pixels) and images._held(torch.device("cpu")) is held
+    held = images.rows.copy_on(torch.device("cpu"))
+    assert np.array_equal(held.numpy(), pixels) and images.rows.copy_on(torch.device("cpu")) is held
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -250,15 +251,16 @@ def test_training_crops_stay_out_of_the_strip_and_held_out_ones_inside(here, mon
 
 
 def test_reference_crops_are_those_of_training(here):
-    reference = patches.reference(100, 5)
+    reference = patches.SOURCE.sample(100, seeded(5))
     assert torch.equal(reference, patches.SOURCE.sample(100, seeded(5))) and reference.shape == (
         100,
         3,
         16,
         16,
     )
-    assert not torch.equal(reference, patches.reference(100, 6))
-    assert patches.SOURCE.scale == pytest.approx(float(patches.reference(20_000, 0).std()), rel=0.02)
+    assert not torch.equal(reference, patches.SOURCE.sample(100, seeded(6)))
+    spread = float(patches.SOURCE.sample(20_000, seeded()).std())
+    assert patches.SOURCE.scale == pytest.approx(spread, rel=0.02)
 
 
 @pytest.mark.parametrize("name", [*digits.FILES, *patches.FILES])
@@ -294,7 +296,7 @@ def test_a_photograph_of_a_wrong_mode_or_size_is_refused(bare, form):
     Image.new(*form).save(bare / patches.FILES[0])
     with pytest.raises(
         ValueError,
-        match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): delete",
+        match=rf"china.jpg is {form[0]} of size \({form[1][0]}, .* instead of RGB of size \(640, 427\): de",
     ):
         patches.photographs()
 
@@ -304,7 +306,7 @@ def test_a_photograph_of_a_wrong_mode_or_size_is_refused(bare, form):
 
 def cifar_members(labels=None) -> dict[str, bytes]:
     members = {"cifar-10-batches-bin/readme.html": b"<html>"}
-    for k, name in enumerate([*archives.CIFAR10_FILES["train"], *archives.CIFAR10_FILES["test"]]):
+    for k, name in enumerate([*cifar10.PARTS["train"], *cifar10.PARTS["test"]]):
         records = noise(PER_FILE, 3073, seed=k)
         records[:, 0] = (records[:, 0] % 10) if labels is None else labels
         members[f"cifar-10-batches-bin/{name}"] = records.tobytes()
@@ -324,7 +326,7 @@ def test_cifar_is_read_record_by_record_in_the_order_of_its_files(tmp_path):
     path, members = tmp_path / "cifar-10-binary.tar.gz", cifar_members()
     shuffled = dict(sorted(members.items(), reverse=True))
     md5 = write_cifar(path, shuffled | {"../escaped.bin": b"x", "/tmp/escaped.bin": b"x"})
-    images = read_cifar10(path, per_file=PER_FILE, md5=md5)
+    images = cifar10.read(path, per_file=PER_FILE, md5=md5)
     assert (
         isinstance(images, np.memmap)
         and not images.flags.writeable
@@ -337,7 +339,7 @@ def test_cifar_is_read_record_by_record_in_the_order_of_its_files(tmp_path):
     assert images[3 * PER_FILE + 2, 1, 0, 5] == record[1 + 1024 + 5], (
         "planes of red, green and blue, row by row"
     )
-    test = read_cifar10(path, "test", per_file=PER_FILE, md5=md5)
+    test = cifar10.read(path, "test", per_file=PER_FILE, md5=md5)
     assert (
         test.shape == (PER_FILE, 3, 32, 32)
         and test[0, 0, 0, 0] == members["cifar-10-batches-bin/test_batch.bin"][1]
@@ -356,23 +358,23 @@ def test_cifar_is_read_record_by_record_in_the_order_of_its_files(tmp_path):
 def test_a_kept_array_is_used_again_until_its_archive_changes(tmp_path, monkeypatch):
     path, members = tmp_path / "cifar-10-binary.tar.gz", cifar_members()
     md5 = write_cifar(path, members)
-    first = np.array(read_cifar10(path, per_file=PER_FILE, md5=md5))
+    first = np.array(cifar10.read(path, per_file=PER_FILE, md5=md5))
     with monkeypatch.context() as patched:
-        patched.setattr(archives.gzip, "open", lambda *_: pytest.fail("the archive was opened again"))
-        np.testing.assert_array_equal(read_cifar10(path, per_file=PER_FILE, md5=md5), first)
+        patched.setattr(cifar10.gzip, "open", lambda *_: pytest.fail("the archive was opened again"))
+        np.testing.assert_array_equal(cifar10.read(path, per_file=PER_FILE, md5=md5), first)
     (kept,) = tmp_path.glob("fewstep-train.*.npy")
     kept.write_bytes(kept.read_bytes()[:-5])
-    np.testing.assert_array_equal(read_cifar10(path, per_file=PER_FILE, md5=md5), first)
+    np.testing.assert_array_equal(cifar10.read(path, per_file=PER_FILE, md5=md5), first)
     times = path.stat()
     members["cifar-10-batches-bin/data_batch_1.bin"] = bytes(PER_FILE * 3073)
     md5 = write_cifar(path, members)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
-    assert read_cifar10(path, per_file=PER_FILE, md5=md5)[0].max() == 0
+    assert cifar10.read(path, per_file=PER_FILE, md5=md5)[0].max() == 0
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 2))
     with pytest.raises(ArchiveError, match=rf"\({size:,} bytes\) has md5"):
-        read_cifar10(path, per_file=PER_FILE, md5=md5)
+        cifar10.read(path, per_file=PER_FILE, md5=md5)
     assert len(list(tmp_path.glob("fewstep-train.*.npy"))) == 1 and not list(tmp_path.glob(".*.tmp"))
 
 
@@ -381,18 +383,20 @@ def test_a_damaged_cifar_archive_is_one_sentence(tmp_path):
 
     def refused(sentence: str, md5: str | None = None) -> None:
         with pytest.raises(ArchiveError, match=sentence):
-            read_cifar10(path, per_file=PER_FILE, md5=md5)
+            cifar10.read(path, per_file=PER_FILE, md5=md5)
         assert [p.name for p in tmp_path.iterdir()] == [path.name], "nothing is left behind"
 
     md5 = write_cifar(path, cifar_members())
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     refused(
-        rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: it is truncated or not the published file",
+        rf"cifar-10-binary.tar.gz \([\d,]+ bytes\) has md5 \w+ instead of {md5}: "
+        "it is truncated or not the published file",
         md5,
     )
     refused(
-        "cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: get CIFAR-10 .* from https://www.cs.toronto.edu"
+        "cifar-10-binary.tar.gz is truncated or no tar.gz archive .*: "
+        "get CIFAR-10 .* from https://www.cs.toronto.edu"
     )
     path.write_bytes(content[:400] + bytes(50) + content[450:])
     refused("is truncated or no tar.gz archive")
@@ -406,7 +410,7 @@ def test_a_damaged_cifar_archive_is_one_sentence(tmp_path):
     refused("lacks cifar-10-batches-bin/data_batch_5.bin: get CIFAR-10")
     write_cifar(path, cifar_members())
     with pytest.raises(ArchiveError, match="instead of c32a1d4ab5d03f1284b67883e8d87530"):
-        read_cifar10(path, per_file=PER_FILE)
+        cifar10.read(path, per_file=PER_FILE)
 
 
 def write_imagenet(folder, sizes=(3, 2), **changed) -> np.ndarray:
@@ -422,13 +426,13 @@ def write_imagenet(folder, sizes=(3, 2), **changed) -> np.ndarray:
 
 def test_imagenet_is_read_batch_by_batch(tmp_path):
     expected = write_imagenet(tmp_path / "Imagenet32_train_npz")
-    images = read_imagenet32(tmp_path, batches=2, count=5)
+    images = imagenet32.read(tmp_path, batches=2, count=5)
     np.testing.assert_array_equal(images, expected)
     assert isinstance(images, np.memmap) and not images.flags.writeable
     np.savez(tmp_path / "val_data.npz", data=expected[:2].reshape(2, -1), labels=np.ones(2, int))
-    np.testing.assert_array_equal(read_imagenet32(tmp_path, "val", count=2), expected[:2])
+    np.testing.assert_array_equal(imagenet32.read(tmp_path, "val", count=2), expected[:2])
     write_imagenet(tmp_path / "Imagenet32_train_npz", sizes=(4, 1))
-    assert not np.array_equal(read_imagenet32(tmp_path, batches=2, count=5), expected), (
+    assert not np.array_equal(imagenet32.read(tmp_path, batches=2, count=5), expected), (
         "changed files are read again"
     )
 
@@ -436,7 +440,7 @@ def test_imagenet_is_read_batch_by_batch(tmp_path):
 def test_damaged_imagenet_batches_are_one_sentence(tmp_path):
     def refused(sentence: str, error=ArchiveError, count: int = 5) -> None:
         with pytest.raises(error, match=sentence):
-            read_imagenet32(tmp_path, batches=2, count=count)
+            imagenet32.read(tmp_path, batches=2, count=count)
         assert not list(tmp_path.glob("*fewstep*"))
 
     write_imagenet(tmp_path)
@@ -444,11 +448,12 @@ def test_damaged_imagenet_batches_are_one_sentence(tmp_path):
     whole = second.read_bytes()
     for total in (4, 6):
         refused(f"holds 5 images in its train batches instead of {total}: get ImageNet 32x32", count=total)
-    assert archives.IMAGENET32_COUNTS == {"train": 1_281_167, "val": 50_000}
+    assert imagenet32.COUNTS == {"train": 1_281_167, "val": 50_000}
     for broken in (whole[:3000], b"", b"no archive", whole[:2000] + bytes(100) + whole[2100:]):
         second.write_bytes(broken)
         refused(
-            "train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: get ImageNet 32x32 .*image-net.org"
+            "train_data_batch_2.npz is truncated or no npz file with `data` and `labels` .*: "
+            "get ImageNet 32x32 .*image-net.org"
         )
     write_imagenet(tmp_path, data=noise(2, 100))
     refused(r"train_data_batch_2.npz holds uint8 data \(2, 100\) instead of uint8 \(2, 3072\)")
@@ -470,9 +475,8 @@ def write_folder(folder, count=4, size=(30, 40), suffix="png", mode="RGB") -> No
 
 
 def read_tiny(folder, count=4, size=8, crop=20):
-    return read_folder(
-        folder, size, crop, count=count, published=(30, 40), source="tiny images from https://example.org"
-    )
+    archive = Archive(folder, "tiny images from https://example.org")
+    return read_folder(archive, size, crop, count=count, published=(30, 40))
 
 
 def test_a_folder_is_read_by_name_cut_and_shrunk(tmp_path):
@@ -537,7 +541,7 @@ def test_files_are_held_against_a_list_of_checksums_beside_them(tmp_path):
     write_imagenet(batches)
     (batches / archives.CHECKSUMS).write_text(f"{'0' * 32} *train_data_batch_1.npz\n")
     with pytest.raises(ArchiveError, match="train_data_batch_1.npz .* has md5"):
-        read_imagenet32(batches, batches=2, count=5)
+        imagenet32.read(batches, batches=2, count=5)
 
 
 @pytest.mark.parametrize("name, file, home", [
@@ -560,14 +564,14 @@ def test_what_is_missing_is_one_sentence_with_its_home(bare, tmp_path_factory, m
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))
     with pytest.raises(FileNotFoundError, match=f"is not in {elsewhere / name}: get"):
-        replace(source).scale
+        _ = replace(source).scale
 
 
 def test_the_image_folders_have_the_published_numbers(bare, monkeypatch):
     seen = {}
 
-    def reader(folder, size, crop, **rest):
-        seen[folder.name] = (size, crop, rest["count"], rest["published"])
+    def reader(archive, size, crop, **rest):
+        seen[archive.folder.name] = (size, crop, rest["count"], rest["published"])
         return np.zeros((1, 3, size, size), np.uint8)
 
     for module in (celeba64, afhq64):
@@ -585,7 +589,7 @@ def test_a_data_set_is_found_by_its_file(name):
         and source.name == name
         and len(source.shape) == 3
     )
-    assert not {"images", "archives"} & set(data.names())
+    assert not {"images", "formats"} & set(data.names())
 
 
 def test_naming_the_data_sets_opens_no_file(tmp_path):

@@ -1,4 +1,7 @@
-"""Captioned pictures: read where they lie in shards and folders, decoded only when they are looked at; and what is damaged refused."""
+"""Captioned pictures: read where they lie in shards and folders, decoded only when they are looked at.
+
+And what is damaged refused.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +194,7 @@ def test_pictures_and_captions_of_shards_have_one_index(shards):
     for k in (0, 2, 3, 4):
         np.testing.assert_array_equal(found[k], levels(photograph(k)))
     np.testing.assert_array_equal(np.array(found[1:4]), np.stack([levels(photograph(k)) for k in (1, 2, 3)]))
-    assert laion.summary() == "5 captioned pictures"
+    assert (laion.index().without_caption, laion.index().left_out) == (0, 0)
     assert sorted(p.name for p in shards.iterdir()) == [captioned.INDEX, "00000.tar", "00001.tar"], (
         "nothing is unpacked"
     )
@@ -249,10 +252,7 @@ def test_pictures_without_a_caption_are_passed_over_and_counted(home):
     (home / captioned.LEFT_OUT).write_text("\n00000.tar/000000004.png\n")
     assert laion.captions() == ("Picture 0", "Picture 5")
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(5)))
-    assert (
-        laion.summary()
-        == "2 captioned pictures; passed over are 3 without a caption and 1 named in left-out.txt"
-    )
+    assert (laion.index().without_caption, laion.index().left_out) == (3, 1)
     (home / captioned.LEFT_OUT).write_text("00000.tar/000000004.png\n00001.tar/000000000.png\n")
     refused(home, r"left-out.txt, line 2, names 00001.tar/000000000.png, and there is no such picture:")
 
@@ -268,7 +268,8 @@ def test_a_picture_that_cannot_be_decoded_is_named_with_its_cure(shards):
         name = f"00001.tar/00000000{k}.png"
         with pytest.raises(
             ArchiveError,
-            match=rf"laion/{name} cannot be decoded \(\w+\): get it again, or write {name} into .*laion/left-out.txt, whose",
+            match=rf"laion/{name} cannot be decoded \(\w+\): get it again, "
+            f"or write {name} into .*laion/left-out.txt, whose",
         ) as caught:
             np.asarray(found[k : k + 1])
         assert "\n" not in str(caught.value)
@@ -287,7 +288,8 @@ def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
         members = archive.getmembers()
         end = archive.offset
     inside = members[2].offset_data + 7
-    # before anything, in a header, in a picture, between members, where the last ends, inside what marks the end
+    # before anything, in a header, in a picture, between members, where the last ends, inside what marks the
+    # end
     for size in (
         0,
         100,
@@ -338,7 +340,8 @@ def test_broken_captions_are_named(home, changed, sentence):
 def test_no_pictures_and_no_captions_are_one_sentence(home):
     refused(
         home,
-        "a shard such as 00000.tar, .* is not in .*laion: get pictures of LAION-Aesthetics .*img2dataset.*FEWSTEP_DATA",
+        "a shard such as 00000.tar, .* is not in .*laion: "
+        "get pictures of LAION-Aesthetics .*img2dataset.*FEWSTEP_DATA",
         FileNotFoundError,
     )
     shard(
@@ -370,9 +373,8 @@ def test_a_folder_of_pictures_with_texts_beside_them(home):
         (home / name).write_bytes(file(photograph(k)))
         if k < 2:
             (home / name).with_suffix(".txt").write_text(f"Said of {name}\n")
-    assert laion.captions() == ("Said of a/1.png", "Said of b/2.png") and laion.summary().endswith(
-        "passed over are 1 without a caption"
-    )
+    assert laion.captions() == ("Said of a/1.png", "Said of b/2.png")
+    assert laion.index().without_caption == 1
     np.testing.assert_array_equal(
         np.asarray(laion.pixels()), np.stack([levels(photograph(k)) for k in (1, 0)])
     )
@@ -394,9 +396,8 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
     lines = [json.dumps({"file_name": f"{k}.png", "text": f"Number {k}", "score": 7}) for k in (2, 0)]
     path = home / captioned.LISTED
     path.write_text("\n".join(lines) + "\n")
-    assert laion.captions() == ("Number 0", "Number 2") and laion.summary().endswith(
-        "passed over are 1 without a caption"
-    )
+    assert laion.captions() == ("Number 0", "Number 2")
+    assert laion.index().without_caption == 1
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(2)))
     for line in (
         '{"file_name": "1.png", "text": ',
@@ -408,7 +409,8 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
         path.write_text("\n".join([*lines, line, "x"]) + "\n")
         refused(
             home,
-            'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, a picture below that folder and its caption: mend or remove it',
+            'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, '
+            "a picture below that folder and its caption: mend or remove it",
         )
     path.write_text("\n".join([*lines, lines[0]]))
     refused(home, "captions.jsonl, line 3, names 2.png once more: remove one of the lines")
@@ -483,7 +485,8 @@ def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monke
     monkeypatch.setattr(captioned, "decoded", lambda *_: pytest.fail("a picture is decoded"))
     with pytest.raises(
         ArchiveError,
-        match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and [^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$",
+        match="^[^;]*captions_val2017.json is not there: get COCO-2017.s[^;]*; and "
+        "[^;]*captions_val2014.json is not there: get COCO-2014.s[^;]*$",
     ):
         laion.check()
     monkeypatch.setattr(coco, "check", lambda checksums: None)

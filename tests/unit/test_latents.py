@@ -1,4 +1,7 @@
-"""Latents: encoded once, mirror images too, in runs that can be killed; drawn, decoded, and refused where they are not right."""
+"""Latents: encoded once, mirror images too, in runs that can be killed.
+
+Drawn, decoded, and refused where they are not right.
+"""
 
 from __future__ import annotations
 
@@ -344,7 +347,9 @@ def test_a_description_that_is_absent_or_damaged_is_one_sentence(folder):
 
 
 def test_latents_whose_texts_are_damaged_are_made_again(tmp_path):
-    """What is finished is known by the checksums of all its files, so that the cure that a reader is told of is one."""
+    """What is finished is known by the checksums of all its files, so that the cure that a reader is told of
+    is one.
+    """
     target = tmp_path / latents.made.MOMENTS
     for name in (latents.made.MOMENTS, latents.made.TEXTS, latents.made.MASKS):
         np.save(tmp_path / name, np.zeros(3, np.float32))

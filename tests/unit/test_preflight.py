@@ -20,7 +20,7 @@ from fewstep.data import celeba64, cifar10, laion
 from fewstep.data.formats import archives
 from fewstep.data.formats.pictures import Pictures
 from fewstep.evaluation import sample
-from fewstep.networks.discriminator import discriminator
+from fewstep.networks.discriminator import Discriminator
 from fewstep.networks.text_discriminator import TextDiscriminator
 from fewstep.pipeline import stages
 from fewstep.rehearsal import (
@@ -270,7 +270,7 @@ def test_networks_are_counted_as_they_are_built(smoke, paper):
         8,
         8,
     )
-    built = discriminator((4, 32, 32), [512] * 4)
+    built = Discriminator((4, 32, 32), [512] * 4)
     assert disk.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(
         p.numel() for p in built.parameters()
     )

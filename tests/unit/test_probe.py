@@ -33,13 +33,13 @@ def signed(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def probe() -> Probe:
-    found = scenes.any_pairs(4000, 0)
+    found = scenes.all_pairs(4000, 0)
     with one_thread():
         return train_probe(signed(found.pixels), found.scenes, steps=700, seed=0, batch=16)
 
 
 def test_it_reads_scenes_that_it_has_not_seen(probe):
-    for found in (scenes.prompts(500, 1), scenes.fresh(500, 1)):
+    for found in (scenes.prompts(500, 1), scenes.validation(500, 1)):
         seen = read(probe, signed(found.pixels))
         right = accuracies(*judge(found.captions, seen))
         assert set(right) == {
@@ -60,13 +60,13 @@ def test_it_reads_scenes_that_it_has_not_seen(probe):
 
 def test_pictures_of_other_scenes_are_not_what_captions_say(probe):
     """The same pictures in another order: what chance gives, and no more."""
-    found = scenes.fresh(500, 1)
+    found = scenes.validation(500, 1)
     right = accuracies(*judge(found.captions, read(probe, signed(np.roll(found.pixels, 1, 0)))))
     assert right["caption"] < 0.03 and right["background"] < 0.4 and right["shape"] < 0.5
 
 
 def test_what_it_reads_does_not_depend_on_the_pictures_beside(probe):
-    images = signed(scenes.fresh(module.TOGETHER + 30, 2).pixels)
+    images = signed(scenes.validation(module.TOGETHER + 30, 2).pixels)
     images += np.random.default_rng(0).normal(0, 0.5, images.shape).astype(np.float32)
     together = read(probe, images)
     assert (
@@ -78,7 +78,7 @@ def test_what_it_reads_does_not_depend_on_the_pictures_beside(probe):
 
 
 def test_the_seed_decides_and_nothing_else():
-    found = scenes.any_pairs(100, 0)
+    found = scenes.all_pairs(100, 0)
     images = signed(found.pixels)
 
     def trained(seed: int) -> Probe:
@@ -109,7 +109,7 @@ def test_targets_are_by_place_and_say_nothing_of_what_is_not_there():
 
 def test_logits_are_read_as_the_targets_are_written():
     """A network whose logits are the targets' own reads the scenes themselves."""
-    found = scenes.any_pairs(80, 3).scenes
+    found = scenes.all_pairs(80, 3).scenes
 
     class PromptReference(torch.nn.Module):
         def forward(self, x):
@@ -127,7 +127,9 @@ def test_logits_are_read_as_the_targets_are_written():
 
 
 def test_each_place_is_read_where_it_is():
-    """What is drawn at one corner moves the reading of that place and of the centre that overlaps with it, little of the others."""
+    """What is drawn at one corner moves the reading of that place and of the centre that overlaps with it,
+    little of the others.
+    """
     torch.manual_seed(0)
     network = Probe()
     assert [tuple(logits.shape) for logits in network(torch.zeros(2, 3, 32, 32))] == [
@@ -142,7 +144,7 @@ def test_each_place_is_read_where_it_is():
 
 
 def test_scenes_that_do_not_fit_are_refused():
-    found = scenes.any_pairs(5, 0)
+    found = scenes.all_pairs(5, 0)
     for images, told in ((signed(found.pixels), found.scenes[:3]), (signed(found.pixels[:0]), ())):
         with pytest.raises(ValueError, match=f"there are {len(told)} scenes and {len(images)} pictures"):
             train_probe(images, told, steps=1, seed=0)

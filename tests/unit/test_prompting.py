@@ -175,7 +175,7 @@ def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, t
     )
     other = prompts.load("scenes", "coco2014", 7)
     assert [caption.text for caption in other.captions] != prompts.texts(folder)
-    assert scenes.holding_held_out(own.scenes) == scenes.holding_held_out(other.scenes) == 7
+    assert scenes.count_held_out(own.scenes) == scenes.count_held_out(other.scenes) == 7
     for data_name, name, message in (
         ("scenes", "coco2015", "has no prompts 'coco2015'; there are coco2017, coco2014"),
         ("digits", "coco2017", "there are none"),
@@ -245,9 +245,8 @@ def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
 def test_damaged_texts_are_named(tmp_path, break_it, message):
     np.save(tmp_path / latents.TEXTS, np.zeros((21, TOKENS, WIDTH), np.float32))
     np.save(tmp_path / latents.MASKS, np.zeros((21, TOKENS), bool))
-    source = latents.LatentSource(tmp_path, (4, 8, 8), (3, 32, 32), 1.0, 255, conditional=True)
     said = json.loads(json.dumps({"tokens": TOKENS, "width": WIDTH}))
-    latents._check_texts(source, 20, said)
+    latents._check_texts(tmp_path, 20, said)
     break_it(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        latents._check_texts(source, 20, said)
+        latents._check_texts(tmp_path, 20, said)

@@ -1,4 +1,6 @@
-"""The drawn scenes: the same bytes everywhere, clear shapes and colours, captions that say what they claim, pairs kept from training."""
+"""The drawn scenes: the same bytes everywhere, clear shapes and colours, captions that say what they claim,
+pairs kept from training.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,10 @@ def test_only_operations_that_are_exact_everywhere_are_used():
 @pytest.mark.parametrize("place", range(len(PLACES)))
 @pytest.mark.parametrize("size", range(len(SIZES)))
 def test_shapes_stand_where_they_are_put_and_cover_what_they_should(place, size):
-    """Areas against those of geometry, the middle of what is covered against the place's; the triangle's lies a third of the radius lower."""
+    """Areas against those of geometry, the middle of what is covered against the place's.
+
+    The triangle's lies a third of the radius lower.
+    """
     radius, empty = scene_drawing.RADII[size], drawn(Scene(BACKGROUNDS.index("black"), ()))
     ring, cross = np.pi * 0.75 * radius**2, (4 * 2 * 0.34 - 4 * 0.34**2) * radius**2
     areas = {
@@ -147,7 +152,7 @@ def test_shapes_stand_where_they_are_put_and_cover_what_they_should(place, size)
 
 
 def test_edges_are_smooth():
-    """A tenth of a pixel to the right: no level may jump, as it would where a pixel is either covered or not."""
+    """A tenth of a pixel to the right: no level jumps, as where a pixel is either covered or not."""
     found, moved = (
         scene("black", "large yellow circle, top left", "small red ring, bottom right"),
         NO_JITTER.copy(),
@@ -159,7 +164,9 @@ def test_edges_are_smooth():
 
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 def test_no_thing_is_cut_off_where_its_place_ends(shape):
-    """The largest, moved the furthest: half a pixel beyond the place its distance is half a pixel or more, which covers nothing."""
+    """The largest, moved the furthest: half a pixel beyond the place its distance is half a pixel or more,
+    which covers nothing.
+    """
     radius, distance = scene_drawing.RADII[-1] * (1 + scene_drawing.SCALED), scene_drawing.DISTANCES[shape]
     along, beyond = np.linspace(-HALF - 0.5, HALF + 0.5, 400), np.full(400, HALF + 0.5)
     for right in (-scene_drawing.MOVED, 0, scene_drawing.MOVED):
@@ -220,7 +227,8 @@ THREE = scene(
     [
         (
             0,
-            "a large red circle at the top left, a small blue ring at the bottom left and a large blue square at the bottom right, on a brown background",
+            "a large red circle at the top left, a small blue ring at the bottom left and "
+            "a large blue square at the bottom right, on a brown background",
         ),
         (1, "a red circle above a blue ring and to the left of a blue square"),
         (10, "a blue ring below a red circle and to the left of a blue square"),
@@ -229,17 +237,20 @@ THREE = scene(
         (2, "a red circle, a blue ring and a blue square"),
         (
             4,
-            "on a brown background, a large red circle above a small blue ring and to the left of a large blue square",
+            "on a brown background, a large red circle above a small blue ring and "
+            "to the left of a large blue square",
         ),
         (5, "three shapes on brown: a circle, a ring and a square"),
         (
             6,
-            "at the top left a large red circle, at the bottom left a small blue ring and at the bottom right a large blue square",
+            "at the top left a large red circle, at the bottom left a small blue ring and "
+            "at the bottom right a large blue square",
         ),
         (7, "a picture of a large red circle, a small blue ring and a large blue square"),
         (
             8,
-            "a brown background with a red circle at the top left, a blue ring at the bottom left and a blue square at the bottom right",
+            "a brown background with a red circle at the top left, a blue ring at the bottom left and "
+            "a blue square at the bottom right",
         ),
     ],
 )
@@ -276,7 +287,9 @@ def test_what_a_caption_says_is_on_record():
 
 
 def test_every_caption_is_true_and_says_what_its_record_says():
-    """The words of the text, read again by their own rules, against the record, and the record against the scene."""
+    """The words of the text, read again by their own rules, against the record, and the record against the
+    scene.
+    """
     found = scenes.training()
     words = "|".join((*SIZES, *COLOURS, *SHAPES))
     for true, said in zip(found.scenes[:3000], found.captions):
@@ -299,7 +312,8 @@ def test_every_caption_is_true_and_says_what_its_record_says():
         assert re.findall(rf"\b({'|'.join(BACKGROUNDS)})\b", said.text) == (
             [] if said.background is None else [BACKGROUNDS[said.background]]
         )
-        # the things that the mentions may mean: one each, since colour and shape, or the shape where it is alone, decide
+        # the things that the mentions may mean: one each, since colour and shape, or the shape where it is
+        # alone, decide
         matches = [
             [t for t in true.things if all(v in (None, getattr(t, k)) for k, v in vars(m).items())]
             for m in said.mentions
@@ -351,7 +365,7 @@ def test_scenes_without_a_caption_are_refused():
 
 def test_training_knows_no_held_out_pair_and_every_other():
     found = scenes.training().scenes
-    assert scenes.holding_held_out(found) == 0
+    assert scenes.count_held_out(found) == 0
     assert {pair for s in found for pair in s.pairs} == set(scenes.TRAINED) and len(scenes.TRAINED) + len(
         scenes.HELD_OUT
     ) == len(scenes.PAIRS)
@@ -360,22 +374,22 @@ def test_training_knows_no_held_out_pair_and_every_other():
     } == set(range(len(SHAPES)))
     assert (
         len(scenes.HELD_OUT) == round(len(scenes.PAIRS) / 6)
-        and scenes.holding_held_out(scenes.fresh(200, 0).scenes) == 0
+        and scenes.count_held_out(scenes.validation(200, 0).scenes) == 0
     )
     # the count is no constant
-    free = scenes.any_pairs(600, 0).scenes
-    assert {pair for s in free for pair in s.pairs} == set(scenes.PAIRS) and 100 < scenes.holding_held_out(
+    free = scenes.all_pairs(600, 0).scenes
+    assert {pair for s in free for pair in s.pairs} == set(scenes.PAIRS) and 100 < scenes.count_held_out(
         free
     ) < 400
     assert (
-        scenes.holding_held_out([scene("grey", "large red circle, top left", "small red cross, bottom left")])
+        scenes.count_held_out([scene("grey", "large red circle, top left", "small red cross, bottom left")])
         == 1
     )
 
 
 def test_every_prompt_names_a_held_out_pair():
     found = scenes.prompts(400, 1)
-    assert scenes.holding_held_out(found.scenes) == 400 and not set(found.scenes) & set(
+    assert scenes.count_held_out(found.scenes) == 400 and not set(found.scenes) & set(
         scenes.training().scenes
     )
     named = [[(m.colour, m.shape) for m in said.mentions] for said in found.captions]

@@ -124,11 +124,7 @@ CONDITIONAL, PLAIN = "experiments/captioned", "experiments/scflow-celebahq"
         (f"{CONDITIONAL}/sampling/prompts", "coco", "has no prompts 'coco'; there are coco2017, coco2014"),
         (f"{CONDITIONAL}/training/network/width", 32, "reads tokens 32 wide, and its CLIP's are 16"),
         ("features/scenes/probe_steps", None, "give the steps of its training under `probe_steps`"),
-        (
-            "features/celebahq/probe_steps",
-            20,
-            "'faces' has nothing for `probe_steps`, which asks for its `any_pairs`",
-        ),
+        ("features/celebahq/probe_steps", 20, "'faces' has nothing for `probe_steps`, which asks for its `all_pairs`"),
         ("features/cifar10/prompts", "coco2017", "'digits' has no prompts 'coco2017'; there are none"),
         ("features/scenes/prompts", "coco", "'scenes' has no prompts 'coco'; there are coco2017, coco2014"),
         ("features/scenes/reference", None, "say how many under `reference`"),

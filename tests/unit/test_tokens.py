@@ -1,4 +1,6 @@
-"""The tokenizer: CLIP's format, any string, cut and filled to one length, the same in every process, and files that are not whole."""
+"""The tokenizer: CLIP's format, any string, cut and filled to one length, the same in every process, and
+files that are not whole.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def spelled(tokenizer: Tokenizer, text: str) -> list[str]:
 
 def test_merges_are_those_that_one_finds_by_hand():
     found = tokens.train(["abab ab", "AB  cc"], 600, 8)
-    # "ab" is 3 times at the end of a word and once within one; "cc" comes once, and so does what "abab" would make
+    # "ab" is 3 times at the end of a word and once within one; "cc" comes once, and so does what "abab" would
+    # make
     assert found.merges == (("a", "b</w>"),) and found.vocabulary["ab</w>"] == 512
     assert list(found.vocabulary.values()) == list(range(515)) and [
         found.vocabulary[token] for token in (START, END)
@@ -74,7 +77,8 @@ def test_the_vocabulary_keeps_to_its_size_and_stops_where_nothing_is_left():
 
 
 def test_other_processes_and_other_orders_give_the_same_merges(root):
-    # all words are equally frequent, so ties decide, and the trainer's own hash table is another in every process
+    # all words are equally frequent, so ties decide, and the trainer's own hash table is another in every
+    # process
     texts = [f"{a}{b}{c}" for a in "xyzuvw" for b in "klmnop" for c in "стéßäøq"]
     script = f"from fewstep.networks import tokens; print(tokens.train({texts!r} * 2, 800, 8).checksum)"
     done = subprocess.run(
@@ -137,7 +141,10 @@ def test_a_text_that_is_too_long_loses_its_last_words_and_says_so(tokenizer):
 
 
 def test_every_string_is_encoded_and_comes_back():
-    """Random characters of all planes, byte by byte: what is decoded is what CLIP's normal form makes of them."""
+    """Random characters of all planes, byte by byte.
+
+    What is decoded is what CLIP's normal form makes of them.
+    """
     tokenizer, numbers = tokens.train(CAPTIONS, 560, 200), np.random.default_rng(0)
     for top in (0x80, 0x250, 0x3000, 0x10FFFF):
         texts = ["".join(map(chr, numbers.integers(0, top, 8))) for _ in range(60)]

@@ -1,7 +1,8 @@
-"""Data sets, one file each; `load(name)` gives the one that params.yaml names.
+"""Data sets, one file each; generators in drawn/, readers of published archives in formats/.
 
-A data set named `checkerboard` is the SOURCE of the module `fewstep.data.checkerboard`. One that a stage of the
-pipeline makes has `opened(folder)` in the place of it, and is opened in the folder where it was made.
+No network is here: what decodes latents is handed in. `load(name)` opens a data set. One named `checkerboard`
+is the SOURCE of the module `fewstep.data.checkerboard`. One that a stage of the pipeline makes has
+`opened(folder)` in the place of it, and is opened in the folder where it was made.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class DataSource(Protocol):
 
 
 def module(name: str) -> ModuleType:
-    """The module of the data set called `name`; raises ValueError, naming those there are, when there is none."""
+    """The module of the data set `name`; raises ValueError, naming those there are, when there is none."""
     if name not in names():
         raise ValueError(f"there is no data set '{name}'; there are {', '.join(names())}")
     return import_module(f"{__name__}.{name}")
@@ -40,9 +41,8 @@ def module(name: str) -> ModuleType:
 
 def names() -> list[str]:
     """The data sets there are: the files here that hold a SOURCE, or open what a stage has made."""
-    texts = {
-        path.stem: path.read_text() for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__"
-    }
+    files = (path for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
     return sorted(name for name, text in texts.items() if "\nSOURCE = " in text or "\ndef opened(" in text)
 
 
@@ -56,19 +56,21 @@ def load(name: str, folder: Path | None = None, load_decoder: Callable | None = 
 
     `load_decoder(folder, device)` opens the decoder of latents, where there are any and they are decoded.
 
-    Raises ValueError, naming those there are, when there is none, and where a folder is missing or not wanted.
+    Raises ValueError, naming those there are, when there is none, and where a folder is missing or not
+    wanted.
     """
-    opened = module(name)
+    own = module(name)
     if is_prepared(name) != (folder is not None):
+        given = "say in which folder" if folder is None else "it has no folder"
         raise ValueError(
-            f"the data set '{name}' is {'made by a stage: say in which folder' if folder is None else 'not made by a stage: it has no folder'}"
+            f"the data set '{name}' is {'' if folder is None else 'not '}made by a stage: {given}"
         )
-    return opened.SOURCE if folder is None else opened.opened(folder, load_decoder)
+    return own.SOURCE if folder is None else own.opened(folder, load_decoder)
 
 
 def prepared_checksum(folder: Path) -> str:
     """The checksum of a data set that a stage made in `folder`, as the stage described it."""
-    return json.loads((folder / DESCRIBED).read_text())["checksum"]
+    return json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))["checksum"]
 
 
 def prompt_sets(name: str) -> list[str]:
@@ -77,10 +79,10 @@ def prompt_sets(name: str) -> list[str]:
 
 
 def offers(name: str, function: str) -> bool:
-    """Whether the module of a data set has a function of that name, which not all have: `held_out`, `any_pairs`, `captions`."""
+    """Whether the data set has a function that not all have: `held_out`, `all_pairs`, `captions`."""
     return hasattr(module(name), function)
 
 
 def files(name: str) -> list[str]:
-    """The files that ship with the project and that the data set reads, below the root; none for one that is drawn, fetched or made."""
+    """The files that ship with the project and that the data set reads, below the root; often none."""
     return list(getattr(module(name), "FILES", ()))

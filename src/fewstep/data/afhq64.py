@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..storage import stand_in
-from .formats.archives import check_folder, folder_of, read_folder
+from .formats.archives import Archive, folder_of
+from .formats.image_folder import check_folder, read_folder
 from .images import ImagesOnFirstUse
 
 COUNT, PUBLISHED, SIDE = 15_803, (512, 512), 64
-HOME = "AFHQ version 2 (afhq_v2.zip, unpacked, the folders train and test) from https://github.com/clovaai/stargan-v2"
+HOME = (
+    "AFHQ version 2 (afhq_v2.zip, unpacked, the folders train and test) "
+    "from https://github.com/clovaai/stargan-v2"
+)
+
+
+def _archive() -> Archive:
+    return Archive(folder_of("afhq64"), HOME)
 
 
 def pixels() -> np.ndarray:
     """The images, (15803, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
-    folder = folder_of("afhq64")
-    tiny = stand_in.read(folder)
-    return read_folder(
-        folder,
-        SIDE,
-        PUBLISHED[0],
-        count=tiny.count("train") if tiny else COUNT,
-        published=PUBLISHED,
-        source=HOME,
-    )
+    count = _archive().count("train", COUNT)
+    return read_folder(_archive(), SIDE, PUBLISHED[0], count=count, published=PUBLISHED)
 
 
 def check(checksums: bool = True) -> None:
     """Raise as `check_folder` where the images are not the published ones."""
-    check_folder(folder_of("afhq64"), checksums, count=COUNT, source=HOME)
+    check_folder(_archive(), checksums, COUNT)
 
 
 SOURCE = ImagesOnFirstUse("afhq64", (3, SIDE, SIDE), True, pixels)

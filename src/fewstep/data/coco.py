@@ -1,29 +1,23 @@
-"""COCO's validation captions as zero-shot prompts, with the pictures behind them, from the published annotation files and folders.
+"""COCO's validation captions as zero-shot prompts, with their pictures, from the published files.
 
-Of each picture the first caption by its number is the prompt, and pictures come in the order of the annotation file: so do
-the prompts that SCFlow published for COCO-2014, which however take any one of a picture's five captions. Pictures are
-640x480 and the like, and FID takes one size: each is the centred square, made 512 pixels wide as LAION's are, which is the
-size of what is sampled; from there both are made 299 wide alike. Which crop the published numbers took is not on record.
+Of each picture the first caption by its number is the prompt, and pictures come in the order of the
+annotation file: so do the prompts that SCFlow published for COCO-2014, which however take any one of a
+picture's five captions. Pictures are 640x480 and the like, and FID takes one size: each is the centred
+square, made 512 pixels wide as LAION's are, which is the size of what is sampled; from there both are made
+299 wide alike. Which crop the published numbers took is not on record.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..storage import stand_in
-from .formats.archives import (
-    ENVIRONMENT,
-    ArchiveError,
-    _damaged,
-    _verify_listed,
-    folder_of,
-    require_published,
-)
+from .formats.archives import ENVIRONMENT, Archive, ArchiveError, folder_of
 from .formats.captioned import tidy
 from .formats.pictures import Pictures, decoded
 
@@ -33,7 +27,7 @@ ADDRESS = "http://images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Split:
-    """A published validation set: its year, the number of its pictures, and how many of them, the first, are prompts."""
+    """A published validation set: its year, how many pictures it has, and how many of these are prompts."""
 
     year: int
     count: int
@@ -50,11 +44,13 @@ class Split:
         return f"val{self.year}"
 
     @property
-    def source(self) -> str:
-        """What to get, and where."""
-        return (
-            f"COCO-{self.year}'s validation set ({ADDRESS}/annotations/annotations_trainval{self.year}.zip and {ADDRESS}/zips/val{self.year}.zip, "
-            f"unpacked to {self.annotations} and {self.pictures}/)"
+    def archive(self) -> Archive:
+        """The folder of the data set, and what to get for this set, and where."""
+        annotations = f"{ADDRESS}/annotations/annotations_trainval{self.year}.zip"
+        return Archive(
+            folder_of("coco"),
+            f"COCO-{self.year}'s validation set ({annotations} and {ADDRESS}/zips/val{self.year}.zip, "
+            f"unpacked to {self.annotations} and {self.pictures}/)",
         )
 
 
@@ -63,104 +59,94 @@ SETS = {"coco2017": Split(2017, 5000, 5000), "coco2014": Split(2014, 40_504, 30_
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text that a sample is told."""
+    """The text that a sample is conditioned on."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Texts, and the pictures that they were written for, (count, 3, 512, 512), uint8, decoded when they are looked at: one index for both."""
+    """Prompts and the pictures that they describe, (count, 3, 512, 512), uint8, decoded when looked at."""
 
     captions: tuple[Prompt, ...]
     pixels: Pictures
 
 
-def _pairs(split: Split, path: Path, count: int) -> list[tuple[str, str]]:
-    """The file name of each picture and its first caption, in the order of the annotation file."""
+def _pairs(name: str) -> list[tuple[str, str]]:
+    """File name and first caption of each picture of the set `name`, in the order of the annotation file."""
+    split, archive = SETS[name], SETS[name].archive
+    path, count = archive.folder / split.annotations, archive.count(name, split.count)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there: get {split.source}, or set {ENVIRONMENT} to the folder that holds 'coco'"
-        )
+        cure = f"get {archive.source}, or set {ENVIRONMENT} to the folder that holds 'coco'"
+        raise FileNotFoundError(f"{path} is not there: {cure}")
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
-        pictures = [(int(own["id"]), str(own["file_name"])) for own in found["images"]]
-        said = sorted(
-            (int(own["id"]), int(own["image_id"]), str(own["caption"])) for own in found["annotations"]
-        )
+        pictures = [(int(entry["id"]), str(entry["file_name"])) for entry in found["images"]]
+        annotations = sorted(found["annotations"], key=lambda entry: int(entry["id"]))
+        captions = [(int(entry["image_id"]), str(entry["caption"])) for entry in annotations]
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(
-            path, f"is cut short, or no file of COCO's captions ({type(error).__name__})", split.source
-        ) from None
+        what = f"is cut short, or no file of COCO's captions ({type(error).__name__})"
+        raise archive.damaged(path, what) from None
     if len(pictures) != count:
-        raise _damaged(path, f"describes {len(pictures):,} pictures instead of {count:,}", split.source)
+        raise archive.damaged(path, f"describes {len(pictures):,} pictures instead of {count:,}")
     first: dict[int, str] = {}
-    for _, picture, caption in said:
+    for picture, caption in captions:
         first.setdefault(picture, tidy(caption))
-    for number, name in pictures:
+    for number, file in pictures:
         if not first.get(number):
-            raise _damaged(path, f"has no caption of {name}", split.source)
-    return [(name, first[number]) for number, name in pictures]
+            raise archive.damaged(path, f"has no caption of {file}")
+    return [(file, first[number]) for number, file in pictures]
 
 
-def _read(name: str) -> tuple[Split, Path, list[tuple[str, str]]]:
-    """The set `name`: what was published, the data set's folder, and its pairs; raises as `prompt_set`."""
-    split, folder = SETS[name], folder_of("coco")
-    tiny = stand_in.read(folder)
-    return split, folder, _pairs(split, folder / split.annotations, tiny.count(name) if tiny else split.count)
-
-
-def _there(split: Split, folder: Path, names: list[str]) -> list[Path]:
-    """Where the pictures called `names` lie; raises FileNotFoundError, with the first that does not and how many do not."""
-    paths = [folder / split.pictures / Path(name).name for name in names]
+def _paths(split: Split, pairs: Sequence[tuple[str, str]]) -> list[Path]:
+    """Where the pictures of `pairs` lie; raises FileNotFoundError, naming the first that is missing."""
+    archive = split.archive
+    folder = archive.folder / split.pictures
+    paths = [folder / Path(file).name for file, _ in pairs]
     if absent := [path for path in paths if not path.is_file()]:
-        raise FileNotFoundError(
-            f"{len(absent):,} of {len(paths):,} pictures are not in {folder / split.pictures}, the first of them {absent[0].name}: get {split.source}"
-        )
+        first = f"the first of them {absent[0].name}: get {archive.source}"
+        raise FileNotFoundError(f"{len(absent):,} of {len(paths):,} pictures are not in {folder}, {first}")
     return paths
 
 
 def prompt_set(name: str, count: int) -> Prompts:
     """The first `count` prompts of the set `name`, one of SETS, always the same, and their pictures.
 
-    Raises ValueError for more than there are; FileNotFoundError, with the addresses to fetch from, where the annotation
-    file or a picture is missing; ArchiveError for an annotation file that is damaged or describes another number of
-    pictures, and, when it is looked at, for a picture that cannot be decoded.
+    Raises ValueError for more than there are; FileNotFoundError, with the addresses to fetch from, where the
+    annotation file or a picture is missing; ArchiveError for an annotation file that is damaged or describes
+    another number of pictures, and, when it is looked at, for a picture that cannot be decoded.
     """
-    split, folder, pairs = _read(name)
+    split, pairs = SETS[name], _pairs(name)
     most = min(split.prompts, len(pairs))
     if not 0 < count <= most:
-        raise ValueError(
-            f"there are {most:,} prompts '{name}', and {count:,} are asked for: lower `sampling.count`"
-        )
-    paths = _there(split, folder, [picture for picture, _ in pairs[:count]])
+        cure = "lower `sampling.count`"
+        raise ValueError(f"there are {most:,} prompts '{name}', and {count:,} are asked for: {cure}")
+    paths = _paths(split, pairs[:count])
 
-    def one(k: int) -> np.ndarray:
+    def decode(k: int) -> np.ndarray:
         try:
             return decoded(paths[k].read_bytes(), SIDE)
         except ValueError as error:
-            raise _damaged(paths[k], f"cannot be decoded ({error})", split.source) from None
+            raise split.archive.damaged(paths[k], f"cannot be decoded ({error})") from None
 
-    return Prompts(tuple(Prompt(text) for _, text in pairs[:count]), Pictures(one, np.arange(count), SIDE))
-
-
-def _check(name: str, checksums: bool) -> None:
-    split, folder, pairs = _read(name)
-    paths = _there(split, folder, [picture for picture, _ in pairs])
-    if checksums:
-        _verify_listed(folder, [folder / split.annotations, *paths])
+    prompts = tuple(Prompt(text) for _, text in pairs[:count])
+    return Prompts(prompts, Pictures(decode, np.arange(count), SIDE))
 
 
 def check(checksums: bool = True) -> None:
-    """Raise as `prompt_set` where a set's files are not the published ones, naming all sets of which that is so, and for a rehearsal's; no picture is decoded.
+    """Raise as `prompt_set` where files are not the published ones, naming all sets of which that is so.
 
-    With `checksums`, files are held against checksums.md5 if that lies in the folder.
+    A rehearsal's files are refused; no picture is decoded. With `checksums`, files are held against
+    checksums.md5 if that lies in the folder.
     """
-    require_published(folder_of("coco"), " and ".join(split.source for split in SETS.values()))
+    both = " and ".join(split.archive.source for split in SETS.values())
+    Archive(folder_of("coco"), both).require_published()
     found = []
-    for name in SETS:
+    for name, split in SETS.items():
         try:
-            _check(name, checksums)
+            paths = _paths(split, _pairs(name))
+            if checksums:
+                split.archive.verify_listed([split.archive.folder / split.annotations, *paths])
         except (OSError, ArchiveError) as error:
             found.append(error)
     if len(found) > 1:

@@ -53,13 +53,15 @@ EXPORTS: dict[str, Callable[[], bytes]] = {
 
 
 def checksums(root: Path) -> dict[str, str]:
-    """The checksum of every file that data.dvc tracks; raises DataError when data.dvc is absent or unreadable."""
+    """The checksum of every file that data.dvc tracks; raises DataError when it is absent or unreadable."""
     try:
-        return {out["path"]: out["md5"] for out in yaml.safe_load((root / "data.dvc").read_text())["outs"]}
+        return {
+            out["path"]: out["md5"]
+            for out in yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"]
+        }
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DataError(
-            f"{root / 'data.dvc'} cannot be read ({type(error).__name__}): restore it with `git checkout data.dvc`"
-        ) from None
+        cure = "restore it with `git checkout data.dvc`"
+        raise DataError(f"{root / 'data.dvc'} cannot be read ({type(error).__name__}): {cure}") from None
 
 
 def export(root: Path) -> list[str]:
@@ -69,9 +71,7 @@ def export(root: Path) -> list[str]:
     """
     expected, written = checksums(root), []
     for name in sorted(set(expected) ^ set(EXPORTS)):
-        raise DataError(
-            f"{name} is tracked by data.dvc or exported by fewstep, but not both: restore data.dvc"
-        )
+        raise DataError(f"{name} is tracked by data.dvc or exported by fewstep, not both: restore data.dvc")
     for name, make in EXPORTS.items():
         path = root / name
         fresh = not path.is_file()

@@ -1,4 +1,4 @@
-"""Images held as whole numbers: drawn in [-1, 1], flipped, scaled; opened when they are first needed and not before."""
+"""Images held as whole numbers, opened when they are first needed: drawn in [-1, 1], flipped, scaled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# A set up to this size is copied to a CUDA device once; a larger one is indexed in main memory, batch by batch.
+from ..storage.workspace import find_root
+
+# A set up to this size is copied to a CUDA device once; a larger one is indexed in main memory, batch by
+# batch.
 HOLD_BYTES = 8 * 2**30
-# Pixels read at a time where the whole set is gone through: a memory-mapped set may be larger than memory.
-BLOCK_PIXELS = 2**22
+# Numbers read at a time where a whole array is gone through: a memory-mapped one may be larger than memory.
+BLOCK = 2**22
+# how the files come about that ship with scikit-learn, or are drawn here
+CURE = "run `python -m fewstep data`"
+
+
+class Rows:
+    """Rows of an array that may be memory-mapped, indexed on any device."""
+
+    def __init__(self, values: np.ndarray):
+        self.values = values
+        self._copies: dict[torch.device, Tensor] = {}
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows, some at a time."""
+        size = max(BLOCK // prod(self.values.shape[1:]), 1)
+        return (np.asarray(self.values[k : k + size]) for k in range(0, len(self.values), size))
+
+    def copy_on(self, device: torch.device) -> Tensor:
+        """The whole array on `device`, copied there once."""
+        if device not in self._copies:
+            # a read-only memory map cannot be wrapped in a tensor: torch would let it be written to
+            parts = [torch.from_numpy(np.array(block)).to(device) for block in self.blocks()]
+            self._copies[device] = torch.cat(parts)
+        return self._copies[device]
+
+    def __getitem__(self, which: Tensor) -> Tensor:
+        """The rows `which` (count,), on its device."""
+        if which.is_cuda and self.values.nbytes <= HOLD_BYTES:
+            return self.copy_on(which.device)[which]
+        return torch.from_numpy(np.asarray(self.values[which.cpu().numpy()])).to(which.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +74,10 @@ class Images:
         """The shape of one image, (channels, height, width)."""
         return self.pixels.shape[1:]
 
-    def _blocks(self) -> Iterator[np.ndarray]:
-        size = max(BLOCK_PIXELS // prod(self.shape), 1)
-        return (np.asarray(self.pixels[k : k + size]) for k in range(0, len(self.pixels), size))
+    @cached_property
+    def rows(self) -> Rows:
+        """The images by their index, as they are stored."""
+        return Rows(self.pixels)
 
     @cached_property
     def scale(self) -> float:
@@ -53,63 +86,50 @@ class Images:
         The follow-up scales its Gaussian base to it (arXiv 2505.18825). Summed in whole numbers, so exact.
         """
         levels, counts = np.arange(256), np.zeros(256, dtype=np.int64)
-        for block in self._blocks():
+        for block in self.rows.blocks():
             counts += np.bincount(block.ravel(), minlength=256)
         # Python's integers: count * sum of squares passes 2^63 for a large set
         count, first, second = (int((counts * levels**power).sum()) for power in (0, 1, 2))
         return sqrt(count * second - first**2) / count / (self.top / 2)
 
-    @cached_property
-    def _copies(self) -> dict[torch.device, Tensor]:
-        return {}
-
-    def _held(self, device: torch.device) -> Tensor:
-        """The whole set on `device`, copied there once."""
-        if device not in self._copies:
-            # a read-only memory map cannot be wrapped in a tensor: torch would let it be written to
-            parts = [torch.from_numpy(np.array(block)).to(device) for block in self._blocks()]
-            self._copies[device] = torch.cat(parts)
-        return self._copies[device]
-
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` images drawn with replacement, (count, channels, height, width), float32 in [-1, 1], on the generator's device.
+        """`count` images drawn with replacement, (count, *shape), in [-1, 1], on the generator's device.
 
         Nothing but `generator` decides what is drawn: equal states give equal bits on one kind of device.
         """
         device = generator.device
-        which = torch.randint(len(self.pixels), (count,), generator=generator, device=device)
-        if device.type == "cuda" and self.pixels.nbytes <= HOLD_BYTES:
-            drawn = self._held(device)[which]
-        else:
-            drawn = torch.from_numpy(np.asarray(self.pixels[which.cpu().numpy()])).to(device)
+        drawn = self.rows[torch.randint(len(self.pixels), (count,), generator=generator, device=device)]
         if self.flip:
             mirrored = torch.rand(count, generator=generator, device=device) < 0.5
             drawn = torch.where(mirrored[:, None, None, None], drawn.flip(-1), drawn)
         return to_signed(drawn, self.top)
 
     def to_uint8(self, x: Tensor) -> Tensor:
-        """The nearest levels 0..top of images in [-1, 1], uint8, same shape; what lies outside is clamped.
-
-        Raises ValueError for NaN, which has no nearest level.
-        """
+        """As `to_levels`; raises ValueError for NaN, which has no nearest level."""
         if x.isnan().any():
-            raise ValueError(
-                f"images of '{self.name}' hold NaN, which is no pixel: look for a training or sampling that diverged"
-            )
-        return ((x + 1) * (self.top / 2)).round().clamp(0, self.top).to(torch.uint8)
+            cure = "look for a training or sampling that diverged"
+            raise ValueError(f"images of '{self.name}' hold NaN, which is no pixel: {cure}")
+        return to_levels(x, self.top)
 
 
 def to_signed(pixels: Tensor, top: int = 255) -> Tensor:
     """Levels 0..top as float32 in [-1, 1], both ends exact; same shape."""
-    # a true division: a product with the rounded 2/top, which CUDA makes of a division by a number, can miss 1 by a bit
+    # a true division: a product with the rounded 2/top, which CUDA makes of a division by a number, can miss
+    # 1 by a bit
     return pixels.to(torch.float32) / torch.full((), top / 2, device=pixels.device) - 1
+
+
+def to_levels(x: Tensor, top: int = 255) -> Tensor:
+    """The nearest levels 0..top of images in [-1, 1], uint8, same shape; what lies outside is clamped."""
+    return ((x + 1) * (top / 2)).round().clamp(0, top).to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class ImagesOnFirstUse:
-    """`Images` of a known shape whose pixels `read` fetches at the first draw, so that naming a data set opens no file.
+    """`Images` of a known shape whose pixels `read` fetches at the first draw.
 
-    What `read` raises comes through. Raises ValueError when the images read are not of the given shape.
+    So naming a data set opens no file. What `read` raises comes through. Raises ValueError when the images
+    read are not of the given shape.
     """
 
     name: str
@@ -123,9 +143,8 @@ class ImagesOnFirstUse:
         """The images, read now if they have not been."""
         images = Images(self.read(), self.name, self.flip, self.top)
         if images.shape != self.shape:
-            raise ValueError(
-                f"images of '{self.name}' are of shape {images.shape} instead of {self.shape}: restore the published files"
-            )
+            found = f"are of shape {images.shape} instead of {self.shape}"
+            raise ValueError(f"images of '{self.name}' {found}: restore the published files")
         return images
 
     @property
@@ -142,20 +161,48 @@ class ImagesOnFirstUse:
         return self.images.to_uint8(x)
 
 
-def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and indices held out, both ascending: `fraction` of every class, to the nearest whole number, is held out.
+def read_levels(name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
+    """Levels 0..top from the .npy file `name`; raises FileNotFoundError or ValueError with the cure."""
+    path = find_root() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: {CURE}")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}): delete it and {CURE}") from None
+    if array.shape != shape or array.dtype != np.uint8 or array.max() > top:
+        raise ValueError(f"{path} is not {shape} uint8 from 0 to {top}: delete it and {CURE}")
+    return array
 
-    `labels` is (count,). The arguments alone decide. Raises ValueError when a class would be missing from either side.
+
+def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and indices held out, both ascending, by `labels` (count,).
+
+    Of every class `fraction` is held out, to the nearest whole number. The arguments alone decide. Raises
+    ValueError when a class would be missing from either side.
     """
     labels, generator, held = np.asarray(labels), np.random.default_rng(seed), []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         count = round(fraction * len(members))
         if not 0 < count < len(members):
-            raise ValueError(
-                f"holding out {fraction} of the {len(members)} images of class {label} leaves one side without that class: "
-                "choose a fraction further from 0 and 1, or give more images"
-            )
+            cure = "choose a fraction further from 0 and 1, or give more images"
+            held_out = f"holding out {fraction} of the {len(members)} images of class {label}"
+            raise ValueError(f"{held_out} leaves one side without that class: {cure}")
         held.append(generator.permutation(members)[:count])
     out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+# images (count, *shape), float32 in [-1, 1], and classes (count,), int64, to train a classifier on; then
+# others to test it
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def labelled_split(
+    pixels: np.ndarray, classes: np.ndarray, fraction: float, seed: int, top: int = 255
+) -> Labelled:
+    """Images of levels 0..top and their classes, cut in two by `split`."""
+    images = to_signed(torch.from_numpy(pixels), top).numpy()
+    train, test = split(classes, fraction, seed)
+    return images[train], classes[train], images[test], classes[test]

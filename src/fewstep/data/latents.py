@@ -1,7 +1,7 @@
-"""Latents of images, made by a stage: moments of every training image and of its mirror image, and the decoder that they need.
+"""Latents of images, made by a stage: moments of every training image and its mirror image, and a decoder.
 
-A draw is scale (mean + std eps) of an image, mirrored half of the time where the data set draws it so; the scale
-makes the variance of all latents about 1, so the matching noise is N(0, I).
+A draw is scale (mean + std eps) of an image, mirrored half of the time where the data set draws it so; the
+scale makes the variance of all latents about 1, so the matching noise is N(0, I).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..flows.conditioning import Conditions
-from .images import HOLD_BYTES
+from .images import Rows, to_levels
 
 
 class Decoder(Protocol):
@@ -33,25 +33,24 @@ class Decoder(Protocol):
 LoadDecoder = Callable[[Path, torch.device], Decoder]
 
 MOMENTS, DESCRIBED, AUTOENCODER = "moments.npy", "described.json", "autoencoder"
-# where the images have captions: what a CLIP's text tower makes of each, and, in the last row, of the empty one
+# where the images have captions: the states of a CLIP's text tower for each, and, in the last row, for the
+# empty one
 TEXTS, MASKS = "texts.npy", "masks.npy"
 CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
-# the standard deviation that scaled latents may have, and how many images it is looked at on
+# the standard deviation that scaled latents may have, and how many images it is measured on
 DEVIATION, LOOKED_AT = (0.5, 2.0), 256
-# rows that are read at a time where all are copied: what is memory-mapped may be larger than memory
-BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class LatentSource:
-    """Latents in the folder where a stage has made them, a `DataSource`; opening one reads no more than a few rows.
+    """Latents in the folder where a stage has made them, a `DataSource`; opening one reads a few rows.
 
-    shape       of one latent, (channels, height, width)
-    image       the shape of the image that it decodes to
-    factor      what unscaled latents are multiplied by
-    top         the highest level of the images
-    scale       of the matching noise
-    conditional        whether every latent comes with a text
+    shape         of one latent, (channels, height, width)
+    image         the shape of the image that it decodes to
+    factor        what unscaled latents are multiplied by
+    top           the highest level of the images
+    scale         of the matching noise
+    conditional   whether every latent comes with a caption
     load_decoder  opens the decoder in a folder on a device; None where nothing is decoded
     """
 
@@ -70,73 +69,58 @@ class LatentSource:
 
     @cached_property
     def moments(self) -> np.ndarray:
-        """Mean and standard deviation, unscaled, of every image and then of every mirror image: (images and mirror images, 2 channels, height, width)."""
+        """Mean and standard deviation, unscaled, of every image and then of every mirror image.
+
+        The shape is (images and mirror images, 2 channels, height, width).
+        """
         return np.load(self.folder / MOMENTS, mmap_mode="r", allow_pickle=False)
 
     @cached_property
-    def _texts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Hidden states (images + 1, tokens, width) and masks (images + 1, tokens) of the captions; the last is the empty one."""
-        hidden, masks = (
-            np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in (TEXTS, MASKS)
-        )
-        return hidden, masks
+    def _rows(self) -> Rows:
+        return Rows(self.moments)
+
+    @cached_property
+    def _texts(self) -> list[np.ndarray]:
+        """States (images + 1, tokens, width) and masks (images + 1, tokens); the empty caption's are last."""
+        return [np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in (TEXTS, MASKS)]
 
     def _conditions(self, rows: np.ndarray, device: torch.device) -> Conditions:
         return Conditions(*(torch.from_numpy(np.array(values[rows])).to(device) for values in self._texts))
 
     @cached_property
     def empty(self) -> Conditions:
-        """The empty text, a batch of one, on the CPU."""
+        """The empty caption, a batch of one, on the CPU."""
         return self._conditions(np.array([-1]), torch.device("cpu"))
-
-    @cached_property
-    def _copies(self) -> dict[torch.device, Tensor]:
-        return {}
-
-    @cached_property
-    def _decoders(self) -> dict[torch.device, Decoder]:
-        return {}
-
-    def _held(self, device: torch.device) -> Tensor:
-        """All moments on `device`, copied there once."""
-        if device not in self._copies:
-            parts = [
-                torch.from_numpy(np.array(self.moments[k : k + BLOCK])).to(device)
-                for k in range(0, len(self.moments), BLOCK)
-            ]
-            self._copies[device] = torch.cat(parts)
-        return self._copies[device]
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` scaled latents, (count, channels, height, width), float32, on the generator's device.
 
         Nothing but `generator` decides what is drawn: equal states give equal bits on one kind of device.
         """
-        return self._drawn(count, generator)[0]
+        return self._draw(count, generator)[0]
 
     def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
-        """As `sample`, with the texts of what is drawn."""
-        points, which = self._drawn(count, generator)
+        """As `sample`, with the captions of what is drawn."""
+        points, which = self._draw(count, generator)
         return points, self._conditions(which.cpu().numpy(), generator.device)
 
-    def _drawn(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` latents, and their rows."""
         device = generator.device
         which = torch.randint(len(self.moments), (count,), generator=generator, device=device)
         eps = torch.randn(count, *self.shape, generator=generator, device=device)
-        if device.type == "cuda" and self.moments.nbytes <= HOLD_BYTES:
-            drawn = self._held(device)[which]
-        else:
-            drawn = torch.from_numpy(np.asarray(self.moments[which.cpu().numpy()])).to(device)
-        mean, std = drawn.chunk(2, dim=1)
+        mean, std = self._rows[which].chunk(2, dim=1)
         return self.factor * (mean + std * eps), which
 
+    @cached_property
+    def _decoders(self) -> dict[torch.device, Decoder]:
+        return {}
+
     def decoder(self, device: torch.device | str = "cpu") -> Decoder:
-        """The decoder on `device`, loaded at the first call; raises ValueError where the latents were opened without one."""
+        """The decoder on `device`, loaded once; raises ValueError for latents opened without one."""
         if self.load_decoder is None:
-            raise ValueError(
-                f"the latents in {self.folder} were opened without a decoder: give `load_decoder`, such as networks.load_decoder"
-            )
+            cure = "give `load_decoder`, such as networks.load_decoder"
+            raise ValueError(f"the latents in {self.folder} were opened without a decoder: {cure}")
         device = torch.device(device)
         if device not in self._decoders:
             self._decoders[device] = self.load_decoder(self.folder / AUTOENCODER, device)
@@ -145,101 +129,94 @@ class LatentSource:
     def decode(self, z: Tensor) -> Tensor:
         """Images, about in [-1, 1], of scaled latents (count, channels, height, width), on their device.
 
-        An image does not depend on which others it is decoded with, on one kind of device and one number of threads.
+        An image does not depend on which others it is decoded with, on one kind of device and one number of
+        threads.
         """
         return self.decoder(z.device).decode_many(z / self.factor)
 
     def to_uint8(self, z: Tensor) -> Tensor:
-        """The nearest levels 0..top of the images of scaled latents, uint8, (count, *image); what lies outside is clamped.
+        """The images of scaled latents as levels 0..top, uint8, (count, *image); see `to_levels`.
 
         Raises ValueError for NaN, which decodes to no pixel.
         """
+        name = self.folder.name
         if z.isnan().any():
-            raise ValueError(
-                f"latents of {self.folder.name} hold NaN, which decodes to no image: look for a training or sampling that diverged"
-            )
+            cure = "look for a training or sampling that diverged"
+            raise ValueError(f"latents of {name} hold NaN, which decodes to no image: {cure}")
         images = self.decode(z)
         if images.isnan().any():
-            raise ValueError(
-                f"the decoder of {self.folder.name} makes NaN of latents up to {float(z.abs().max()):.3g}: look for a sampling that diverged"
-            )
-        return ((images + 1) * (self.top / 2)).round().clamp(0, self.top).to(torch.uint8)
+            found = f"makes NaN of latents up to {float(z.abs().max()):.3g}"
+            raise ValueError(f"the decoder of {name} {found}: look for a sampling that diverged")
+        return to_levels(images, self.top)
+
+
+def _there(path: Path) -> Path:
+    """`path`; raises FileNotFoundError where there is no such file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: {CURE}")
+    return path
 
 
 def _described(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: {CURE}")
     try:
-        return json.loads(path.read_text())
+        return json.loads(_there(path).read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{path} cannot be read as JSON: {CURE}") from None
 
 
-def _check_texts(source: LatentSource, count: int, said: dict[str, Any]) -> None:
-    """Raise FileNotFoundError or ValueError, naming the file, unless there is a text for every image and one for none."""
-    for name, shape in (
-        (TEXTS, (count + 1, said["tokens"], said["width"])),
-        (MASKS, (count + 1, said["tokens"])),
-    ):
-        path = source.folder / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there: {CURE}")
-        try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(
-                f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}"
-            ) from None
-        if found != shape:
-            raise ValueError(f"{path} is of shape {found} instead of {shape}: {CURE}")
+def _check_array(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -> None:
+    """Raise FileNotFoundError or ValueError, naming the file, unless it holds such an array."""
+    try:
+        found = np.load(_there(path), mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except (ValueError, EOFError, OSError) as error:
+        found = f"({path.stat().st_size:,} bytes; {type(error).__name__})"
+        raise ValueError(f"{path} is truncated or no .npy file {found}: {CURE}") from None
+    if found.shape != shape or found.dtype != dtype:
+        wanted = f"{np.dtype(dtype)} {shape}"
+        raise ValueError(f"{path} holds {found.dtype} of shape {found.shape} instead of {wanted}: {CURE}")
+
+
+def _check_texts(folder: Path, count: int, captions: dict[str, Any]) -> None:
+    """Raise as `_check_array` unless there are states for every image and for the empty caption."""
+    _check_array(folder / TEXTS, (count + 1, captions["tokens"], captions["width"]))
+    _check_array(folder / MASKS, (count + 1, captions["tokens"]), np.bool_)
+
+
+def _check_scale(source: LatentSource) -> None:
+    """Raise ValueError unless the scaled latents have a standard deviation of about 1."""
+    rows = source.moments[:: max(len(source.moments) // LOOKED_AT, 1)]
+    mean, std = torch.from_numpy(np.array(rows)).chunk(2, dim=1)
+    deviation = float(source.factor * (mean.var(unbiased=False) + std.square().mean()).sqrt())
+    if not DEVIATION[0] <= deviation <= DEVIATION[1]:
+        raise ValueError(
+            f"the latents in {source.folder}, times their scale {source.factor:.5g}, have standard deviation "
+            f"{deviation:.3g} and not about 1: they are of another scale; correct `autoencoder.scale` in "
+            "params.yaml and make them again"
+        )
 
 
 def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSource:
     """The latents that a stage has made in `folder`.
 
-    Their size and scale are looked at, and that the autoencoder beside them is the one that made them; their checksum
-    is not, as it would take seconds every time. Raises FileNotFoundError or ValueError naming the file and the cure.
+    Their size and scale are checked, and that the autoencoder beside them is the one that made them; their
+    checksum is not, as it would take seconds every time. Raises FileNotFoundError or ValueError naming the
+    file and the cure.
     """
     described = _described(folder / DESCRIBED)
     channels, height, width = described["latents"]
     source = LatentSource(
-        folder,
-        (channels, height, width),
-        tuple(described["shape"]),
-        described["scale"],
-        described["top"],
-        conditional="captions" in described,
-        load_decoder=load_decoder,
-    )
-    path, shape = (
-        folder / MOMENTS,
-        (described["count"] * (1 + described["mirrored"]), 2 * channels, height, width),
-    )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: {CURE}")
-    try:
-        moments = source.moments
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} is truncated or no .npy file ({path.stat().st_size:,} bytes; {type(error).__name__}): {CURE}"
-        ) from None
-    if moments.shape != shape or moments.dtype != np.float32:
-        raise ValueError(
-            f"{path} holds {moments.dtype} of shape {moments.shape} instead of float32 {shape}: {CURE}"
-        )
+        folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"],
+        conditional="captions" in described, load_decoder=load_decoder,
+    )  # fmt: skip
+    rows = described["count"] * (1 + described["mirrored"])
+    _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
     if source.conditional:
-        _check_texts(source, described["count"], described["captions"])
+        _check_texts(folder, described["count"], described["captions"])
     beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]
     if beside != described["autoencoder"]:
-        raise ValueError(
-            f"the latents in {folder} were made by another autoencoder (sha256 {described['autoencoder'][:8]}) than lies beside them ({beside[:8]}): {CURE}"
-        )
-    looked_at = torch.from_numpy(np.array(moments[:: max(len(moments) // LOOKED_AT, 1)]))
-    mean, std = looked_at.chunk(2, dim=1)
-    deviation = float(source.factor * (mean.var(unbiased=False) + std.square().mean()).sqrt())
-    if not DEVIATION[0] <= deviation <= DEVIATION[1]:
-        raise ValueError(
-            f"the latents in {folder}, times their scale {source.factor:.5g}, have standard deviation {deviation:.3g} and not about 1: "
-            "they are of another scale; correct `autoencoder.scale` in params.yaml and make them again"
-        )
+        found = f"(sha256 {described['autoencoder'][:8]}) than lies beside them ({beside[:8]})"
+        raise ValueError(f"the latents in {folder} were made by another autoencoder {found}: {CURE}")
+    _check_scale(source)
     return source

@@ -1,8 +1,8 @@
 """16x16 crops of scikit-learn's two photographs: the laptop tier's stand-in for ImageNet-32.
 
-The photographs are first halved, so that a crop shows a piece of a roof or a petal and not a plain colour. The
-right fifth of each is a strip that training never sees: crops for training lie wholly left of it, crops for
-evaluation wholly inside it.
+The photographs are first halved, so that a crop shows a piece of a roof or a petal and not a plain colour.
+The right fifth of each is a strip that training never sees: crops for training lie wholly left of it, crops
+for evaluation wholly inside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..storage.workspace import find_root
-from .images import Images, ImagesOnFirstUse, to_signed
+from .images import CURE, Images, ImagesOnFirstUse, Labelled, to_signed
 
 SIDE = 16
 # what it reads, below the root, and the width and height of each
@@ -21,39 +21,36 @@ FILES = ("data/china.jpg", "data/flower.jpg")
 PUBLISHED = (640, 427)
 # of the halved photographs: columns from here on are held out
 STRIP = 256
-# for a classifier: areas along one side, crops to train on and crops to judge on
+# for a classifier: areas along one side, crops to train on and crops to test on
 BANDS, LABELLED, LABELLED_SEED = 3, (8000, 2000), 20_240_607
 
 
 def photographs() -> np.ndarray:
     """Both photographs at half size, (2, 3, 213, 320), uint8; each pixel is the mean of a 2x2 square.
 
-    Raises FileNotFoundError when one is absent, ValueError when one is no RGB photograph of 640x427; both name the cure.
+    Raises FileNotFoundError when one is absent, ValueError when one is no RGB photograph of 640x427.
     """
-    halves, cure = [], "run `python -m fewstep data`"
+    halves = []
     for name in FILES:
         path = find_root() / name
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there: {cure}")
+            raise FileNotFoundError(f"{path} is not there: {CURE}")
         try:
             with Image.open(path) as image:
                 if image.mode != "RGB" or image.size != PUBLISHED:
-                    found = f"{image.mode} of size {image.size}"
-                    raise ValueError(
-                        f"{path} is {found} instead of RGB of size {PUBLISHED}: delete it and {cure}"
-                    )
+                    found = f"is {image.mode} of size {image.size} instead of RGB of size {PUBLISHED}"
+                    raise ValueError(f"{path} {found}: delete it and {CURE}")
                 # an odd last row would be averaged with nothing
                 even = image.crop((0, 0, PUBLISHED[0] // 2 * 2, PUBLISHED[1] // 2 * 2))
         except OSError as error:
-            raise ValueError(
-                f"{path} cannot be decoded ({type(error).__name__}): delete it and {cure}"
-            ) from None
+            found = f"cannot be decoded ({type(error).__name__})"
+            raise ValueError(f"{path} {found}: delete it and {CURE}") from None
         halves.append(np.asarray(even.reduce(2)).transpose(2, 0, 1))
     return np.stack(halves)
 
 
 def crops(pictures: np.ndarray) -> np.ndarray:
-    """Every 16x16 crop of `pictures` (count, 3, height, width): (crops, 3, 16, 16), by picture, row and column."""
+    """Every crop of `pictures` (count, 3, height, width), by picture, row and column: (crops, 3, 16, 16)."""
     windows = np.lib.stride_tricks.sliding_window_view(pictures, (SIDE, SIDE), axis=(2, 3))
     return np.ascontiguousarray(windows.transpose(0, 2, 3, 1, 4, 5)).reshape(-1, 3, SIDE, SIDE)
 
@@ -63,41 +60,28 @@ def pixels() -> np.ndarray:
     return crops(photographs()[..., :STRIP])
 
 
-def reference(count: int, seed: int) -> Tensor:
-    """`count` crops to measure samples against, (count, 3, 16, 16), float32 in [-1, 1], on the CPU.
-
-    They come from the training region, mirrored as in training: it is this distribution that is modelled.
-    """
-    return SOURCE.sample(count, torch.Generator().manual_seed(seed))
-
-
 def held_out(count: int, seed: int) -> Tensor:
-    """`count` crops from inside the strip that training never sees, of the same form as `reference`."""
+    """`count` crops from inside the held-out strip, (count, 3, 16, 16), float32 in [-1, 1], on the CPU."""
     strip = Images(crops(photographs()[..., STRIP:]), "patches", True)
     return strip.sample(count, torch.Generator().manual_seed(seed))
 
 
-def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Crops and classes to train a classifier on, then others to judge it on; the form of `digits.labelled`.
+def labelled() -> Labelled:
+    """Crops and classes to train a classifier on, then others to test it on.
 
-    There is nothing to name in a piece of a roof, so the class says where it is from: which photograph, and which of
-    BANDS x BANDS equal areas of it. The crops that judge are other ones, but they overlap with those that trained:
-    their accuracy says that the features tell places apart, and nothing about new photographs.
+    There is nothing to name in a piece of a roof, so the class says where it is from: which photograph, and
+    which of BANDS x BANDS equal areas of it. The crops to test on are other ones, but they overlap with those
+    to train on: their accuracy says that the features separate places, and nothing about new photographs.
     """
     everything = photographs()[..., :STRIP]
     rows, columns = (size - SIDE + 1 for size in everything.shape[2:])
-    picture, row, column = np.unravel_index(
-        np.arange(len(everything) * rows * columns), (len(everything), rows, columns)
-    )
+    shape = (len(everything), rows, columns)
+    picture, row, column = np.unravel_index(np.arange(len(everything) * rows * columns), shape)
     classes = (picture * BANDS + row * BANDS // rows) * BANDS + column * BANDS // columns
     which = np.random.default_rng(LABELLED_SEED).permutation(len(classes))[: sum(LABELLED)]
-    images = to_signed(torch.from_numpy(crops(everything)[which])).numpy()
-    return (
-        images[: LABELLED[0]],
-        classes[which[: LABELLED[0]]],
-        images[LABELLED[0] :],
-        classes[which[LABELLED[0] :]],
-    )
+    images, classes = to_signed(torch.from_numpy(crops(everything)[which])).numpy(), classes[which]
+    train, test = slice(LABELLED[0]), slice(LABELLED[0], None)
+    return images[train], classes[train], images[test], classes[test]
 
 
 SOURCE = ImagesOnFirstUse("patches", (3, SIDE, SIDE), True, pixels)

@@ -1,8 +1,9 @@
-"""12,000 pictures of one to three shapes, 32x32 RGB, with captions: the laptop tier's stand-in for photographs with captions.
+"""12,000 captioned pictures of one to three shapes, 32x32 RGB: the laptop tier's captioned photographs.
 
-They are drawn from a seed (see fewstep.data.drawn.scene_drawing and scene_captions) when they are first needed, in less than a
-second: no file ships. A few pairs of colour and shape are in no training picture, though each colour and each shape is:
-captions that name them ask for what a model has never seen. Nothing is mirrored, since captions say left and right.
+They are drawn from a seed (see fewstep.data.drawn) when they are first needed, in less than a second: no file
+ships. A few pairs of colour and shape are in no training picture, though each colour and each shape is:
+captions that name them ask for what a model has never seen. Nothing is mirrored, since captions say left and
+right.
 """
 
 from __future__ import annotations
@@ -29,25 +30,21 @@ from .drawn.scene_drawing import (
     Thing,
     render,
 )
-from .images import ImagesOnFirstUse, split, to_signed
+from .images import ImagesOnFirstUse, Labelled, labelled_split, to_signed
 
 COUNT, SEED = 12_000, 20_250_601
-# other scenes than those of training, whichever seed they are asked for with: prompts, pictures like training's, all pairs
 # sets of zero-shot prompts, by the name of what they stand in for, and their seeds
 PROMPTS = {"coco2017": 2017, "coco2014": 2014}
-PROMPTS_SEED, FRESH_SEED, ANY_SEED = 20_250_602, 20_250_603, 20_250_604
-JUDGED, SPLIT_SEED = 1 / 5, 20_250_601
+# other scenes than those of training, whichever seed they are asked for with
+PROMPTS_SEED, VALIDATION_SEED, ALL_SEED = 20_250_602, 20_250_603, 20_250_604
+TEST_PART, SPLIT_SEED = 1 / 5, 20_250_601
 
 PAIRS = tuple((colour, shape) for colour in range(len(COLOURS)) for shape in range(len(SHAPES)))
 # a sixth of the pairs: each shape once, each colour but the last
 HELD_OUT = tuple(
     (COLOURS.index(colour), SHAPES.index(shape))
-    for colour, shape in (
-        ("red", "cross"),
-        ("yellow", "ring"),
-        ("green", "triangle"),
-        ("cyan", "circle"),
-        ("blue", "square"),
+    for colour, shape in map(
+        str.split, ("red cross", "yellow ring", "green triangle", "cyan circle", "blue square")
     )
 )
 TRAINED = tuple(pair for pair in PAIRS if pair not in HELD_OUT)
@@ -66,8 +63,8 @@ VARIANTS = 6
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """Scenes, what is said of each, and a picture of each, (count, 3, 32, 32), uint8: one index for all three."""
+class CaptionedScenes:
+    """Scenes, a caption and a picture of each, (count, 3, 32, 32), uint8: one index for all three."""
 
     scenes: tuple[Scene, ...]
     captions: tuple[Caption, ...]
@@ -75,50 +72,49 @@ class Captioned:
 
 
 def _scene(row: np.ndarray, pairs: Sequence[tuple[int, int]], among: Sequence[tuple[int, int]]) -> Scene:
-    """The scene that numbers in [0, 1) make: `among` the pair of one of its things, `pairs` those of the others, all different."""
+    """The scene that numbers in [0, 1) make, of different pairs: one of `among`, others of `pairs`."""
 
     def pick(value: float, options: Sequence):
         return options[min(int(value * len(options)), len(options) - 1)]
 
     places = pick(row[1], pick(row[0], ARRANGEMENTS))
-    first, taken, things = pick(row[2], range(len(places))), [], {}
+    first, used, things = pick(row[2], range(len(places))), [], {}
     # the thing that is picked from `among` comes first, so that none of the others can take its pair
     for k in sorted(range(len(places)), key=lambda k: k != first):
-        pair = pick(row[4 + 2 * k], [p for p in (pairs if taken else among) if p not in taken])
-        taken.append(pair)
+        pair = pick(row[4 + 2 * k], [p for p in (pairs if used else among) if p not in used])
+        used.append(pair)
         things[k] = Thing(places[k], pair[1], pair[0], pick(row[5 + 2 * k], range(len(SIZES))))
     return Scene(pick(row[3], range(len(BACKGROUNDS))), tuple(things[k] for k in sorted(things)))
 
 
-def _naming(scene: Scene, number: int) -> Caption:
+def _caption_with_colours(scene: Scene, number: int) -> Caption:
     """The first caption from `number` on that names the colours of all things."""
     found = caption(scene, number)
-    return (
-        found if all(mention.colour is not None for mention in found.mentions) else _naming(scene, number + 1)
-    )
+    while any(mention.colour is None for mention in found.mentions):
+        number += 1
+        found = caption(scene, number)
+    return found
 
 
 def draw(
-    count: int,
-    seed: int | tuple[int, ...],
-    pairs: Sequence[tuple[int, int]] = TRAINED,
+    count: int, seed: int | tuple[int, ...], pairs: Sequence[tuple[int, int]] = TRAINED,
     among: Sequence[tuple[int, int]] | None = None,
-) -> Captioned:
-    """`count` scenes of things with `pairs` of colour and shape; where `among` is given, one thing has one of those and captions name all colours.
+) -> CaptionedScenes:  # fmt: skip
+    """`count` scenes of things with `pairs` of colour and shape; a larger count begins with the same scenes.
 
-    A third or so is of each number of things. The first of many are those of fewer with the same seed.
+    Where `among` is given, one thing has one of those pairs and captions name all colours. A third or so is
+    of each number of things.
     """
     numbers = np.random.default_rng(seed).random((count, CHOICES + 1 + JITTERS))
-    found = tuple(_scene(row, pairs, among or pairs) for row in numbers)
+    scenes = tuple(_scene(row, pairs, among or pairs) for row in numbers)
     phrasings = (numbers[:, CHOICES] * (len(PHRASINGS) * VARIANTS)).astype(np.int64)
-    said = tuple(
-        (_naming if among else caption)(scene, int(number)) for scene, number in zip(found, phrasings)
-    )
-    return Captioned(found, said, render(found, numbers[:, CHOICES + 1 :]))
+    describe = _caption_with_colours if among else caption
+    captions = tuple(describe(scene, int(number)) for scene, number in zip(scenes, phrasings))
+    return CaptionedScenes(scenes, captions, render(scenes, numbers[:, CHOICES + 1 :]))
 
 
 @cache
-def training() -> Captioned:
+def training() -> CaptionedScenes:
     """The 12,000 training scenes with captions and pictures, drawn at the first call."""
     return draw(COUNT, SEED)
 
@@ -133,29 +129,29 @@ def captions() -> tuple[Caption, ...]:
     return training().captions
 
 
-def holding_held_out(scenes: Sequence[Scene]) -> int:
-    """How many of the scenes hold a pair of colour and shape that is kept from training: 0 of the training scenes."""
+def count_held_out(scenes: Sequence[Scene]) -> int:
+    """How many of the scenes hold a held-out pair of colour and shape: 0 of the training scenes."""
     return sum(any(pair in HELD_OUT for pair in scene.pairs) for scene in scenes)
 
 
-def prompts(count: int, seed: int) -> Captioned:
-    """`count` scenes that each hold a held-out pair, at least one, with captions that name it and pictures: none is a training scene."""
+def prompts(count: int, seed: int) -> CaptionedScenes:
+    """`count` scenes that each hold a held-out pair, with captions that name it: none is a training scene."""
     return draw(count, (PROMPTS_SEED, seed), PAIRS, HELD_OUT)
 
 
-def prompt_set(name: str, count: int) -> Captioned:
+def prompt_set(name: str, count: int) -> CaptionedScenes:
     """The first `count` of the zero-shot prompts called `name`, one of PROMPTS, always the same."""
     return prompts(count, PROMPTS[name])
 
 
-def fresh(count: int, seed: int) -> Captioned:
+def validation(count: int, seed: int) -> CaptionedScenes:
     """`count` scenes drawn as training's are, other pictures than those."""
-    return draw(count, (FRESH_SEED, seed))
+    return draw(count, (VALIDATION_SEED, seed))
 
 
-def any_pairs(count: int, seed: int) -> Captioned:
+def all_pairs(count: int, seed: int) -> CaptionedScenes:
     """`count` scenes of all pairs, held out or not: for measures, which may see everything."""
-    return draw(count, (ANY_SEED, seed), PAIRS)
+    return draw(count, (ALL_SEED, seed), PAIRS)
 
 
 def held_out(count: int, seed: int) -> Tensor:
@@ -164,18 +160,13 @@ def held_out(count: int, seed: int) -> Tensor:
 
 
 def classes(scenes: Sequence[Scene]) -> np.ndarray:
-    """The class 0..24 of each scene of trained pairs, (count,), int64: colour and shape of its first thing in the order of PLACES."""
+    """The class 0..24 of each scene of trained pairs, (count,), int64: its first thing's colour and shape."""
     return np.array([TRAINED.index(scene.pairs[0]) for scene in scenes], np.int64)
 
 
-def labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and classes to train a classifier on, then images and classes to judge it on: a fifth of every class.
-
-    Images are (count, 3, 32, 32), float32 in [-1, 1]; classes (count,), int64. The split is always the same.
-    """
-    images, found = to_signed(torch.from_numpy(pictures())).numpy(), classes(training().scenes)
-    train, test = split(found, JUDGED, SPLIT_SEED)
-    return images[train], found[train], images[test], found[test]
+def labelled() -> Labelled:
+    """Images and classes to train a classifier on, and a fifth of every class to test it on."""
+    return labelled_split(pictures(), classes(training().scenes), TEST_PART, SPLIT_SEED)
 
 
 SOURCE = ImagesOnFirstUse("scenes", (3, SIDE, SIDE), False, pictures)

@@ -1,6 +1,7 @@
-"""Networks that compute v_{s,t}(x), called as network(s, t, x), one file each.
+"""Networks, one architecture a file, called as network(s, t, x) for v_{s,t}(x); never a data set.
 
-A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.
+forward_mode/ holds the rules that carry a tangent through them, published/ the converters of published
+weights. A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.
 """
 
 from __future__ import annotations
@@ -8,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..flows.flow_map import FlowMap, NetworkFlowMap
 
+if TYPE_CHECKING:
+    from .autoencoder import Autoencoder
+
 
 def kinds() -> list[str]:
     """The networks there are: the files here that can build one."""
-    return sorted(
-        path.stem
-        for path in Path(__file__).parent.glob("*.py")
-        if "\ndef build(" in path.read_text() and path.stem != "__init__"
-    )
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(path.stem for path in files if "\nbuild = " in path.read_text(encoding="utf-8"))
 
 
-def load_decoder(folder: Path, device: torch.device):
-    """The autoencoder in `folder` on `device`, for latents to be decoded by; raises as `fewstep.networks.autoencoder.load`."""
+def load_decoder(folder: Path, device: torch.device) -> Autoencoder:
+    """The autoencoder in `folder` on `device`, which decodes latents; raises as `autoencoder.load`."""
     from . import autoencoder  # here, and not above: diffusers takes seconds to load
 
     return autoencoder.load(folder, device)

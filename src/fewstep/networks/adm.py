@@ -1,16 +1,16 @@
 """The ADM UNet as Latent Flow Matching publishes it, made a flow map: v_{s,t}(x) on latents, and on images.
 
-Layers and names of weights are the published ones (openai/guided-diffusion's UNetModel with learned resampling, in
-VinAIResearch/LFM), so a published checkpoint is copied name by name: see fewstep.networks.adm_checkpoint. Two things
-differ, both at the border:
+Layers and names of weights are the published ones (openai/guided-diffusion's UNetModel with learned
+resampling, in VinAIResearch/LFM), so a published checkpoint is copied name by name: see
+fewstep.networks.published.lfm. Two conventions differ and are converted here:
 
-Time. The published network runs from data at time 0 to noise at time 1, unscaled, and predicts noise - data. Here noise
-stands at time 0 and velocities point from noise to data, so v_{s,s}(x) = -ADM(1 - s, x).
+Time. The published network runs from data at time 0 to noise at time 1, unscaled, and predicts noise - data.
+Here noise stands at time 0 and velocities point from noise to data, so v_{s,s}(x) = -ADM(1 - s, x).
 
-The gap. A flow map has two times. What the gap t - s adds to the embedding of time vanishes at t = s by construction,
-whatever is trained, and everywhere until something is trained: its layers have no bias, its waves are taken relative to
-those of time zero, and its output layer starts at zero. The diagonal is the published network bit for bit, and training
-on the diagonal alone leaves the gap's weights without a gradient.
+The gap. A flow map has two times. What the gap t - s adds to the embedding of time vanishes at t = s by
+construction, whatever is trained, and everywhere until something is trained: its layers have no bias, its
+waves are taken relative to those of time zero, and its output layer starts at zero. The diagonal is the
+published network bit for bit, and training on the diagonal alone leaves the gap's weights without a gradient.
 """
 
 from __future__ import annotations
@@ -22,35 +22,19 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from .forward_mode.dual import Dual, parts, value_of
+from .embeddings import SinusoidalEmbedding, gap_features, gap_layers, zeroed
+from .forward_mode.dual import Dual, parts
+from .unet_levels import check_halving, dropout_of
 
 GROUPS = 32
 SLOWEST = 10_000  # radians of the fastest wave of time to those of the slowest
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
-    """`layer` itself, its weights and bias set to zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
-class Waves(nn.Module):
-    """cos and then sin of w time for `dim` / 2 frequencies w from 1 radian down to a ten-thousandth, evenly in the logarithm."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        half = dim // 2
-        self.register_buffer(
-            "frequencies",
-            torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half),
-            persistent=False,
-        )
-
-    def forward(self, time: Tensor) -> Tensor:
-        """(batch,) -> (batch, dim)."""
-        angle = time[:, None] * self.frequencies
-        return torch.cat([angle.cos(), angle.sin()], 1)
+def falling(dim: int) -> SinusoidalEmbedding:
+    """`dim` numbers: cos, then sin, of frequencies from 1 radian down to a ten-thousandth."""
+    half = dim // 2
+    frequencies = torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half)
+    return SinusoidalEmbedding(frequencies, cosine_first=True)
 
 
 class Normalisation(nn.GroupNorm):
@@ -65,7 +49,7 @@ class Normalisation(nn.GroupNorm):
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x, time), (batch, inner, h, w) -> (batch, outer, h, w): the time scales and shifts what is normalised inside."""
+    """x + f(x, time), (batch, inner, h, w) -> (batch, outer, h, w); time scales and shifts inside."""
 
     def __init__(self, inner: int, outer: int, embedding: int, dropout: float):
         super().__init__()
@@ -87,8 +71,8 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """x + attention of every place to every place, (batch, channels, h, w).
 
-    The channels of queries, keys and values lie head by head, the three of a head together: the older of the two orders
-    that the published code knows, and the one that its checkpoints have.
+    The channels of queries, keys and values lie head by head, the three of a head together: the older of the
+    two orders that the published code knows, and the one that its checkpoints have.
     """
 
     def __init__(self, channels: int, heads: int):
@@ -101,13 +85,10 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, c, height, width = x.shape
         x = x.reshape(n, c, height * width)
-        q, k, v = (
-            self.qkv(self.norm(x))
-            .reshape(n * self.heads, 3 * c // self.heads, height * width)
-            .chunk(3, dim=1)
-        )
-        # both sides take half of 1 / sqrt(channels of a head), as published; written out, since fused attention has no
-        # forward-mode derivative and there are few places here
+        together = self.qkv(self.norm(x)).reshape(n * self.heads, 3 * c // self.heads, height * width)
+        q, k, v = together.chunk(3, dim=1)
+        # both sides take half of 1 / sqrt(channels of a head), as published; written out, since fused
+        # attention has no forward-mode derivative and there are few places here
         scale = (c // self.heads) ** -0.25
         weights = torch.softmax((q * scale).transpose(1, 2) @ (k * scale), dim=-1)
         attended = (v @ weights.transpose(1, 2)).reshape(n, c, height * width)
@@ -130,40 +111,52 @@ def halved(channels: int) -> nn.Module:
 
 def doubled(channels: int) -> nn.Module:
     """(batch, channels, h, w) -> (batch, channels, 2 h, 2 w): every value four times, then a convolution."""
-    return nn.Sequential(
-        OrderedDict(repeat=nn.Upsample(scale_factor=2.0), conv=nn.Conv2d(channels, channels, 3, padding=1))
-    )
+    repeat, conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1)
+    return nn.Sequential(OrderedDict(repeat=repeat, conv=conv))
 
 
 class ADM(nn.Module):
-    """v_{s,t}(x) for (batch, channels, height, width); see `build` for the settings. Its last layer starts at zero."""
+    """v_{s,t}(x) for (batch, channels, height, width), of one `shape` (channels, height, width).
+
+    width          the channels that `multipliers` multiply, and the number of waves in time
+    multipliers    the channels of each level in units of `width`, from the finest to the coarsest; each
+                   halves the image
+    blocks         residual blocks a level on the way down; one more on the way up
+    attention      the levels that attend, by how many times smaller the image is there (8: 4 x 4 of 32 x 32);
+                   the middle always does
+    heads          the heads of every attention
+    head_channels  the channels of a head: counts the heads in place of `heads` where it is given
+    dropout        the dropped fraction in every residual block while training; equal batches drop equal units
+
+    The published network for CelebA-HQ latents was trained with 4 heads, which at its attending width of 512
+    have 128 channels each. The same weights fit any number of heads and compute another function, so nothing
+    but this setting tells: SCFlow's training script says 4 heads, and its released test script 32 channels
+    (16 heads).
+
+    Its last layer starts at zero. Raises ValueError when levels do not halve the image evenly, or widths,
+    groups, levels and heads do not fit.
+    """
 
     def __init__(
-        self, shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int],
-        heads: int, head_channels: int | None, dropout: float,
+        self, shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int,
+        attention: Sequence[int], heads: int, head_channels: int | None = None, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
+        _check(shape, width, multipliers, attention, heads, head_channels)
         self.dropout = dropout
         embedding = 4 * width
-        self.waves = Waves(width)
-        self.time_embed = nn.Sequential(
-            nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
-        )
-        self.gap_embed = nn.Sequential(
-            nn.Linear(width, embedding, bias=False),
-            nn.SiLU(),
-            zeroed(nn.Linear(embedding, embedding, bias=False)),
-        )
+        self.embedding = falling(width)
+        first, last = nn.Linear(width, embedding), nn.Linear(embedding, embedding)
+        self.time_embed = nn.Sequential(first, nn.SiLU(), last)
+        self.gap_embed = gap_layers(width, embedding)
 
         def attend(channels: int) -> AttentionBlock:
             return AttentionBlock(channels, channels // head_channels if head_channels else heads)
 
         def block(inner: int, outer: int, factor: int) -> list[nn.Module]:
             """A residual block, and attention where the image is `factor` times smaller, if there."""
-            return [
-                ResidualBlock(inner, outer, embedding, dropout),
-                *([attend(outer)] if factor in attention else []),
-            ]
+            residual = ResidualBlock(inner, outer, embedding, dropout)
+            return [residual, attend(outer)] if factor in attention else [residual]
 
         levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
         channels = levels[0][1]
@@ -190,18 +183,17 @@ class ADM(nn.Module):
                 if factor > 1 and k == blocks:
                     layers.append(doubled(channels))
                 self.output_blocks.append(Stage(*layers))
-        self.out = nn.Sequential(
-            Normalisation(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, shape[0], 3, padding=1))
-        )
+        last = zeroed(nn.Conv2d(channels, shape[0], 3, padding=1))
+        self.out = nn.Sequential(Normalisation(channels), nn.SiLU(), last)
 
     def published(self, time: Tensor, x: Tensor, gap: Tensor | None = None) -> Tensor:
         """ADM(time, x), the published network's estimate of noise - data: noise at time 1, data at time 0.
 
         `gap` (batch,), if any, is the time from here to the end of the jump, in this library's direction.
         """
-        embedded = self.time_embed(self.waves(time))
+        embedded = self.time_embed(self.embedding(time))
         if gap is not None:
-            embedded = embedded + self.gap_embed(self.waves(gap) - self.waves(0 * gap))
+            embedded = embedded + self.gap_embed(gap_features(self.embedding, gap))
         kept, h = [], x
         for stage in self.input_blocks:
             h = stage(h, embedded)
@@ -214,10 +206,7 @@ class ADM(nn.Module):
     def _run(self, time: Tensor, x: Tensor, gap: Tensor) -> Tensor:
         if not (self.dropout and self.training):
             return -self.published(time, x, gap)
-        # what is dropped follows from the batch itself, as in fewstep.networks.unet
-        content = value_of(x).detach().float().contiguous().view(torch.int32)
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            torch.manual_seed(int(content.sum(dtype=torch.int64)))
+        with dropout_of(x):
             return -self.published(time, x, gap)
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
@@ -231,44 +220,25 @@ class ADM(nn.Module):
         return parts(self._run(Dual(1 - s, -ds), Dual(x, dx), Dual(t - s, dt - ds)))
 
 
-def build(
-    shape: tuple[int, ...], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int],
-    heads: int, head_channels: int | None = None, dropout: float = 0.0,
-) -> ADM:  # fmt: skip
-    """The ADM UNet for images of `shape` (channels, height, width).
-
-    width          the channels that `multipliers` multiply, and the number of waves in time
-    multipliers    the channels of each level in units of `width`, from the finest to the coarsest; each halves the image
-    blocks         residual blocks a level on the way down; one more on the way up
-    attention      the levels that attend, by how many times smaller the image is there (8: 4 x 4 of 32 x 32); the
-                   middle always does
-    heads          the heads of every attention
-    head_channels  the channels of a head: counts the heads in place of `heads` where it is given
-    dropout        the dropped fraction in every residual block while training; equal batches drop equal units
-
-    The published network for CelebA-HQ latents was trained with 4 heads, which at its attending width of 512 have 128
-    channels each. The same weights fit any number of heads and compute another function, so nothing but this setting
-    tells: SCFlow's training script says 4 heads, and its released test script 32 channels (16 heads).
-
-    Raises ValueError when levels do not halve the image evenly, or widths, groups, levels and heads do not fit.
-    """
+def _check(
+    shape: Sequence[int], width: int, multipliers: Sequence[int], attention: Sequence[int], heads: int,
+    head_channels: int | None,
+) -> None:  # fmt: skip
+    """Raise ValueError for settings of an ADM that do not fit."""
     if len(shape) != 3:
         raise ValueError(f"an adm takes images of shape (channels, height, width), not {tuple(shape)}")
     if width % GROUPS:
         raise ValueError(f"the width of an adm must be divisible by its {GROUPS} groups, and {width} is not")
+    check_halving(f"{len(multipliers)} levels", shape, len(multipliers))
     factors = [2**k for k in range(len(multipliers))]
-    if shape[1] % factors[-1] or shape[2] % factors[-1]:
-        raise ValueError(
-            f"{len(factors)} levels halve the image {len(factors) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factors[-1]}"
-        )
     if strangers := sorted(set(attention) - set(factors)):
-        raise ValueError(
-            f"`attention` names a level {strangers[0]} times smaller than the image, and there are {factors}"
-        )
+        level = f"a level {strangers[0]} times smaller than the image"
+        raise ValueError(f"`attention` names {level}, and there are {factors}")
     name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
     for factor, multiplier in zip(factors, multipliers):
         if (factor in attention or factor == factors[-1]) and multiplier * width % size:
-            raise ValueError(
-                f"{multiplier * width} channels attend, and `{name}` {size} does not divide them"
-            )
-    return ADM(shape, width, multipliers, blocks, attention, heads, head_channels, dropout)
+            unfit = f"`{name}` {size} does not divide them"
+            raise ValueError(f"{multiplier * width} channels attend, and {unfit}")
+
+
+build = ADM

@@ -1,4 +1,4 @@
-"""A small classifier of small images: what Fréchet distances are measured in where Inception's features mean nothing."""
+"""A small classifier of small images: its features serve where Inception's mean nothing."""
 
 from __future__ import annotations
 
@@ -15,24 +15,21 @@ FEATURES = 64
 
 
 class Classifier(nn.Module):
-    """Three convolutions and two linear layers on images (batch, channels, height, width) in [-1, 1], halved once."""
+    """Three convolutions and two linear layers on images (batch, channels, height, width) in [-1, 1]."""
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
         channels, height, width = shape
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(64, 64, 3, padding=1),
-            nn.SiLU(),
-        )
+            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.SiLU(),
+            nn.Conv2d(64, 64, 3, padding=1), nn.SiLU(),
+        )  # fmt: skip
         self.narrow = nn.Linear(64 * ((height + 1) // 2) * ((width + 1) // 2), FEATURES)
         self.out = nn.Linear(FEATURES, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The last layer but one, (batch, 64): linear in it, the classes can be told apart."""
+        """The last layer but one, (batch, 64): its activations separate the classes linearly."""
         return self.narrow(self.convolutions(x).flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,40 +43,28 @@ def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     down, right = torch.randint(0, 3, (2, count, 1), generator=generator)
     rows, columns = down + torch.arange(height), right + torch.arange(width)
-    return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    moved = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
 
 
 def train_classifier(
-    images: np.ndarray,
-    labels: np.ndarray,
-    steps: int,
-    seed: int,
-    batch: int = 128,
-    rate: float = 2e-3,
+    images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3,
     tick: Callable[[int], None] | None = None,
-) -> Classifier:
-    """A classifier trained for `steps` on images (count, channels, height, width) in [-1, 1] with labels 0, 1, ... (count,).
+) -> Classifier:  # fmt: skip
+    """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] and their labels.
 
-    Adam with a rate that falls to zero along a straight line, on images shifted by up to a pixel. `tick(step)` is called
-    now and then. Raises ValueError for labels that do not fit the images.
+    Images are shifted by up to a pixel. Raises ValueError unless there is one label an image.
     """
     if len(images) != len(labels) or not len(labels):
-        raise ValueError(
-            f"a classifier needs one label an image: there are {len(labels)} labels and {len(images)} images"
-        )
+        found = f"there are {len(labels)} labels and {len(images)} images"
+        raise ValueError(f"a classifier needs one label an image: {found}")
     x, y = torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        classifier = Classifier(tuple(x.shape[1:]), int(y.max()) + 1)
 
-    def loss_of(generator: torch.Generator) -> Tensor:
+    def loss_of(classifier: Classifier, generator: torch.Generator) -> Tensor:
         which = torch.randint(len(x), (batch,), generator=generator)
         return F.cross_entropy(classifier(_shifted(x[which], generator)), y[which], label_smoothing=0.05)
 
-    fit(classifier, loss_of, steps, seed, rate, tick)
-    return classifier
+    return fit(lambda: Classifier(tuple(x.shape[1:]), int(y.max()) + 1), loss_of, steps, seed, rate, tick)
 
 
 @torch.no_grad()

@@ -19,9 +19,10 @@ TRAINED, DESCRIBED = "clip.safetensors", "described.json"
 
 
 def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
-    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights, each atomically.
+    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights.
 
-    `info` goes with the weights: it says under `network` the sizes that `small` takes, and `shape`, what the images are.
+    `info` goes with the weights: it says under `network` the sizes that `small` takes, and `shape`, what the
+    images are.
     """
     tokens.write(network.tokenizer, folder)
     held = {"length": network.length, "tokenizer": network.tokenizer.checksum}
@@ -31,8 +32,8 @@ def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
 def trained(folder: Path) -> Clip:
     """The CLIP, frozen, that `save` wrote to `folder`.
 
-    Raises CheckpointError for weights that are missing, damaged or foreign, and for a vocabulary that is not theirs;
-    TokenizerError for a vocabulary that is missing or damaged.
+    Raises CheckpointError for weights that are missing, damaged or foreign, and for a vocabulary that is not
+    theirs; TokenizerError for a vocabulary that is missing or damaged.
     """
     path = folder / TRAINED
     weights, info = load_checkpoint(path)
@@ -40,9 +41,8 @@ def trained(folder: Path) -> Clip:
         raise CheckpointError(f"{path} is no trained CLIP: its header names no towers")
     tokenizer = tokens.read(folder, info["length"])
     if tokenizer.checksum != info["tokenizer"]:
-        raise CheckpointError(
-            f"{path} was trained with another vocabulary than {tokens.VOCABULARY} and {tokens.MERGES} beside it: delete them and run `dvc repro` again"
-        )
+        other = f"another vocabulary than {tokens.VOCABULARY} and {tokens.MERGES} beside it"
+        raise CheckpointError(f"{path} was trained with {other}: delete them and run `dvc repro` again")
     sizes = {name: info["network"][name] for name in ("width", "layers", "heads", "patch", "projection")}
     with torch.random.fork_rng(devices=[]):
         network = small(info["shape"], tokenizer, **sizes)
@@ -51,26 +51,28 @@ def trained(folder: Path) -> Clip:
 
 
 def read_described(folder: Path) -> dict[str, Any]:
-    """What a stage has said of the CLIP in `folder`; raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file."""
+    """What a stage has said of the CLIP in `folder`.
+
+    Raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file.
+    """
     path = folder / DESCRIBED
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not there: run `dvc repro`, or the notebook that trains the CLIP, first"
-        )
+        cure = "run `dvc repro`, or the notebook that trains the CLIP, first"
+        raise FileNotFoundError(f"{path} is not there: {cure}")
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         found["checksum"]
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(
-            f"{path} is damaged, or describes no CLIP: delete it and run `dvc repro` again"
-        ) from None
+        cure = "delete it and run `dvc repro` again"
+        raise CheckpointError(f"{path} is damaged, or describes no CLIP: {cure}") from None
     return found
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> Clip:
     """The CLIP, frozen, that a stage has trained in `folder`, or found and described there.
 
-    Raises as `read_described`, as `trained`, and as `published_clip.published` for a published one that is not the described one.
+    Raises as `read_described`, as `trained`, and as `published` for a published one that is not the described
+    one.
     """
     described = read_described(folder)
     if "repository" in described:

@@ -1,6 +1,7 @@
-"""The discriminator of latents for SCFlow's adversarial loss: StyleGAN2's residual one (arXiv 1912.04958, section 4.1).
+"""SCFlow's discriminator of latents: StyleGAN2's residual one (arXiv 1912.04958, section 4.1).
 
-It is no flow map: it maps latents to logits, high for data and low for samples, and no `network.kind` names it.
+It is no flow map: it maps latents to logits, high for data and low for samples, and no `network.kind` names
+it.
 """
 
 from __future__ import annotations
@@ -14,52 +15,42 @@ from torch.nn import functional as F
 
 LAST = 4  # the side of the coarsest maps
 SLOPE = 0.2
-# under the root of the minibatch's deviation, whose derivative has no value at zero and R1 differentiates twice
+# under the root of the minibatch's deviation, whose derivative has no value at zero and R1 differentiates
+# twice
 EPSILON = 1e-8
 
 
 class Equalised(nn.Module):
-    """A convolution, or a linear layer where `side` is None, with equalised learning rate (arXiv 1710.10196, section 4.1).
+    """A convolution, or a linear layer where `side` is None, with equalised learning rate.
 
-    Weights are drawn from N(0, 1) and scaled by gain / sqrt(fan in) whenever they are used, so that Adam moves every
-    layer by the same fraction of its size. `gain` scales the bias too: what follows a layer by a positive factor
-    (sqrt 2 after a leaky ReLU, 1 / sqrt 2 of a residual sum) commutes with the leaky ReLU and costs nothing here.
+    As in arXiv 1710.10196, section 4.1, weights are drawn from N(0, 1) and scaled by gain / sqrt(fan in)
+    whenever they are used, so that Adam moves every layer by the same fraction of its size. `gain` scales the
+    bias too: what follows a layer by a positive factor (sqrt 2 after a leaky ReLU, 1 / sqrt 2 of a residual
+    sum) commutes with the leaky ReLU and costs nothing here.
     """
 
     def __init__(
-        self,
-        fan_in: int,
-        out: int,
-        side: int | None = None,
-        gain: float = 1.0,
-        stride: int = 1,
-        padding: int = 0,
-        bias: bool = True,
-    ):
+        self, fan_in: int, out: int, side: int | None = None, gain: float = 1.0, stride: int = 1,
+        padding: int = 0, bias: bool = True,
+    ):  # fmt: skip
         super().__init__()
         kernel = () if side is None else (side, side)
         self.weight = nn.Parameter(torch.randn(out, fan_in, *kernel))
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None
-        self.gain, self.scale, self.stride, self.padding = (
-            gain,
-            gain / sqrt(self.weight[0].numel()),
-            stride,
-            padding,
-        )
+        self.gain, self.scale = gain, gain / sqrt(self.weight[0].numel())
+        self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in, h, w) -> (batch, out, h', w'), or (batch, in) -> (batch, out)."""
         weight = self.weight * self.scale
         bias = None if self.bias is None else self.bias * self.gain
-        return (
-            F.linear(x, weight, bias)
-            if weight.ndim == 2
-            else F.conv2d(x, weight, bias, self.stride, self.padding)
-        )
+        if weight.ndim == 2:
+            return F.linear(x, weight, bias)
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
 
 
 class Blur(nn.Module):
-    """The low-pass filter [1, 3, 3, 1] / 8 both ways, every channel by itself, before what drops every second pixel."""
+    """The low-pass filter [1, 3, 3, 1] / 8 both ways, every channel by itself, before halving."""
 
     def __init__(self, padding: int, stride: int = 1):
         super().__init__()
@@ -70,13 +61,8 @@ class Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, h, w), padded by zeros; every stride-th pixel of the result."""
         channels = x.shape[1]
-        return F.conv2d(
-            x,
-            self.kernel.expand(channels, 1, -1, -1),
-            stride=self.stride,
-            padding=self.padding,
-            groups=channels,
-        )
+        kernel = self.kernel.expand(channels, 1, -1, -1)
+        return F.conv2d(x, kernel, stride=self.stride, padding=self.padding, groups=channels)
 
 
 def active(x: Tensor) -> Tensor:
@@ -85,15 +71,14 @@ def active(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """(main(x) + skip(x)) / sqrt 2 at half the resolution, (batch, channels, h, w) -> (batch, out, h / 2, w / 2)."""
+    """(main(x) + skip(x)) / sqrt 2, (batch, channels, h, w) -> (batch, out, h / 2, w / 2)."""
 
     def __init__(self, channels: int, out: int):
         super().__init__()
         self.first = Equalised(channels, channels, 3, gain=sqrt(2), padding=1)
         self.blur = Blur(padding=2)
-        self.second = Equalised(
-            channels, out, 3, gain=1.0, stride=2
-        )  # sqrt 2 of the leaky ReLU, 1 / sqrt 2 of the sum
+        # sqrt 2 of the leaky ReLU, 1 / sqrt 2 of the sum
+        self.second = Equalised(channels, out, 3, gain=1.0, stride=2)
         self.halve = Blur(padding=1, stride=2)
         self.skip = Equalised(channels, out, 1, gain=sqrt(0.5), bias=False)
 
@@ -107,11 +92,12 @@ def group_size(batch: int, largest: int) -> int:
 
 
 def with_deviation(x: Tensor, group: int, parts: int = 1) -> Tensor:
-    """`x` (batch, channels, h, w) with one more channel: how much the samples of a group differ (arXiv 1710.10196, section 3).
+    """`x` (batch, channels, h, w) with one more channel: how much the samples of a group differ.
 
-    That is the standard deviation over the group at each place of each map, averaged over the places and the maps. A group
-    is `group` consecutive samples, or fewer: as many as divide each of the equal `parts` that the batch is put together of,
-    so that a group never mixes data with samples.
+    That is (arXiv 1710.10196, section 3) the standard deviation over the group at each place of each map,
+    averaged over the places and the maps. A group is `group` consecutive samples, or fewer: as many as divide
+    each of the equal `parts` that the batch is put together of, so that a group never mixes data with
+    samples.
     """
     size = group_size(len(x) // parts, group)
     grouped = x.view(-1, size, *x.shape[1:])
@@ -121,14 +107,26 @@ def with_deviation(x: Tensor, group: int, parts: int = 1) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Logits (batch,) of latents (batch, channels, height, width); twice differentiable, as R1 needs.
+    """Logits (batch,) of latents of `shape` (channels, side, side); twice differentiable, as R1 needs.
 
-    widths  the channels at each resolution, from the latents' own down to 4 x 4
+    widths  the channels at each resolution, from the latents' own down to 4 x 4; SCFlow's are (512, 512, 512,
+            512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512
     group   the consecutive samples whose deviation from each other it sees
+
+    Raises ValueError when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.
     """
 
-    def __init__(self, shape: tuple[int, ...], widths: Sequence[int], group: int):
+    def __init__(self, shape: tuple[int, ...], widths: Sequence[int], group: int = 4):
         super().__init__()
+        if len(shape) != 3 or shape[1] != shape[2]:
+            wanted = "square latents (channels, side, side)"
+            raise ValueError(f"a discriminator takes {wanted}, not {tuple(shape)}")
+        if not widths or shape[1] != LAST * 2 ** (len(widths) - 1):
+            side = LAST * 2 ** max(0, len(widths) - 1)
+            levels = f"{len(widths)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}"
+            raise ValueError(f"{levels}, and the latents are {shape[1]} x {shape[2]}")
+        if group < 1:
+            raise ValueError(f"a group of the minibatch's deviation has at least one sample, not {group}")
         self.group, last = group, widths[-1]
         self.enter = Equalised(shape[0], widths[0], 1, gain=sqrt(2))
         self.blocks = nn.Sequential(*(Block(fine, coarse) for fine, coarse in zip(widths, widths[1:])))
@@ -137,25 +135,7 @@ class Discriminator(nn.Module):
         self.out = Equalised(last, 1)
 
     def forward(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, channels, height, width) -> (batch,); `parts` is how many equal parts, data or samples, the batch is put together of."""
+        """(batch, channels, height, width) -> (batch,); the batch consists of so many equal `parts`."""
         x = self.blocks(active(self.enter(z)))
         x = active(self.mix(with_deviation(x, self.group, parts)))
         return self.out(active(self.narrow(x.flatten(1))))[:, 0]
-
-
-def discriminator(shape: tuple[int, ...], channels: Sequence[int], group: int = 4) -> Discriminator:
-    """The discriminator of latents of `shape` (channels, side, side), its widths `channels` from that side down to 4.
-
-    SCFlow's own is (512, 512, 512, 512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512. Raises ValueError
-    when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.
-    """
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"a discriminator takes square latents (channels, side, side), not {tuple(shape)}")
-    if not channels or shape[1] != LAST * 2 ** (len(channels) - 1):
-        side = LAST * 2 ** max(0, len(channels) - 1)
-        raise ValueError(
-            f"{len(channels)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}, and the latents are {shape[1]} x {shape[2]}"
-        )
-    if group < 1:
-        raise ValueError(f"a group of the minibatch's deviation has at least one sample, not {group}")
-    return Discriminator(shape, channels, group)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def fit(
-    network: nn.Module,
-    loss_of: Callable[[torch.Generator], Tensor],
-    steps: int,
-    seed: int,
-    rate: float,
-    tick: Callable[[int], None] | None,
-) -> None:
-    """Minimise `loss_of(generator)`, a scalar of a batch that the generator draws, for `steps`; leaves the network frozen, in eval mode.
+    make: Callable[[], Network], loss_of: Callable[[Network, torch.Generator], Tensor], steps: int, seed: int,
+    rate: float, tick: Callable[[int], None] | None,
+) -> Network:  # fmt: skip
+    """The network that `make()` draws from `seed`, trained for `steps`, frozen and in eval mode.
 
-    Adam with a rate that falls to zero along a straight line. `tick(step)` is called now and then.
+    It minimises `loss_of(network, generator)`, a scalar of a batch that the generator draws, by Adam with a
+    rate that falls to zero along a straight line. `tick(step)` is called now and then.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make()
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
     for step in range(steps):
-        loss = loss_of(generator)
+        loss = loss_of(network, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimiser.step()
         if tick and step % 20 == 0:
             tick(step)
-    network.requires_grad_(False).eval()
+    return network.requires_grad_(False).eval()

@@ -10,14 +10,11 @@ from . import build
 
 
 def load_flow_map(path: Path, device: str = "cpu") -> FlowMap:
-    """The trained flow map stored in `path`; raises CheckpointError when the file is absent, damaged or foreign."""
+    """The trained flow map in `path`; raises CheckpointError when the file is absent, damaged or foreign."""
     tensors, info = load_checkpoint(Path(path))
     if "network" not in info:
         raise CheckpointError(f"{path} is no trained flow map: its header names no network")
     flow_map = build(info["network"], tuple(info["shape"]))
-    load_weights(
-        flow_map,
-        {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")},
-        Path(path),
-    )
+    named = {name: value for name, value in tensors.items() if name.startswith("weights.")}
+    load_weights(flow_map, {name.removeprefix("weights."): named[name] for name in named}, Path(path))
     return flow_map.to(device).requires_grad_(False).eval()

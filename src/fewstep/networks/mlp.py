@@ -12,29 +12,27 @@ from .forward_mode.perceptron import ACTIVATIONS, pair, value
 
 
 class MLP(nn.Module):
-    """v_{s,t}(x) for points (batch, dim): `depth` hidden layers of `width`.
+    """v_{s,t}(x) for points (batch, dim), of one `shape` (dim,): `depth` hidden layers of `width`.
 
     The inputs are x, s and t with sin and cos of pi k x for k in `frequencies` and of pi k s, pi k t for k in
-    `time_frequencies`: a plain network is slow to draw the sharp edges that a one-step map needs. The last layer
-    starts at zero, so an untrained flow map is the identity.
+    `time_frequencies`: a plain network is slow to draw the sharp edges that a one-step map needs. The last
+    layer starts at zero, so an untrained flow map is the identity. Raises ValueError for points of another
+    shape.
     """
 
     def __init__(
-        self,
-        dim: int,
-        width: int,
-        depth: int,
-        activation: str,
-        frequencies: Sequence[float],
+        self, shape: tuple[int, ...], width: int, depth: int, activation: str, frequencies: Sequence[float],
         time_frequencies: Sequence[float],
-    ):
+    ):  # fmt: skip
         super().__init__()
+        if len(shape) != 1:
+            raise ValueError(f"an mlp takes points of shape (dim,), not {tuple(shape)}")
+        (dim,) = shape
         self.activation = ACTIVATIONS[activation]
         columns = [pi * k * row for k in frequencies for row in torch.eye(dim + 2)[:dim]]
         columns += [pi * k * row for k in time_frequencies for row in torch.eye(dim + 2)[dim:]]
-        self.register_buffer(
-            "waves", torch.stack(columns, 1) if columns else torch.zeros(dim + 2, 0), persistent=False
-        )
+        waves = torch.stack(columns, 1) if columns else torch.zeros(dim + 2, 0)
+        self.register_buffer("waves", waves, persistent=False)
         # brings data of unit size and times in [0, 1] to mean 0 and deviation of about 1
         self.register_buffer("scale", torch.tensor([sqrt(3.0)] * dim + [2.0, 2.0]), persistent=False)
         self.register_buffer("shift", torch.tensor([0.0] * dim + [-1.0, -1.0]), persistent=False)
@@ -56,9 +54,8 @@ class MLP(nn.Module):
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), points (batch, dim)."""
-        return value(
-            self._features(torch.cat([x, s[:, None], t[:, None]], 1)), self._pairs(), self.activation
-        )
+        features = self._features(torch.cat([x, s[:, None], t[:, None]], 1))
+        return value(features, self._pairs(), self.activation)
 
     def pushforward(
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
@@ -73,15 +70,4 @@ class MLP(nn.Module):
         return pair(features, along, self._pairs(), self.activation)
 
 
-def build(
-    shape: tuple[int, ...],
-    width: int,
-    depth: int,
-    activation: str,
-    frequencies: Sequence[float],
-    time_frequencies: Sequence[float],
-) -> MLP:
-    """The MLP for points of `shape`; raises ValueError unless that is (dim,)."""
-    if len(shape) != 1:
-        raise ValueError(f"an mlp takes points of shape (dim,), not {tuple(shape)}")
-    return MLP(shape[0], width, depth, activation, frequencies, time_frequencies)
+build = MLP

@@ -1,4 +1,4 @@
-"""A small network that reads scenes back from pictures: what stands at each place, and on which background.
+"""A probe reads scenes back from pictures: what stands at each place, and on which background.
 
 It is a measure and no model under test: it is trained on scenes of all pairs of colour and shape.
 """
@@ -13,35 +13,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.drawn.scene_drawing import BACKGROUNDS, COLOURS, HALF, MIDDLES, SHAPES, SIDE, SIZES, Scene, Thing
+from .batches import filled
 from .fit import fit
 
 # pixels that one cell of the features stands for, along each side
 CELL = 4
 # logits of one place: nothing or a shape, a colour, a size
 PARTS = (1 + len(SHAPES), len(COLOURS), len(SIZES))
-# pictures read together: always the same number, as in fewstep.networks.autoencoder
+# pictures read together
 TOGETHER = 250
-# the greatest standard deviation of the noise that pictures of a training get, in units of [-1, 1]: generated ones are not clean
+# the greatest standard deviation of the noise on training pictures, in units of [-1, 1]: generated ones are
+# not clean
 NOISE = 0.2
 
 
 class Probe(nn.Module):
-    """Convolutions on pictures (batch, 3, 32, 32) in [-1, 1], and one reader for all places, each in a window of its own."""
+    """Convolutions on pictures (batch, 3, 32, 32) in [-1, 1], and one head for the windows of all places."""
 
     def __init__(self):
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(32, 48, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(48, 48, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(32, 48, 4, stride=2, padding=1),
+            nn.SiLU(), nn.Conv2d(48, 48, 3, padding=1), nn.SiLU(),
         )  # fmt: skip
         window = 2 * HALF // CELL
-        self.reader = nn.Sequential(
-            nn.Flatten(), nn.Linear(48 * window * window, 96), nn.SiLU(), nn.Linear(96, sum(PARTS))
-        )
+        first, last = nn.Linear(48 * window * window, 96), nn.Linear(96, sum(PARTS))
+        self.reader = nn.Sequential(nn.Flatten(), first, nn.SiLU(), last)
         self.background = nn.Sequential(nn.Flatten(), nn.Linear(48 * (SIDE // CELL) ** 2, len(BACKGROUNDS)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits: nothing or which shape (batch, places, 6), colour (batch, places, 6), size (batch, places, 2); background (batch, 4)."""
+        """Logits (batch, places, ...) of nothing or a shape, colour, size; of the background (batch, 4)."""
         cells = self.convolutions(x)
         windows = []
         for across, down in MIDDLES:
@@ -52,7 +53,11 @@ class Probe(nn.Module):
 
 
 def targets(scenes: Sequence[Scene]) -> Tensor:
-    """What a probe should read, (count, places + 1, 3), int64: 0 or 1 + shape, colour, size, those two -1 where nothing is; last the background thrice."""
+    """What a probe should read, (count, places + 1, 3), int64.
+
+    A row is 0 or 1 + shape, colour and size, those two -1 where nothing is; the last is the background,
+    thrice.
+    """
     found = np.full((len(scenes), len(MIDDLES) + 1, 3), -1, np.int64)
     found[:, :, 0] = 0
     for row, scene in zip(found, scenes):
@@ -63,7 +68,7 @@ def targets(scenes: Sequence[Scene]) -> Tensor:
 
 
 def _loss(probe: Probe, images: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropies of what is at each place, of the background, and of the colours and sizes of what there is."""
+    """Cross entropies of what is at each place, of its colour and size, and of the background."""
     *of_places, background = probe(images)
     loss = F.cross_entropy(background, wanted[:, -1, 0])
     for part, logits in enumerate(of_places):
@@ -72,55 +77,35 @@ def _loss(probe: Probe, images: Tensor, wanted: Tensor) -> Tensor:
 
 
 def train_probe(
-    images: np.ndarray,
-    scenes: Sequence[Scene],
-    steps: int,
-    seed: int,
-    batch: int = 32,
-    rate: float = 4e-3,
+    images: np.ndarray, scenes: Sequence[Scene], steps: int, seed: int, batch: int = 32, rate: float = 4e-3,
     tick: Callable[[int], None] | None = None,
-) -> Probe:
-    """A probe trained for `steps` on pictures (count, 3, 32, 32) in [-1, 1] of `scenes`, made noisy.
+) -> Probe:  # fmt: skip
+    """A probe trained by `fit` on pictures (count, 3, 32, 32) in [-1, 1] of `scenes`, made noisy.
 
-    Adam with a rate that falls to zero along a straight line. `tick(step)` is called now and then. Raises ValueError
-    unless there is one scene a picture.
+    Raises ValueError unless there is one scene a picture.
     """
     if len(images) != len(scenes) or not len(scenes):
-        raise ValueError(
-            f"a probe needs one scene a picture: there are {len(scenes)} scenes and {len(images)} pictures"
-        )
+        found = f"there are {len(scenes)} scenes and {len(images)} pictures"
+        raise ValueError(f"a probe needs one scene a picture: {found}")
     x, y = torch.as_tensor(images, dtype=torch.float32), targets(scenes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        probe = Probe()
 
-    def loss_of(generator: torch.Generator) -> Tensor:
+    def loss_of(probe: Probe, generator: torch.Generator) -> Tensor:
         which = torch.randint(len(x), (batch,), generator=generator)
-        noise = (
-            torch.randn((batch, *x.shape[1:]), generator=generator)
-            * NOISE
-            * torch.rand((batch, 1, 1, 1), generator=generator)
-        )
+        noise = torch.randn((batch, *x.shape[1:]), generator=generator) * NOISE
+        noise = noise * torch.rand((batch, 1, 1, 1), generator=generator)
         return _loss(probe, x[which] + noise, y[which])
 
-    fit(probe, loss_of, steps, seed, rate, tick)
-    return probe
+    return fit(Probe, loss_of, steps, seed, rate, tick)
 
 
 @torch.no_grad()
 def read(probe: Probe, images: np.ndarray | Tensor) -> tuple[Scene, ...]:
-    """The scenes that the probe sees in pictures (count, 3, 32, 32) in [-1, 1], of none to five things each."""
+    """The scenes in pictures (count, 3, 32, 32) in [-1, 1] by the probe, of none to five things each."""
     found = []
-    for part in torch.as_tensor(images, dtype=torch.float32).split(TOGETHER):
-        filled = torch.cat([part, part.new_zeros(TOGETHER - len(part), *part.shape[1:])])
-        shapes, colours, sizes, background = (
-            logits.argmax(-1)[: len(part)].tolist() for logits in probe(filled)
-        )
-        for row in zip(background, shapes, colours, sizes):
-            things = tuple(
-                Thing(place, shape - 1, colour, size)
-                for place, (shape, colour, size) in enumerate(zip(*row[1:]))
-                if shape
-            )
-            found.append(Scene(row[0], things))
+    for part, count in filled(torch.as_tensor(images, dtype=torch.float32), TOGETHER):
+        *of_places, background = (logits.argmax(-1)[:count].tolist() for logits in probe(part))
+        for ground, *rows in zip(background, *of_places):
+            seen = enumerate(zip(*rows))
+            things = (Thing(place, shape - 1, colour, size) for place, (shape, colour, size) in seen if shape)
+            found.append(Scene(ground, tuple(things)))
     return tuple(found)

@@ -1,7 +1,7 @@
-"""The discriminator of a text-to-image student: the teacher's own encoder and middle, and a small head, on noised latents with their texts.
+"""The discriminator of a text-to-image student: the teacher's layers up to its middle, and a small head.
 
-So it starts from features that know texts and latents of every noise. It is no flow map: it maps latents to logits,
-high for data and low for samples, and no `network.kind` names it.
+So it starts from features of texts and of latents with any noise. It is no flow map: it maps noised latents
+with their texts to logits, high for data and low for samples, and no `network.kind` names it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ GROUPS = 8
 SLOPE = 0.2
 
 
-def _rounds(value: Tensor, parts: int) -> Tensor:
-    return value if parts == 1 else torch.cat([value] * parts)
-
-
 class TextDiscriminator(nn.Module):
     """Logits (batch,) of latents (batch, channels, height, width) at times (batch,), 1 for noise, and texts.
 
@@ -38,8 +34,9 @@ class TextDiscriminator(nn.Module):
         super().__init__()
         self.encoder = teacher.encoder()
         self.head = nn.Sequential(
-            nn.Conv2d(self.encoder.width, head, 3, padding=1), nn.GroupNorm(min(GROUPS, head), head), nn.LeakyReLU(SLOPE),
-            nn.Conv2d(head, head, 3, padding=1), nn.LeakyReLU(SLOPE), nn.Conv2d(head, 1, 1),
+            nn.Conv2d(self.encoder.width, head, 3, padding=1), nn.GroupNorm(min(GROUPS, head), head),
+            nn.LeakyReLU(SLOPE), nn.Conv2d(head, head, 3, padding=1), nn.LeakyReLU(SLOPE),
+            nn.Conv2d(head, 1, 1),
         )  # fmt: skip
 
     def forward(self, z: Tensor, t: Tensor, texts: Conditions) -> Tensor:
@@ -47,7 +44,7 @@ class TextDiscriminator(nn.Module):
         return self.head(self.encoder(1 - t, z, texts)).mean((1, 2, 3))
 
     def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Noised:
-        """The discriminator of latents that are first brought to the times `t` (batch,) by `noise` (batch, ...), and read with `texts`."""
+        """The discriminator of latents that `noise` first brings to the times `t` (batch,), with `texts`."""
         return Noised(self, t, noise, texts)
 
 
@@ -61,7 +58,7 @@ class Noised:
     texts: Conditions
 
     def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, ...) -> (batch,); `z` holds `parts` rounds of the samples, which share times, noise and texts."""
-        t, noise = _rounds(self.t, parts), _rounds(self.noise, parts)
+        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
+        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
         texts = self.texts if parts == 1 else self.texts.times(parts)
         return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)

@@ -1,7 +1,7 @@
-"""Texts as tokens: a byte-level BPE in CLIP's own format, trained on captions or read from a folder, as transformers' CLIPTokenizer.
+"""Texts as tokens: a byte-level BPE in CLIP's own format, trained on captions or read from a folder.
 
-Any string has tokens: what is not in the merges is spelled out byte by byte. Case and the amount of white space are
-lost, as in CLIP; the two special tokens cannot be written in a text.
+Any string has tokens: what is not in the merges is spelled out byte by byte. Case and the amount of white
+space are lost, as in CLIP; the two special tokens cannot be written in a text.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ OFTEN = 2
 
 
 class TokenizerError(RuntimeError):
-    """A tokenizer's file is missing, damaged or not what it should be; the message names the file and the cure."""
+    """A tokenizer's file is missing, damaged or not what it should be; the message names it and the cure."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens, start and end included.
+    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens.
 
     vocabulary  the index of each token, 0, 1, ...
     merges      the pairs of tokens that become one, the first ones first
@@ -52,9 +52,8 @@ class Tokenizer:
 
     def __post_init__(self) -> None:
         if self.length < 3:
-            raise ValueError(
-                f"a context of {self.length} tokens holds no text: its start, its end and one more make 3 at least"
-            )
+            wanted = "its start, its end and one more make 3 at least"
+            raise ValueError(f"a context of {self.length} tokens holds no text: {wanted}")
 
     @cached_property
     def own(self) -> CLIPTokenizer:
@@ -72,17 +71,14 @@ class Tokenizer:
     def files(self) -> dict[str, bytes]:
         """The content of its two files, by name."""
         lines = [HEADER, *(f"{first} {second}" for first, second in self.merges)]
-        return {
-            VOCABULARY: (json.dumps(self.vocabulary, ensure_ascii=False) + "\n").encode(),
-            MERGES: ("\n".join(lines) + "\n").encode(),
-        }
+        vocabulary, merges = json.dumps(self.vocabulary, ensure_ascii=False), "\n".join(lines)
+        return {VOCABULARY: f"{vocabulary}\n".encode(), MERGES: f"{merges}\n".encode()}
 
     @property
     def checksum(self) -> str:
         """The SHA-256 of what decides the tokens of a text."""
-        return hashlib.sha256(
-            json.dumps([sorted(self.vocabulary.items()), self.merges, self.length, self.filling]).encode()
-        ).hexdigest()
+        deciding = [sorted(self.vocabulary.items()), self.merges, self.length, self.filling]
+        return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
 
     def _whole(self, texts: Sequence[str]) -> list[list[int]]:
         """All tokens of each text, however many, start and end included."""
@@ -93,20 +89,16 @@ class Tokenizer:
         return self.own(clean, verbose=False)["input_ids"] if clean else []
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The tokens of each text, (count, length), int64, and which of them are its own and not filling, the same shape, bool.
+        """The tokens of each text, (count, length), int64, and which are its own and not filling, bool.
 
         A text that is too long loses its last tokens but keeps its end: `dropped` says how many.
         """
-        found = self._whole(texts)
-        kept = [
-            tokens if len(tokens) <= self.length else [*tokens[: self.length - 1], self.end]
-            for tokens in found
-        ]
-        filled = [tokens + [self.vocabulary[self.filling]] * (self.length - len(tokens)) for tokens in kept]
-        own = torch.tensor([len(tokens) for tokens in kept], dtype=torch.int64)
-        return torch.tensor(filled, dtype=torch.int64).view(-1, self.length), torch.arange(self.length) < own[
-            :, None
-        ]
+        most, filling = self.length, self.vocabulary[self.filling]
+        whole = self._whole(texts)
+        kept = [row if len(row) <= most else [*row[: most - 1], self.end] for row in whole]
+        filled = torch.tensor([row + [filling] * (most - len(row)) for row in kept], dtype=torch.int64)
+        own = torch.tensor([len(row) for row in kept], dtype=torch.int64)
+        return filled.view(-1, most), torch.arange(most) < own[:, None]
 
     def dropped(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text `encode` leaves out: 0 for one that fits."""
@@ -125,36 +117,27 @@ def _alphabet() -> list[str]:
 
 
 def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """The tokenizer of `texts` with `vocabulary` tokens, or fewer where no pair of neighbours is left that comes twice.
+    """The tokenizer of `texts` with `vocabulary` tokens, or fewer where no pair is left that comes twice.
 
     The texts alone decide, not their order. Raises ValueError for a vocabulary too small for all bytes.
     """
     units = _alphabet()
     if vocabulary < len(units) + 2:
-        raise ValueError(
-            f"a vocabulary of {vocabulary} tokens does not hold all bytes: give {len(units) + 2} at least"
-        )
-    backend = CLIPTokenizer(
-        vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[]
-    ).backend_tokenizer
-    # The trainer numbers what it meets as it comes out of a hash table, another in every process, and breaks ties by
-    # these numbers. What it is told beforehand keeps its place: all there is to meet.
+        wanted = f"give {len(units) + 2} at least"
+        raise ValueError(f"a vocabulary of {vocabulary} tokens does not hold all bytes: {wanted}")
+    start = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[])
+    backend = start.backend_tokenizer
+    # The trainer numbers what it meets as it comes out of a hash table, another in every process, and breaks
+    # ties by these numbers. What it is given beforehand keeps its place: all there is to meet.
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - 2,
-        min_frequency=OFTEN,
-        special_tokens=units,
-        initial_alphabet=[],
-        end_of_word_suffix=WORD_END,
-        show_progress=False,
-    )
+        vocab_size=vocabulary - 2, min_frequency=OFTEN, special_tokens=units, initial_alphabet=[],
+        end_of_word_suffix=WORD_END, show_progress=False,
+    )  # fmt: skip
     backend.train_from_iterator([text.encode("utf-8", "replace").decode() for text in texts], trainer)
     model = json.loads(backend.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
-    return Tokenizer(
-        {token: k for k, token in enumerate([*tokens, START, END])},
-        tuple(tuple(pair) for pair in model["merges"]),
-        length,
-    )
+    numbers = {token: k for k, token in enumerate([*tokens, START, END])}
+    return Tokenizer(numbers, tuple(tuple(pair) for pair in model["merges"]), length)
 
 
 def write(tokenizer: Tokenizer, folder: Path) -> None:
@@ -163,11 +146,15 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
         write_atomically(folder / name, content)
 
 
+def _damaged(path: Path, error: Exception, cure: str) -> TokenizerError:
+    return TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}")
+
+
 def _vocabulary(path: Path, cure: str) -> dict[str, int]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
+        raise _damaged(path, error, cure) from None
     if not isinstance(found, dict) or sorted(map(str, found.values())) != sorted(map(str, range(len(found)))):
         raise TokenizerError(f"{path} is no vocabulary, which numbers its tokens 0, 1, ...: {cure}")
     for token in (START, END, *_alphabet()):
@@ -180,20 +167,18 @@ def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[st
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except ValueError as error:
-        raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
+        raise _damaged(path, error, cure) from None
     if not lines[0].startswith("#version"):
         raise TokenizerError(f"{path} is damaged (its first line gives no version): {cure}")
     pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
     for number, pair in enumerate(pairs, 2):
         if len(pair) != 2 or any(token not in vocabulary for token in (*pair, "".join(pair))):
-            raise TokenizerError(
-                f"line {number} of {path} merges no tokens of {VOCABULARY} beside it: {cure}"
-            )
+            found = f"merges no tokens of {VOCABULARY} beside it"
+            raise TokenizerError(f"line {number} of {path} {found}: {cure}")
     unmade = set(vocabulary) - {START, END, *_alphabet(), *("".join(pair) for pair in pairs)}
     if unmade:
-        raise TokenizerError(
-            f"{path} is not whole: no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it; {cure}"
-        )
+        missing = f"no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it"
+        raise TokenizerError(f"{path} is not whole: {missing}; {cure}")
     return pairs
 
 
@@ -204,24 +189,22 @@ def _filling(path: Path, vocabulary: dict[str, int], cure: str) -> str:
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("pad_token") or END
     except (ValueError, AttributeError) as error:
-        raise TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}") from None
+        raise _damaged(path, error, cure) from None
     token = found["content"] if isinstance(found, dict) else found
     if token not in vocabulary:
-        raise TokenizerError(
-            f"{path} fills texts up with {token!r}, which is not in {VOCABULARY} beside it: {cure}"
-        )
+        found = f"{token!r}, which is not in {VOCABULARY} beside it"
+        raise TokenizerError(f"{path} fills texts up with {found}: {cure}")
     return token
 
 
 def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` again") -> Tokenizer:
-    """The tokenizer in `folder`, for texts of `length` tokens; raises TokenizerError, naming the file and the `cure`, where it is missing or damaged."""
+    """The tokenizer in `folder`, for texts of `length` tokens.
+
+    Raises TokenizerError, naming the file and the `cure`, where it is missing or damaged.
+    """
     for name in (VOCABULARY, MERGES):
         if not (folder / name).is_file():
             raise TokenizerError(f"{folder / name} is not there: {cure}")
     vocabulary = _vocabulary(folder / VOCABULARY, cure)
-    return Tokenizer(
-        vocabulary,
-        _merges(folder / MERGES, vocabulary, cure),
-        length,
-        _filling(folder / CONFIG, vocabulary, cure),
-    )
+    merges = _merges(folder / MERGES, vocabulary, cure)
+    return Tokenizer(vocabulary, merges, length, _filling(folder / CONFIG, vocabulary, cure))

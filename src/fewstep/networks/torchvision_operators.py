@@ -1,8 +1,8 @@
 """torchvision beside a CPU build of torch: declare the two operators that its import looks for.
 
-torchvision's Linux wheel is compiled against CUDA; beside a CPU wheel of torch it does not load its operators, and
-`import torchvision` stops at the first that it wants to describe. diffusers and clean-fid import it, and neither
-uses these. Import this module before them.
+torchvision's Linux wheel is compiled against CUDA; beside a CPU wheel of torch it does not load its
+operators, and `import torchvision` stops at the first that it wants to describe. diffusers, transformers and
+clean-fid import it, and use neither. This module is imported before them, and by nothing else.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import sys
 
 import torch
 
-WANTED = {
-    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
+SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _LIBRARY: list[torch.library.Library] = []  # one that is collected takes its operators along
 
 
 def declare() -> bool:
-    """Make `import torchvision` work; returns whether operators had to be declared. A second call does nothing."""
+    """Make `import torchvision` work; returns whether operators had to be declared, which is done once."""
     try:
         import torchvision  # noqa: F401
 
@@ -30,8 +27,8 @@ def declare() -> bool:
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
     _LIBRARY.append(torch.library.Library("torchvision", "FRAGMENT"))
-    for name, schema in WANTED.items():
-        _LIBRARY[0].define(name + schema)
+    for name in ("nms", "qnms"):
+        _LIBRARY[0].define(name + SCHEMA)
     return True
 
 

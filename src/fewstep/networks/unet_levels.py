@@ -1,60 +1,99 @@
-"""What UNets have in common: levels that halve the images, the names of diffusers' blocks, and the layers up to the middle."""
+"""What UNets share: levels that halve images, attention that is differentiated, dropout that is repeated."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from . import torchvision_operators  # noqa: F401 - before diffusers
+
+from diffusers import UNet2DConditionModel  # isort: skip
 from ..flows.conditioning import Conditions
+from .forward_mode.dual import value_of
 
 
 def check(
-    kind: str,
-    shape: Sequence[int],
-    channels: Sequence[int],
-    attention: Sequence[bool],
+    kind: str, shape: Sequence[int], channels: Sequence[int], attention: Sequence[bool],
     divisors: dict[str, int],
-) -> None:
+) -> None:  # fmt: skip
     """Raise ValueError unless a UNet of `kind` fits images or latents of `shape` (channels, height, width).
 
-    Every level but the last halves them, `attention` has an entry for each, and each of the `divisors`, by what it counts,
-    divides every width of `channels`.
+    Every level but the last halves them, `attention` has an entry for each, and each of the `divisors`, by
+    what it counts, divides every width of `channels`.
     """
     if len(shape) != 3:
-        raise ValueError(
-            f"a {kind} takes images or latents of shape (channels, height, width), not {tuple(shape)}"
-        )
+        wanted = "images or latents of shape (channels, height, width)"
+        raise ValueError(f"a {kind} takes {wanted}, not {tuple(shape)}")
     if len(attention) != len(channels):
-        raise ValueError(
-            f"a {kind} needs one entry of `attention` for each of its {len(channels)} levels, not {len(attention)}"
-        )
-    factor = 2 ** (len(channels) - 1)
-    if shape[1] % factor or shape[2] % factor:
-        raise ValueError(
-            f"{len(channels)} levels of a {kind} halve the image {len(channels) - 1} times: {shape[1]} x {shape[2]} is not divisible by {factor}"
-        )
+        wanted = f"one entry of `attention` for each of its {len(channels)} levels"
+        raise ValueError(f"a {kind} needs {wanted}, not {len(attention)}")
+    check_halving(f"{len(channels)} levels of a {kind}", shape, len(channels))
     for what, number in divisors.items():
         if odd := [width for width in channels if width % number]:
-            raise ValueError(
-                f"a level of a {kind} is {odd[0]} wide: every width of {list(channels)} must be divisible by the {number} {what}"
-            )
+            wanted = f"every width of {list(channels)} must be divisible by the {number} {what}"
+            raise ValueError(f"a level of a {kind} is {odd[0]} wide: {wanted}")
 
 
-def cross_attention_blocks(attention: Sequence[bool]) -> dict[str, tuple[str, ...]]:
-    """The blocks of a UNet2DConditionModel, as its settings name them: cross-attention where `attention`, from the finest level, says so."""
-    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention)
-    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention))
-    return {"down_block_types": down, "up_block_types": up}
+def check_halving(what: str, shape: Sequence[int], levels: int) -> None:
+    """Raise ValueError unless `levels` - 1 levels halve images of `shape` (channels, height, width)."""
+    factor = 2 ** (levels - 1)
+    if shape[1] % factor or shape[2] % factor:
+        size = f"{shape[1]} x {shape[2]} is not divisible by {factor}"
+        raise ValueError(f"{what} halve the image {levels - 1} times: {size}")
+
+
+def is_differentiated() -> bool:
+    """Whether torch.func takes a derivative here and now."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def differentiable_attention() -> AbstractContextManager:
+    """Attention written out under torch.func: the fused kernels have no forward-mode derivative."""
+    return sdpa_kernel(SDPBackend.MATH) if is_differentiated() else nullcontext()
+
+
+@contextmanager
+def dropout_of(x: Tensor) -> Iterator[None]:
+    """A random state that follows from the batch `x` itself, for what is dropped.
+
+    torch's own is in no checkpoint, and a run that is resumed must drop what it would have dropped.
+    """
+    content = value_of(x).detach().float().contiguous().view(torch.int32)
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        torch.manual_seed(int(content.sum(dtype=torch.int64)))
+        yield
+
+
+def text_conditional(
+    shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int,
+    groups: int, width: int, class_embed_type: str, freq_shift: int = 0,
+) -> UNet2DConditionModel:  # fmt: skip
+    """diffusers' UNet with cross-attention, on levels by `attention`, to texts of `width` numbers a token."""
+    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
+    up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
+    return UNet2DConditionModel(
+        sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels),
+        layers_per_block=layers, down_block_types=tuple(down), up_block_types=tuple(up),
+        norm_num_groups=groups,
+        # by the name of a width, diffusers' setting has always been the number of heads
+        cross_attention_dim=width, attention_head_dim=heads, class_embed_type=class_embed_type,
+        freq_shift=freq_shift,
+    )  # fmt: skip
 
 
 class Encoder(nn.Module):
-    """What a UNet that is attended texts makes, up to its middle, of latents at times (batch,): (batch, width, height, width of the coarsest level).
+    """The layers of a text-conditional UNet up to its middle: latents at times (batch,) to features.
 
-    Its layers are copies, to be trained as part of something else. A subclass says how times and texts reach them.
+    Features are (batch, width, height and width of the coarsest level). The layers are copies, to be trained
+    as part of something else. A subclass has `embedded(s, x)`, the embedding of times, and
+    `attended(conditions, x)`, the texts as diffusers' blocks take them.
 
-    width  the channels of what it makes
+    width  the channels of the features
     """
 
     # the layers that are copied
@@ -66,21 +105,11 @@ class Encoder(nn.Module):
             setattr(self, name, copy.deepcopy(getattr(model, name)).requires_grad_(True))
         self.width = model.config.block_out_channels[-1]
 
-    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
-        """The embedding of times; `s` is this library's, 0 for noise."""
-        raise NotImplementedError(f"{type(self).__name__} must define embedded(s, x)")
-
-    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
-        """The texts, as diffusers' blocks take them."""
-        raise NotImplementedError(f"{type(self).__name__} must define attended(conditions, x)")
-
     def forward(self, s: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         embedded, attended = self.embedded(s, x), self.attended(conditions, x)
         h = self.conv_in(x)
-        for block in self.down_blocks:
-            h, _ = (
-                block(h, embedded, **attended)
-                if getattr(block, "has_cross_attention", False)
-                else block(h, embedded)
-            )
-        return self.mid_block(h, embedded, **attended)
+        with differentiable_attention():
+            for block in self.down_blocks:
+                given = attended if getattr(block, "has_cross_attention", False) else {}
+                h, _ = block(h, embedded, **given)
+            return self.mid_block(h, embedded, **attended)

@@ -12,7 +12,7 @@ from torch import nn
 from .. import data, networks
 from ..evaluation import sample
 from ..networks.classifier import FEATURES
-from ..networks.discriminator import discriminator
+from ..networks.discriminator import Discriminator
 from ..networks.text_discriminator import TextDiscriminator
 from ..settings.latents import Latents
 from ..settings.tiers import ExperimentSettings, Tier
@@ -112,7 +112,7 @@ def judging(experiment: ExperimentSettings, method: Method, shape: tuple[int, ..
     if own.head is not None:
         return _counted(_settings(experiment, method), shape, own.head)
     with torch.device("meta"):
-        return _count(discriminator(shape, own.channels))
+        return _count(Discriminator(shape, own.channels))
 
 
 def stored(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...]) -> int:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ..data import afhq64, celeba64, celebahq, cifar10
-from ..data.formats.archives import CHECKSUMS, CIFAR10_FILES
+from ..data.formats.archives import CHECKSUMS
 from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
@@ -52,7 +52,7 @@ def _rows(count: int, seed: int) -> np.ndarray:
 def _cifar10(folder: Path) -> StandIn:
     members = {"batches.meta.txt": b"airplane\n"}
     images = {"train": COUNT, "test": UNSEEN}
-    for k, (part, names) in enumerate(CIFAR10_FILES.items()):
+    for k, (part, names) in enumerate(cifar10.PARTS.items()):
         for n, name in enumerate(names):
             rows = _rows(images[part] // len(names), 10 * k + n)
             labels = np.arange(len(rows), dtype=np.uint8)[:, None] % 10

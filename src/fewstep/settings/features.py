@@ -40,5 +40,5 @@ class Features(Settings):
             yield f"the data set '{self.data}' has no prompts '{self.prompts}'; {listed(there)}"
         if self.prompts is not None and self.reference is None:
             yield "`prompts` are measured against their pictures: say how many under `reference`"
-        if self.probe_steps and not data.offers(self.data, "any_pairs"):
-            yield f"'{self.data}' has nothing for `probe_steps`, which asks for its `any_pairs`: remove it"
+        if self.probe_steps and not data.offers(self.data, "all_pairs"):
+            yield f"'{self.data}' has nothing for `probe_steps`, which asks for its `all_pairs`: remove it"

@@ -18,7 +18,7 @@ from ..metrics.attributes import judge
 # how many pairs are drawn to find so many that are told apart, and from which seed; that of "all" pairs is another
 DRAWN, DRAW_SEED, ALL_SEED = 1024, 2_000_003, 2_000_004
 # the data set's functions (count, seed) that draw pairs which are in no training, by what they are called here
-UNSEEN = {"held-out pairs": "fresh", "pairs of held-out combinations": "prompts"}
+UNSEEN = {"held-out pairs": "validation", "pairs of held-out combinations": "prompts"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def pairs_of(name: str, which: str) -> Pairs:
     module = data.module(name)
     if which == "training":
         return _pairs(module.pictures(), module.captions())
-    drawn = module.any_pairs(len(module.captions()), ALL_SEED)
+    drawn = module.all_pairs(len(module.captions()), ALL_SEED)
     return _pairs(drawn.pixels, drawn.captions)
 
 

@@ -167,7 +167,7 @@ def _probe(preparation: FeaturePreparation, folder: Path) -> None:
     from ..networks import probe  # here, and not above: it belongs to one data set
 
     module, steps = data.module(preparation.settings.data), preparation.settings.probe_steps
-    shown, unseen = module.any_pairs(PROBE_PICTURES, 0), module.any_pairs(PROBE_UNSEEN, 1)
+    shown, unseen = module.all_pairs(PROBE_PICTURES, 0), module.all_pairs(PROBE_UNSEEN, 1)
     with Progress(steps, f"training the probe of {preparation.settings.data}") as bar, one_thread():
         network = probe.train_probe(
             to_signed(torch.from_numpy(shown.pixels)).numpy(),

@@ -1,1 +1,1 @@
-"""Pictures and captions drawn from numbers: the same bytes on every machine."""
+"""Generators: pictures and captions drawn from numbers, the same bytes on every machine."""

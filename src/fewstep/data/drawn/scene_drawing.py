@@ -1,11 +1,8 @@
-"""Scenes of a few flat shapes, 32x32 RGB, drawn from whole numbers and a little jitter: the same bytes on every machine.
+"""Scenes of a few flat shapes, 32x32 RGB, drawn from whole numbers and a little jitter.
 
-A scene is a background and things, each a shape of a colour and a size at a place. Four places are the quarters of the
-picture; the fifth is its centre, which overlaps with all of them. A thing fills its quarter but for a margin that the
-jitter uses up. Every shape is a signed distance in pixels, and a pixel is covered by clip(0.5 - distance, 0, 1).
-
-Only + - * / and square roots, comparisons, minimum and maximum of float64 are used, one element at a time: IEEE 754
-fixes each of these to the last bit.
+A scene is a background and things, each a shape of a colour and a size at a place. Four places are the
+quarters of the picture; the fifth is its centre, which overlaps with all of them. A thing fills its quarter
+but for a margin that the jitter uses up. See fewstep.data.drawn.coverage for how shapes become pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from .coverage import between, cover, planes, to_images
 
 SIDE = 32
 # scenes drawn at a time: few enough for the processor's cache
@@ -33,16 +32,10 @@ HALF = 8
 # half the width of a thing of each size, and by how many pixels and parts of one jitter moves and changes it
 RADII, MOVED, SCALED = (4.6, 6.5), 1.0, 0.05
 # red, green and blue in [0, 1], and by which part jitter changes them
-COLOUR_LEVELS = np.array(
-    [
-        [0.86, 0.13, 0.13],
-        [0.96, 0.83, 0.12],
-        [0.13, 0.64, 0.22],
-        [0.15, 0.80, 0.88],
-        [0.14, 0.28, 0.90],
-        [0.95, 0.40, 0.74],
-    ]
-)
+COLOUR_LEVELS = np.array([
+    [0.86, 0.13, 0.13], [0.96, 0.83, 0.12], [0.13, 0.64, 0.22],
+    [0.15, 0.80, 0.88], [0.14, 0.28, 0.90], [0.95, 0.40, 0.74],
+])  # fmt: skip
 BACKGROUND_LEVELS = np.array([[0.94, 0.94, 0.94], [0.52, 0.52, 0.52], [0.07, 0.07, 0.07], [0.42, 0.27, 0.15]])
 SHADED, FADED = 0.07, 0.05
 
@@ -63,9 +56,8 @@ class Thing:
     def __post_init__(self) -> None:
         for name, top in (("place", PLACES), ("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
             if not 0 <= getattr(self, name) < len(top):
-                raise ValueError(
-                    f"a thing's {name} is {getattr(self, name)}: give an index of {', '.join(top)}"
-                )
+                given = f"a thing's {name} is {getattr(self, name)}"
+                raise ValueError(f"{given}: give an index of {', '.join(top)}")
 
 
 @dataclass(frozen=True)
@@ -80,23 +72,17 @@ class Scene:
 
     def __post_init__(self) -> None:
         if not 0 <= self.background < len(BACKGROUNDS):
-            raise ValueError(
-                f"a scene's background is {self.background}: give an index of {', '.join(BACKGROUNDS)}"
-            )
+            given = f"a scene's background is {self.background}"
+            raise ValueError(f"{given}: give an index of {', '.join(BACKGROUNDS)}")
         places = [thing.place for thing in self.things]
         if places != sorted(set(places)):
-            raise ValueError(
-                f"a scene's things stand at the places {places}: give them in ascending order, one at a place"
-            )
+            cure = "give them in ascending order, one at a place"
+            raise ValueError(f"a scene's things stand at the places {places}: {cure}")
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Colour and shape of each thing."""
         return tuple((thing.colour, thing.shape) for thing in self.things)
-
-
-def _clip(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    return np.minimum(np.maximum(values, low), high)
 
 
 def _circle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -110,7 +96,8 @@ def _square(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
 def _triangle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Upright, as wide as it is high: its sides fall by two for one to the side."""
     wide = np.abs(x)
-    # bounded on all sides, since beyond a sharp corner the distance from the lines that meet there is too small
+    # bounded on all sides, since beyond a sharp corner the distance from the lines that meet there is too
+    # small
     return np.maximum(np.maximum(wide, np.abs(y)) - radius, (2 * wide - y - radius) / np.sqrt(5.0))
 
 
@@ -128,42 +115,29 @@ def _ring(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
 DISTANCES = (_circle, _square, _triangle, _cross, _ring)
 
 
-def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    return (low + (high - low) * values)[:, None, None]
-
-
-def _planes(levels: np.ndarray) -> np.ndarray:
-    """Colours (count, 3) as planes (3, count, 1, 1)."""
-    return np.ascontiguousarray(levels.T)[:, :, None, None]
-
-
 def _backgrounds(which: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-    """The empty canvas (3, count, 32, 32) for backgrounds (count,): flat but for a shade and a faint slope."""
+    """The canvas (3, count, 32, 32) of backgrounds (count,): flat but for a shade and a faint slope."""
     shade, right, down = jitter.T
     along = (np.arange(SIDE, dtype=np.float64) - (SIDE - 1) / 2) / SIDE
-    slope = (
-        _between(right, -FADED, FADED) * along[None, None, :]
-        + _between(down, -FADED, FADED) * along[None, :, None]
-    )
-    return _planes(BACKGROUND_LEVELS[which]) + (_between(shade, -FADED, FADED) / 2 + slope)
+    across, below = along[None, None, :], along[None, :, None]
+    slope = between(right, -FADED, FADED) * across + between(down, -FADED, FADED) * below
+    return planes(BACKGROUND_LEVELS[which]) + (between(shade, -FADED, FADED) / 2 + slope)
 
 
 def _put(canvas: np.ndarray, place: int, things: np.ndarray, jitter: np.ndarray) -> None:
-    """Draw at `place` what rows of `things` (count, 3) say, shape or -1, colour and size, over the canvas (3, count, 32, 32)."""
+    """Draw `things` (count, 3), rows of shape or -1, colour and size, at `place` of the canvas."""
     across, below = MIDDLES[place]
     part = canvas[:, :, below - HALF : below + HALF, across - HALF : across + HALF]
     steps = np.arange(2 * HALF, dtype=np.float64) - (2 * HALF - 1) / 2
     for shape, distance in enumerate(DISTANCES):
         some = np.flatnonzero(things[:, 0] == shape)
         right, down, size, shade = jitter[some].T
-        x, y = (
-            steps[None, None, :] - _between(right, -MOVED, MOVED),
-            steps[None, :, None] - _between(down, -MOVED, MOVED),
-        )
-        radius = np.array(RADII)[things[some, 2]][:, None, None] * _between(size, 1 - SCALED, 1 + SCALED)
-        colour = _planes(COLOUR_LEVELS[things[some, 1]]) * _between(shade, 1 - SHADED, 1 + SHADED)
+        x = steps[None, None, :] - between(right, -MOVED, MOVED)
+        y = steps[None, :, None] - between(down, -MOVED, MOVED)
+        radius = np.array(RADII)[things[some, 2]][:, None, None] * between(size, 1 - SCALED, 1 + SCALED)
+        colour = planes(COLOUR_LEVELS[things[some, 1]]) * between(shade, 1 - SHADED, 1 + SHADED)
         ground = part[:, some]
-        part[:, some] = ground + (colour - ground) * _clip(0.5 - distance(x, y, radius), 0.0, 1.0)
+        part[:, some] = ground + (colour - ground) * cover(distance(x, y, radius))
 
 
 def _table(scenes: Sequence[Scene]) -> np.ndarray:
@@ -177,15 +151,14 @@ def _table(scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def render(scenes: Sequence[Scene], jitter: np.ndarray) -> np.ndarray:
-    """Pictures of `scenes`, (count, 3, 32, 32), uint8, moved and shaded by `jitter` (count, JITTERS) in [0, 1).
+    """Pictures of `scenes`, (count, 3, 32, 32), uint8, moved and shaded by `jitter` (count, JITTERS).
 
-    Each depends on its own scene and row alone; 0.5 everywhere is no jitter. What is at the centre hides what is behind
-    it. Raises ValueError unless there is one row a scene.
+    Each depends on its own scene and row alone; 0.5 everywhere is no jitter. What is at the centre hides what
+    is behind it. Raises ValueError unless there is one row a scene.
     """
-    if jitter.shape != (len(scenes), JITTERS):
-        raise ValueError(
-            f"the jitter of {len(scenes)} scenes is of shape {jitter.shape}: give {(len(scenes), JITTERS)}, one row a scene"
-        )
+    if jitter.shape != (wanted := (len(scenes), JITTERS)):
+        given = f"the jitter of {len(scenes)} scenes is of shape {jitter.shape}"
+        raise ValueError(f"{given}: give {wanted}, one row a scene")
     table, backgrounds = _table(scenes), np.array([scene.background for scene in scenes], np.int64)
     of_things = jitter[:, : len(PLACES) * len(OF_THINGS)].reshape(len(scenes), len(PLACES), len(OF_THINGS))
     images = np.empty((len(scenes), 3, SIDE, SIDE), np.uint8)
@@ -194,5 +167,5 @@ def render(scenes: Sequence[Scene], jitter: np.ndarray) -> np.ndarray:
         canvas = _backgrounds(backgrounds[chunk], jitter[chunk, -len(OF_BACKGROUNDS) :])
         for place in range(len(PLACES)):
             _put(canvas, place, table[chunk, place], of_things[chunk, place])
-        images[chunk] = (_clip(canvas, 0.0, 1.0) * 255 + 0.5).astype(np.uint8).transpose(1, 0, 2, 3)
+        images[chunk] = to_images(canvas)
     return images

@@ -1,1 +1,1 @@
-"""Readers of published archives, in the formats in which they were published."""
+"""Readers of published archives: folders of images, captioned pictures in tars or in folders."""

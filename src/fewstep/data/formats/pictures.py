@@ -13,29 +13,29 @@ from PIL import Image
 
 
 def decoded(content: bytes, side: int) -> np.ndarray:
-    """The centred square of the picture that a file holds, `side` pixels wide and high: (3, side, side), uint8.
+    """The centred square of the picture in `content`, `side` pixels wide and high: (3, side, side), uint8.
 
-    Bicubic, and antialiased where it shrinks; a picture of that size is taken as it is, and any other mode becomes RGB.
-    Raises ValueError, saying what went wrong in a word, for what is no whole picture.
+    Bicubic, and antialiased where it shrinks; a picture of that size is taken as it is, and any other mode
+    becomes RGB. Raises ValueError, saying what went wrong in a word, for what is no whole picture.
     """
     try:
         with Image.open(BytesIO(content)) as image:
             shorter = min(image.size)
             left, top = ((length - shorter) / 2 for length in image.size)
-            # the pixels beyond the square take part at its edges, as where the whole picture is shrunk and then cut
-            square = image.convert("RGB").resize(
-                (side, side), Image.Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter)
-            )
+            # the pixels beyond the square take part at its edges, as where the whole picture is shrunk and
+            # then cut
+            box = (left, top, left + shorter, top + shorter)
+            square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
     except Exception as error:  # a damaged picture can fail in any way
         raise ValueError(type(error).__name__) from None
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
 
 class Pictures:
-    """An array (count, 3, side, side), uint8, whose pictures `decode(row)` makes, each (3, side, side), whenever they are looked at.
+    """An array (count, 3, side, side), uint8, whose pictures `decode(row)` makes whenever they are looked at.
 
-    An index gives one picture; a slice, or an array of indices, gives Pictures of those, and decodes nothing; np.asarray
-    decodes all of them, by several threads. What `decode` raises comes through.
+    An index gives one picture; a slice, or an array of indices, gives Pictures of those, and decodes nothing;
+    np.asarray decodes all of them, by several threads. What `decode` raises comes through.
     """
 
     ndim, dtype = 4, np.dtype(np.uint8)
@@ -63,9 +63,7 @@ class Pictures:
     def __getitem__(self, index: Any) -> Any:
         chosen = self.rows[index]
         if chosen.ndim > 1:
-            raise IndexError(
-                f"pictures are chosen by one index each, not by an array of shape {chosen.shape}"
-            )
+            raise IndexError(f"pictures are chosen by an index each, not by an array of shape {chosen.shape}")
         return Pictures(self.decode, chosen, self.side) if chosen.ndim else self.decode(int(chosen))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -75,11 +73,12 @@ class Pictures:
             )
         out = np.empty(self.shape, np.uint8)
 
-        def one(k: int) -> None:
+        def fill(k: int) -> None:
             out[k] = self.decode(int(self.rows[k]))
 
-        # threads, because decoding lets go of the interpreter; map stops at the first picture, in their order, that fails
+        # threads, because decoding lets go of the interpreter; map stops at the first picture that fails, in
+        # their order
         with ThreadPoolExecutor() as threads:
-            for _ in threads.map(one, range(len(out))):
+            for _ in threads.map(fill, range(len(out))):
                 pass
         return out if dtype is None else out.astype(dtype, copy=False)

@@ -2,10 +2,10 @@
 
     v, dv = run(network, Dual(x, dx), ...)
 
-General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a pass
-over memory, and differentiates them again on the way back. Here the operations that a convolutional network is made
-of have a rule of their own with a backward pass written out; linear operations act on value and tangent alike; and
-whatever has no rule is handed to torch.func.jvp.
+General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a
+pass over memory, and differentiates them again on the way back. Here the operations that a convolutional
+network is made of have a rule of their own with a backward pass written out; linear operations act on value
+and tangent alike; and whatever has no rule is handed to torch.func.jvp.
 """
 
 from __future__ import annotations
@@ -23,24 +23,21 @@ from .perceptron import ACTIVATIONS
 
 
 class Dual(Tensor):
-    """A tensor that carries its `tangent`, of the same shape, through every torch function; differentiable once."""
+    """A tensor that carries its `tangent`, of its shape, through any torch function; differentiable once."""
 
     tangent: Tensor
 
     @staticmethod
     def __new__(cls, value: Tensor, tangent: Tensor) -> Dual:
         if value.shape != tangent.shape:
-            raise ValueError(
-                f"a tangent has its value's shape: {tuple(value.shape)}, not {tuple(tangent.shape)}"
-            )
+            shapes = f"{tuple(value.shape)}, not {tuple(tangent.shape)}"
+            raise ValueError(f"a tangent has its value's shape: {shapes}")
         self = value.as_subclass(cls)
         self.tangent = tangent
         return self
 
     @classmethod
-    def __torch_function__(
-        cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_function__(cls, func: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             rule = RULES.get(func)
             return rule(*args, **(kwargs or {})) if rule else _general(func, args, kwargs or {})
@@ -58,34 +55,32 @@ def parts(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
-    """A function without a rule: what is no tensor comes from the value alone, the rest from torch.func.jvp."""
+    """A function without a rule: tensors come from torch.func.jvp, all else from the value alone."""
     leaves, tree = tree_flatten((args, kwargs))
     plain = tree_unflatten([value_of(leaf) for leaf in leaves], tree)
     if func.__name__.endswith("_") and not func.__name__.endswith("__"):
-        raise NotImplementedError(
-            f"a dual number cannot be changed in place by {func.__name__}: use the function that returns a new tensor"
-        )
+        cure = "use the function that returns a new tensor"
+        raise NotImplementedError(f"a dual number cannot be changed in place by {func.__name__}: {cure}")
     result = func(*plain[0], **plain[1])
     if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(result)[0]):
         return result
     where = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
 
-    def of(*values: Tensor) -> Any:
+    def of_duals(*values: Tensor) -> Any:
         filled = list(leaves)
         for k, v in zip(where, values):
             filled[k] = v
         inner_args, inner_kwargs = tree_unflatten(filled, tree)
         return func(*inner_args, **inner_kwargs)
 
-    values, tangents = torch.func.jvp(
-        of, tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
-    )
+    points, directions = tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
+    values, tangents = torch.func.jvp(of_duals, points, directions)
     flat, shape = tree_flatten(values)
     return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
 
 
 def _each(func: Callable) -> Callable:
-    """The rule of a function that is linear in its first argument, the only dual one: views, sums, resizing."""
+    """The rule of a function linear in its first argument, the only dual one: views, sums, resizing."""
 
     def rule(x: Dual, *args: Any, **kwargs: Any) -> Any:
         v, d = func(value_of(x), *args, **kwargs), func(x.tangent, *args, **kwargs)
@@ -111,11 +106,9 @@ def _product(a: Any, b: Any) -> Dual:
     v = x * y
     if not isinstance(b, Dual):
         return Dual(v, a.tangent * y)
-    return (
-        Dual(v, x * b.tangent)
-        if not isinstance(a, Dual)
-        else Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
-    )
+    if not isinstance(a, Dual):
+        return Dual(v, x * b.tangent)
+    return Dual(v, torch.addcmul(x * b.tangent, a.tangent, y))
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -134,10 +127,8 @@ def _affine(func: Callable) -> Callable:
     """The rule of a layer W x + b: the bias has no tangent."""
 
     def rule(input: Dual, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Dual:
-        return Dual(
-            func(value_of(input), weight, bias, *args, **kwargs),
-            func(input.tangent, weight, None, *args, **kwargs),
-        )
+        v = func(value_of(input), weight, bias, *args, **kwargs)
+        return Dual(v, func(input.tangent, weight, None, *args, **kwargs))
 
     return rule
 
@@ -150,13 +141,9 @@ def _dropout(input: Dual, p: float = 0.5, training: bool = True, inplace: bool =
 
 
 def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: None = None,
-    dropout_p: float = 0.0,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0,
     is_causal: bool = False,
-) -> Dual:
+) -> Dual:  # fmt: skip
     """softmax(q k' / sqrt(d)) v; with S = q k' / sqrt(d) and A = softmax(S), dA = A (dS - sum A dS)."""
     if attn_mask is not None or dropout_p or is_causal:
         raise NotImplementedError("attention of dual numbers has no mask, no dropout and no causal order")
@@ -210,17 +197,19 @@ def _group_norm(
         return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
     from .group_norm import PairGroupNorm
 
-    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on a GPU
+    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on
+    # a GPU
     with torch.autocast(weight.device.type, enabled=False):
         pair = value_of(input).to(weight.dtype), input.tangent.to(weight.dtype)
         return Dual(*PairGroupNorm.apply(*pair, num_groups, weight, bias, eps))
 
 
 _LINEAR = (
-    torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split, torch.flatten, torch.squeeze, torch.unsqueeze, torch.neg,
-    torch.mean, torch.sum, Tensor.view, Tensor.reshape, Tensor.transpose, Tensor.permute, Tensor.chunk, Tensor.split, Tensor.flatten,
-    Tensor.squeeze, Tensor.unsqueeze, Tensor.neg, Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous,
-    Tensor.expand, Tensor.float, Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
+    torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split, torch.flatten, torch.squeeze,
+    torch.unsqueeze, torch.neg, torch.mean, torch.sum, Tensor.view, Tensor.reshape, Tensor.transpose,
+    Tensor.permute, Tensor.chunk, Tensor.split, Tensor.flatten, Tensor.squeeze, Tensor.unsqueeze, Tensor.neg,
+    Tensor.__neg__, Tensor.mean, Tensor.sum, Tensor.__getitem__, Tensor.contiguous, Tensor.expand,
+    Tensor.float, Tensor.double, Tensor.to, Tensor.clone, F.interpolate, F.avg_pool2d, F.pad,
 )  # fmt: skip
 RULES: dict[Callable, Callable] = {func: _each(func) for func in _LINEAR}
 RULES |= {func: _sum(+1) for func in (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)}

@@ -14,7 +14,7 @@ def _dots(a: Tensor, b: Tensor) -> Tensor:
 
 
 class PairGroupNorm(torch.autograd.Function):
-    """(x, dx) -> (w z + b, w dz) for z the normalised x: (batch, channels, ...), statistics by sample and group.
+    """(x, dx) -> (w z + b, w dz), (batch, channels, ...), for z the x normalised by sample and group.
 
     With m the mean over a group and r = 1 / sqrt(var + eps):
 
@@ -25,7 +25,8 @@ class PairGroupNorm(torch.autograd.Function):
         to dx:  r (H - m(H) - z e)
         to x:   r (P(G - r (a H + e dx)) - z m(H dz)),   P(u) = u - m(u) - z m(z u)
 
-    Every mean over a group is a weighted sum of means over its channels, so one pass serves w, b and all of them.
+    Every mean over a group is a weighted sum of means over its channels, so one pass serves w, b and all of
+    them.
     """
 
     @staticmethod
@@ -65,17 +66,9 @@ class PairGroupNorm(torch.autograd.Function):
         sums = {"g": g.sum(2), "h": h.sum(2), "gz": _dots(g, z), "hz": _dots(h, z), "hdx": _dots(h, dx)}
         mean_g, mean_h, e = group(sums["g"]), group(sums["h"]), group(sums["hz"])
         turned = r * (group(sums["hdx"]) - mean_h * mean - a * e)
-        to_weight = (
-            sums["gz"]
-            + (
-                channels(r)
-                * (
-                    sums["hdx"][..., None]
-                    - channels(mean) * sums["h"][..., None]
-                    - channels(a) * sums["hz"][..., None]
-                )
-            )[..., 0]
-        )
+        hdx, h_sum, hz = (sums[name][..., None] for name in ("hdx", "h", "hz"))
+        through_tangent = channels(r) * (hdx - channels(mean) * h_sum - channels(a) * hz)
+        to_weight = sums["gz"] + through_tangent[..., 0]
         w, rc = weight.view(1, c, 1), channels(r)
         constant = channels(-r * (mean_g - r * (a * mean_h + e * mean)))
         along_z = channels(-r * (group(sums["gz"]) - 2 * r * a * e + turned))

@@ -1,8 +1,9 @@
-"""The layers of a perceptron as one function with its own backward pass, for a value and for a value with its tangent.
+"""A perceptron as one function with its own backward pass, for a value with or without a tangent.
 
-Written out, because a step on a small network is otherwise spent beside the products: general forward-mode autodiff
-differentiates a dozen elementary operations a layer, each a pass over memory, and differentiates them again on the
-way back. The slope f'(h) that the value leaves behind serves the tangent and both ways back.
+Written out, because a step on a small network is otherwise spent beside the products: general forward-mode
+autodiff differentiates a dozen elementary operations a layer, each a pass over memory, and differentiates
+them again on the way back. The slope f'(h) that the value leaves behind serves the tangent and both ways
+back.
 """
 
 from __future__ import annotations
@@ -21,37 +22,27 @@ from torch.nn import functional as F
 def _wide_amd() -> bool:
     """Whether the processor is AMD's with AVX-512 at full width (family 26, Zen 5, and later)."""
     try:
-        said = dict(
-            line.split(":", 1)
-            for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-            if ":" in line
-        )
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:
         return False
-    said = {key.strip(): text.strip() for key, text in said.items()}
-    return (
-        said.get("vendor_id") == "AuthenticAMD"
-        and int(said.get("cpu family", 0)) >= 26
-        and "avx512f" in said.get("flags", "")
-    )
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    cpu = {key.strip(): text.strip() for key, text in pairs}
+    wide = int(cpu.get("cpu family", 0)) >= 26 and "avx512f" in cpu.get("flags", "")
+    return wide and cpu.get("vendor_id") == "AuthenticAMD"
 
 
 WIDE_AMD = _wide_amd()
 
 
-def _onednn(a: Tensor) -> bool:
-    return a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.is_available()
-
-
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b' + bias for a (rows, inner), b (columns, inner), bias (columns,), without a gradient of its own.
 
-    Single precision on a CPU goes to oneDNN: torch's own choice, MKL, keeps to AVX2 on AMD, which costs 7% on Zen 4
-    (whose AVX-512 is AVX2 taken twice) and half the speed on Zen 5.
+    Single precision on a CPU goes to oneDNN: torch's own choice, MKL, keeps to AVX2 on AMD, which costs 7% on
+    Zen 4 (whose AVX-512 is AVX2 taken twice) and half the speed on Zen 5.
     """
-    return (
-        torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "") if _onednn(a) else F.linear(a, b, bias)
-    )
+    if a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    return F.linear(a, b, bias)
 
 
 def outer(g: Tensor, x: Tensor) -> Tensor:
@@ -89,7 +80,7 @@ def _gelu_bend(h: Tensor, y: Tensor, slope: Tensor, phi: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation f: plain; f'(h) g written into g; f(h), f'(h) and what f'' can use again; f'' from h and these."""
+    """An activation f: plain; f'(h) g written into g; f(h), f'(h) and what f'' uses again; f'' from these."""
 
     apply: Callable[[Tensor], Tensor]
     backward: Callable[..., Tensor]
@@ -136,8 +127,8 @@ class _Value(torch.autograd.Function):
 class _Pair(torch.autograd.Function):
     """(x, dx) -> the value of _Value and its derivative along dx, both (batch, out).
 
-    A layer sends (x, dx) to (f(h), f'(h) dh) with h = W x + b and dh = W dx; on the way back the gradients (g, dg)
-    go to h as f'(h) g + f''(h) dh dg, and to dh as f'(h) dg.
+    A layer sends (x, dx) to (f(h), f'(h) dh) with h = W x + b and dh = W dx; on the way back the gradients
+    (g, dg) go to h as f'(h) g + f''(h) dh dg, and to dh as f'(h) dg.
     """
 
     @staticmethod
@@ -172,7 +163,7 @@ class _Pair(torch.autograd.Function):
 
 
 def _to_layer(ctx, k: int, depth: int, *pairs: tuple[Tensor, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of layer k's weight and bias, from pairs (gradient of its output, its input), the value's first."""
+    """The gradients of layer k's weight and bias, from pairs (gradient of its output, its input)."""
     to_weight, to_bias = ctx.needs_input_grad[len(ctx.needs_input_grad) - 2 * (depth - k) :][:2]
     weight = None
     if to_weight:
@@ -183,9 +174,10 @@ def _to_layer(ctx, k: int, depth: int, *pairs: tuple[Tensor, Tensor]) -> tuple[T
 
 
 def value(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Tensor:
-    """The perceptron with `layers` (weight, bias), the last one without activation: x (batch, in) -> (batch, out).
+    """The perceptron with `layers` (weight, bias), the last without activation: (batch, in) -> (batch, out).
 
-    Differentiable once; under a transform of torch.func it is made of plain operations, differentiable to any order.
+    Differentiable once; under a transform of torch.func it is made of plain operations, differentiable to any
+    order.
     """
     *hidden, (weight, bias) = layers
     if torch._C._are_functorch_transforms_active():

@@ -1,1 +1,1 @@
-"""Converters of published weights: names and shapes held against a network's, nothing unpickled but by torch's safe loader."""
+"""Published weights and their converters, which check every name and shape and run nothing in a file."""

@@ -3,9 +3,9 @@
     python -m fewstep convert-instaflow instaflow/unet instaflow.safetensors
 
 The source is a folder in diffusers' format, config.json and the weights beside it: the folder unet of
-XCLiu/instaflow_0_9B_from_sd_1_5, the teacher, or unet_ema, the averaged student, of haopt/scflow_t2i. Every setting of
-config.json is held against the network's, and then every name and shape of the weights. Weights are read from safetensors, or
-from a .bin with weights_only: nothing in it is run.
+XCLiu/instaflow_0_9B_from_sd_1_5, the teacher, or unet_ema, the averaged student, of haopt/scflow_t2i. Every
+setting of config.json is held against the network's, and then every name and shape of the weights. Weights
+are read from safetensors, or from a .bin with weights_only: nothing in it is run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
-from .. import build
-from ..published_unet import UNet2DConditionModel
-from .conversion import check_finite, check_names, save
+from ..unet_levels import UNet2DConditionModel
+from .conversion import check_finite, check_names, named, new_flow_map, save, unpickled
+from .repository import HUB
 
-# Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit of what it computes
+# Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit of what it
+# computes
 PUBLISHED: dict[str, Any] = {
-    "kind": "published_unet", "channels": [320, 640, 1280, 1280], "layers": 2, "attention": [True, True, True, False],
-    "heads": 8, "groups": 32, "width": 768, "checkpointing": True,
+    "kind": "published_unet", "channels": [320, 640, 1280, 1280], "layers": 2,
+    "attention": [True, True, True, False], "heads": 8, "groups": 32, "width": 768, "checkpointing": True,
 }  # fmt: skip
 LATENTS = (4, 64, 64)
 DATA = "latents"
@@ -44,30 +44,15 @@ CURE = "give the unet folder of InstaFlow or of SCFlow's student"
 
 
 def place(source: Path) -> Path:
-    """The folder with a config.json: `source`, or unet below it; raises CheckpointError where there is none."""
+    """The folder with a config.json, `source` or unet below it; raises CheckpointError without one."""
     for folder in (source, source / "unet"):
         if (folder / CONFIG).is_file():
             return folder
     raise CheckpointError(
-        f"{source} holds no {CONFIG}: download {CONFIG} and {SAFETENSORS} of https://huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), "
-        "or of https://huggingface.co/haopt/scflow_t2i, to one folder and give that"
+        f"{source} holds no {CONFIG}: download {CONFIG} and {SAFETENSORS} of "
+        f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), or of {HUB}/haopt/scflow_t2i, to one "
+        "folder and give that"
     )
-
-
-def _pickled(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # torch remarks on foreign pickles before it refuses them
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can fail in any way
-        if "weights_only" in str(error).lower() or "GLOBAL" in str(error):
-            raise CheckpointError(
-                f"{path} carries more than weights, or is damaged, and was not loaded: download {SAFETENSORS} in its place"
-            ) from None
-        raise CheckpointError(
-            f"{path} is no whole file of torch ({type(error).__name__}): download it again"
-        ) from None
 
 
 def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -77,21 +62,18 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """
     path = next((folder / name for name in (SAFETENSORS, PICKLED) if (folder / name).is_file()), None)
     if path is None:
-        raise CheckpointError(
-            f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: download the first beside {CONFIG}"
-        )
+        cure = f"download the first beside {CONFIG}"
+        raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: {cure}")
     if path.name == PICKLED:
-        content = _pickled(path)
+        content = unpickled(path, "file", f"download {SAFETENSORS} in its place")
     else:
         try:
             content = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path} is no whole file of safetensors ({type(error).__name__}): download it again"
-            ) from None
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+            found = f"is no whole file of safetensors ({type(error).__name__})"
+            raise CheckpointError(f"{path} {found}: download it again") from None
+    items = content.items() if isinstance(content, Mapping) else [(None, content)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
         raise CheckpointError(f"{path} holds something else than tensors by name: {CURE}")
     return path, dict(content)
 
@@ -109,70 +91,60 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         class_name = found["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} describes no model of diffusers ({type(error).__name__}): download it again"
-        ) from None
+        found = f"describes no model of diffusers ({type(error).__name__})"
+        raise CheckpointError(f"{path} {found}: download it again") from None
     if class_name != CLASS:
         raise CheckpointError(f"{path} describes a {class_name} and no {CLASS}: {CURE}")
-    known = {
-        name: value.default
-        for name, value in inspect.signature(UNet2DConditionModel.__init__).parameters.items()
-        if name != "self"
-    }
-    said = {name: value for name, value in found.items() if not name.startswith("_")}
-    for name, value in (known | said).items():
+    parameters = inspect.signature(UNet2DConditionModel.__init__).parameters
+    known = {name: value.default for name, value in parameters.items() if name != "self"}
+    settings = {name: value for name, value in found.items() if not name.startswith("_")}
+    for name, value in (known | settings).items():
         if name == "sample_size":  # decides no number: the size of latents is asked for
             continue
-        # a flow map adds to the embedding of time by a setting that the published network leaves off; what diffusers does not know is off
+        # a flow map adds to the embedding of time by a setting that the published network leaves off; what
+        # diffusers does not know is off
         expected = None if name == "class_embed_type" or name not in known else _plain(model.config[name])
         if _plain(value) != expected and not (expected is None and value is False):
-            raise CheckpointError(
-                f"{path} says `{name}: {json.dumps(value)}`, and the network has {json.dumps(expected)}: {CURE}"
-            )
+            differ = f"says `{name}: {json.dumps(value)}`, and the network has {json.dumps(expected)}"
+            raise CheckpointError(f"{path} {differ}: {CURE}")
 
 
 def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` whose name, shape or type is not the network's, or that is not finite."""
+    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
     check_names(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
-            raise CheckpointError(
-                f"{source} has '{name}' in {str(value.dtype).removeprefix('torch.')}, which is no weight: download it again"
-            )
+            kind = f"{named(value.dtype)}, which is no weight"
+            raise CheckpointError(f"{source} has '{name}' in {kind}: download it again")
     check_finite(found, source)
 
 
 def convert(
-    source: Path,
-    target: Path,
-    network: Mapping[str, Any] = PUBLISHED,
-    shape: Sequence[int] = LATENTS,
+    source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
     data: str = DATA,
-) -> dict[str, Any]:
-    """Write the published weights in the folder `source` to `target` as a trained flow map, and return its description.
+) -> dict[str, Any]:  # fmt: skip
+    """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
-    `network` are the settings of kind `published_unet` that it was trained with, `shape` that of one sample and `data` the
-    name of the data set. What the flow map has beside the published network starts from seed 0 and adds nothing. The
-    fingerprint is of the weights file's bytes and of the settings.
+    `network` are the settings of kind `published_unet` that it was trained with, `shape` that of one sample
+    and `data` the name of the data set. What the flow map has beside the published network starts from seed 0
+    and adds nothing. The fingerprint is of the weights file's bytes and of the settings.
 
-    Raises CheckpointError when the source is not that network, setting by setting, name by name and shape by shape.
+    Raises CheckpointError when the source is not that network, setting by setting, name by name and shape by
+    shape.
     """
     folder = place(Path(source))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        flow_map = build(network, tuple(shape))
+    flow_map = new_flow_map(network, shape)
     model: UNet2DConditionModel = flow_map.network.model
     check_config(folder / CONFIG, model)
     path, found = read(folder)
     check(found, model, path)
     model.load_state_dict({name: value.float() for name, value in found.items()})
-    kinds = sorted({str(value.dtype).removeprefix("torch.") for value in found.values()})
-    return save(flow_map, path, Path(target), network, shape, data, {"types": kinds})
+    types = sorted({named(value.dtype) for value in found.values()})
+    return save(flow_map, path, Path(target), network, shape, data, {"types": types})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-instaflow SOURCE TARGET: `convert`, and what was converted in one line."""
     source = convert(arguments.source, arguments.target)["source"]
-    print(
-        f"{arguments.target} is the published network, every setting, name and shape checked (source sha256 {source['sha256']}, in {' and '.join(source['types'])})"
-    )
+    origin = f"source sha256 {source['sha256']}, in {' and '.join(source['types'])}"
+    print(f"{arguments.target} is the published network, every setting, name and shape checked ({origin})")

@@ -2,17 +2,15 @@
 
     python -m fewstep convert-lfm model_480.pth celebahq.safetensors
 
-The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f8_adm, a state dict saved by torch with
-every name behind "module."; SCFlow's own students, which keep their average as `ema_model` beside `model`, are read too,
-and it is the average that is taken, as their test script does. Nothing in the file is run: torch reads it with
-weights_only, and what asks for more is refused.
+The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f8_adm, a state dict saved by
+torch with every name behind "module."; SCFlow's own students, which keep their average as `ema_model` beside
+`model`, are read too, and it is the average that is taken, as their test script does. Nothing in the file is
+run: torch reads it with weights_only, and what asks for more is refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from ...storage.checkpoint import CheckpointError
-from .. import build
-from .conversion import check_finite, check_names, save
+from .conversion import check_finite, check_names, named, new_flow_map, save, unpickled
 
-# Four heads: what the weights were trained with, and so what the evaluation uses; see fewstep.networks.adm.build
+# Four heads: what the weights were trained with, and so what the evaluation uses; see
+# fewstep.networks.adm.ADM
 PUBLISHED: dict[str, Any] = {
-    "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4, "head_channels": None, "dropout": 0.0,
+    "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4,
+    "head_channels": None, "dropout": 0.0,
 }  # fmt: skip
 LATENTS = (4, 32, 32)
 DATA = "latents"
@@ -36,80 +35,60 @@ OWN = "gap_embed."  # what a flow map has beside the published network
 
 
 def read(source: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint under the network's own names; nothing that the file contains is run.
+    """The tensors of a published checkpoint under the network's own names; nothing in the file is run.
 
     Raises CheckpointError when the file is absent, damaged, no state dict, or carries pickled code.
     """
     if not source.is_file():
-        raise CheckpointError(
-            f"the checkpoint {source} is not there: download celeba_f8_adm, which the readmes of LFM and SCFlow link"
-        )
-    try:
-        with warnings.catch_warnings():
-            # torch remarks on foreign pickles before it refuses them
-            warnings.simplefilter("ignore")
-            content = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can fail in any way
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise CheckpointError(
-                f"{source} carries pickled code ({code[1]}), which is never run here: convert the state dict that was saved without it "
-                "(model_480.pth, not content.pth)"
-            ) from None
-        raise CheckpointError(
-            f"{source} is no whole checkpoint of torch ({type(error).__name__}): download it again"
-        ) from None
+        cure = "download celeba_f8_adm, which the readmes of LFM and SCFlow link"
+        raise CheckpointError(f"the checkpoint {source} is not there: {cure}")
+    cure = "convert the state dict that was saved without it (model_480.pth, not content.pth)"
+    content = unpickled(source, "checkpoint", cure)
     for key in (AVERAGED, TRAINED):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(
-            f"{source} holds a {type(content).__name__} and no state dict: give the file of the network's weights"
-        )
+        found = f"holds a {type(content).__name__} and no state dict"
+        raise CheckpointError(f"{source} {found}: give the file of the network's weights")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
-            raise CheckpointError(
-                f"{source} holds '{name}', which is no tensor: give the file of the network's weights alone"
-            )
+            cure = "give the file of the network's weights alone"
+            raise CheckpointError(f"{source} holds '{name}', which is no tensor: {cure}")
     if all(name.startswith(WRAPPED) for name in content):
         content = {name.removeprefix(WRAPPED): value for name, value in content.items()}
     return dict(content)
 
 
 def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` whose name, shape or type is not the network's, or that is not finite."""
+    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
     own = {name: value for name, value in network.state_dict().items() if not name.startswith(OWN)}
-    cure = "give the width, multipliers, blocks and attention that it was trained with (heads and head_channels change no shape)"
-    check_names(found, own, source, cure)
+    given = "the width, multipliers, blocks and attention that it was trained with"
+    check_names(found, own, source, f"give {given} (heads and head_channels change no shape)")
     for name, value in found.items():
         if value.dtype != own[name].dtype:
-            there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
-            raise CheckpointError(
-                f"{source} has '{name}' in {there}, not {here}: convert the weights as they were trained, not a rounded copy"
-            )
+            there, here = named(value.dtype), named(own[name].dtype)
+            cure = "convert the weights as they were trained, not a rounded copy"
+            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
     check_finite(found, source)
 
 
 def convert(
-    source: Path,
-    target: Path,
-    network: Mapping[str, Any] = PUBLISHED,
-    shape: Sequence[int] = LATENTS,
+    source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
     data: str = DATA,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
-    `network` are the settings of kind `adm` that it was trained with, `shape` that of one sample and `data` the name of
-    the data set. What the flow map has beside the published network starts from seed 0 and adds nothing; see
-    fewstep.networks.adm. The fingerprint is of the source's bytes and of the settings, since heads change the function.
+    `network` are the settings of kind `adm` that it was trained with, `shape` that of one sample and `data`
+    the name of the data set. What the flow map has beside the published network starts from seed 0 and adds
+    nothing; see fewstep.networks.adm. The fingerprint is of the source's bytes and of the settings, since
+    heads change the function.
 
     Raises CheckpointError when the source is not that network, name by name and shape by shape.
     """
     source = Path(source)
     found = read(source)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        flow_map = build(network, tuple(shape))
+    flow_map = new_flow_map(network, shape)
     check(found, flow_map.network, source)
     flow_map.network.load_state_dict(flow_map.network.state_dict() | found)
     return save(flow_map, source, Path(target), network, shape, data, {})
@@ -119,11 +98,8 @@ def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-lfm SOURCE TARGET: `convert`, and what was converted in one line."""
     network = PUBLISHED | {name: getattr(arguments, name) for name in PUBLISHED if hasattr(arguments, name)}
     described = convert(arguments.source, arguments.target, network)
-    heads = (
-        f"{network['heads']} heads"
-        if network["head_channels"] is None
-        else f"heads of {network['head_channels']} channels"
-    )
-    print(
-        f"{arguments.target} is the published network, every name and shape checked, with {heads} (source sha256 {described['source']['sha256']})"
-    )
+    count, channels = network["heads"], network["head_channels"]
+    heads = f"{count} heads" if channels is None else f"heads of {channels} channels"
+    origin = f"source sha256 {described['source']['sha256']}"
+    checked = f"every name and shape checked, with {heads} ({origin})"
+    print(f"{arguments.target} is the published network, {checked}")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...flows.conditioning import Conditions, conditioned, draw, guided
 from ...flows.flow_map import FlowMap
-from ...networks.discriminator import discriminator
+from ...networks.discriminator import Discriminator
 from ...networks.text_discriminator import TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
@@ -70,7 +70,7 @@ def start(job: Job, teacher: FlowMap) -> State:
             torch.manual_seed(job.seed)
             own = settings.adversarial
             critic = (
-                discriminator(job.source.shape, own.channels)
+                Discriminator(job.source.shape, own.channels)
                 if own.head is None
                 else TextDiscriminator(teacher.network, own.head)
             )

@@ -1,0 +1,52 @@
+"""Embeddings of times in sines and cosines, and of the second time in networks published with one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """`layer` itself, its weights and bias set to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class SinusoidalEmbedding(nn.Module):
+    """sin and then cos of w time for frequencies w in radians: (batch,) -> (batch, 2 frequencies)."""
+
+    def __init__(self, frequencies: Tensor, cosine_first: bool = False):
+        super().__init__()
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.cosine_first = cosine_first
+
+    def forward(self, time: Tensor) -> Tensor:
+        angle = time[:, None] * self.frequencies
+        parts = [angle.cos(), angle.sin()] if self.cosine_first else [angle.sin(), angle.cos()]
+        return torch.cat(parts, 1)
+
+
+def rising(dim: int, highest: float) -> SinusoidalEmbedding:
+    """`dim` numbers of frequencies spaced evenly in the logarithm from 1 to `highest` radians.
+
+    Half a turn at most over the whole of [0, 1] at the low end; the high end bounds the derivative in time,
+    which the objectives of flow maps differentiate through: the thousand of diffusion models would drown it.
+    """
+    return SinusoidalEmbedding(torch.logspace(0, 1, dim // 2, base=highest))
+
+
+def gap_layers(dim: int, embedding: int) -> nn.Sequential:
+    """What the gap t - s adds to the embedding of s, for a network that was published with one time.
+
+    There is no bias, and inputs are to be taken relative to those at t = s (`gap_features`): what is added
+    vanishes at t = s whatever is trained. The last layer starts at zero: it vanishes everywhere until
+    something is trained.
+    """
+    first, last = nn.Linear(dim, embedding, bias=False), nn.Linear(embedding, embedding, bias=False)
+    return nn.Sequential(first, nn.SiLU(), zeroed(last))
+
+
+def gap_features(embed: nn.Module, gap: Tensor) -> Tensor:
+    """The embedding of the gap relative to that of no gap."""
+    return embed(gap) - embed(0 * gap)
