@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from .. import data
-from ..flows.sampler_names import further, own
+from ..flows.sampler_names import check_method_sampler, check_solver
 from .base import Settings
 
 POINTS = ("kl", "w2_target", "w2_teacher", "map_teacher")
@@ -37,8 +37,8 @@ class Sampling(Settings):
     count: int = Field(ge=1)
     seeds: list[int] = Field(min_length=1)
     steps: dict[str, list[int]]
-    samplers: dict[str, Annotated[str, AfterValidator(own)]]
-    solvers: dict[str, dict[Annotated[str, AfterValidator(further)], list[int]]] = {}
+    samplers: dict[str, Annotated[str, AfterValidator(check_method_sampler)]]
+    solvers: dict[str, dict[Annotated[str, AfterValidator(check_solver)], list[int]]] = {}
     prompts: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 

@@ -20,6 +20,10 @@ class GaussianFlow(FlowMap):
 
     m0, m1 have shape (dim,), C0, C1 (dim, dim), points (batch, dim). With a gamma_t the three covariances need
     one basis: ValueError unless C0 and C1 commute.
+
+    >>> flow = GaussianFlow(torch.zeros(1), torch.eye(1), torch.ones(1), 4 * torch.eye(1), LINEAR)
+    >>> flow.jump(torch.zeros(1), torch.ones(1), torch.ones(1, 1))  # a deviation from the mean, twice as wide
+    tensor([[3.]])
     """
 
     def __init__(self, m0: Tensor, c0: Tensor, m1: Tensor, c1: Tensor, interpolant: Interpolant):
