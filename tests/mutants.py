@@ -140,7 +140,7 @@ FAULTS = [
         ("interpolant at s", "path = batch.at(batch.t)", "path = batch.at(batch.s)"),
         ("derivative in s", "student.jump_dt(", "student.jump_ds("),
         ("inner jump stopped", "batch.t, back)", "batch.t, back.detach())"),
-        ("invertibility left out", " + invertibility * squared_norm(there.point - path.point)", ""),
+        ("invertibility left out", " + invertibility * returns", ""),
     ),
     *_in(
         "objectives/eulerian.py",
@@ -410,8 +410,8 @@ FAULTS = [
         ("a generator that saturates", "F.softplus(-critic(one_step))", "-F.softplus(critic(one_step))"),
         (
             "the discriminator loves samples",
-            "F.softplus(-on_data) + F.softplus(on_made)\n    (slope,)",
-            "F.softplus(on_data) + F.softplus(-on_made)\n    (slope,)",
+            "F.softplus(-on_data) + F.softplus(on_sample)\n    (slope,)",
+            "F.softplus(on_data) + F.softplus(-on_sample)\n    (slope,)",
         ),
         ("twice the penalty", "loss + gamma / 2 * slope", "loss + gamma * slope"),
     ),

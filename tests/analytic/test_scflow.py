@@ -221,7 +221,7 @@ def test_rectified_flow_of_an_exact_straight_flow_is_zero_and_of_a_curved_one_is
         own0, own1, time = x0[k % (COUNT // 2)], y[k % (COUNT // 2)], batch.s[k]
         v = STRAIGHT.velocity(time[None], ((1 - time) * own0 + time * own1)[None])[0]
         close(got[k], (v - (own1 - own0)).square().sum(), 1e-10)
-    with pytest.raises(ValueError, match="divide its share of a batch"):
+    with pytest.raises(ValueError, match="times that divide its share"):
         rectified(STRAIGHT, batch, CURVED, times=3)
 
 

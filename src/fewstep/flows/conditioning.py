@@ -1,7 +1,7 @@
-"""Conditioning on captions: hidden states for cross-attention, flow maps given them, and classifier-free guidance.
+"""Conditioning on captions: states for cross-attention, flow maps given them, classifier-free guidance.
 
-A conditional network is called as network(s, t, x, conditions) and gives v_{s,t}(x | c). Objectives and samplers know
-nothing of it: they take `conditioned(flow_map, conditions)`, which is a flow map like any other.
+A conditional network is called as network(s, t, x, conditions) and gives v_{s,t}(x | c). Objectives and
+samplers take `conditioned(flow_map, conditions)`, which is a flow map like any other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ Map = TypeVar("Map")
 class Conditions:
     """Captions as a flow's cross-attention takes them.
 
-    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion uses them
-    mask    (batch, tokens), bool: the caption's tokens, start and end included, without the padding behind them. Their
-            states do not depend on the padding, whose own states mean nothing in a text encoder that is trained here:
-            attend under the mask. Stable Diffusion itself attends to all.
+    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion
+            uses them
+    mask    (batch, tokens), bool: the caption's tokens, start and end included, without the padding behind
+            them. Their states do not depend on the padding, whose own states mean nothing in a text encoder
+            that is trained here: attend under the mask. Stable Diffusion itself attends to all.
     """
 
     hidden: Tensor
@@ -75,13 +76,11 @@ class ConditionalSource(Source, Protocol):
 class Conditioned(FlowMap):
     """The flow map of a conditional network given captions: v_{s,t}(x | c).
 
-    `x` holds a sample for each caption, or a multiple of that: the captions are then repeated as a whole. Raises
-    ValueError for any other number of samples.
+    `x` holds a sample for each caption, or a multiple of that: the captions are then repeated as a whole.
+    Raises ValueError for any other number of samples.
     """
 
-    def __init__(
-        self, flow_map: NetworkFlowMap, conditions: Conditions, empty: Conditions | None = None
-    ) -> None:
+    def __init__(self, flow_map: NetworkFlowMap, conditions: Conditions, empty: Conditions | None = None):
         super().__init__()
         self.flow_map, self.conditions, self.empty = flow_map, conditions, empty
 
@@ -89,7 +88,7 @@ class Conditioned(FlowMap):
         """The captions of `count` samples."""
         if not len(self.conditions) or count % len(self.conditions):
             raise ValueError(
-                f"{count} samples do not go with {len(self.conditions)} captions: give one sample for each, or a multiple"
+                f"{count} samples do not go with {len(self.conditions)} captions: give one each, or more"
             )
         return self.conditions.times(count // len(self.conditions))
 
@@ -97,15 +96,19 @@ class Conditioned(FlowMap):
         v: Tensor = self.flow_map.network(s, t, x, self.captions_of(len(x)))
         return v
 
+    def first(self, count: int) -> Conditioned:
+        """The flow map given the first `count` captions."""
+        return Conditioned(self.flow_map, self.conditions.part(0, count), self.empty)
+
     def guided(self, scale: float) -> FlowMap:
-        """The flow map under guidance of `scale`; itself at 1. Raises ValueError where it has no empty caption."""
+        """The flow map under guidance of `scale`; itself at 1. Raises ValueError without an empty caption."""
         return self if scale == 1 else Guided(self, scale)
 
 
 class Guided(FlowMap):
-    """Classifier-free guidance (arXiv 2207.12598): v_{s,t}(x | nothing) + w (v_{s,t}(x | c) - v_{s,t}(x | nothing)).
+    """Classifier-free guidance (arXiv 2207.12598): v_{s,t}(x | 0) + w (v_{s,t}(x | c) - v_{s,t}(x | 0)).
 
-    With w = 1 that is the conditional flow, with w = 0 the unconditional one. Both come from one call of the network.
+    0 is the empty caption. w = 1 is the conditional flow, w = 0 the unconditional one; one call for both.
     """
 
     def __init__(self, conditioned: Conditioned, scale: float) -> None:
@@ -126,16 +129,14 @@ class Guided(FlowMap):
 def first(flow_map: Map, count: int) -> Map | Conditioned | Guided:
     """The flow map given the first `count` of its captions; itself where it takes none."""
     if isinstance(flow_map, Guided):
-        return Guided(first(flow_map.conditioned, count), flow_map.scale)
-    if isinstance(flow_map, Conditioned):
-        return Conditioned(flow_map.flow_map, flow_map.conditions.part(0, count), flow_map.empty)
-    return flow_map
+        return Guided(flow_map.conditioned.first(count), flow_map.scale)
+    return flow_map.first(count) if isinstance(flow_map, Conditioned) else flow_map
 
 
 def conditioned(flow_map: FlowMap, conditions: Conditions | None, empty: Conditions | None = None) -> FlowMap:
-    """`flow_map` given `conditions`, or itself where there are none; `empty` is the empty caption, a batch of one.
+    """`flow_map`, that of a network, given `conditions`; itself where there are none.
 
-    `flow_map` is then a NetworkFlowMap, and `empty` may be on any device.
+    `empty` is the empty caption, a batch of one, on any device.
     """
     if conditions is None:
         return flow_map
@@ -145,11 +146,11 @@ def conditioned(flow_map: FlowMap, conditions: Conditions | None, empty: Conditi
 
 
 def guided(flow_map: FlowMap, scale: float | None) -> FlowMap:
-    """`flow_map` under guidance of `scale`, or itself without one; raises ValueError for one without captions."""
+    """`flow_map` under guidance of `scale`, or itself at None; raises ValueError for one without captions."""
     if scale is None:
         return flow_map
     if not isinstance(flow_map, Conditioned):
-        raise ValueError("guidance needs a flow map given captions, and this one takes none: remove the guidance")
+        raise ValueError("guidance needs captions, and this flow map takes none: remove the guidance")
     return flow_map.guided(scale)
 
 
@@ -163,7 +164,7 @@ def draw(
 ) -> tuple[Tensor, Conditions | None]:
     """`count` points of a source, and their captions if they come with some.
 
-    The share `dropped` of the captions is replaced by the empty one: so a teacher learns what guidance compares with.
+    The share `dropped` of the captions is replaced by the empty one, which guidance compares with.
     """
     if not is_conditional(source):
         return source.sample(count, generator), None

@@ -7,6 +7,7 @@ Times have shape (batch,), points (batch, ...).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,10 @@ class Jump:
 
     point: Tensor
     tangent: Tensor
+
+
+# (s, t, x, ds, dt, dx) -> (v, dv)
+Pushforward = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Velocity(Protocol):
@@ -49,8 +54,7 @@ class FlowMap(nn.Module):
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), from one forward-mode pass."""
-        v, dv = torch.func.jvp(self.average_velocity, (s, t, x), (ds, dt, dx))
-        return v, dv
+        return torch.func.jvp(self.average_velocity, (s, t, x), (ds, dt, dx))  # type: ignore[return-value]
 
     def velocity(self, t: Tensor, x: Tensor) -> Tensor:
         """The diagonal: b_t(x) = v_{t,t}(x)."""
@@ -93,7 +97,7 @@ class FlowMap(nn.Module):
 class NetworkFlowMap(FlowMap):
     """A flow map whose v_{s,t} is a network called as network(s, t, x).
 
-    A network that offers `pushforward(s, t, x, ds, dt, dx) -> (v, dv)` has it used in place of torch.func.jvp.
+    Where the network has `pushforward(s, t, x, ds, dt, dx) -> (v, dv)`, it takes torch.func.jvp's place.
 
     >>> network = MLP(2, width=16, depth=2, activation="silu", frequencies=[1], time_frequencies=[1])
     >>> NetworkFlowMap(network).jump(torch.zeros(8), torch.ones(8), torch.randn(8, 2)).shape
@@ -111,10 +115,10 @@ class NetworkFlowMap(FlowMap):
     def average_velocity_pushforward(
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if not hasattr(self.network, "pushforward"):
+        pushforward: Pushforward | None = getattr(self.network, "pushforward", None)
+        if pushforward is None:
             return super().average_velocity_pushforward(s, t, x, ds, dt, dx)
-        v, dv = self.network.pushforward(s, t, x, ds, dt, dx)
-        return v, dv
+        return pushforward(s, t, x, ds, dt, dx)
 
 
 class EulerMap(FlowMap):

@@ -59,7 +59,7 @@ def _full(x: Tensor, time: float) -> Tensor:
 
 @torch.no_grad()
 def jumps(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
-    """`steps` jumps over equal intervals, X_{(N-1)/N,1} o ... o X_{0,1/N}, from `x0` (count, ...). One call a jump.
+    """`steps` equal jumps from `x0` (count, ...): X_{(N-1)/N,1} o ... o X_{0,1/N}. One call a jump.
 
     Raises ValueError, as the other samplers do, for less than one step.
 
@@ -103,7 +103,7 @@ def heun(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
 
 @torch.no_grad()
 def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
-    """Dormand-Prince 5(4) with step control, relative and absolute tolerance `tolerance`, from `x0` (count, ...).
+    """Dormand-Prince 5(4) from `x0` (count, ...), `tolerance` the relative and absolute one of a step.
 
     Raises ModuleNotFoundError where torchdiffeq is not installed, which the extra `adaptive` brings.
 
@@ -136,12 +136,12 @@ def to_digits(flow_map: FlowMap, x0: Tensor, digits: int) -> Samples:
 
 @torch.no_grad()
 def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator: torch.Generator) -> Samples:
-    """SCFlow's stochastic sampler (arXiv 2412.16906), noise at time 0: from x at time s, one Euler step all the way to
+    """SCFlow's stochastic sampler (arXiv 2412.16906), noise at 0: one Euler step from time s to the data,
 
-        xhat = x + (1 - s) b_s(x),  then back to  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
+        xhat = x + (1 - s) b_s(x),  and back to the next time,  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
 
-    the next time t, with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays
-    the same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as in the paper's formula.
+    with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays the
+    same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as in the paper's formula.
     """
     counted, x = CountedCalls(flow_map), x0
     for s, t in _intervals(steps):
@@ -152,10 +152,7 @@ def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator
 
 
 def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int, scale: float) -> Samples:
-    """`euler` on the velocity under classifier-free guidance of `scale`. Two calls a step, and one at scale 1.
-
-    Raises ValueError for a flow map without captions.
-    """
+    """`euler` under guidance of `scale`: two calls a step, one at scale 1. Raises as `guided`."""
     drawn = euler(guided(flow_map, scale), x0, steps)
     return Samples(drawn.points, drawn.nfe if scale == 1 else 2 * drawn.nfe)
 

@@ -45,8 +45,8 @@ def _truncated_normal(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 class CheckerboardFlow(FlowMap):
     """The flow from N(0, scale^2 1) to the checkerboard under the linear interpolant; points (batch, 2).
 
-    Conditioned I_t = x, the noise x0 is its Gaussian prior cut down to the squares {x0 : (x - (1-t) x0) / t filled}:
-    on each axis a truncated normal, and b_t(x) = (x - E[x0 | I_t = x]) / t. Computed in float64 and
+    Given I_t = x, the noise x0 is its Gaussian prior cut down to {x0 : (x - (1-t) x0) / t in a filled
+    square}: on each axis a truncated normal, and b_t(x) = (x - E[x0 | I_t = x]) / t. Computed in float64 and
     returned in the type of `x`; times are held inside [1e-4, 1 - 1e-6], where the limits differ from the
     values by less than 1e-3. Only the diagonal is known; integrate it for the map.
 
