@@ -299,8 +299,8 @@ FAULTS = [
         ("dx's part of x's gradient lost", ".addcmul_(dx, channels(-r * r * e))", ""),
         (
             "the tangent teaches the scale nothing",
-            'to_weight = sums["gz"] + (',
-            'to_weight = sums["gz"] + 0 * (',
+            "            + (\n                channels(r)",
+            "            + 0 * (\n                channels(r)",
         ),
     ),
     *_in(
@@ -331,7 +331,7 @@ FAULTS = [
     *_in(
         "metrics/frechet.py",
         "image_metrics",
-        ("means forgotten", "distance = apart + ", "distance = "),
+        ("means forgotten", "np.square(a.mean - b.mean).sum() + ", ""),
         ("the cross term once", "- 2 * _trace_of_root", "- _trace_of_root"),
         ("divided by the count", "/ (count - 1)", "/ count"),
         (
@@ -357,13 +357,13 @@ FAULTS = [
         ),
         (
             "precision and recall swapped",
-            "_covered(generated, own.points, own.squared_radii, slack), _covered(own.points, generated, theirs, slack)",
-            "_covered(own.points, generated, theirs, slack), _covered(generated, own.points, own.squared_radii, slack)",
+            "PrecisionRecall(precision, recall)",
+            "PrecisionRecall(recall, precision)",
         ),
         (
             "samples not shifted with the data",
-            "generated = generated - own.centre",
-            "generated = generated + own.centre",
+            "generated = generated - real.centre",
+            "generated = generated + real.centre",
         ),
         ("every ball is asked for", "(squares <= reach).any(1)", "(squares <= reach).all(1)"),
     ),
