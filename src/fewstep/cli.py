@@ -1,4 +1,4 @@
-"""The command line: python -m fewstep data | check | tier | stages | readme | run | publish | rehearse | preflight | convert-lfm | convert-instaflow | save | sample."""
+"""The command line, `fewstep` or `python -m fewstep`: one function a command, which imports what it runs."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _sample(root: Path, arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fewstep", description="Few-step generative models, from formula to table."
+        prog="fewstep", description="Few-step generative models, from formula to table."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
