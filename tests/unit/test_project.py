@@ -300,6 +300,7 @@ def test_the_readme_names_what_ci_calls(root):
         "make repro",
         "make test",
         "make bench",
+        "pip install .",
         "conda env create -f environment.yml",
         "dvc metrics show",
         "dvc metrics diff",
@@ -315,7 +316,13 @@ def test_the_results_in_the_readme_are_the_results_on_disk(root):
     assert report.refresh_readme(root, text) == text, "run `python -m fewstep readme`"
 
 
-def test_the_readme_links_to_what_there_is(root):
-    for target in re.findall(r"\]\(([^)#]+)\)", (root / "README.md").read_text()):
-        if not target.startswith("https://"):
-            assert (root / target).exists(), target
+def test_pages_link_to_what_there_is(root):
+    pages = [
+        *(root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(root / "docs").glob("*.md"),
+    ]
+    assert len(pages) >= 8
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
