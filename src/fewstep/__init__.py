@@ -1,7 +1,7 @@
 """fewstep: few-step generative models, from formula to table. This is the library's public page.
 
-A flow map X_{s,t}(x) = x + (t - s) v_{s,t}(x) carries points of a flow from time s to time t, noise at 0 and data
-at 1; its diagonal v_{t,t} is the flow's velocity. The examples of this page assume
+A flow map X_{s,t}(x) = x + (t - s) v_{s,t}(x) carries points from time s to time t, noise at 0, data at 1;
+its diagonal v_{t,t} is the velocity of the flow. The examples of this page assume
 
     >>> import torch
     >>> from fewstep import *

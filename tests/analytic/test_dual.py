@@ -191,7 +191,8 @@ def test_a_unet_that_cannot_be_built_is_refused(change, shape, sentence):
     ],
 )
 def test_the_papers_sizes(shape, channels, layers, attention, millions):
-    """As large as the follow-up's networks (arXiv 2505.18825: 54.7M on CIFAR-10, 124.3M on CelebA-64 and AFHQ-64) to 3%."""
+    """As large as the follow-up's networks (arXiv 2505.18825: 54.7M on CIFAR-10, 124.3M on CelebA-64 and
+    AFHQ-64) to 3%."""
     with torch.device("meta"):
         network = networks.build(
             {
@@ -208,7 +209,8 @@ def test_the_papers_sizes(shape, channels, layers, attention, millions):
 
 
 def test_what_is_dropped_follows_from_the_batch():
-    """Nothing random stays outside of a checkpoint: equal batches drop equal units, in both passes, and others drop others."""
+    """Nothing random stays outside of a checkpoint: equal batches drop equal units, in both passes, and
+    others drop others."""
     torch.manual_seed(0)
     settings = {
         "kind": "unet",

@@ -126,7 +126,10 @@ def test_gradcheck_of_the_layers(activation):
         randn(6, 4, seed=2).requires_grad_(),
     )
     flat = [k for layer in layers for k in layer]
-    group = lambda ws: list(zip(ws[::2], ws[1::2]))
+
+    def group(ws):
+        return list(zip(ws[::2], ws[1::2]))
+
     assert torch.autograd.gradcheck(lambda x, *ws: value(x, group(ws), ACTIVATIONS[activation]), (x, *flat))
     assert torch.autograd.gradcheck(
         lambda x, dx, *ws: pair(x, dx, group(ws), ACTIVATIONS[activation]), (x, dx, *flat)
@@ -189,7 +192,8 @@ def test_an_untrained_network_is_the_identity_map_and_learns():
 
 
 def test_features_have_unit_size_on_data_of_unit_size():
-    """The scales are chosen for x uniform on [-1, 1] and times uniform on [0, 1]: means 0, deviations of about 1."""
+    """The scales are chosen for x uniform on [-1, 1] and times uniform on [0, 1]: means 0, deviations of
+    about 1."""
     network = MLP(1, 4, 1, "silu", [], []).double()
     grid = torch.linspace(0, 1, 2001, dtype=F64)
     features = network._features(torch.stack([2 * grid - 1, grid, grid], 1))

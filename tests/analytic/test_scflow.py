@@ -34,7 +34,8 @@ def draws(flow) -> tuple[torch.Tensor, ...]:
 
 
 def consistency(flow: FlowMap, delta: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Consistency (not truncated), bidirectional and reflow with `flow` as student, target and teacher, (batch,) each."""
+    """Consistency (not truncated), bidirectional and reflow with `flow` as student, target and teacher,
+    (batch,) each."""
     z0, z1, t, u_down, u_up = draws(flow)
     exact, z = Reversed(flow), between(z0, z1, t)
     move = losses.moves(exact, z, t, u_down, u_up, delta)
@@ -58,7 +59,8 @@ def test_the_straight_flow_is_straight():
 
 
 def test_time_is_converted_at_the_border():
-    """f(z, t) is one Euler step of the house from 1 - t to the data, and z_t the house's interpolant at 1 - t."""
+    """f(z, t) is one Euler step of the house from 1 - t to the data, and z_t the house's interpolant at 1 -
+    t."""
     z0, z1, t, *_ = draws(CURVED)
     close(between(z0, z1, t), LINEAR.at(1 - t, z1, z0).point, 1e-14)
     z = between(z0, z1, t)

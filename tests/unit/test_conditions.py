@@ -1,4 +1,5 @@
-"""Flows that are texts texts: the wrapper, guidance against its formula, the network, the discriminator, and both loops on latents with texts."""
+"""Flows that are texts texts: the wrapper, guidance against its formula, the network, the discriminator, and
+both loops on latents with texts."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def conditions(count: int, seed: int = 0) -> Conditions:
 
 
 class Linear(torch.nn.Module):
-    """v_{s,t}(x | c) = a(c) x, a(c) the mean of the text's numbers: a flow with a closed form, texts a text."""
+    """v_{s,t}(x | c) = a(c) x, a(c) the mean of the text's numbers: a flow with a closed form, texts a
+    text."""
 
     def forward(self, s, t, x, texts):
         return texts.hidden.mean((1, 2))[:, None] * x
@@ -121,12 +123,14 @@ def test_the_guided_sampler_counts_both_calls_and_is_euler_on_the_guided_velocit
 
 
 def test_reflow_with_several_samples_a_solution_repeats_their_texts():
-    """The teacher's solution of a text is linear in x0, so the student that knows it exactly has no loss; one with the texts shifted has."""
+    """The teacher's solution of a text is linear in x0, so the student that knows it exactly has no loss; one
+    with the texts shifted has."""
     texts, x0 = conditions(3), torch.randn(3, 2)
     slope = texts.hidden.mean((1, 2))[:, None]
 
     class Straight(torch.nn.Module):
-        """The straight flow between x0 and the end of one Euler step, x0 (1 + a): v(x, t) = a x / (1 + a t)."""
+        """The straight flow between x0 and the end of one Euler step, x0 (1 + a): v(x, t) = a x / (1 + a
+        t)."""
 
         def forward(self, s, t, x, own):
             a = own.hidden.mean((1, 2))[:, None]
@@ -294,10 +298,12 @@ SI = {
 
 
 STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5, "dropped": 0.1,
-            "terms": [{"objective": "reflow", "times": {"region": "diagonal"}, "options": {"steps": 2, "times": 2}}]}  # fmt: skip
+            "terms": [{"objective": "reflow", "times": {"region": "diagonal"},
+                       "options": {"steps": 2, "times": 2}}]}  # fmt: skip
 CORRECTED = {
     "label": "SCFlow", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5,
-    "self_correction": {"threshold": 0.1, "truncation": 0.1, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
+    "self_correction": {"threshold": 0.1, "truncation": 0.1,
+                        "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
                         "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 0.0, "head": 8}},
 }  # fmt: skip
 
@@ -314,7 +320,8 @@ def taught(jobs, tmp_path, monkeypatch):
 
 @dataclass(frozen=True)
 class Side(Processes):
-    """One of two that train together as threads of this process: they leave their gradients on `table`, and wait for each other."""
+    """One of two that train together as threads of this process: they leave their gradients on `table`, and
+    wait for each other."""
 
     table: tuple[list, threading.Barrier] = ()
 
@@ -336,7 +343,8 @@ ONE_EACH = STRAIGHT | {"terms": [STRAIGHT["terms"][0] | {"options": {"steps": 2}
 
 @pytest.mark.parametrize("method", [SI, ONE_EACH, CORRECTED], ids=["si", "straight", "corrected"])
 def test_two_that_train_together_each_read_the_texts_of_their_share(jobs, taught, method):
-    """Three steps of two sides are three steps of one, student and discriminator, to what the order of a sum leaves, which Adam makes larger where a gradient is small."""
+    """Three steps of two sides are three steps of one, student and discriminator, to what the order of a sum
+    leaves, which Adam makes larger where a gradient is small."""
     job = jobs("shared", method, taught if "teacher" in method else None)
     loop, flow, table = (
         loops.load(job.method.loop),
@@ -402,7 +410,8 @@ def test_settings_of_guidance_and_discriminator_are_checked():
     for own in ({}, {"head": 8, "channels": [8, 8]}):
         with pytest.raises(ValueError, match="either `channels` or"):
             Method.model_validate({"label": "x", "steps": 1, "teacher": "si", "start": "teacher",
-                                   "self_correction": {"threshold": 0.1, "truncation": 0.1, "adversarial": adversary | own}})  # fmt: skip
+                                   "self_correction": {"threshold": 0.1, "truncation": 0.1,
+                                                       "adversarial": adversary | own}})  # fmt: skip
 
 
 def test_a_text_is_told_to_every_chunk_of_samples(monkeypatch):
