@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="what to draw, for a student that is told texts; give it again for a further image",
+        help="what to draw, for a student conditioned on captions; repeat it for more images",
     )
     texts.add_argument(
         "--prompts", type=Path, metavar="FILE", help="the same from a UTF-8 file with one prompt a line"
