@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 import subprocess
@@ -70,6 +71,23 @@ def test_environment_yml_and_make_env_install_the_same(root):
     assert project["requires-python"] == f">={python.removeprefix('python=')}"
     everything = next(iter(requirements(root)["all"])).extras
     assert everything == {"images", "pipeline", "release", "test", "dev"}
+
+
+def test_the_hooks_of_a_commit_are_those_of_make_check_and_reach_no_network(root):
+    repositories = yaml.safe_load((root / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in repositories} == {"local"}
+    assert {hook["language"] for hook in hooks} == {"system"}
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for tool in ("ruff check", "ruff format --check", "mypy"):
+        assert f"$(BIN)/{tool}" in makefile and tool in [hook["entry"] for hook in hooks]
+    assert "test: check\n" in makefile
+
+
+def test_the_command_is_installed_under_its_name(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, name = project["scripts"]["fewstep"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(root):
