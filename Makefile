@@ -1,5 +1,7 @@
 # make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one)
-# make test       run all tests
+# make test       run all tests, and `make check` before them
+# make check      lint, format and types, in seconds
+# make lint       mend what ruff can mend by itself
 # make preflight  say what tier paper lacks on this machine, and how long its stages will take here
 # make rehearse   run every stage of tier paper in small (make rehearse STAGES="fmm-cifar10-lmd": these and what they need)
 # make bench      time the training steps, and a jitted JAX step beside them
@@ -12,14 +14,14 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env repro test preflight rehearse bench lab mutants
+.PHONY: env check lint repro test preflight rehearse bench lab mutants
 
 env: $(BIN)/.fewstep
 
 $(BIN)/.fewstep: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fewstep needs Python 3.11 or newer; set PYTHON=/path/to/it")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	@touch $@
 
 repro: env
@@ -29,7 +31,16 @@ endif
 	$(BIN)/python -m fewstep data
 	$(BIN)/dvc repro
 
-test: env
+check: env
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+lint: env
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+test: check
 	$(BIN)/python -m pytest -n 2
 
 preflight: env

@@ -2,10 +2,11 @@
 
     make bench
 
-The same network (4 x 256, SiLU, the tables' features), batch (1,024) and optimiser (Adam) everywhere; torch and JAX take
-turns in one process pinned to one core, then to two, and medians are printed. The tables' own network (4 x 128, batch 512)
-follows, with the optimiser it uses, and a two-level UNet on 8 x 8 images (batch 128), once with its dual numbers and once
-with torch.func.jvp in their place. JAX comes from the optional extra `bench`; without it only torch is timed.
+The same network (4 x 256, SiLU, the tables' features), batch (1,024) and optimiser (Adam) everywhere; torch
+and JAX take turns in one process pinned to one core, then to two, and medians are printed. The tables' own
+network (4 x 128, batch 512) follows, with the optimiser it uses, and a two-level UNet on 8 x 8 images (batch
+128), once with its dual numbers and once with torch.func.jvp in their place. JAX comes from the optional
+extra `bench`; without it only torch is timed.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ def step_of(
 
 def jax_step(method: str, width: int, batch: int) -> Callable[[], None]:
     """The same step, written as JAX is: jvp, grad and one jit around everything."""
-    import jax  # noqa: F401
+    import jax
     import jax.numpy as jnp
-    import optax  # noqa: F401
+    import optax
 
     weights = [
         (jnp.asarray(m.weight.detach().numpy().T), jnp.asarray(m.bias.detach().numpy()))
@@ -192,7 +193,8 @@ def bench(cores: int) -> None:
         )
     for b in backends:
         print(
-            f"  {b}: LMD costs {ms[f'{b} lmd'] / ms[f'{b} si']:.2f} flow-matching steps, its semigradient {ms[f'{b} lmd, semigradient'] / ms[f'{b} si']:.2f}"
+            f"  {b}: LMD costs {ms[f'{b} lmd'] / ms[f'{b} si']:.2f} flow-matching steps, "
+            f"its semigradient {ms[f'{b} lmd, semigradient'] / ms[f'{b} si']:.2f}"
         )
     titles = {
         "tables": "4 x 128, batch 512, SOAP (the tables)",
@@ -202,7 +204,8 @@ def bench(cores: int) -> None:
     for kind, title in titles.items():
         print(f"{title}: " + ", ".join(f"{m} {ms[f'{kind} {m}']:.2f} ms" for m in METHODS))
         print(
-            f"  LMD costs {ms[f'{kind} lmd'] / ms[f'{kind} si']:.2f} flow-matching steps, its semigradient {ms[f'{kind} lmd, semigradient'] / ms[f'{kind} si']:.2f}"
+            f"  LMD costs {ms[f'{kind} lmd'] / ms[f'{kind} si']:.2f} flow-matching steps, "
+            f"its semigradient {ms[f'{kind} lmd, semigradient'] / ms[f'{kind} si']:.2f}"
         )
 
 
@@ -217,10 +220,14 @@ def main() -> None:
     )
     for cores in (1, 2)[: len(there)]:
         # a process of its own: both libraries size their thread pools when they start
-        pin = f"import os; os.sched_setaffinity(0, {there[:cores]!r}) if hasattr(os, 'sched_setaffinity') else None; "
+        pin = (
+            f"import os; os.sched_setaffinity(0, {there[:cores]!r}) "
+            "if hasattr(os, 'sched_setaffinity') else None; "
+        )
         code = (
             pin
-            + f"import sys, runpy; sys.argv = [{__file__!r}, '{cores}']; runpy.run_path({__file__!r}, run_name='__main__')"
+            + f"import sys, runpy; sys.argv = [{__file__!r}, '{cores}']; "
+            + f"runpy.run_path({__file__!r}, run_name='__main__')"
         )
         subprocess.run(
             [sys.executable, "-c", code],

@@ -1,4 +1,5 @@
-"""What a step of self-corrected distillation costs, against the forward and backward passes that it consists of.
+"""What a step of self-corrected distillation costs, against the forward and backward passes that it consists
+of.
 
     make bench
 

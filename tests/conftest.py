@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class _Shared(LoadScopeScheduling):
-    """How tests are shared out over processes: those of the pipeline together, because they share one clone; all others one by one."""
+    """How tests are shared out over processes: those of the pipeline together, because they share one clone;
+    all others one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "pipeline" if nodeid.startswith("tests/pipeline/") else nodeid

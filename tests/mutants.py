@@ -140,7 +140,7 @@ FAULTS = [
         ("interpolant at s", "path = batch.at(batch.t)", "path = batch.at(batch.s)"),
         ("derivative in s", "student.jump_dt(", "student.jump_ds("),
         ("inner jump stopped", "batch.t, back)", "batch.t, back.detach())"),
-        ("invertibility left out", " + invertibility * squared_norm(there.point - path.point)", ""),
+        ("invertibility left out", " + invertibility * returns", ""),
     ),
     *_in(
         "objectives/eulerian.py",
@@ -331,7 +331,7 @@ FAULTS = [
     *_in(
         "metrics/frechet.py",
         "image_metrics",
-        ("means forgotten", "distance = apart + ", "distance = "),
+        ("means forgotten", "np.square(a.mean - b.mean).sum() + ", ""),
         ("the cross term once", "- 2 * _trace_of_root", "- _trace_of_root"),
         ("divided by the count", "/ (count - 1)", "/ count"),
         (
@@ -357,13 +357,13 @@ FAULTS = [
         ),
         (
             "precision and recall swapped",
-            "_covered(generated, own.points, own.squared_radii, slack), _covered(own.points, generated, theirs, slack)",
-            "_covered(own.points, generated, theirs, slack), _covered(generated, own.points, own.squared_radii, slack)",
+            "PrecisionRecall(precision, recall)",
+            "PrecisionRecall(recall, precision)",
         ),
         (
             "samples not shifted with the data",
-            "generated = generated - own.centre",
-            "generated = generated + own.centre",
+            "generated = generated - real.centre",
+            "generated = generated + real.centre",
         ),
         ("every ball is asked for", "(squares <= reach).any(1)", "(squares <= reach).all(1)"),
     ),
@@ -410,8 +410,8 @@ FAULTS = [
         ("a generator that saturates", "F.softplus(-critic(one_step))", "-F.softplus(critic(one_step))"),
         (
             "the discriminator loves samples",
-            "F.softplus(-on_data) + F.softplus(on_made)\n    (slope,)",
-            "F.softplus(on_data) + F.softplus(-on_made)\n    (slope,)",
+            "F.softplus(-on_data) + F.softplus(on_sample)\n    (slope,)",
+            "F.softplus(on_data) + F.softplus(-on_sample)\n    (slope,)",
         ),
         ("twice the penalty", "loss + gamma / 2 * slope", "loss + gamma * slope"),
     ),

@@ -1,8 +1,9 @@
 """A pytest plugin: nbval compares what is printed and plotted as numbers, within tests/tolerances.py.
 
-nbval compares text and skips pictures. Here the numbers are taken out of every output first, also out of the data
-that a picture carries; nbval compares what is left letter by letter, and the numbers are compared as numbers.
-Kernels start as the pipeline's do, as forks of a process that has the libraries, or each would import them for seconds.
+nbval compares text and skips pictures. Here the numbers are taken out of every output first, also out of the
+data that a picture carries; nbval compares what is left letter by letter, and the numbers are compared as
+numbers. Kernels start as the pipeline's do, as forks of a process that has the libraries, or each would
+import them for seconds.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def mask(outputs: list[dict]) -> tuple[list[dict], list[float]]:
 
 
 class Forked(Forking, KernelManager):
-    """nbval's kernel, with this process's own stderr, which pytest captures, in the place of one that is thrown away."""
+    """nbval's kernel, with this process's own stderr, which pytest captures, in the place of one that is
+    thrown away."""
 
     async def _async_pre_start_kernel(self, **options):
         options.pop("stderr", None)

@@ -10,7 +10,7 @@ from .exact import WORLDS, gaussian, network_batch, random_network
 
 # The first forward-mode pass of a process makes torch load scripts of its own, of a kind that it deprecates.
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore")
     torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))
 
 

@@ -89,7 +89,8 @@ def affine(f, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def batch_of(world: GaussianFlow, count: int = 64, seed: int = 3, strip: float | None = None) -> Batch:
-    """A batch of the world's couples on the square; |t - s| > 0.05 (short chords lose digits), < `strip` if given."""
+    """A batch of the world's couples on the square; |t - s| > 0.05 (short chords lose digits), < `strip` if
+    given."""
     s = uniform(count, low=0.0, high=1.0, seed=seed)
     gap = uniform(count, low=0.05, high=strip or 0.9, seed=seed + 1)
     up = s + gap
@@ -125,7 +126,8 @@ def hermite_batch(world: GaussianFlow, s: float, t: float) -> tuple[Batch, Tenso
 
 
 class Perturbed(FlowMap):
-    """v = v_exact + theta h(s, t, x): a one-parameter family of flow maps that passes the true one at theta = 0."""
+    """v = v_exact + theta h(s, t, x): a one-parameter family of flow maps that passes the true one at theta =
+    0."""
 
     def __init__(self, exact: FlowMap, bump, theta: float):
         super().__init__()

@@ -1,4 +1,5 @@
-"""What captions say against what is read, in cases worked out by hand, and the matching against every other."""
+"""What captions say against what is read, in cases worked out by hand, and the matching against every
+other."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def test_each_thing_read_answers_to_one_name_only():
 
 
 def test_the_best_matching_is_not_the_first_that_comes():
-    """The red circle would suit either name, and the other thing only one: taken name by name, the first would take it."""
+    """The red circle would suit either name, and the other thing only one: taken name by name, the first
+    would take it."""
     told = said(Mention(CIRCLE), Mention(CIRCLE, RED))
     read = scene(Thing(TOP_LEFT, CIRCLE, RED, SMALL), Thing(TOP_RIGHT, CIRCLE, BLUE, SMALL))
     assert right(told, read) == {"shape": "2 of 2", "colour": "1 of 1", "number": "1 of 1"}
@@ -179,7 +181,8 @@ def test_accuracies_are_of_statements_and_of_whole_captions():
 
 
 def test_no_other_matching_has_more_attributes_right():
-    """Captions against scenes that are not theirs: every way to give each mention a thing or nothing, none twice, is tried."""
+    """Captions against scenes that are not theirs: every way to give each mention a thing or nothing, none
+    twice, is tried."""
     told, read = scenes.all_pairs(150, 5).captions, scenes.all_pairs(150, 6).scenes
     of, _ = judge(told, read)
     for one, other, found in zip(told, read, of):
@@ -200,7 +203,8 @@ def test_no_other_matching_has_more_attributes_right():
 
 
 def test_chance_is_what_it_should_be_for_a_thing_named_with_its_place():
-    """Things drawn evenly at all places against one mention: shapes, colours and sizes agree by their numbers."""
+    """Things drawn evenly at all places against one mention: shapes, colours and sizes agree by their
+    numbers."""
     rng, told = np.random.default_rng(0), said(Mention(RING, PINK, LARGE, TOP_LEFT))
     read = [
         scene(*(Thing(place, rng.integers(5), rng.integers(6), rng.integers(2)) for place in range(5)))

@@ -1,4 +1,5 @@
-"""The checkerboard's exact velocity: against quadrature over the data, the continuity equation and its limits."""
+"""The checkerboard's exact velocity: against quadrature over the data, the continuity equation and its
+limits."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(80)
 
 
 def _interval(x: float, t: float, low: float, high: float) -> tuple[float, float]:
-    """log of the integral of p0((x - t x1) / (1 - t)) over x1 in [low, high], up to a constant, and E[x1] there.
+    """log of the integral of p0((x - t x1) / (1 - t)) over x1 in [low, high], up to a constant, and E[x1]
+    there.
 
     Gauss-Legendre on the part where the integrand is within e^-70 of its largest value: it may be a sliver.
     """

@@ -79,8 +79,8 @@ def test_consistency_has_emds_value_and_another_gradient(student, teacher, batch
 
 @pytest.mark.parametrize("kind", ["full", "semi"])
 def test_what_emds_gradient_has_beyond_consistencys(student, teacher, batch, kind):
-    """EMD's residual is r = -v + (t - s) (d_s v + grad v . b) + b. Consistency learns from v alone; EMD's literal
-    semigradient from (t - s) d_s v as well, and its full gradient from (t - s) grad v . b on top."""
+    """EMD's residual is r = -v + (t - s) (d_s v + grad v . b) + b. Consistency learns from v alone; EMD's
+    literal semigradient from (t - s) d_s v as well, and its full gradient from (t - s) grad v . b on top."""
     start = batch.at(batch.s).point
     b = teacher.velocity(batch.s, start)
     one, zero = torch.ones_like(batch.s), torch.zeros_like(batch.s)

@@ -44,8 +44,9 @@ def test_uneven_samples_on_an_aligned_grid():
 
 
 def test_the_floor_of_the_protocols_grid():
-    """At 50 bins the squares' edges at -1/2 and 1/2 halve two columns and two rows of cells, which hold 0.0784 of
-    the mass; a histogram spreads that over the whole cell and loses log 2 there. No sampler can do better."""
+    """At 50 bins the squares' edges at -1/2 and 1/2 halve two columns and two rows of cells, which hold
+    0.0784 of the mass; a histogram spreads that over the whole cell and loses log 2 there. No sampler can do
+    better."""
 
     def counts(i, j):
         if i in (12, 37) or j in (12, 37):
@@ -58,7 +59,8 @@ def test_the_floor_of_the_protocols_grid():
 
 
 def test_exact_samples_are_at_the_floor():
-    """The grid's 0.0543 and (cells - 1) / (2 count) of sampling noise, 0.0104 for 1348 cells and 64,000 samples."""
+    """The grid's 0.0543 and (cells - 1) / (2 count) of sampling noise, 0.0104 for 1348 cells and 64,000
+    samples."""
     found = [
         kl_to_checkerboard(checkerboard.sample(64_000, seeded(k)).numpy().astype(float)).value
         for k in range(4)
@@ -67,7 +69,8 @@ def test_exact_samples_are_at_the_floor():
 
 
 def test_an_empty_cell_counts_as_half_a_sample():
-    """Fifteen samples on a 4 x 4 grid, two in each filled square but one in the first and none in the last."""
+    """Fifteen samples on a 4 x 4 grid, two in each filled square but one in the first and none in the
+    last."""
     order = {cell: 2 for cell in FILLED} | {FILLED[0]: 1, FILLED[-1]: 0}
     found = kl_to_checkerboard(lattice(4, lambda i, j: order.get((i, j), 0)), 4)
     share = np.array([1, 2, 2, 2, 2, 2, 2, 0.5]) / 13
@@ -84,7 +87,8 @@ def test_mass_outside_the_square_is_lost_mass(far):
 
 
 def test_columns_are_not_rows():
-    """Samples on the left half: the four filled squares on the right are empty, whichever the axis is called."""
+    """Samples on the left half: the four filled squares on the right are empty, whichever the axis is
+    called."""
     left = lattice(4, lambda i, j: 2 * ((i, j) in FILLED and i < 2))
     assert kl_to_checkerboard(left, 4).empty == 4
     shifted = left.copy()

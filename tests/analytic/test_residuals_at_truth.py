@@ -1,4 +1,5 @@
-"""At the true flow map: distillation's residuals vanish sample by sample, direct training's in conditional mean.
+"""At the true flow map: distillation's residuals vanish sample by sample, direct training's in conditional
+mean.
 
 The second kind is checked through the expected gradient in a parameter theta that perturbs the true map, with
 the expectation taken exactly, by Gauss-Hermite quadrature over (x0, x1) and z at fixed s and t.
@@ -107,8 +108,8 @@ def test_the_expected_gradient_vanishes_at_the_true_map_and_only_there(residual,
 @LINES
 @pytest.mark.parametrize("residual", [si, fmm, eulerian, meanflow])
 def test_the_noise_that_direct_residuals_keep_at_the_true_map(interpolant, residual):
-    """The conditional variance of dI given I, the least that a velocity loss can reach; MeanFlow's is carried from
-    s to t by the true map, whose slope is sqrt(c_t / c_s)."""
+    """The conditional variance of dI given I, the least that a velocity loss can reach; MeanFlow's is carried
+    from s to t by the true map, whose slope is sqrt(c_t / c_s)."""
     world = line(interpolant)
     for s, t in TIMES:
         batch, weight = hermite_batch(world, s, t)
@@ -125,7 +126,8 @@ def test_the_noise_that_direct_residuals_keep_at_the_true_map(interpolant, resid
 
 
 def eulerian_in_the_end_time(student, batch):
-    """The Eulerian estimator with its time derivative in the wrong time: the end of X_{t,s}, not its start."""
+    """The Eulerian estimator with its time derivative in the wrong time: the end of X_{t,s}, not its
+    start."""
     path = batch.at(batch.t)
     back = student.jump_dt(batch.t, batch.s, path.point)
     there = student.jump_along(batch.s, batch.t, back.point, back.tangent)

@@ -1,4 +1,5 @@
-"""The samplers on Gaussian flows, where the end of every trajectory is known: accuracy, order and counted calls."""
+"""The samplers on Gaussian flows, where the end of every trajectory is known: accuracy, order and counted
+calls."""
 
 from __future__ import annotations
 

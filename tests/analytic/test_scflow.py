@@ -34,7 +34,8 @@ def draws(flow) -> tuple[torch.Tensor, ...]:
 
 
 def consistency(flow: FlowMap, delta: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Consistency (not truncated), bidirectional and reflow with `flow` as student, target and teacher, (batch,) each."""
+    """Consistency (not truncated), bidirectional and reflow with `flow` as student, target and teacher,
+    (batch,) each."""
     z0, z1, t, u_down, u_up = draws(flow)
     exact, z = Reversed(flow), between(z0, z1, t)
     move = losses.moves(exact, z, t, u_down, u_up, delta)
@@ -58,7 +59,8 @@ def test_the_straight_flow_is_straight():
 
 
 def test_time_is_converted_at_the_border():
-    """f(z, t) is one Euler step of the house from 1 - t to the data, and z_t the house's interpolant at 1 - t."""
+    """f(z, t) is one Euler step of the house from 1 - t to the data, and z_t the house's interpolant at 1 -
+    t."""
     z0, z1, t, *_ = draws(CURVED)
     close(between(z0, z1, t), LINEAR.at(1 - t, z1, z0).point, 1e-14)
     z = between(z0, z1, t)
@@ -221,7 +223,7 @@ def test_rectified_flow_of_an_exact_straight_flow_is_zero_and_of_a_curved_one_is
         own0, own1, time = x0[k % (COUNT // 2)], y[k % (COUNT // 2)], batch.s[k]
         v = STRAIGHT.velocity(time[None], ((1 - time) * own0 + time * own1)[None])[0]
         close(got[k], (v - (own1 - own0)).square().sum(), 1e-10)
-    with pytest.raises(ValueError, match="divide its share of a batch"):
+    with pytest.raises(ValueError, match="times that divide its share"):
         rectified(STRAIGHT, batch, CURVED, times=3)
 
 

@@ -1,4 +1,5 @@
-"""Distances between images of one noise: PSNR and SSIM against values worked out by hand and slowly, feature distances exactly."""
+"""Distances between images of one noise: PSNR and SSIM against values worked out by hand and slowly, feature
+distances exactly."""
 
 from __future__ import annotations
 

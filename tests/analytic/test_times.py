@@ -33,7 +33,8 @@ def test_square_times_go_both_ways(strip):
 
 @STRIPS
 def test_the_density_is_uniform_on_the_strip(strip):
-    """The strip s <= t <= s + tau has area (2 tau - tau^2) / 2: that is the Jacobian of (u0, u1) -> (s, t), everywhere."""
+    """The strip s <= t <= s + tau has area (2 tau - tau^2) / 2: that is the Jacobian of (u0, u1) -> (s, t),
+    everywhere."""
     times = Times("forward", strip)
 
     def pair(u):

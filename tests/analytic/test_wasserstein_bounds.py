@@ -6,8 +6,9 @@ expectations of squares of affine functions, and only the time integral is numer
     LMD   W2^2 <= exp(1 + 2 int |C_t| dt) int E|d/dt X_{0,t}(x0) - b_t(X_{0,t}(x0))|^2 dt
     EMD   W2^2 <= e int E|d/ds X_{s,1}(I_s) + grad X_{s,1}(I_s) b_s(I_s)|^2 ds
 
-The constants are second hand. Both hold here even without their factor e: for LMD by Gronwall and Cauchy-Schwarz,
-for EMD because the integral of the Eulerian derivative along a trajectory is the error of its end.
+The constants are second hand. Both hold here even without their factor e: for LMD by Gronwall and
+Cauchy-Schwarz, for EMD because the integral of the Eulerian derivative along a trajectory is the error of its
+end.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def test_both_bounds_hold_even_without_the_factor_e(name):
 
 
 def translation(shift) -> tuple[GaussianFlow, torch.Tensor]:
-    """A rigid flow: under the trigonometric interpolant two equal covariances stay what they are, so C_t = 0."""
+    """A rigid flow: under the trigonometric interpolant two equal covariances stay what they are, so C_t =
+    0."""
     eye = torch.eye(2, dtype=F64)
     return GaussianFlow(vector(0.0, 0.0), eye, shift, eye, TRIGONOMETRIC), torch.tensor(
         [0.3, -0.4], dtype=F64
@@ -147,7 +149,8 @@ def translation(shift) -> tuple[GaussianFlow, torch.Tensor]:
 
 
 def test_no_smaller_constant_would_do():
-    """A rigid flow, missed at a constant rate: both losses are the squared error itself, so both ratios are 1."""
+    """A rigid flow, missed at a constant rate: both losses are the squared error itself, so both ratios are
+    1."""
     world, miss = translation(vector(1.0, 2.0))
     assert exponent(world) == pytest.approx(0, abs=1e-12)
     lagrangian, eulerian = ratios(
@@ -158,7 +161,8 @@ def test_no_smaller_constant_would_do():
 
 
 class Lagging(FlowMap):
-    """X_{0,t}(x) = X*_{0,t}(x) + sigma_t int_0^t sigma_r^-2 dr miss: the error that grows most under the flow."""
+    """X_{0,t}(x) = X*_{0,t}(x) + sigma_t int_0^t sigma_r^-2 dr miss: the error that grows most under the
+    flow."""
 
     def __init__(self, world, miss):
         super().__init__()

@@ -33,7 +33,8 @@ def test_a_jump_of_no_length_is_the_identity_with_the_velocity_as_slope(world):
 
 
 def test_the_velocity_is_the_regression_of_the_interpolants_velocity(world):
-    """b_t(x) = E[dI | I = x] = dm + Cov(dI, I) Cov(I)^-1 (x - m), from the definition of a Gaussian's conditional."""
+    """b_t(x) = E[dI | I = x] = dm + Cov(dI, I) Cov(I)^-1 (x - m), from the definition of a Gaussian's
+    conditional."""
     c = world.interpolant.coefficients(T)
     eye = torch.eye(3, dtype=F64)
     shape = (COUNT, 1, 1)
@@ -140,7 +141,8 @@ def test_the_mixtures_velocity_obeys_the_continuity_equation(interpolant):
 @ALL
 @pytest.mark.parametrize("time", [0.15, 0.5, 0.9])
 def test_the_mixtures_velocity_is_the_conditional_mean(interpolant, time):
-    """E[dI | I = x] in one dimension, by the trapezoidal rule over x1 and z: x0 is then (x - beta x1 - gamma z) / alpha."""
+    """E[dI | I = x] in one dimension, by the trapezoidal rule over x1 and z: x0 is then (x - beta x1 - gamma
+    z) / alpha."""
     world = MixtureFlow(SCALE, MU[:, :1], SIGMA, WEIGHTS, interpolant)
     c = interpolant.coefficients(vector(time))
     x1 = torch.linspace(-6, 6, 1201, dtype=F64)[:, None]

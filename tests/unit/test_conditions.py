@@ -64,7 +64,7 @@ def test_a_flow_map_at_texts_is_the_network_at_them_and_rounds_repeat_them():
     assert torch.allclose(twice, torch.cat([slope * x, 2 * slope * x]))
     assert torch.equal(first(flow, 2).velocity(t[:2], x[:2]), slope[:2] * x[:2])
     assert conditioned(LINE, None) is LINE and first(LINE, 2) is LINE
-    with pytest.raises(ValueError, match="4 samples do not go with 3 texts"):
+    with pytest.raises(ValueError, match="4 samples do not go with 3 captions"):
         flow.velocity(torch.rand(4), torch.randn(4, 2))
 
 

@@ -1,4 +1,5 @@
-"""The rooms of the library: a room imports from those before it and from no other, and nothing stands loose beside them."""
+"""The rooms of the library: a room imports from those before it and from no other, and nothing stands loose
+beside them."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ import fewstep
 
 # from the ground up; a room may import from those before it
 ROOMS = (
-    "storage", "flows", "objectives", "data", "networks", "metrics", "settings", "training", "evaluation", "pipeline", "rehearsal", "release",
+    "storage", "flows", "objectives", "data", "networks", "metrics", "settings", "training",
+    "evaluation", "pipeline", "rehearsal", "release",
 )  # fmt: skip
 PACKAGE = Path(fewstep.__file__).parent
 
 
 def imports(path: Path) -> set[str]:
-    """The modules and names below fewstep that a file imports, at run time, by their path inside the package."""
+    """The modules and names below fewstep that a file imports, at run time, by their path inside the
+    package."""
     tree, parts = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(PACKAGE).with_suffix("").parts
     package, found, skipped = list(parts[:-1]), set(), set()
     for node in ast.walk(tree):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 import shutil
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from fewstep.data import export
 from fewstep.pipeline import report
@@ -22,30 +25,70 @@ from fewstep.pipeline import stages as pipeline
 from fewstep.settings import tiers
 from fewstep.storage import fingerprint
 from fewstep.storage.workspace import find_root
+from tests.clean_notebooks import unclean
 
 
-def pins(text_or_list) -> dict[str, str]:
-    lines = text_or_list if isinstance(text_or_list, list) else text_or_list.splitlines()
-    return dict(
-        line.strip().lower().split("==") for line in lines if "==" in line and not line.startswith("#")
-    )
+def pins(lines: list[str]) -> dict[str, str]:
+    """Exact versions by normalised name."""
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def test_environment_yml_tells_the_story_of_pyproject(root):
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = pins(project["dependencies"] + project["optional-dependencies"]["test"])
-    conda = yaml.safe_load((root / "environment.yml").read_text())
+def requirements(root: Path) -> dict[str, list[Requirement]]:
+    """What pyproject.toml asks for: under "" for the library itself, and by extra."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {"": project["dependencies"]} | project["optional-dependencies"]
+    return {extra: [Requirement(line) for line in lines] for extra, lines in asked.items()}
+
+
+def test_pyproject_has_ranges_and_constraints_the_versions_within_them(root):
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    exact = pins([line for line in lines if not line.startswith("#")])
+    assert len(exact) > 150 and all(exact.values())
+    asked = requirements(root)
+    for extra, wanted in asked.items():
+        for requirement in wanted:
+            if requirement.name == "fewstep":
+                assert requirement.extras <= set(asked), extra
+                continue
+            assert not str(requirement.specifier).startswith("=="), (
+                f"{requirement}: exact versions go elsewhere"
+            )
+            version = exact[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), (
+                f"{requirement} excludes {version}, which is tested"
+            )
+    assert {requirement.name for requirement in asked[""]} == {"torch", "numpy", "safetensors"}
+
+
+def test_environment_yml_and_make_env_install_the_same(root):
+    conda = yaml.safe_load((root / "environment.yml").read_text(encoding="utf-8"))
     by_pip = next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
-    assert pins(by_pip) == wanted
-    assert len(wanted) == len(project["dependencies"] + project["optional-dependencies"]["test"]), (
-        "every dependency is pinned"
-    )
+    assert by_pip == ["-c constraints.txt", "-e .[all]"]
+    assert '-c constraints.txt -e ".[all]"' in (root / "Makefile").read_text(encoding="utf-8")
     python = next(
-        entry for entry in conda["dependencies"] if isinstance(entry, str) and entry.startswith("python=")
+        line for line in conda["dependencies"] if isinstance(line, str) and line.startswith("python=")
     )
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == f">={python.removeprefix('python=')}"
-    constraints = pins((root / "constraints.txt").read_text())
-    assert wanted.items() <= constraints.items()
+    everything = next(iter(requirements(root)["all"])).extras
+    assert everything == {"images", "pipeline", "release", "test", "dev"}
+
+
+def test_the_hooks_of_a_commit_are_those_of_make_check_and_reach_no_network(root):
+    repositories = yaml.safe_load((root / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in repositories} == {"local"}
+    assert {hook["language"] for hook in hooks} == {"system"}
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for tool in ("ruff check", "ruff format --check", "mypy"):
+        assert f"$(BIN)/{tool}" in makefile and tool in [hook["entry"] for hook in hooks]
+    assert "test: check\n" in makefile
+
+
+def test_the_command_is_installed_under_its_name(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, name = project["scripts"]["fewstep"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(root):
@@ -154,12 +197,14 @@ def test_what_a_stage_is_stage_inputs_follows_its_settings_and_nothing_else(root
 
 
 def test_source_notebooks_are_clean_and_byte_stable(root):
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        for k, cell in enumerate(json.loads(path.read_text())["cells"]):
-            assert cell["id"] == f"cell-{k}", path
-            assert not cell.get("outputs") and cell.get("execution_count") is None, (
-                f"{path}: clear the outputs"
-            )
+    assert not [fault for path in (root / "notebooks").glob("*.ipynb") for fault in unclean(path)]
+
+
+def test_a_source_notebook_with_an_output_is_named(tmp_path):
+    cells = [{"id": "cell-0", "outputs": []}, {"id": "cell-1", "outputs": ["x"]}, {"id": "a"}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    clear, name = unclean(tmp_path / "a.ipynb")
+    assert "clear the outputs of cell-1" in clear and "call the cell a cell-2" in name
 
 
 def test_notebooks_call_and_do_not_compute(root):
@@ -265,6 +310,7 @@ def test_the_readme_names_what_ci_calls(root):
         "make repro",
         "make test",
         "make bench",
+        "pip install .",
         "conda env create -f environment.yml",
         "dvc metrics show",
         "dvc metrics diff",
@@ -280,7 +326,13 @@ def test_the_results_in_the_readme_are_the_results_on_disk(root):
     assert report.refresh_readme(root, text) == text, "run `python -m fewstep readme`"
 
 
-def test_the_readme_links_to_what_there_is(root):
-    for target in re.findall(r"\]\(([^)#]+)\)", (root / "README.md").read_text()):
-        if not target.startswith("https://"):
-            assert (root / target).exists(), target
+def test_pages_link_to_what_there_is(root):
+    pages = [
+        *(root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(root / "docs").glob("*.md"),
+    ]
+    assert len(pages) >= 8
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

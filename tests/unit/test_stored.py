@@ -1,4 +1,5 @@
-"""Images stored as JPEG: Pillow's defaults, the same pixels every time, and only lossy where something is lost."""
+"""Images stored as JPEG: Pillow's defaults, the same pixels every time, and only lossy where something is
+lost."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ def test_the_file_is_the_one_that_torchvision_writes(tmp_path):
     """The official script's own call, and no option."""
     import torch
 
+    from fewstep.networks import torchvision_operators  # noqa: F401
     from torchvision.utils import save_image  # isort: skip
 
     image = noise(3, 24, 32)

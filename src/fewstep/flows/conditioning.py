@@ -1,31 +1,31 @@
-"""What a flow is told: texts for its cross-attention, flow maps of a text, and classifier-free guidance.
+"""Conditioning on captions: states for cross-attention, flow maps given them, classifier-free guidance.
 
-A conditional network is called as network(s, t, x, conditions) and gives v_{s,t}(x | c). Objectives and samplers know
-nothing of it: they are handed `conditioned(flow_map, conditions)`, which is a flow map like any other.
+A conditional network is called as network(s, t, x, conditions) and gives v_{s,t}(x | c). Objectives and
+samplers take `conditioned(flow_map, conditions)`, which is a flow map like any other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from .flow_map import FlowMap, NetworkFlowMap
 
-if TYPE_CHECKING:
-    from ..data import DataSource
+Map = TypeVar("Map")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Texts as a flow's cross-attention takes them.
+    """Captions as a flow's cross-attention takes them.
 
-    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion uses them
-    mask    (batch, tokens), bool: which are the text's own, start and end included; behind them is filling. A text's own
-            states do not depend on the filling, and in a tower that is trained here the filling's mean nothing: attend under
-            the mask. Stable Diffusion itself attends to all.
+    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion
+            uses them
+    mask    (batch, tokens), bool: the caption's tokens, start and end included, without the padding behind
+            them. Their states do not depend on the padding, whose own states mean nothing in a text encoder
+            that is trained here: attend under the mask. Stable Diffusion itself attends to all.
     """
 
     hidden: Tensor
@@ -35,7 +35,7 @@ class Conditions:
         return len(self.hidden)
 
     def part(self, start: int, stop: int) -> Conditions:
-        """The texts start..stop-1."""
+        """The captions start..stop-1."""
         return Conditions(self.hidden[start:stop], self.mask[start:stop])
 
     def to(self, device: torch.device | str) -> Conditions:
@@ -43,32 +43,40 @@ class Conditions:
         return Conditions(self.hidden.to(device), self.mask.to(device))
 
     def times(self, count: int) -> Conditions:
-        """All texts `count` times over, one round after the other."""
+        """All captions, repeated `count` times as a whole."""
         return Conditions(self.hidden.repeat(count, 1, 1), self.mask.repeat(count, 1))
 
     def where(self, dropped: Tensor, empty: Conditions) -> Conditions:
-        """The text `empty` (a batch of one) in the place of those that `dropped` (batch,), bool, says."""
+        """These, with the empty caption `empty` (a batch of one) where `dropped` (batch,), bool."""
         return Conditions(
             torch.where(dropped[:, None, None], empty.hidden, self.hidden),
             torch.where(dropped[:, None], empty.mask, self.mask),
         )
 
 
-class ConditionalSource(Protocol):
-    """A source of data points that come with texts; `empty` is the empty text, a batch of one."""
+class Source(Protocol):
+    """A source of data points."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` points, (count, *shape), float32."""
+        ...
+
+
+class ConditionalSource(Source, Protocol):
+    """A source of data points with captions; `empty` is the empty caption, a batch of one."""
 
     conditional: bool
     empty: Conditions
 
     def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
-        """`count` points, (count, *shape), float32, and their texts."""
+        """`count` points, (count, *shape), float32, and their captions."""
         ...
 
 
 class Conditioned(FlowMap):
-    """The flow map of a conditional network at given texts: v_{s,t}(x | c).
+    """The flow map of a conditional network given captions: v_{s,t}(x | c).
 
-    `x` holds a sample a text, or several rounds of that, one after the other, as a loop puts them together for one call.
+    `x` holds a sample for each caption, or a multiple of that: the captions are then repeated as a whole.
     Raises ValueError for any other number of samples.
     """
 
@@ -76,84 +84,87 @@ class Conditioned(FlowMap):
         super().__init__()
         self.flow_map, self.conditions, self.empty = flow_map, conditions, empty
 
-    def fitted(self, count: int) -> Conditions:
-        """The texts of `count` samples."""
+    def captions_of(self, count: int) -> Conditions:
+        """The captions of `count` samples."""
         if not len(self.conditions) or count % len(self.conditions):
             raise ValueError(
-                f"{count} samples do not go with {len(self.conditions)} texts: give a sample a text, or several rounds of them"
+                f"{count} samples do not go with {len(self.conditions)} captions: give one each, or more"
             )
-        rounds = count // len(self.conditions)
-        return self.conditions if rounds == 1 else self.conditions.times(rounds)
+        return self.conditions.times(count // len(self.conditions))
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        return self.flow_map.network(s, t, x, self.fitted(len(x)))
+        v: Tensor = self.flow_map.network(s, t, x, self.captions_of(len(x)))
+        return v
 
     def first(self, count: int) -> Conditioned:
-        """The flow map at the first `count` texts."""
+        """The flow map given the first `count` captions."""
         return Conditioned(self.flow_map, self.conditions.part(0, count), self.empty)
 
     def guided(self, scale: float) -> FlowMap:
-        """The flow map under guidance of `scale`; itself at 1. Raises ValueError where it was not told what the empty text is."""
-        if scale == 1:
-            return self
-        if self.empty is None:
-            raise ValueError("guidance compares with the empty text, and this flow map was given none")
-        return Guided(self, scale)
+        """The flow map under guidance of `scale`; itself at 1. Raises ValueError without an empty caption."""
+        return self if scale == 1 else Guided(self, scale)
 
 
 class Guided(FlowMap):
-    """Classifier-free guidance (arXiv 2207.12598): v_{s,t}(x | nothing) + w (v_{s,t}(x | c) - v_{s,t}(x | nothing)).
+    """Classifier-free guidance (arXiv 2207.12598): v_{s,t}(x | 0) + w (v_{s,t}(x | c) - v_{s,t}(x | 0)).
 
-    With w = 1 that is the conditional flow, with w = 0 the unconditional one. Both come from one call of the network.
+    0 is the empty caption. w = 1 is the conditional flow, w = 0 the unconditional one; one call for both.
     """
 
-    def __init__(self, conditioned: Conditioned, scale: float):
+    def __init__(self, conditioned: Conditioned, scale: float) -> None:
         super().__init__()
-        self.conditioned, self.scale = conditioned, scale
+        if conditioned.empty is None:
+            raise ValueError("guidance compares with the empty caption, and this flow map was given none")
+        self.conditioned, self.empty, self.scale = conditioned, conditioned.empty, scale
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        own, empty = self.conditioned.fitted(len(x)), self.conditioned.empty.times(len(x))
-        both = Conditions(torch.cat([empty.hidden, own.hidden]), torch.cat([empty.mask, own.mask]))
+        captions, empty = self.conditioned.captions_of(len(x)), self.empty.times(len(x))
+        both = Conditions(torch.cat([empty.hidden, captions.hidden]), torch.cat([empty.mask, captions.mask]))
         s, t, x = (torch.cat([end, end]) for end in (s, t, x))
-        without, with_text = self.conditioned.flow_map.network(s, t, x, both).chunk(2)
-        return without + self.scale * (with_text - without)
+        without, given = self.conditioned.flow_map.network(s, t, x, both).chunk(2)
+        v: Tensor = without + self.scale * (given - without)
+        return v
 
 
-def first(flow_map: FlowMap, count: int) -> FlowMap:
-    """The flow map at the first `count` of its texts; itself where it takes none."""
+def first(flow_map: Map, count: int) -> Map | Conditioned | Guided:
+    """The flow map given the first `count` of its captions; itself where it takes none."""
     if isinstance(flow_map, Guided):
         return Guided(flow_map.conditioned.first(count), flow_map.scale)
     return flow_map.first(count) if isinstance(flow_map, Conditioned) else flow_map
 
 
 def conditioned(flow_map: FlowMap, conditions: Conditions | None, empty: Conditions | None = None) -> FlowMap:
-    """`flow_map` at the texts `conditions`, or itself where there are none; `empty` is the empty text, a batch of one, wherever it is."""
+    """`flow_map`, that of a network, given `conditions`; itself where there are none.
+
+    `empty` is the empty caption, a batch of one, on any device.
+    """
     if conditions is None:
         return flow_map
     # sources keep it on the CPU, and guidance puts both into one batch
-    return Conditioned(flow_map, conditions, None if empty is None else empty.to(conditions.hidden.device))
+    empty = None if empty is None else empty.to(conditions.hidden.device)
+    return Conditioned(cast(NetworkFlowMap, flow_map), conditions, empty)
 
 
 def guided(flow_map: FlowMap, scale: float | None) -> FlowMap:
-    """`flow_map` under guidance of `scale`, or itself without one; raises ValueError for a flow map that was given no texts."""
+    """`flow_map` under guidance of `scale`, or itself at None; raises ValueError for one without captions."""
     if scale is None:
         return flow_map
     if not isinstance(flow_map, Conditioned):
-        raise ValueError("guidance needs a flow map of texts, and this one takes none: remove the guidance")
+        raise ValueError("guidance needs captions, and this flow map takes none: remove the guidance")
     return flow_map.guided(scale)
 
 
-def is_conditional(source: object) -> bool:
-    """Whether the points of a source come with texts."""
+def is_conditional(source: object) -> TypeGuard[ConditionalSource]:
+    """Whether the points of a source come with captions."""
     return getattr(source, "conditional", False)
 
 
 def draw(
-    source: DataSource | ConditionalSource, count: int, dropped: float, generator: torch.Generator
+    source: Source | ConditionalSource, count: int, dropped: float, generator: torch.Generator
 ) -> tuple[Tensor, Conditions | None]:
-    """`count` points of a source, and their texts if they come with some.
+    """`count` points of a source, and their captions if they come with some.
 
-    The share `dropped` of the texts is replaced by the empty one: so a teacher learns what guidance compares with.
+    The share `dropped` of the captions is replaced by the empty one, which guidance compares with.
     """
     if not is_conditional(source):
         return source.sample(count, generator), None

@@ -7,6 +7,7 @@ Times have shape (batch,), points (batch, ...).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class Jump:
     tangent: Tensor
 
 
+# (s, t, x, ds, dt, dx) -> (v, dv)
+Pushforward = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class Velocity(Protocol):
     """What an objective may ask of a velocity teacher: b_t(x)."""
 
@@ -31,7 +36,15 @@ class Velocity(Protocol):
 
 
 class FlowMap(nn.Module):
-    """The parameterisation. A subclass gives `average_velocity`; everything else follows from it."""
+    """The parameterisation. A subclass gives `average_velocity`; everything else follows from it.
+
+    >>> class Decay(FlowMap):  # dx/dt = -x, so X_{s,t}(x) = x exp(s - t)
+    ...     def average_velocity(self, s, t, x):
+    ...         return x * (torch.expm1(s - t) / (t - s))[:, None]
+    >>> jump = Decay().jump_dt(torch.zeros(1), torch.ones(1), torch.ones(1, 1))
+    >>> jump.point, jump.tangent
+    (tensor([[0.3679]]), tensor([[-0.3679]]))
+    """
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x), (batch, ...)."""
@@ -41,7 +54,7 @@ class FlowMap(nn.Module):
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), from one forward-mode pass."""
-        return torch.func.jvp(self.average_velocity, (s, t, x), (ds, dt, dx))
+        return torch.func.jvp(self.average_velocity, (s, t, x), (ds, dt, dx))  # type: ignore[return-value]
 
     def velocity(self, t: Tensor, x: Tensor) -> Tensor:
         """The diagonal: b_t(x) = v_{t,t}(x)."""
@@ -84,7 +97,11 @@ class FlowMap(nn.Module):
 class NetworkFlowMap(FlowMap):
     """A flow map whose v_{s,t} is a network called as network(s, t, x).
 
-    A network that offers `pushforward(s, t, x, ds, dt, dx) -> (v, dv)` has it used in place of torch.func.jvp.
+    Where the network has `pushforward(s, t, x, ds, dt, dx) -> (v, dv)`, it takes torch.func.jvp's place.
+
+    >>> network = MLP(2, width=16, depth=2, activation="silu", frequencies=[1], time_frequencies=[1])
+    >>> NetworkFlowMap(network).jump(torch.zeros(8), torch.ones(8), torch.randn(8, 2)).shape
+    torch.Size([8, 2])
     """
 
     def __init__(self, network: nn.Module):
@@ -92,21 +109,26 @@ class NetworkFlowMap(FlowMap):
         self.network = network
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        return self.network(s, t, x)
+        v: Tensor = self.network(s, t, x)
+        return v
 
     def average_velocity_pushforward(
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
-        own = getattr(self.network, "pushforward", None)
-        if own is None:
+        pushforward: Pushforward | None = getattr(self.network, "pushforward", None)
+        if pushforward is None:
             return super().average_velocity_pushforward(s, t, x, ds, dt, dx)
-        return own(s, t, x, ds, dt, dx)
+        return pushforward(s, t, x, ds, dt, dx)
 
 
 class EulerMap(FlowMap):
     """One Euler step of a velocity as a (crude) flow map: X_{s,t}(x) = x + (t - s) b_s(x).
 
     It is right to second order in t - s, which is what progressive distillation starts from.
+
+    >>> flow = EulerMap(StraightFlow(torch.eye(2), torch.ones(2)))
+    >>> flow.jump(torch.zeros(1), torch.ones(1), torch.zeros(1, 2))
+    tensor([[1., 1.]])
     """
 
     def __init__(self, velocity: FlowMap):

@@ -42,9 +42,12 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class Interpolant:
-    """A named schedule.
+    """A named schedule: LINEAR, TRIGONOMETRIC or, with a gamma_t, STOCHASTIC.
 
     `coefficients(t)` takes times in [0, 1] of shape (batch,); `noisy` says whether gamma is not zero.
+
+    >>> LINEAR.at(torch.tensor([0.5]), x0=torch.zeros(1, 2), x1=torch.ones(1, 2))
+    PathPoint(point=tensor([[0.5000, 0.5000]]), velocity=tensor([[1., 1.]]))
     """
 
     name: str
@@ -56,14 +59,14 @@ class Interpolant:
 
         Raises ValueError when the schedule has a gamma_t and no `z` is given.
         """
-        if self.noisy and z is None:
-            raise ValueError(
-                f"the interpolant '{self.name}' has a gamma_t: pass z, drawn from N(0, 1), with x0 and x1"
-            )
         c = self.coefficients(t)
         point = per_sample(c.alpha, x0) * x0 + per_sample(c.beta, x1) * x1
         velocity = per_sample(c.d_alpha, x0) * x0 + per_sample(c.d_beta, x1) * x1
         if self.noisy:
+            if z is None:
+                raise ValueError(
+                    f"the interpolant '{self.name}' has a gamma_t: pass z, drawn from N(0, 1), with x0 and x1"
+                )
             point = point + per_sample(c.gamma, z) * z
             velocity = velocity + per_sample(c.d_gamma, z) * z
         return PathPoint(point, velocity)
@@ -103,6 +106,10 @@ class Batch:
     s, t    start and end times in [0, 1], (batch,)
     g       a uniform number in [0, 1] for objectives that need a time between s and t, (batch,)
     z       latent noise of the interpolant, (batch, ...), or None
+
+    >>> batch = Batch(torch.randn(8, 2), torch.ones(8, 2), s=torch.zeros(8), t=torch.rand(8), g=torch.rand(8))
+    >>> batch.at(batch.t).point.shape
+    torch.Size([8, 2])
     """
 
     x0: Tensor

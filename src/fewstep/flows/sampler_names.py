@@ -1,4 +1,4 @@
-"""The samplers' names, for settings, and the network calls of their steps; what they do is in fewstep.flows.samplers."""
+"""The samplers' names, as settings hold them, and their network calls a step; see fewstep.flows.samplers."""
 
 from __future__ import annotations
 
@@ -7,41 +7,38 @@ STOCHASTIC, GUIDED = "stochastic-", "guided-"
 CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": None}
 
 
-def check(name: str) -> None:
-    """Raise ValueError, naming those there are, unless `name` is a sampler: one of CALLS, "guided-<scale>" or "stochastic-<beta>", 0 <= beta <= 1."""
-    scale = name.removeprefix(GUIDED)
-    if scale != name and scale.replace(".", "", 1).isdigit():
-        return
-    beta = name.removeprefix(STOCHASTIC)
-    if name not in CALLS and (
-        beta == name or not beta.replace(".", "", 1).isdigit() or not 0 <= float(beta) <= 1
-    ):
+def check_sampler(name: str) -> str:
+    """`name`; raises ValueError unless in CALLS, "guided-<scale>" or "stochastic-<beta>", beta in [0, 1]."""
+    prefix = next((prefix for prefix in (STOCHASTIC, GUIDED) if name.startswith(prefix)), "")
+    number = name.removeprefix(prefix)
+    is_number = bool(prefix) and number.replace(".", "", 1).isdigit()
+    if name not in CALLS and not (is_number and (prefix == GUIDED or float(number) <= 1)):
         raise ValueError(
-            f"there is no sampler '{name}'; there are {', '.join(CALLS)}, {GUIDED}<scale> and {STOCHASTIC}<beta> with beta from 0 to 1"
+            f"there is no sampler '{name}'; there are {', '.join(CALLS)}, {GUIDED}<scale> and "
+            f"{STOCHASTIC}<beta> with beta from 0 to 1"
         )
-
-
-def further(name: str) -> str:
-    """`name` itself; raises ValueError unless it is a solver that a row of its own may be drawn by: 'heun', 'adaptive', 'guided-<scale>' or 'stochastic-<beta>'."""
-    if name not in ("heun", "adaptive") and not name.startswith((STOCHASTIC, GUIDED)):
-        raise ValueError(
-            f"a further solver is 'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>', not '{name}'"
-        )
-    check(name)
     return name
 
 
-def own(name: str) -> str:
-    """`name` itself; raises ValueError unless a method's own row may be drawn by it: 'jumps', 'euler', 'heun' or 'guided-<scale>'."""
+def check_method_sampler(name: str) -> str:
+    """`name`; raises ValueError unless it has equal steps and no fresh noise, for a method's own row."""
     if name not in ("jumps", "euler", "heun") and not name.startswith(GUIDED):
         raise ValueError(f"a method's sampler is 'jumps', 'euler', 'heun' or '{GUIDED}<scale>', not '{name}'")
-    check(name)
-    return name
+    return check_sampler(name)
+
+
+def check_solver(name: str) -> str:
+    """`name`; raises ValueError unless it integrates the velocity, for a row beside the method's own."""
+    if name not in ("heun", "adaptive") and not name.startswith((STOCHASTIC, GUIDED)):
+        raise ValueError(
+            f"a solver is 'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>', not '{name}'"
+        )
+    return check_sampler(name)
 
 
 def calls_a_step(name: str) -> int | None:
     """The network calls of one step of a sampler, or None for an adaptive one."""
     if name.startswith(GUIDED):
-        # with the text and without it; a scale of 1 needs no other
+        # with the caption and without; a scale of 1 needs no second call
         return 1 if float(name.removeprefix(GUIDED)) == 1 else 2
     return 1 if name.startswith(STOCHASTIC) else CALLS.get(name)

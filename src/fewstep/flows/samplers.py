@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from .conditioning import guided
 from .flow_map import FlowMap
-from .sampler_names import GUIDED, STOCHASTIC, calls_a_step, check
+from .sampler_names import GUIDED, STOCHASTIC, check_sampler
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,12 @@ class CountedCalls(FlowMap):
         return self.inner.jump(s, t, x)
 
 
-def _grid(steps: int) -> list[float]:
+def _intervals(steps: int) -> list[tuple[float, float]]:
+    """`steps` equal intervals of [0, 1]."""
     if steps < 1:
         raise ValueError(f"a sampler needs at least one step, not {steps}")
-    return [k / steps for k in range(steps + 1)]
+    times = [k / steps for k in range(steps + 1)]
+    return list(zip(times, times[1:]))
 
 
 def _full(x: Tensor, time: float) -> Tensor:
@@ -58,30 +59,42 @@ def _full(x: Tensor, time: float) -> Tensor:
 
 @torch.no_grad()
 def jumps(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
-    """`steps` jumps of the flow map over equal intervals: X_{(N-1)/N,1} o ... o X_{0,1/N}. One call a jump."""
+    """`steps` equal jumps from `x0` (count, ...): X_{(N-1)/N,1} o ... o X_{0,1/N}. One call a jump.
+
+    Raises ValueError, as the other samplers do, for less than one step.
+
+    >>> drawn = jumps(StraightFlow(torch.eye(2), torch.ones(2)), torch.zeros(1, 2), steps=4)
+    >>> drawn.points, drawn.nfe
+    (tensor([[1., 1.]]), 4)
+    """
     counted, x = CountedCalls(flow_map), x0
-    times = _grid(steps)
-    for s, t in zip(times, times[1:]):
+    for s, t in _intervals(steps):
         x = counted.jump(_full(x, s), _full(x, t), x)
     return Samples(x, counted.calls)
 
 
 @torch.no_grad()
 def euler(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
-    """Explicit Euler on dx/dt = b_t(x), `steps` equal steps. One call a step."""
+    """Explicit Euler on dx/dt = b_t(x), `steps` equal steps from `x0` (count, ...). One call a step.
+
+    >>> euler(StraightFlow(torch.eye(2), torch.ones(2)), torch.zeros(1, 2), steps=4).nfe
+    4
+    """
     counted, x = CountedCalls(flow_map), x0
-    times = _grid(steps)
-    for s, t in zip(times, times[1:]):
+    for s, t in _intervals(steps):
         x = x + (t - s) * counted.velocity(_full(x, s), x)
     return Samples(x, counted.calls)
 
 
 @torch.no_grad()
 def heun(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
-    """Heun's second-order method, `steps` equal steps. Two calls a step."""
+    """Heun's second-order method, `steps` equal steps from `x0` (count, ...). Two calls a step.
+
+    >>> heun(StraightFlow(torch.eye(2), torch.ones(2)), torch.zeros(1, 2), steps=4).nfe
+    8
+    """
     counted, x = CountedCalls(flow_map), x0
-    times = _grid(steps)
-    for s, t in zip(times, times[1:]):
+    for s, t in _intervals(steps):
         first = counted.velocity(_full(x, s), x)
         second = counted.velocity(_full(x, t), x + (t - s) * first)
         x = x + (t - s) / 2 * (first + second)
@@ -90,7 +103,18 @@ def heun(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
 
 @torch.no_grad()
 def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
-    """Dormand-Prince 5(4) with step control (torchdiffeq), relative and absolute tolerance `tolerance`."""
+    """Dormand-Prince 5(4) from `x0` (count, ...), `tolerance` the relative and absolute one of a step.
+
+    Raises ModuleNotFoundError where torchdiffeq is not installed, which the extra `adaptive` brings.
+
+    >>> drawn = adaptive(StraightFlow(torch.eye(2), torch.ones(2)), torch.zeros(1, 2))
+    >>> torch.allclose(drawn.points, torch.ones(1, 2))
+    True
+    """
+    try:
+        import torchdiffeq  # here, and not above: it loads scipy, and the other samplers do without
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("adaptive needs torchdiffeq: pip install 'fewstep[adaptive]'") from error
     counted = CountedCalls(flow_map)
     ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
     # Without step_t the last step runs past t = 1, where no velocity is defined, and is interpolated back.
@@ -113,16 +137,15 @@ def to_digits(flow_map: FlowMap, x0: Tensor, digits: int) -> Samples:
 
 @torch.no_grad()
 def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator: torch.Generator) -> Samples:
-    """SCFlow's stochastic sampler (arXiv 2412.16906), in the house's time: from x at time s, one Euler step all the way to
+    """SCFlow's stochastic sampler (arXiv 2412.16906), noise at 0: one Euler step from time s to the data,
 
-        xhat = x + (1 - s) b_s(x),  then back to  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
+        xhat = x + (1 - s) b_s(x),  and back to the next time,  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
 
-    the next time t, with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays
-    the same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as the formula stands.
+    with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays the
+    same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as in the paper's formula.
     """
     counted, x = CountedCalls(flow_map), x0
-    times = _grid(steps)
-    for s, t in zip(times, times[1:]):
+    for s, t in _intervals(steps):
         predicted = x + (1 - s) * counted.velocity(_full(x, s), x)
         fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         x = t * predicted + (1 - t) * ((1 - beta) * x0 + beta * fresh)
@@ -130,12 +153,9 @@ def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator
 
 
 def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int, scale: float) -> Samples:
-    """`euler` on the velocity under classifier-free guidance of `scale`. Two calls a step, with the text and without; one at scale 1.
-
-    Raises ValueError for a flow map that was given no texts.
-    """
+    """`euler` under guidance of `scale`: two calls a step, one at scale 1. Raises as `guided`."""
     drawn = euler(guided(flow_map, scale), x0, steps)
-    return Samples(drawn.points, drawn.nfe * calls_a_step(f"{GUIDED}{scale:g}"))
+    return Samples(drawn.points, drawn.nfe if scale == 1 else 2 * drawn.nfe)
 
 
 Sampler = Callable[[FlowMap, Tensor, int], Samples]
@@ -143,8 +163,8 @@ SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun, "a
 
 
 def named(name: str, generator: torch.Generator) -> Sampler:
-    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check`."""
-    check(name)
+    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check_sampler`."""
+    check_sampler(name)
     if name in SAMPLERS:
         return SAMPLERS[name]
     if name.startswith(GUIDED):

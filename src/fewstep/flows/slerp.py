@@ -1,7 +1,7 @@
 """Paths between noises.
 
-Gaussian noise of d dimensions has norm about sqrt(d), and two such noises are about orthogonal: halfway along the
-straight line the norm is sqrt(d / 2), which no noise has. Only on the great circle is it typical all the way.
+Gaussian noise of d dimensions has norm about sqrt(d), and two such noises are about orthogonal: halfway along
+the straight line the norm is sqrt(d / 2), which no noise has. On the great circle it is typical all the way.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ PARALLEL = 1e-3
 
 
 def slerp(a: np.ndarray | Tensor, b: np.ndarray | Tensor, steps: int) -> Tensor:
-    """`steps` noises from `a` to `b`, (steps, *shape), by equal angles; the norm goes evenly from one end's to the other's.
+    """`steps` noises from `a` to `b`, (steps, *shape), by equal angles; the norm goes evenly from end to end.
 
-    `a` and `b` are one noise each, floats of equal shape; the first and the last of the path are exactly these. Nearly
-    parallel ones, or a zero, are joined by the straight line. Raises ValueError for fewer than 2 steps, for different
-    shapes, and for opposite ends, which no great circle joins more than another.
+    `a` and `b` are one noise each, floats of equal shape; the first and the last of the path are exactly
+    these. Nearly parallel ones, or a zero, are joined by the straight line. Raises ValueError for fewer than
+    2 steps, for different shapes, and for opposite ends, which no great circle joins more than another.
     """
     a, b = torch.as_tensor(a), torch.as_tensor(b)
     if steps < 2:

@@ -26,7 +26,7 @@ class Times:
     anneal: float = 0.0
     doublings: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.region not in REGIONS:
             raise ValueError(f"region must be one of {', '.join(REGIONS)}, not '{self.region}'")
         if not 0 < self.strip <= 1:
@@ -40,7 +40,7 @@ class Times:
         """tau after the fraction `progress` of training."""
         if self.doublings:
             stage = min(int(progress * (self.doublings + 1)), self.doublings)
-            return min(1.0, self.strip * 2**stage)
+            return min(1.0, self.strip * 2.0**stage)
         if self.anneal == 0 or self.strip == 1:
             return self.strip
         return min(1.0, self.strip + (1 - self.strip) * progress / self.anneal)

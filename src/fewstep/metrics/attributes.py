@@ -1,9 +1,9 @@
-"""How much of what captions say is seen in pictures, as a probe reads them: attribute by attribute, and in whole captions.
+"""The share of captions' statements that hold in images, as a probe reads these: by attribute, by caption.
 
-A thing that a caption names is looked for among the things read, each of which answers to one name only. One named with
-its place is what is read there, or nothing. The others take what is left so that the most of their attributes are right;
-among equals the most shapes, then the most colours, then the most relations of the caption; what is equal still goes to
-the things in the order of their places. A name that finds nothing is wrong in all that is said of it.
+Each thing that a caption mentions is matched with one thing that was read. One mentioned with its place is
+what was read there, or nothing. The others take what is left so that the most of their attributes are right;
+among equals the most shapes, then the most colours, then the most relations; what is equal still goes to the
+things in the order of their places. A mention without a match is wrong in all its attributes.
 """
 
 from __future__ import annotations
@@ -22,55 +22,51 @@ OF_THINGS, RELATION, BACKGROUND, NUMBER = ATTRIBUTES[:4], *range(4, len(ATTRIBUT
 
 
 def _matchings(caption: Caption, scene: Scene) -> Iterator[tuple[Thing | None, ...]]:
-    """Every way to give the things mentioned what answers to them: those with a place have no choice."""
-    there = {thing.place: thing for thing in scene.things}
-    placed = {
-        k: there.get(mention.place) for k, mention in enumerate(caption.mentions) if mention.place is not None
-    }
-    free = [k for k in range(len(caption.mentions)) if k not in placed]
+    """Every matching of the things mentioned with things read: those with a place have no choice."""
+    there, mentions = {thing.place: thing for thing in scene.things}, caption.mentions
+    placed = {k: there.get(mention.place) for k, mention in enumerate(mentions) if mention.place is not None}
+    free = [k for k in range(len(mentions)) if k not in placed]
     left = [thing for thing in scene.things if thing not in placed.values()]
     for order in permutations(left + [None] * max(len(free) - len(left), 0), len(free)):
-        given = placed | dict(zip(free, order))
-        yield tuple(given[k] for k in range(len(caption.mentions)))
+        matched = placed | dict(zip(free, order))
+        yield tuple(matched[k] for k in range(len(mentions)))
 
 
 def _right(caption: Caption, things: tuple[Thing | None, ...]) -> np.ndarray:
-    """How many of the caption's statements about things and relations hold for a matching, by attribute, (7,)."""
+    """How many statements about things and relations hold for a matching, by attribute, (7,)."""
     right = np.zeros(len(ATTRIBUTES), np.int64)
     for mention, thing in zip(caption.mentions, things):
         for k, name in enumerate(OF_THINGS):
             right[k] += thing is not None and getattr(mention, name) == getattr(thing, name)
     for relation in caption.relations:
         first, second = things[relation.first], things[relation.second]
-        right[RELATION] += (
-            first is not None and second is not None and holds(relation.kind, first.place, second.place)
-        )
+        if first is not None and second is not None:
+            right[RELATION] += holds(relation.kind, first.place, second.place)
     return right
 
 
 def _said(caption: Caption) -> np.ndarray:
-    of_things = [
-        sum(getattr(mention, name) is not None for mention in caption.mentions) for name in OF_THINGS
-    ]
+    """How many statements a caption makes, by attribute, (7,)."""
+    of_things = [sum(getattr(m, name) is not None for m in caption.mentions) for name in OF_THINGS]
     return np.array([*of_things, len(caption.relations), caption.background is not None, 1], np.int64)
 
 
 def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
-    """How many statements of each caption are right in the scene read, and how many it makes, each (captions, 7) by ATTRIBUTES.
+    """How many statements of each caption hold in its scene, and how many it makes, both (captions, 7).
 
-    The background and the number of things are one statement each. Raises ValueError unless there is one scene a
-    caption, and for two things mentioned at one place.
+    The background and the number of things are one statement each. Raises ValueError unless there is one
+    scene a caption, and for two things mentioned at one place.
     """
     if len(captions) != len(read) or not len(captions):
         raise ValueError(
-            f"{len(captions)} captions do not judge {len(read)} scenes: give one scene a caption, and one at least"
+            f"{len(captions)} captions do not judge {len(read)} scenes: give one scene a caption"
         )
     right, said = np.zeros((2, len(captions), len(ATTRIBUTES)), np.int64)
     for k, (caption, scene) in enumerate(zip(captions, read)):
         places = [mention.place for mention in caption.mentions if mention.place is not None]
         if len(set(places)) < len(places):
             raise ValueError(
-                f"the caption '{caption.text}' mentions two things at one place: a scene has one there at most"
+                f"the caption '{caption.text}' mentions two things at one place, where a scene has one"
             )
         # permutations come in the order of the places, and max keeps the first of equals
         right[k] = max(
@@ -84,10 +80,7 @@ def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarra
 
 
 def accuracies(right: np.ndarray, said: np.ndarray) -> dict[str, float]:
-    """The part of the statements that are right, by attribute as far as it is said, and `caption`, the part of captions right in everything."""
-    found = {
-        name: float(right[:, k].sum() / said[:, k].sum())
-        for k, name in enumerate(ATTRIBUTES)
-        if said[:, k].any()
-    }
+    """The share of right statements by attribute, if any; `caption` of captions right in all."""
+    stated = [(k, name) for k, name in enumerate(ATTRIBUTES) if said[:, k].any()]
+    found = {name: float(right[:, k].sum() / said[:, k].sum()) for k, name in stated}
     return found | {"caption": float((right == said).all(1).mean())}

@@ -1,7 +1,7 @@
 """Features of images: what FID, KID and precision and recall are computed on.
 
-The features are clean-fid's: its Inception network and its resizing at tier paper; at tier laptop a small classifier,
-in the form in which clean-fid takes one of its own (`custom_feat_extractor`). Nothing here reaches the network.
+At tier paper clean-fid's Inception network and its resizing; at tier laptop a small classifier, in the form
+of clean-fid's `custom_feat_extractor`. Nothing here reaches the network.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-# The file that clean-fid downloads if it is let: 95,607,719 bytes, the checksum that k-diffusion and others pin.
+# The file that clean-fid downloads if it is let: 95,607,719 bytes, the checksum that k-diffusion and others
+# pin.
 INCEPTION = "inception-2015-12-05.pt"
 INCEPTION_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION}"
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
@@ -35,9 +37,9 @@ class Features:
 class Extractor:
     """A network of features under a name that identifies its weights, and the resizing before it.
 
-    `network` maps float32 images (batch, channels, height, width) in [0, 255] to (batch, dim), as clean-fid's own do;
-    `resizer` maps one image (height, width, channels) uint8 to float32, and None leaves images as they are.
-    `name` and `resize` are words for the evaluation protocol.
+    `network` maps float32 images (batch, channels, height, width) in [0, 255] to (batch, dim), as clean-fid's
+    do; `resizer` maps one image (height, width, channels) uint8 to float32, and None leaves images as they
+    are. `name` and `resize` are words for the evaluation protocol.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Extractor:
 
 
 def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
-    """`values` as a float64 matrix (count, dim); raises ValueError, naming `what`, unless it is one, finite, `least` rows or more."""
+    """`values` as a finite float64 matrix (count, dim), `least` rows or more; else ValueError with `what`."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(f"{what} must be a matrix (count, dim) of features, not of shape {values.shape}")
@@ -56,7 +58,8 @@ def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
     bad = ~np.isfinite(values).all(1)
     if bad.any():
         raise ValueError(
-            f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row {bad.argmax()}): mend the images"
+            f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row {bad.argmax()}): "
+            "mend the images"
         )
     return values
 
@@ -70,7 +73,7 @@ def check_same_dim(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def _resized(images: np.ndarray, extractor: Extractor) -> Tensor:
-    """uint8 (batch, channels, height, width) to float32 of the network's size, a grey image three times where it is resized."""
+    """uint8 (batch, channels, height, width) to float32 of the network's size, there with three channels."""
     if extractor.resizer is None:
         return torch.from_numpy(images.astype(np.float32))
     colour = images.repeat(3, axis=1) if images.shape[1] == 1 else images
@@ -82,21 +85,19 @@ def _resized(images: np.ndarray, extractor: Extractor) -> Tensor:
 def extract(
     images: np.ndarray, extractor: Extractor, batch: int = 64, device: str | torch.device = "cpu"
 ) -> Features:
-    """Features of uint8 images (count, channels, height, width), `batch` at a time on `device`; the network goes into eval mode.
+    """Features of uint8 images (count, channels, height, width), `batch` at a time on `device`, in eval mode.
 
-    Raises ValueError for images of another shape or type (clean-fid measures 8-bit images: quantise first), and for
-    features that are not finite.
+    Raises ValueError for images of another shape or type (clean-fid measures 8-bit images: quantise first),
+    and for features that are not finite.
     """
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(
-            f"features need uint8 images (count, 1 or 3, height, width), not {images.dtype} of shape {images.shape}"
+            f"features need uint8 images (count, 1 or 3, height, width), not {images.dtype} of {images.shape}"
         )
     network = extractor.network.to(device).eval()
-    # pictures that are decoded when they are looked at become an array here, a batch at a time
-    parts = [
-        network(_resized(np.asarray(images[k : k + batch]), extractor).to(device)).cpu().numpy()
-        for k in range(0, len(images), batch)
-    ]
+    # images that are decoded when they are read become an array here, a batch at a time
+    batches = (np.asarray(images[k : k + batch]) for k in range(0, len(images), batch))
+    parts = [network(_resized(some, extractor).to(device)).cpu().numpy() for some in batches]
     values = np.concatenate(parts)
     as_features(values, f"the features by {extractor.name}", least=1)
     return Features(values, f"{extractor.name}, resize {extractor.resize}")
@@ -104,14 +105,13 @@ def extract(
 
 @cache
 def _clean() -> Callable[[np.ndarray], np.ndarray]:
-    # here, and not above: clean-fid is wanted at tier paper alone
-    from cleanfid.resize import build_resizer
+    from cleanfid.resize import build_resizer  # here, and not above: tier paper alone needs clean-fid
 
-    return build_resizer("clean")
+    return cast(Callable[[np.ndarray], np.ndarray], build_resizer("clean"))
 
 
 def clean(image: np.ndarray) -> np.ndarray:
-    """clean-fid's resizing of one image (height, width, channels), uint8, to float32; its own function could not be sent to another process."""
+    """clean-fid's resizing of one uint8 image (height, width, channels), to float32; it can be pickled."""
     return _clean()(image)
 
 
@@ -121,39 +121,39 @@ class _ChannelMeans(nn.Module):
 
 
 def channel_means() -> Extractor:
-    """The mean of each channel after clean-fid's resizing, 3 features: what takes Inception's place where few samples must do, in rehearsals."""
+    """The mean of each channel after clean-fid's resizing: 3 features in Inception's place, in rehearsals."""
     return Extractor("channel means, a rehearsal's stand-in for Inception", _ChannelMeans(), CLEAN, clean)
 
 
 def verify(path: Path, sha256: str) -> None:
-    """Raise FileNotFoundError where `path` is not a file, and ValueError where its SHA-256 is not `sha256`."""
+    """Raise FileNotFoundError where `path` is no file, and ValueError where its SHA-256 is not `sha256`."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)"
+            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path "
+            "(fewstep never does)"
         )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise ValueError(
-            f"{path} has SHA-256 {found} and not {sha256}: it was not loaded; delete it and download {INCEPTION_URL} again"
+            f"{path} has SHA-256 {found} and not {sha256}: it was not loaded; delete it and download "
+            f"{INCEPTION_URL} again"
         )
 
 
 def inception(path: Path, sha256: str = INCEPTION_SHA256) -> Extractor:
-    """clean-fid's Inception V3 (2048 features) after its "clean" resizing, from a file that is already on the disk.
+    """clean-fid's Inception V3 (2048 features) after its "clean" resizing, from a file on the disk.
 
-    The file is TorchScript: loading it executes code that stands in it. So its checksum is verified first, and a file
-    that differs is not opened by torch at all. Another checksum than the published one is for the caller to vouch for.
-    Raises FileNotFoundError where the file is absent (nothing is downloaded), and ValueError where its name or its
-    checksum is another.
+    The file is TorchScript: loading it executes code that stands in it. So its checksum is verified first,
+    and a file that differs is not opened by torch at all. Raises FileNotFoundError where the file is absent
+    (nothing is downloaded), and ValueError where its name or its checksum is another.
     """
     if path.name != INCEPTION:
         raise ValueError(
             f"clean-fid reads its Inception weights from a file named {INCEPTION}, not {path.name}: rename it"
         )
     verify(path, sha256)
-    # here, and not above: clean-fid is wanted at tier paper alone
-    from cleanfid.inception_torchscript import InceptionV3W
+    from cleanfid.inception_torchscript import InceptionV3W  # here, and not above: tier paper alone needs it
 
     network = InceptionV3W(str(path.parent), download=False)
     return Extractor(f"{path.stem} (sha256 {sha256[:8]})", network, CLEAN, clean)

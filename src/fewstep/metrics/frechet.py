@@ -1,4 +1,4 @@
-"""The Fréchet distance of two Gaussians: with Inception features, FID (Heusel et al., arXiv 1706.08500, eq. 6)."""
+"""The Fréchet distance of two Gaussians: with Inception features, FID (arXiv 1706.08500, eq. 6)."""
 
 from __future__ import annotations
 
@@ -26,23 +26,19 @@ class Moments:
         dim = self.mean.shape
         if len(dim) != 1 or self.covariance.shape != dim * 2:
             raise ValueError(
-                f"a mean of shape {dim} and a covariance of shape {self.covariance.shape} are not moments of one sample"
+                f"a mean {dim} and a covariance {self.covariance.shape} are not moments of one sample"
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
-            raise ValueError(
-                f"the moments of {self.count} samples are not finite: look for NaN in the features that they come from"
-            )
+            raise ValueError(f"the moments of {self.count} samples are not finite: mend their features")
         if np.abs(self.covariance - self.covariance.T).max() > 1e-9 * np.abs(self.covariance).max():
-            raise ValueError(
-                f"the covariance of {self.count} samples is not symmetric: it is damaged, compute it again"
-            )
+            raise ValueError(f"the covariance of {self.count} samples is not symmetric: compute it again")
 
 
 def moments(features: np.ndarray, rank_deficient: bool = False) -> Moments:
     """Mean and covariance (divided by count - 1, as clean-fid does) of features (count, dim), in float64.
 
-    Up to dim samples give a singular covariance and a distance that says more of their number than of the images,
-    so they raise ValueError unless `rank_deficient` is set. Raises ValueError for less than two samples and for NaN.
+    Up to dim samples give a singular covariance and a distance that says more of their number than of the
+    images: ValueError, unless `rank_deficient` is set. Raises ValueError for less than two samples and NaN.
     """
     values = as_features(features, "the features")
     count, dim = values.shape
@@ -71,17 +67,18 @@ class _Root(NamedTuple):
 
 
 def _root(covariance: np.ndarray) -> _Root:
-    """Cholesky with pivoting, which also takes singular matrices: it stops where what is left is rounding error."""
-    # transposed, which changes nothing in a symmetric matrix: LAPACK reads columns first and is spared a copy
+    """Cholesky with pivoting, for singular matrices too: it stops where only rounding error is left."""
+    # transposed, which changes nothing in a symmetric matrix and spares LAPACK, columns first, a copy
     lower, pivots, rank, _ = dpstrf(covariance.T, lower=1)
     return _Root(np.tril(lower), pivots - 1, rank)
 
 
 def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
-    """tr (a b)^{1/2} for covariances a = A A^T and b = B B^T: the sum of the singular values of A^T B, (rank, rank).
+    """tr (a b)^{1/2} for covariances a = A A^T, b = B B^T: the sum of the singular values of A^T B.
 
-    The eigenvalues of A^T b A are their squares, and are found in a third of the time. But a square loses half of
-    the digits of what is small; where that could be felt in the ninth digit of the sum, the singular values are taken.
+    The eigenvalues of A^T b A are their squares, and are found in a third of the time. But a square loses
+    half of the digits of what is small; where that could change the ninth digit, the singular values are
+    taken.
     """
     root = _root(a)
     if root.rank == 0:
@@ -100,22 +97,16 @@ def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
 def frechet(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^{1/2}: FID, in squared units of the features.
 
-    No matrix root is taken: the last trace comes from a symmetric eigenvalue problem or from singular values, right
-    to nine digits or more whether the covariances have full rank or not. Raises ValueError for moments of different
-    dimension.
+    No matrix root is taken: the last trace comes from a symmetric eigenvalue problem or from singular values,
+    right to nine digits or more at any rank. Raises ValueError for moments of different dimension.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(
             f"moments of {len(a.mean)} and {len(b.mean)} features do not compare: use one extractor for both"
         )
-    apart = np.square(a.mean - b.mean).sum()
+    traces = np.square(a.mean - b.mean).sum() + np.trace(a.covariance) + np.trace(b.covariance)
     # the lower rank first: A^T b A has then no eigenvalues that are zero but for rounding
     few, many = (a, b) if a.count <= b.count else (b, a)
-    distance = (
-        apart
-        + np.trace(a.covariance)
-        + np.trace(b.covariance)
-        - 2 * _trace_of_root(few.covariance, many.covariance)
-    )
+    distance = traces - 2 * _trace_of_root(few.covariance, many.covariance)
     # equal moments may come out at -1e-16; a distance is not negative
     return max(0.0, float(distance))

@@ -1,6 +1,6 @@
-"""What storing does to images: FID once on lossless images and once on the JPEG files that SCFlow's official script writes.
+"""Images as SCFlow's official script stores them, to measure FID once on lossless images and once on these.
 
-That script saves each sample by torchvision's `save_image` under a name that ends in .jpg, which hands it to Pillow
+It saves each sample by torchvision's `save_image` under a name that ends in .jpg, which hands it to Pillow
 without an option: quality 75, colour at half the resolution (4:2:0), the standard tables.
 """
 
@@ -17,7 +17,7 @@ QUALITY = 75
 def jpeg_bytes(image: np.ndarray, quality: int = QUALITY) -> bytes:
     """The JPEG file of one uint8 image (channels, height, width), 3 channels or 1, with levels 0..255."""
     file = io.BytesIO()
-    # the two that Pillow would choose, said: another release may choose others
+    # Pillow's own choices, named: another release may choose others
     Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(
         file, format="jpeg", quality=quality, subsampling="4:2:0"
     )
@@ -25,15 +25,15 @@ def jpeg_bytes(image: np.ndarray, quality: int = QUALITY) -> bytes:
 
 
 def as_jpeg(images: np.ndarray, quality: int = QUALITY) -> np.ndarray:
-    """`images` (count, 3 or 1, height, width), uint8 with levels 0..255, as they come back from a JPEG file; the same shape.
+    """uint8 `images` (count, 3 or 1, height, width), levels 0..255, as they come back from a JPEG file.
 
-    A file is written and read in memory, an image at a time. One build of libjpeg gives the same pixels every time, another
-    may round a few of them by a level. Raises ValueError for images of another shape or type, and for a quality outside
-    1 to 95, beyond which Pillow's scale means something else.
+    One build of libjpeg gives the same pixels every time, another may round a few of them by a level. Raises
+    ValueError for images of another shape or type, and for a quality outside 1 to 95, where Pillow's scale
+    ends.
     """
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3):
         raise ValueError(
-            f"JPEG takes uint8 images (count, 3 or 1, height, width), not {images.dtype} of shape {images.shape}"
+            f"JPEG takes uint8 images (count, 3 or 1, height, width), not {images.dtype} of {images.shape}"
         )
     if not 1 <= quality <= 95:
         raise ValueError(f"the quality of a JPEG file is 1 to 95, not {quality}")

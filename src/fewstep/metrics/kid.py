@@ -12,17 +12,17 @@ BLOCK = 1024  # rows of a kernel matrix at a time: 50,000 squared would not fit 
 def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
     """The sum of k(x_i, y_j) = (x_i . y_j / dim + 1)^3 over all pairs, x (n, dim) and y (m, dim)."""
     blocks = (x[k : k + BLOCK] @ y.T for k in range(0, len(x), BLOCK))
-    return float(sum(((block / x.shape[1] + 1) ** 3).sum() for block in blocks))
+    return sum(float(((block / x.shape[1] + 1) ** 3).sum()) for block in blocks)
 
 
 def _within(x: np.ndarray) -> float:
     """The mean of k(x_i, x_j) over pairs of different samples: a sample paired with itself would bias it."""
-    itself = ((np.square(x).sum(1) / x.shape[1] + 1) ** 3).sum()
+    itself = float(((np.square(x).sum(1) / x.shape[1] + 1) ** 3).sum())
     return (_kernel_sum(x, x) - itself) / (len(x) * (len(x) - 1))
 
 
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """E k(a, a') + E k(b, b') - 2 E k(a, b) over all pairs of a (n, dim) and b (m, dim): arXiv 1801.01401, eq. 4.
+    """E k(a, a') + E k(b, b') - 2 E k(a, b), all pairs of a (n, dim), b (m, dim): arXiv 1801.01401, eq. 4.
 
     Unbiased for any number of samples, so it may be negative where the distributions are equal.
     """
@@ -35,8 +35,9 @@ def kid(
     """KID between features a (n, dim) and b (m, dim): the squared MMD, averaged over random subsets.
 
     With `subsets` None it is taken once over all pairs. Else the subsets are those that clean-fid's
-    `kernel_distance(a, b, subsets, subset_size)` draws after `np.random.seed(seed)`, and the number is the same; a
-    subset is never larger than either set. Raises ValueError for NaN, less than two samples or different dimensions.
+    `kernel_distance(a, b, subsets, subset_size)` draws after `np.random.seed(seed)`, and the number is the
+    same; a subset is never larger than either set. Raises ValueError for NaN, less than two samples or
+    different dimensions.
     """
     a, b = as_features(a, "the first set of features"), as_features(b, "the second set of features")
     check_same_dim(a, b)

@@ -25,7 +25,7 @@ def _overlap(bins: int) -> np.ndarray:
     grid = np.linspace(-1, 1, bins + 1)
     low, high = grid[:-1, None], grid[1:, None]
     length = np.clip(np.minimum(high, EDGES[1:]) - np.maximum(low, EDGES[:-1]), 0, None)
-    return sum(np.outer(length[:, i], length[:, j]) for i, j in FILLED)
+    return sum((np.outer(length[:, i], length[:, j]) for i, j in FILLED), start=np.zeros((bins, bins)))
 
 
 def kl_to_checkerboard(samples: np.ndarray, bins: int = 50) -> HistogramKL:
@@ -39,14 +39,12 @@ def kl_to_checkerboard(samples: np.ndarray, bins: int = 50) -> HistogramKL:
     if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
         raise ValueError(f"KL to the checkerboard needs samples of shape (count, 2), not {samples.shape}")
     if not np.isfinite(samples).all():
-        raise ValueError(
-            f"{(~np.isfinite(samples).all(1)).sum()} of {len(samples)} samples are not finite; their KL has no meaning"
-        )
+        bad = (~np.isfinite(samples).all(1)).sum()
+        raise ValueError(f"{bad} of {len(samples)} samples are not finite: their KL has no meaning")
     counts, _, _ = np.histogram2d(samples[:, 0], samples[:, 1], bins=bins, range=[[-1, 1], [-1, 1]])
     area = _overlap(bins)
     mass = area > 1e-12
     empty = mass & (counts == 0)
     estimate = np.where(empty, 0.5, counts) / (len(samples) * (2 / bins) ** 2)
-    return HistogramKL(
-        float((area[mass] * DENSITY * (log(DENSITY) - np.log(estimate[mass]))).sum()), int(empty.sum())
-    )
+    value = (area[mass] * DENSITY * (log(DENSITY) - np.log(estimate[mass]))).sum()
+    return HistogramKL(float(value), int(empty.sum()))

@@ -52,7 +52,7 @@ class Manifold:
 
 
 def manifold(data: np.ndarray, k: int = 3) -> Manifold:
-    """The manifold of features `data` (n, dim), to be measured against more than once; raises ValueError as `precision_recall`."""
+    """The manifold of `data` (n, dim), to measure against repeatedly; raises as `precision_recall`."""
     if k < 1:
         raise ValueError(f"precision and recall need k >= 1 nearest neighbours, not {k}")
     data = as_features(data, "the data's features", k + 1)
@@ -64,26 +64,23 @@ def manifold(data: np.ndarray, k: int = 3) -> Manifold:
 def _covered(points: np.ndarray, centres: np.ndarray, squared_radii: np.ndarray, slack: float) -> float:
     """The share of `points` in at least one closed ball about a centre."""
     reach = squared_radii + slack
-    return sum(
-        int((squares <= reach).any(1).sum()) for _, squares in _squared_distances(points, centres)
-    ) / len(points)
+    blocks = _squared_distances(points, centres)
+    return sum(int((squares <= reach).any(1).sum()) for _, squares in blocks) / len(points)
 
 
 def precision_recall(data: np.ndarray | Manifold, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall of `generated` (m, dim) against `data` (n, dim): arXiv 1904.06991, eq. 1 and 2.
+    """Precision and recall of `generated` (m, dim) against `data` (n, dim): arXiv 1904.06991, eq. 1 and 2.
 
-    A set's manifold is the union of the balls about its samples that reach to their k-th nearest neighbours in the
-    set (k = 3 in the paper). Precision is the share of generated samples in the data's, recall the share of data in
-    the generated one's. All pairs are measured. Of `data` its `manifold` will do, whose k then counts. Raises ValueError
-    for NaN, different dimensions or less than k + 1 samples.
+    A set's manifold is the union of the balls about its samples that reach to their k-th nearest neighbours
+    in the set (k = 3 in the paper). Precision is the share of generated samples in the data's, recall the
+    share of data in the generated one's. All pairs are measured. `data` may be its `manifold`, whose k then
+    counts. Raises ValueError for NaN, different dimensions or less than k + 1 samples.
     """
-    own = data if isinstance(data, Manifold) else manifold(data, k)
-    generated = as_features(generated, "the generated features", own.k + 1)
-    check_same_dim(own.points, generated)
-    generated = generated - own.centre
-    slack = ROUNDING * max(np.square(own.points).sum(1).max(), np.square(generated).sum(1).max())
-    theirs = _squared_radii(generated, own.k)
-    return PrecisionRecall(
-        _covered(generated, own.points, own.squared_radii, slack),
-        _covered(own.points, generated, theirs, slack),
-    )
+    real = data if isinstance(data, Manifold) else manifold(data, k)
+    generated = as_features(generated, "the generated features", real.k + 1)
+    check_same_dim(real.points, generated)
+    generated = generated - real.centre
+    slack = ROUNDING * max(np.square(real.points).sum(1).max(), np.square(generated).sum(1).max())
+    precision = _covered(generated, real.points, real.squared_radii, slack)
+    recall = _covered(real.points, generated, _squared_radii(generated, real.k), slack)
+    return PrecisionRecall(precision, recall)

@@ -16,10 +16,10 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def two_parts(features: np.ndarray, size: int, seed: int) -> float:
-    """FID between two disjoint random parts, `size` samples each, of features (count, dim): the truth is zero."""
+    """FID between two disjoint random parts, `size` each, of features (count, dim): the truth is zero."""
     if 2 * size > len(features):
         raise ValueError(
-            f"two disjoint parts of {size} samples need {2 * size} and there are {len(features)}: ask for fewer"
+            f"two disjoint parts of {size} samples need {2 * size} and there are {len(features)}: take fewer"
         )
     order = np.random.default_rng(seed).permutation(len(features))
     return _distance(features[order[:size]], features[order[size : 2 * size]])
@@ -32,14 +32,13 @@ def self_checks(
     repeats: int = 3,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The self-checks of FID on the data's features (count, dim), one row a number: check, samples, repeat, fid.
+    """FID of the data's features (count, dim) where it is known, one row each: check, samples, repeat, fid.
 
     "split in two": the halves of the data against each other, close to zero.
     "noise": the data against `noise(count)`, the features of as many images of noise: large.
-    "bias": disjoint parts of the data of each of `sizes`; the truth is zero, so what is left is FID's bias and falls
-    as 1 / samples.
-    `samples` is the size of each side. Raises ValueError for NaN, for sizes that do not fit into the data twice, and
-    for sizes that do not exceed the features' dimension.
+    "bias": disjoint parts of the data of each of `sizes`; the truth is zero, so this is FID's bias and falls
+    as 1 / samples. `samples` is the size of each side. Raises ValueError for NaN, and for sizes that do not
+    fit into the data twice or do not exceed the features' dimension.
     """
     features = as_features(features, "the data's features")
     half = len(features) // 2

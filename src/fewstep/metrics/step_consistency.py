@@ -1,7 +1,8 @@
 """Step consistency: how far apart the images are that one noise becomes in different numbers of steps.
 
 Every distance is one of pairs: image k of `a` and image k of `b` come from the same noise. Images are uint8
-(count, channels, height, width) with levels 0..top; 255 is the top where nothing else is said.
+(count, channels, height, width) with levels 0..top. Every function raises ValueError for images that are no
+pairs.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ BATCH = 16
 
 # feature maps of uint8 images (count, channels, height, width): one array (count, features, ...) a layer
 Maps = Callable[[np.ndarray], Sequence[np.ndarray]]
+Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
     if a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8 or not a.size:
         raise ValueError(
-            f"step consistency needs uint8 images (count, channels, height, width), not {a.dtype} of {a.shape} and {b.dtype} of {b.shape}"
+            "step consistency needs uint8 images (count, channels, height, width), "
+            f"not {a.dtype} of {a.shape} and {b.dtype} of {b.shape}"
         )
     if a.shape != b.shape:
         raise ValueError(
@@ -37,39 +40,40 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
         )
 
 
+def _by_blocks(measure: Measure, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`measure` of each pair, (count,), BATCH pairs at a time."""
+    _check(a, b)
+    return np.concatenate([measure(a[k : k + BATCH], b[k : k + BATCH]) for k in range(0, len(a), BATCH)])
+
+
 def psnr(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     """10 log10(top^2 / mean (a - b)^2) in dB for each pair, (count,), float64; higher is nearer.
 
-    The mean is over an image's channels and pixels. No pair scores more than 60 dB, and identical images score that.
-    Raises ValueError for images that are no pairs or not uint8.
+    The mean is over an image's channels and pixels. No pair scores more than 60 dB, as identical images do.
     """
-    _check(a, b)
-    parts = [
-        np.square(a[k : k + BATCH].astype(np.float64) - b[k : k + BATCH]).mean((1, 2, 3))
-        for k in range(0, len(a), BATCH)
-    ]
-    error = np.concatenate(parts)
-    return 10 * np.log10(top**2 / np.maximum(error, top**2 / 10 ** (CAP / 10)))
+    error = _by_blocks(lambda one, other: np.square(one.astype(np.float64) - other).mean((1, 2, 3)), a, b)
+    return np.asarray(10 * np.log10(top**2 / np.maximum(error, top**2 / 10 ** (CAP / 10))))
 
 
 def window_of(side: int) -> np.ndarray:
     """The Gaussian weights of SSIM's window along one side of an image of `side` pixels; they add up to one.
 
-    11 of them from 20 pixels on, as published. A smaller image gets the largest odd number that leaves the window half
-    of the side's pixels or more to stand at (5 of 8, 9 of 16), of the same Gaussian. Raises ValueError for less than 4 pixels.
+    11 of them from 20 pixels on, as published. A smaller image gets the largest odd number that leaves the
+    window half of the side's pixels or more to stand at (5 of 8, 9 of 16), of the same Gaussian. Raises
+    ValueError for less than 4 pixels.
     """
     if side < 4:
         raise ValueError(f"SSIM needs images of 4 pixels a side or more, not {side}")
     width = min(WINDOW, side // 4 * 2 + 1)
     weights = np.exp(-0.5 * np.square((np.arange(width) - width // 2) / SIGMA))
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def _mean(x: np.ndarray, window: np.ndarray) -> np.ndarray:
     """The weighted mean of `x` (..., height, width) at every place where the whole window lies inside it."""
     reach = len(window) // 2
     down = correlate1d(x, window, axis=-2)[..., reach : x.shape[-2] - reach, :]
-    return correlate1d(down, window, axis=-1)[..., reach : x.shape[-1] - reach]
+    return np.asarray(correlate1d(down, window, axis=-1)[..., reach : x.shape[-1] - reach])
 
 
 def _ssim(a: np.ndarray, b: np.ndarray, top: int) -> np.ndarray:
@@ -79,26 +83,27 @@ def _ssim(a: np.ndarray, b: np.ndarray, top: int) -> np.ndarray:
     aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
     # s_a^2 and s_b^2 are wanted in their sum alone, which costs one window instead of two
     both, covariance = _mean(a * a + b * b, window) - (aa + bb), _mean(a * b, window) - ab
-    return ((2 * ab + c1) * (2 * covariance + c2) / ((aa + bb + c1) * (both + c2))).mean((1, 2, 3))
+    similarity = (2 * ab + c1) * (2 * covariance + c2) / ((aa + bb + c1) * (both + c2))
+    return np.asarray(similarity.mean((1, 2, 3)))
 
 
 def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
-    """The structural similarity of each pair, (count,), float64, at most 1; higher is nearer (Wang et al. 2004, eq. 13).
+    """The structural similarity of each pair, (count,), at most 1; higher is nearer (Wang et al. 2004).
 
-    (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2)), C1 = (0.01 top)^2, C2 = (0.03 top)^2.
-    Means m, variances s^2 and covariance s_ab (not corrected for bias) are weighted by an 11 x 11 Gaussian window of
-    standard deviation 1.5 (`window_of`: smaller below 20 pixels). The mean is over the places where the window lies inside the
-    image, then over the channels, each measured by itself; the images are not reduced first. Raises ValueError as `psnr`.
+    (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2)), C1 = (0.01 top)^2, C2 = (0.03
+    top)^2. Means m, variances s^2 and covariance s_ab (not corrected for bias) are weighted by an 11 x 11
+    Gaussian window of standard deviation 1.5 (`window_of`: smaller below 20 pixels). The mean is over the
+    places where the window lies inside the image, then over the channels, each measured by itself; the images
+    are not reduced first.
     """
-    _check(a, b)
-    return np.concatenate([_ssim(a[k : k + BATCH], b[k : k + BATCH], top) for k in range(0, len(a), BATCH)])
+    return _by_blocks(lambda one, other: _ssim(one, other, top), a, b)
 
 
 def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The mean over positions of |a / |a| - b / |b||^2 for each pair of maps (count, features, ...), (count,), from 0 to 4.
+    """The mean over positions of |a / |a| - b / |b||^2, (count,), of pairs of maps (count, features, ...).
 
-    The norms run over the features at one position; plain features (count, features) have one position, and 2 - 2 cos
-    between them is the distance. Raises ValueError for maps of different shape.
+    The norms run over the features at one position; plain features (count, features) have one position, and
+    the distance is 2 - 2 cos of their angle. Raises ValueError for maps of different shape.
     """
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(
@@ -108,25 +113,25 @@ def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for maps in (a, b):
         maps = np.asarray(maps, dtype=np.float64).reshape(*maps.shape[:2], -1)
         units.append(maps / (np.sqrt(np.square(maps).sum(1, keepdims=True)) + EPSILON))
-    return np.square(units[0] - units[1]).sum(1).mean(1)
+    return np.asarray(np.square(units[0] - units[1]).sum(1).mean(1))
 
 
 def layer_distance(maps: Maps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The mean of `feature_distance` over the layers of `maps`, for each pair of images, (count,), float64.
 
-    That is LPIPS (arXiv 1801.03924, eq. 1) with every channel's weight one and the layers averaged instead of summed, in whatever
-    network `maps` looks into: its numbers are nobody else's LPIPS. Raises ValueError as `psnr`.
+    That is LPIPS (arXiv 1801.03924, eq. 1) with every channel's weight one and the layers averaged instead of
+    summed, in the network of `maps`: its numbers do not compare with anybody's LPIPS.
     """
-    _check(a, b)
-    found = []
-    for k in range(0, len(a), BATCH):
-        layers = zip(maps(a[k : k + BATCH]), maps(b[k : k + BATCH]), strict=True)
-        found.append(np.mean([feature_distance(one, other) for one, other in layers], axis=0))
-    return np.concatenate(found)
+
+    def measure(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        layers = zip(maps(one), maps(other), strict=True)
+        return np.asarray(np.mean([feature_distance(*layer) for layer in layers], axis=0))
+
+    return _by_blocks(measure, a, b)
 
 
 def activations(convolutions: nn.Sequential, top: int = 255, device: str | torch.device = "cpu") -> Maps:
-    """The maps after each SiLU of `convolutions`, a network that takes float32 images in [-1, 1], such as a Classifier's."""
+    """The maps after each SiLU of `convolutions`, which take float32 images in [-1, 1]."""
 
     @torch.no_grad()
     def maps(images: np.ndarray) -> list[np.ndarray]:
@@ -141,9 +146,9 @@ def activations(convolutions: nn.Sequential, top: int = 255, device: str | torch
 
 
 def distances(a: np.ndarray, b: np.ndarray, maps: Maps, top: int = 255) -> dict[str, float]:
-    """The means over all pairs: "PSNR" in dB, "SSIM" (both higher is nearer) and "feature distance" (lower is nearer).
+    """The means over all pairs: "PSNR" in dB, "SSIM" (both higher is nearer), "feature distance" (lower is).
 
-    The PSNR is a mean of decibels, each image's from its own error and at most 60. Raises ValueError as `psnr`.
+    The PSNR is a mean of decibels, each image's from its own error and at most 60.
     """
     found = {"PSNR": psnr(a, b, top), "SSIM": ssim(a, b, top), "feature distance": layer_distance(maps, a, b)}
     return {name: float(values.mean()) for name, values in found.items()}

@@ -10,13 +10,11 @@ from scipy.spatial.distance import cdist
 def squared_w2(a: np.ndarray, b: np.ndarray) -> float:
     """W_2^2 between two point clouds of equal size, each (count, dim): the optimal assignment, exactly.
 
-    It is the distance of the *samples*: two draws of `count` points from one distribution are not at zero,
-    so read it against the table's `exact` row. Raises ValueError for clouds of different shape.
+    It is the distance of the *samples*: two draws of `count` points from one distribution are not at zero.
+    Raises ValueError for clouds of different shape.
     """
     if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(
-            f"squared W2 needs two clouds of one shape (count, dim), not {a.shape} and {b.shape}"
-        )
+        raise ValueError(f"squared W2 needs clouds of one shape (count, dim), not {a.shape} and {b.shape}")
     cost = cdist(a, b, "sqeuclidean")
     return float(cost[linear_sum_assignment(cost)].mean())
 

@@ -9,8 +9,13 @@ from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from . import build
 
 
-def load_flow_map(path: Path, device: str = "cpu") -> FlowMap:
-    """The trained flow map in `path`; raises CheckpointError when the file is absent, damaged or foreign."""
+def load_flow_map(path: str | Path, device: str = "cpu") -> FlowMap:
+    """The trained flow map stored in `path`; raises CheckpointError when the file is absent, damaged or foreign.
+
+    >>> flow_map = load_flow_map("seed-0.safetensors")
+    >>> jumps(flow_map, torch.randn(8, 2), steps=1).points.shape
+    torch.Size([8, 2])
+    """
     tensors, info = load_checkpoint(Path(path))
     if "network" not in info:
         raise CheckpointError(f"{path} is no trained flow map: its header names no network")

@@ -18,6 +18,10 @@ class MLP(nn.Module):
     `time_frequencies`: a plain network is slow to draw the sharp edges that a one-step map needs. The last
     layer starts at zero, so an untrained flow map is the identity. Raises ValueError for points of another
     shape.
+
+    >>> network = MLP((2,), width=16, depth=2, activation="silu", frequencies=[1, 2], time_frequencies=[1])
+    >>> network(torch.zeros(8), torch.ones(8), torch.randn(8, 2)).shape
+    torch.Size([8, 2])
     """
 
     def __init__(

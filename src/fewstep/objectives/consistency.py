@@ -1,6 +1,7 @@
-"""Consistency distillation in continuous time."""
+r"""Consistency distillation in continuous time (arXiv 2406.07507, special cases).
 
-from __future__ import annotations
+$$ |v_{s,t}(I_s) - \mathrm{sg}[b_s(I_s) + (t-s)(\partial_s + b_s(I_s) \cdot \nabla) v_{s,t}(I_s)]|^2 $$
+"""
 
 import torch
 from torch import Tensor
@@ -25,8 +26,13 @@ def consistency(student: FlowMap, batch: Batch, teacher: Velocity) -> Tensor:
     """The residual above with the teacher's velocity, drift = b_s(I_s), shape (batch,).
 
     Its gradient is that of |X_{s,t}(x_s) - sg X_{s+h,t}(x_s + h b_s)|^2 / (h (t - s)) as h -> 0: consistency
-    distillation on the two-time map, and Eulerian map distillation with all but v_{s,t} stopped (arXiv
-    2406.07507, section on special cases). With t = 1 throughout it trains a consistency model.
+    distillation on the two-time map, and Eulerian map distillation with all but v_{s,t} stopped. With t = 1
+    throughout it trains a consistency model.
+
+    >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
+    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
+    >>> bool((consistency(flow, batch, teacher=flow) < 1e-6).all())
+    True
     """
     start = batch.at(batch.s).point
     with torch.no_grad():

@@ -1,6 +1,7 @@
-"""The direct Eulerian estimator: the Eulerian equation without a teacher."""
+r"""The direct Eulerian estimator, without a teacher (arXiv 2406.07507, Eulerian form of Prop. 3.11).
 
-from __future__ import annotations
+$$ |\nabla X_{s,t}(X_{t,s}(I_t))\, \partial_t X_{t,s}(I_t) + \dot I_t|^2 $$
+"""
 
 from torch import Tensor
 
@@ -12,10 +13,14 @@ from .common import squared_norm
 def eulerian(student: FlowMap, batch: Batch, invertibility: float = 0.0) -> Tensor:
     """|grad X_{s,t}(X_{t,s}(I_t)) d_t X_{t,s}(I_t) + dI_t/dt|^2, shape (batch,).
 
-    Flow Map Matching, arXiv 2406.07507, the Eulerian counterpart of Prop. 3.11. In d_t X_{t,s}(I_t) the
-    derivative is in the *start* time t, at a fixed point: by the Eulerian equation it equals
-    -grad X_{t,s} b_t, and the chain rule on X_{s,t}(X_{t,s}(x)) = x turns the product into -b_t(I_t).
+    In d_t X_{t,s}(I_t) the derivative is in the *start* time t, at a fixed point: by the Eulerian equation it
+    equals -grad X_{t,s} b_t, and the chain rule on X_{s,t}(X_{t,s}(x)) = x turns the product into -b_t(I_t).
     `invertibility` adds that weight times FMM's |X_{s,t}(X_{t,s}(I_t)) - I_t|^2.
+
+    >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
+    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
+    >>> bool((eulerian(flow, batch) < 1e-6).all())
+    True
     """
     path = batch.at(batch.t)
     back = student.jump_ds(batch.t, batch.s, path.point)

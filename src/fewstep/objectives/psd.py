@@ -1,6 +1,7 @@
-"""Progressive self-distillation: one jump matches two of its own."""
+r"""Progressive self-distillation: one jump matches two of its own (arXiv 2505.18825, PSD).
 
-from __future__ import annotations
+$$ |v_{s,t}(I_s) - \mathrm{sg}[(1-g)\, v_{s,u}(I_s) + g\, v_{u,t}(X_{s,u}(I_s))]|^2, \quad u = gs + (1-g)t $$
+"""
 
 import torch
 from torch import Tensor
@@ -11,11 +12,16 @@ from .common import one_of, squared_norm
 
 
 def psd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, split: str = "midpoint") -> Tensor:
-    """|v_{s,t}(I_s) - sg[(1 - g) v_{s,u}(I_s) + g v_{u,t}(X_{s,u}(I_s))]|^2, u = g s + (1 - g) t, shape (batch,).
+    """|v_{s,t}(I_s) - sg[(1 - g) v_{s,u}(I_s) + g v_{u,t}(X_{s,u}(I_s))]|^2, u = g s + (1 - g) t, (batch,).
 
-    arXiv 2505.18825, PSD. `split` is "midpoint" (PSD-M, g = 1/2) or "uniform" (PSD-U, g ~ U(0, 1), taken from
-    `batch.g`). The bracket is the average velocity of the two jumps, so this is a PFMM residual divided by
-    (t - s)^2, with the student as its own teacher. `stopped` is the map read under sg; the student when None.
+    `split` is "midpoint" (PSD-M, g = 1/2) or "uniform" (PSD-U, g ~ U(0, 1), taken from `batch.g`). The
+    bracket is the average velocity of the two jumps, so this is a PFMM residual divided by (t - s)^2, with
+    the student as its own teacher. `stopped` is the map read under sg; the student itself when None.
+
+    >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
+    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
+    >>> bool((psd(flow, batch) < 1e-6).all())
+    True
     """
     one_of("split", split, ("midpoint", "uniform"))
     s, t = batch.s, batch.t

@@ -18,8 +18,6 @@ from ..training.experiment import Experiment
 if TYPE_CHECKING:
     from .pipeline import FewStepPipeline
 
-# objectives whose own text names no paper
-PAPERS = {"meanflow": "2505.13447"}
 LICENCE = "Apache-2.0"
 # what the example asks for where the measured prompts are not on this machine
 PROMPT = "a red circle"
@@ -117,8 +115,8 @@ def _named(words: str | None) -> str | None:
 
 
 def paper(objective: str) -> str:
-    """The arXiv number of an objective's paper: the first that its text names; raises KeyError where nothing names one."""
-    return _named(objectives.load(objective).__doc__) or PAPERS[objective]
+    """The arXiv number of an objective's paper: the first that its module names."""
+    return _named(importlib.import_module(f"{objectives.__name__}.{objective}").__doc__)
 
 
 def _link(number: str) -> str:
@@ -131,7 +129,7 @@ def papers(method: Method) -> list[str]:
         return [f"- self-corrected flow distillation (SCFlow): {_link(_named(scflow.__doc__))}"]
     names = dict.fromkeys(term.objective for term in method.terms)
     said = {
-        name: importlib.import_module(f"{objectives.__name__}.{name}").__doc__.partition("\n")[0].rstrip(".")
+        name: importlib.import_module(f"{objectives.__name__}.{name}").__doc__.partition(" (")[0]
         for name in names
     }
     return [f"- `{name}`, {said[name]}: {_link(paper(name))}" for name in names]

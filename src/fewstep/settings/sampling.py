@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from ..flows.sampler_names import further, own
+from ..flows.sampler_names import check_solver, own
 from .base import Settings, optional
 
 OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
@@ -32,8 +32,8 @@ class Sampling(Settings):
     count: int = Field(ge=1)
     seeds: list[int] = Field(min_length=1)
     steps: dict[str, list[int]]
-    samplers: dict[str, Annotated[str, AfterValidator(own)]]
-    solvers: dict[str, dict[Annotated[str, AfterValidator(further)], list[int]]] = {}
+    samplers: dict[str, Annotated[str, AfterValidator(check_method_sampler)]]
+    solvers: dict[str, dict[Annotated[str, AfterValidator(check_solver)], list[int]]] = {}
     prompts: str | None = optional()
 
 

@@ -12,14 +12,18 @@ from ..interpolants import Coefficients, Interpolant
 class GaussianFlow(FlowMap):
     """The flow from N(m0, C0) to N(m1, C1), independent coupling, under any interpolant.
 
-    I_t is Gaussian with mean m_t = alpha m0 + beta m1 and covariance C_t = alpha^2 C0 + beta^2 C1 + gamma^2 1,
-    so b_t(x) = dm_t + (dC_t / 2) C_t^-1 (x - m_t). In the basis W that makes W' C0 W = 1 and W' C1 W diagonal,
-    C_t is diagonal, with entries c_t, and the flow map is
+    I_t is Gaussian with mean m_t = alpha m0 + beta m1 and covariance
+    C_t = alpha^2 C0 + beta^2 C1 + gamma^2 1, so b_t(x) = dm_t + (dC_t / 2) C_t^-1 (x - m_t). In the basis W
+    that makes W' C0 W = 1 and W' C1 W diagonal, C_t is diagonal, with entries c_t, and the flow map is
 
         X_{s,t}(x) = m_t + W^-T diag(sqrt(c_t / c_s)) W^T (x - m_s).
 
-    m0, m1 have shape (dim,), C0, C1 (dim, dim), points (batch, dim). With a gamma_t the three covariances need
-    one basis: ValueError unless C0 and C1 commute.
+    m0, m1 have shape (dim,), C0, C1 (dim, dim), points (batch, dim). With a gamma_t the three covariances
+    need one basis: ValueError unless C0 and C1 commute.
+
+    >>> flow = GaussianFlow(torch.zeros(1), torch.eye(1), torch.ones(1), 4 * torch.eye(1), LINEAR)
+    >>> flow.jump(torch.zeros(1), torch.ones(1), torch.ones(1, 1))  # a deviation from the mean, twice as wide
+    tensor([[3.]])
     """
 
     def __init__(self, m0: Tensor, c0: Tensor, m1: Tensor, c1: Tensor, interpolant: Interpolant):
@@ -28,20 +32,21 @@ class GaussianFlow(FlowMap):
         commute = torch.allclose(c0 @ c1, c1 @ c0, atol=1e-10)
         if interpolant.noisy and not commute:
             raise ValueError(
-                "a Gaussian flow under an interpolant with gamma_t has a closed form only if C0 and C1 commute"
+                "a Gaussian flow with a gamma_t has a closed form only if C0 and C1 commute: take other "
+                "covariances, or an interpolant without a gamma_t"
             )
         if commute:
             # A generic combination separates the eigenvectors that C0 and C1 have in common.
             basis = torch.linalg.eigh(c0 + 0.7320508 * c1).eigenvectors
             scale = torch.einsum("ji,jk,ki->i", basis, c0, basis).rsqrt()
-            self.w = basis * scale
+            self.w: Tensor = basis * scale
             self.noise = scale.square()
         else:
             root = torch.linalg.inv(torch.linalg.cholesky(c0))
             self.w = root.T @ torch.linalg.eigh(root @ c1 @ root.T).eigenvectors
             self.noise = torch.zeros_like(m0)
         self.ratio = torch.einsum("ji,jk,ki->i", self.w, c1, self.w)
-        self.w_inverse = torch.linalg.inv(self.w)
+        self.w_inverse: Tensor = torch.linalg.inv(self.w)
 
     def _mean(self, c: Coefficients) -> Tensor:
         return c.alpha[:, None] * self.m0 + c.beta[:, None] * self.m1

@@ -16,6 +16,11 @@ class MixtureFlow(FlowMap):
     d_beta mu_k + (dc_k / 2 c_k) (x - beta mu_k), c_k = alpha^2 scale^2 + beta^2 sigma_k^2 + gamma^2, with the
     posterior weights of the components. mu has shape (parts, dim), sigma and weights (parts,).
     Only the diagonal is known: `average_velocity` off the diagonal raises NotImplementedError.
+
+    >>> centres, width, weights = torch.tensor([[-1.0], [1.0]]), torch.tensor([0.1, 0.1]), torch.ones(2)
+    >>> flow = MixtureFlow(1.0, centres, width, weights, LINEAR)
+    >>> flow.velocity(torch.tensor([0.5]), torch.zeros(1, 1))  # halfway between both
+    tensor([[0.]])
     """
 
     def __init__(self, scale: float, mu: Tensor, sigma: Tensor, weights: Tensor, interpolant: Interpolant):

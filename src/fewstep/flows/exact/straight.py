@@ -13,12 +13,16 @@ class StraightFlow(FlowMap):
     """The flow of the deterministic coupling x1 = x0 A' + m, under the linear interpolant.
 
     Every particle moves from x0 to x1 at constant speed: x_t = (1 - t) x0 + t x1 = x0 M_t' + t m with
-    M_t = (1 - t) 1 + t A, so x0 = (x - t m) M_t^-T, b_t(x) = x1 - x0, and v_{s,t} = b_s for every t. With x0 ~ N(0, 1) the
-    data are N(m, A A'). A is (dim, dim), without eigenvalues on the negative real axis or at zero, so that M_t is
-    invertible; m is (dim,), points are (batch, dim).
+    M_t = (1 - t) 1 + t A, so x0 = (x - t m) M_t^-T, b_t(x) = x1 - x0, and v_{s,t} = b_s for every t. With
+    x0 ~ N(0, 1) the data are N(m, A A'). A is (dim, dim), without eigenvalues on the negative real axis or
+    at zero, so that M_t is invertible; m is (dim,), points are (batch, dim).
+
+    >>> flow = StraightFlow(2 * torch.eye(2), torch.ones(2))
+    >>> flow.jump(torch.zeros(1), torch.ones(1), torch.ones(1, 2))
+    tensor([[3., 3.]])
     """
 
-    def __init__(self, a: Tensor, m: Tensor):
+    def __init__(self, a: Tensor, m: Tensor) -> None:
         super().__init__()
         self.a, self.m = a, m
 
@@ -26,7 +30,8 @@ class StraightFlow(FlowMap):
         """The x0 of the particle that is at `x` at time `t` (batch,)."""
         time = t[:, None, None]
         through = (1 - time) * torch.eye(len(self.m), dtype=x.dtype) + time * self.a
-        return torch.linalg.solve(through, (x - per_sample(t, x) * self.m)[..., None])[..., 0]
+        x0: Tensor = torch.linalg.solve(through, (x - per_sample(t, x) * self.m)[..., None])[..., 0]
+        return x0
 
     def end(self, x0: Tensor) -> Tensor:
         """x1 = x0 A' + m."""

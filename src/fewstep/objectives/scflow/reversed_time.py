@@ -1,8 +1,8 @@
-"""Where SCFlow's time becomes the house's, and nowhere else.
+"""Where SCFlow's time becomes this library's, and nowhere else.
 
-SCFlow (arXiv 2412.16906) has the data at time 0 and noise at 1: z_t = (1 - t) z_0 + t z_1, v approximates z_1 - z_0, and
-f(z, t) = z - t v(z, t) predicts z_0. Here noise is at 0: with x0 = z_1 and x1 = z_0 the same path is I_{1-t}, and
-v(z, t) = -b_{1-t}(z), so f(z, t) = X + t b is one Euler step of the house's velocity to the data.
+SCFlow (arXiv 2412.16906) has the data at time 0 and noise at 1: z_t = (1 - t) z_0 + t z_1, v approximates
+z_1 - z_0, and f(z, t) = z - t v(z, t) predicts z_0. Here noise is at 0: with x0 = z_1 and x1 = z_0 the same
+path is I_{1-t}, and v(z, t) = -b_{1-t}(z), so f(z, t) = z + t b_{1-t}(z) is one Euler step to the data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...flows.interpolants import per_sample
 
 @dataclass(frozen=True)
 class Reversed:
-    """A velocity of the house as SCFlow writes it; times (batch,), latents (batch, ...)."""
+    """A velocity as SCFlow writes it; times (batch,), latents (batch, ...)."""
 
     flow: Velocity
 

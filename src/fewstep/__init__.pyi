@@ -1,0 +1,33 @@
+from .flows.exact.checkerboard import CheckerboardFlow as CheckerboardFlow
+from .flows.exact.checkerboard import CheckerboardMap as CheckerboardMap
+from .flows.exact.gaussian import GaussianFlow as GaussianFlow
+from .flows.exact.mixture import MixtureFlow as MixtureFlow
+from .flows.exact.straight import StraightFlow as StraightFlow
+from .flows.flow_map import EulerMap as EulerMap
+from .flows.flow_map import FlowMap as FlowMap
+from .flows.flow_map import NetworkFlowMap as NetworkFlowMap
+from .flows.interpolants import LINEAR as LINEAR
+from .flows.interpolants import STOCHASTIC as STOCHASTIC
+from .flows.interpolants import TRIGONOMETRIC as TRIGONOMETRIC
+from .flows.interpolants import Batch as Batch
+from .flows.interpolants import Interpolant as Interpolant
+from .flows.samplers import adaptive as adaptive
+from .flows.samplers import euler as euler
+from .flows.samplers import heun as heun
+from .flows.samplers import jumps as jumps
+from .networks.load import load_flow_map as load_flow_map
+from .networks.mlp import MLP as MLP
+from .objectives.consistency import consistency as consistency
+from .objectives.emd import emd as emd
+from .objectives.esd import esd as esd
+from .objectives.eulerian import eulerian as eulerian
+from .objectives.fmm import fmm as fmm
+from .objectives.lmd import lmd as lmd
+from .objectives.lsd import lsd as lsd
+from .objectives.meanflow import meanflow as meanflow
+from .objectives.pfmm import pfmm as pfmm
+from .objectives.psd import psd as psd
+from .objectives.reflow import reflow as reflow
+from .objectives.si import si as si
+
+__version__: str
