@@ -1,7 +1,7 @@
-"""Progress of long work, in sight wherever it runs and never in an executed notebook.
+"""Progress of long work, never stored in an executed notebook.
 
-Under the pipeline, the notebook's kernel writes its progress to the file named by FEWSTEP_PROGRESS, and
-the process that runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar, as a widget in JupyterLab.
+Under the pipeline, the notebook's kernel writes its progress to the file named by FEWSTEP_PROGRESS, and the
+process that runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Progress:
             self.bar.close()
 
     def update(self, done: int) -> None:
-        """Say that `done` of `total` units are finished."""
+        """Show that `done` of `total` units are finished."""
         if self.bar is not None:
             self.bar.update(done - self.bar.n)
             return
@@ -47,6 +47,6 @@ class Progress:
 def read(channel: Path) -> dict | None:
     """The latest message in `channel`, or None before the first."""
     try:
-        return json.loads(channel.read_text())
+        return json.loads(channel.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
