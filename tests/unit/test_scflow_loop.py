@@ -21,9 +21,9 @@ from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.training import job as run
 from fewstep.training import train
 from fewstep.training.loops import scflow as loop
-from fewstep.training.loops.schedules import memory
-from fewstep.training.loops.state import NORM
+from fewstep.training.loops.update import ema_decay
 from fewstep.training.processes import Processes
+from fewstep.training.state import NORM
 
 STEPS = 8
 CONDITIONAL = {
@@ -74,11 +74,11 @@ def test_a_run_in_pieces_is_the_run_in_one_go(job):
     state = load_checkpoint(whole.state)[0]
     for part in (
         "student.",
-        "average.",
+        "ema.",
         "target.",
         "discriminator.",
-        "optimiser.",
-        "discriminator-optimiser.",
+        "optimiser.student.",
+        "optimiser.discriminator.",
         "generator",
         "log",
     ):
@@ -89,14 +89,14 @@ def test_student_target_and_average_start_from_the_teachers_weights(job):
     one = job("start")
     teacher = load_flow_map(one.teacher).state_dict()
     state = loop.start(one, load_flow_map(one.teacher))
-    for network in (state.student, state.average, state.others["target"]):
+    for network in (state.networks[name] for name in ("student", "ema", "target")):
         assert all(torch.equal(value, teacher[name]) for name, value in network.state_dict().items())
     run.advance(one, "mark", 1)
-    student, average, target = (tensors(one, f"{name}.") for name in ("student", "average", "target"))
-    keep = memory(one.optimiser, 0, STEPS)
+    student, ema, target = (tensors(one, f"{name}.") for name in ("student", "ema", "target"))
+    keep = ema_decay(one.optimiser, 0, STEPS)
     for name, first in teacher.items():
         torch.testing.assert_close(
-            average[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7
+            ema[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7
         )
         torch.testing.assert_close(target[name], 0.9 * first + 0.1 * student[name], rtol=1e-5, atol=1e-7)
     assert any(not torch.equal(student[name], value) for name, value in teacher.items())
@@ -204,7 +204,7 @@ def test_networks_are_called_once_for_what_can_go_together(job, monkeypatch):
     monkeypatch.setattr(Reversed, "v", watched)
     teacher = load_flow_map(one.teacher)
     state = loop.start(one, teacher)
-    kinds.update({id(state.student): "student", id(teacher): "teacher", id(state.others["target"]): "target"})
+    kinds.update({id(teacher): "teacher"} | {id(state.networks[name]): name for name in ("student", "target")})
     state.step = 5  # all losses take part
     loop.Loop(one, state, teacher, Processes()).step()
     # the student at z_t with z_1, and on its own straight path; the teacher once; the target at both moves
@@ -301,12 +301,12 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
             adversarial=own | {"schedule": schedule},
         )
         state = loop.start(one, load_flow_map(one.teacher))
-        before = [weight.clone() for weight in state.others["discriminator"].parameters()]
+        before = [weight.clone() for weight in state.networks["discriminator"].parameters()]
         run.advance(one, "mark", first + 1)
         after = tensors(one, "discriminator.")
         moves = [
             (after[name] - weight).abs().max()
-            for (name, _), weight in zip(state.others["discriminator"].named_parameters(), before)
+            for (name, _), weight in zip(state.networks["discriminator"].named_parameters(), before)
         ]
         assert max(moves).item() == pytest.approx(share * own["rate"], rel=1e-3)
     assert (

@@ -108,7 +108,7 @@ def test_two_processes_train_what_one_trains(both, name):
     assert info == other and info["step"] == CASES[name][-1]
     assert torch.equal(one["generator"], two["generator"]), "the random numbers must be those of one process"
     start = torch.cat([v.flatten() for _, v in sorted(both[0][name].fresh().state_dict().items())])
-    for part in ("student.", "average."):
+    for part in ("student.", "ema."):
         ours, theirs = together(two, part), together(one, part)
         assert (theirs - start).norm() > 1e-2 * theirs.norm(), "the weights must have moved"
         difference = (ours - theirs).norm() / theirs.norm()
@@ -349,7 +349,7 @@ def test_a_script_under_torchrun_trains_the_same(jobs, tmp_path, root):
         )
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_checkpoint(made[name].state)[0] for name in ("alone", "launched"))
-    for part in ("student.", "average."):
+    for part in ("student.", "ema."):
         assert (together(one, part) - together(two, part)).norm() < TOLERANCE * together(one, part).norm()
     assert not torch.equal(together(one, "student."), together(two, "student.")), (
         "two processes sum in another order: did two run?"
