@@ -95,9 +95,7 @@ def test_student_target_and_average_start_from_the_teachers_weights(job):
     student, ema, target = (tensors(one, f"{name}.") for name in ("student", "ema", "target"))
     keep = ema_decay(one.optimiser, 0, STEPS)
     for name, first in teacher.items():
-        torch.testing.assert_close(
-            ema[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7
-        )
+        torch.testing.assert_close(ema[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(target[name], 0.9 * first + 0.1 * student[name], rtol=1e-5, atol=1e-7)
     assert any(not torch.equal(student[name], value) for name, value in teacher.items())
 
@@ -204,7 +202,9 @@ def test_networks_are_called_once_for_what_can_go_together(job, monkeypatch):
     monkeypatch.setattr(Reversed, "v", watched)
     teacher = load_flow_map(one.teacher)
     state = loop.start(one, teacher)
-    kinds.update({id(teacher): "teacher"} | {id(state.networks[name]): name for name in ("student", "target")})
+    kinds.update(
+        {id(teacher): "teacher"} | {id(state.networks[name]): name for name in ("student", "target")}
+    )
     state.step = 5  # all losses take part
     loop.Loop(one, state, teacher, Processes()).step()
     # the student at z_t with z_1, and on its own straight path; the teacher once; the target at both moves
@@ -280,7 +280,8 @@ def test_the_discriminators_momentum_is_a_setting(job):
         state = loop.start(one, load_flow_map(one.teacher))
         assert state.optimisers["discriminator"].param_groups[0]["betas"] == (momentum, 0.99)
         run.advance(one, "mark", 3)
-    # Adam without momentum steps by the gradient's sign at first: its memory of the mean is the last gradient alone
+    # Adam without momentum steps by the gradient's sign at first: its memory of the mean is the last
+    # gradient alone
     heavy, light = (tensors(one, "discriminator.") for one in (with_momentum, without))
     assert any(not torch.equal(value, light[name]) for name, value in heavy.items())
     with pytest.raises(ValueError, match="less than 1"):

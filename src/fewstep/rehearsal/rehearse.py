@@ -261,7 +261,7 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     """
     devices, memory = os.cpu_count() or 1, None
     if device == "cuda":
-        from ..training.devices import require_cuda
+        from ..training.processes import require_cuda
 
         require_cuda()
         import torch

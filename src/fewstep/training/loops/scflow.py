@@ -1,9 +1,11 @@
-"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator, a target and an EMA.
+"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator, a target
+and an EMA.
 
-One step, in the paper's order: the teacher once, for both moves; the student at z_t; the target at both moves; the
-student at pure noise, and on the path to its one-step sample; the discriminator's update; the student's update.
-Calls of one network that do not wait for each other are one call: the student at z_t and at z_1, the target at both
-moves, the discriminator at data and at predictions where it has no gradient penalty.
+One step, in the paper's order: the teacher once, for both moves; the student at z_t; the target at both
+moves; the student at pure noise, and on the path to its one-step sample; the discriminator's update; the
+student's update. Calls of one network that do not wait for each other are one call: the student at z_t and
+at z_1, the target at both moves, the discriminator at data and at predictions where it has no gradient
+penalty.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ...networks.discriminator import discriminator
 from ...networks.text_discriminator import TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
-from ...settings.scflow import Gated, SelfCorrection
+from ...settings.scflow import Gated
 from .. import optimisers, precision
 from ..processes import Processes
 from ..state import LOSS, NORM, STUDENT, State
@@ -35,7 +37,8 @@ PARTS = ("consistency", "reflow", "adversarial", "bidirectional", "discriminator
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the moves (batch,).
+    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the
+    moves (batch,).
 
     texts   those of the data, if they have some
     noised  time (batch,) and noise (batch, ...) at which a discriminator of noised latents sees data and predictions
@@ -59,7 +62,10 @@ class Draw:
 
 def start(job: Job, teacher: FlowMap) -> State:
     """The state of a run that has not begun: student, EMA and target all have the teacher's weights."""
-    state, settings = initial_state(job, teacher, (LOSS, NORM, *PARTS)), job.method.self_correction.adversarial
+    state, settings = (
+        initial_state(job, teacher, (LOSS, NORM, *PARTS)),
+        job.method.self_correction.adversarial,
+    )
     target = job.fresh().requires_grad_(False)
     target.load_state_dict(teacher.state_dict())
     state.networks[TARGET] = target

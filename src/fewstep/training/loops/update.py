@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
     """The learning rate at `step` of `steps`.
 
-    A linear warm-up, then a straight line to zero, rate / sqrt(max(step / hold, 1)) (arXiv 2505.18825), or a constant.
+    A linear warm-up, then a straight line to zero, rate / sqrt(max(step / hold, 1)) (arXiv 2505.18825), or
+    a constant.
     """
     warm = settings.warmup * steps
     if step < warm:
