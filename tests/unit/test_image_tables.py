@@ -79,7 +79,7 @@ def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(ro
         )
         if own.get("trained"):
             monkeypatch.setattr(reference, "train_classifier", None)
-            monkeypatch.setattr(reference, "_probe", None)
+            monkeypatch.setattr(reference, "_train_probe", None)
         described = reference.prepare(bench)
         folder = bench.workspace.read(f"features/{name}/described.json").parent
         made[name] = described, {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -85,7 +85,7 @@ def folder(maker):
     """The folder of latents that `encode_all` has folder."""
     own = maker()
     latents.encode_all(own)
-    return latents.opened(own).folder
+    return latents.load_latents(own).folder
 
 
 # Encoding
@@ -123,7 +123,7 @@ def test_no_mirror_image_is_encoded_where_none_is_drawn(maker, monkeypatch):
     described = latents.encode_all(own)
     assert (
         not described["mirrored"]
-        and len(latents.opened(own).moments) == COUNT
+        and len(latents.load_latents(own).moments) == COUNT
         and "mirror" not in str(latents.as_table(described))
     )
     assert set(latents.mirrored(own, 3)) == {"images", "decoded"}
@@ -201,7 +201,7 @@ def test_latents_that_somebody_makes_by_hand_are_whole_without_the_pipelines(mak
     monkeypatch.setenv(SCRATCH, str(tmp_path / "by hand"))
     latents.encode_all(own)
     folder = tmp_path / "by hand" / "smoke" / "latents" / "tiny"
-    assert latents.opened(own).folder == folder and latents.opened(own).decoder()
+    assert latents.load_latents(own).folder == folder and latents.load_latents(own).decoder()
     assert {path.name for path in folder.iterdir()} == {"moments.npy", "described.json", "autoencoder"}
     assert not (own.workspace.pipeline / "latents" / "tiny" / "moments.npy").exists()
 
@@ -345,21 +345,17 @@ def test_a_description_that_is_absent_or_damaged_is_one_sentence(folder):
 
 def test_latents_whose_texts_are_damaged_are_made_again(tmp_path):
     """What is finished is known by the checksums of all its files, so that the cure that a reader is told of is one."""
-    target = tmp_path / latents.made.MOMENTS
-    for name in (latents.made.MOMENTS, latents.made.TEXTS, latents.made.MASKS):
+    for name in ("moments.npy", "texts.npy", "masks.npy"):
         np.save(tmp_path / name, np.zeros(3, np.float32))
-    sums = {
-        name: latents.autoencoder.checksum(tmp_path / name)
-        for name in (latents.made.TEXTS, latents.made.MASKS)
-    }
+    sums = {name: latents.autoencoder.checksum(tmp_path / name) for name in ("texts.npy", "masks.npy")}
     described = {
-        "fingerprint": "mark",
-        "checksum": latents.autoencoder.checksum(target),
+        "fingerprint": "abc",
+        "checksum": latents.autoencoder.checksum(tmp_path / "moments.npy"),
         "captions": {"checksums": sums},
     }
-    (tmp_path / latents.made.DESCRIBED).write_text(json.dumps(described))
-    assert latents._finished(target, "mark") == described and latents._finished(target, "other") is None
-    np.save(tmp_path / latents.made.TEXTS, np.ones(3, np.float32))
-    assert latents._finished(target, "mark") is None
-    (tmp_path / latents.made.TEXTS).unlink()
-    assert latents._finished(target, "mark") is None
+    (tmp_path / "described.json").write_text(json.dumps(described), encoding="utf-8")
+    assert latents._finished(tmp_path, "abc") == described and latents._finished(tmp_path, "other") is None
+    np.save(tmp_path / "texts.npy", np.ones(3, np.float32))
+    assert latents._finished(tmp_path, "abc") is None
+    (tmp_path / "texts.npy").unlink()
+    assert latents._finished(tmp_path, "abc") is None

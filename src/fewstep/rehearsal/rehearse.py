@@ -146,7 +146,7 @@ def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Collection[s
 def _holds(path: Path, network: Mapping[str, Any]) -> bool:
     """Whether weights of the settings `network` lie in `path`: another device may have rehearsed here at another width."""
     try:
-        return published_weights.described(path)["network"] == network
+        return published_weights.header(path)["network"] == network
     except CheckpointError:
         return False
 

@@ -17,10 +17,10 @@ def _orthogonal(matrix: Tensor) -> Tensor:
 class SOAP(torch.optim.Optimizer):
     """Adam run in the eigenbasis of Shampoo's preconditioners (arXiv 2409.11321), for small dense networks.
 
-    For a weight W with gradient G, running means of G G' and G' G give two rotations QL, QR. Adam's second moment
-    is kept for QL' G QR, where the coordinates are nearly uncorrelated, and its step is rotated back. The
-    rotations follow by one QR iteration every `refresh` steps. Vectors get plain Adam. The first step only sets
-    the basis.
+    For a weight W with gradient G, running means of G G' and G' G give two rotations QL, QR. Adam's second
+    moment is kept for QL' G QR, where the coordinates are nearly uncorrelated, and its step is rotated
+    back. The rotations follow by one QR iteration every `refresh` steps. Vectors get plain Adam. The first
+    step only sets the basis.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ def build(
 ) -> torch.optim.Optimizer:
     """The optimiser `kind` ("adam", "radam" or "soap") at step size `rate`.
 
-    Adam alone takes `momentum`, its first beta, and `decay`, of the weights and apart from the gradient: AdamW (arXiv 1711.05101).
+    Adam alone takes `momentum`, its first beta, and `decay`, of the weights and apart from the gradient:
+    AdamW (arXiv 1711.05101).
     """
     if kind == "radam":
         return torch.optim.RAdam(params, lr=rate, foreach=True)

@@ -43,7 +43,7 @@ class State:
     def record(self, values: Mapping[str, Tensor]) -> None:
         """Log `values`, scalars by column, and count the step as done."""
         for name, value in values.items():
-            self.log[self.step, self.columns.index(name)] = value
+            self.log[self.step, self.columns.index(name)] = value.detach()
         self.step += 1
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,0 +1,109 @@
+"""The training of one network by itself, resumed from its state on disk: the autoencoder's and the CLIP's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, with_prefix
+from ..storage.progress import Progress
+from . import optimisers
+from .pool import one_thread
+from .state import State
+
+# a state is stored every sixth of the training
+SLICES = 6
+# the learning rate rises over this fraction of the training; gradients are clipped at this norm
+WARMUP, CLIP = 0.05, 1.0
+NETWORK = "network"
+
+
+class Schedule(Protocol):
+    """The settings of such a training."""
+
+    steps: int
+    rate: float
+    seed: int
+
+
+class Trainer:
+    """Adam on the weights of `network`, its learning rate rising and then falling to zero along a straight
+    line.
+
+    It begins from the state in `path`, or from nothing; `columns` are those of its log. Raises
+    CheckpointError for a damaged state.
+    """
+
+    def __init__(
+        self, path: Path, network: nn.Module, settings: Schedule, device: str, columns: tuple[str, ...]
+    ):
+        self.path, self.settings = path, settings
+        self.optimiser = optimisers.build("adam", network.parameters(), settings.rate)
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        log = torch.zeros(settings.steps, len(columns))
+        self.state = State({NETWORK: network}, {NETWORK: self.optimiser}, self.generator, log, columns)
+        if path.exists():
+            tensors, info = load_checkpoint(path)
+            self.state.restore(tensors, info["step"], path)
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of Adam down the gradient of `loss`, a scalar."""
+        step, steps = self.state.step, self.settings.steps
+        rising = min((step + 1) / max(WARMUP * steps, 1), 1)
+        self.optimiser.param_groups[0]["lr"] = self.settings.rate * rising * (1 - step / steps)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.state.weights[NETWORK], CLIP)
+        self.optimiser.step()
+
+    def advance(
+        self,
+        until: int,
+        one_step: Callable[[], Mapping[str, Tensor]],
+        label: str,
+        tick: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Call `one_step`, which descends and returns what is logged, up to step `until`; stores the state.
+
+        Equal seeds give equal bits on a CPU, however often it is stopped. `tick(step)` is called about once
+        a second. Raises FloatingPointError where the loss is not finite. Returns the state's file.
+        """
+        state, last = self.state, time.monotonic()
+        with one_thread():
+            while state.step < until:
+                state.record(one_step())
+                if tick and time.monotonic() - last > 1:
+                    last = time.monotonic()
+                    tick(state.step)
+        if not torch.isfinite(state.log[: state.step]).all():
+            raise FloatingPointError(
+                f"the training of the {label} diverged: its loss is not finite; lower its `rate`"
+            )
+        save_checkpoint(self.path, state.tensors(), {"step": state.step})
+        return self.path
+
+
+def train_to_end(
+    path: Path, steps: int, advance: Callable[[int, Callable[[int], None]], Any], label: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Bring the training whose state is in `path` to its end, slice after slice; returns its weights and
+    its log.
+
+    `advance(until, tick)` brings the state to step `until`. Raises CheckpointError for a state past the end.
+    """
+    done = load_checkpoint(path)[1]["step"] if path.exists() else 0
+    size = -(-steps // SLICES)
+    with Progress(steps, label) as bar:
+        for until in (*range(size, steps, size), steps):
+            if until > done:
+                advance(until, bar.update)
+            bar.update(until)
+    tensors, info = load_checkpoint(path)
+    if info["step"] != steps:
+        raise CheckpointError(f"{path} stands at step {info['step']} of {steps}: delete it")
+    return with_prefix(tensors, f"{NETWORK}."), tensors["log"]
