@@ -1,4 +1,4 @@
-"""The autoencoder: shapes, a training that can be stopped anywhere, its figures, and a published one that is found or missed."""
+"""The autoencoder: shapes, a training that can be stopped anywhere, its figures, and a published one."""
 
 from __future__ import annotations
 
@@ -58,14 +58,19 @@ def maker(tmp_path, monkeypatch):
 
 @pytest.fixture
 def vae(tmp_path, monkeypatch):
-    """The folder of a tiny published autoencoder of grey images, with attention, as diffusers writes it; found beside the data."""
+    """The folder, beside the data, of a tiny published autoencoder of grey images, with attention."""
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path / "data"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     torch.manual_seed(0)
     model = AutoencoderKL(
-        in_channels=1, out_channels=1, block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, latent_channels=4,
-    )  # fmt: skip
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+    )
     model.save_pretrained(tmp_path / "data" / "some-vae")
     return tmp_path / "data" / "some-vae"
 
@@ -173,7 +178,7 @@ def test_a_stopped_stage_goes_on_and_ends_with_the_same_bits(maker, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         autoencoding.train(two)
     with pytest.raises(FileNotFoundError, match="described.json is not there"):
-        two.folder
+        _ = two.folder
     autoencoding.train(two)
     # 7 steps were finished and the state of the 6th was stored
     assert len(calls) == 8 + 6 and {path.name: path.read_bytes() for path in two.folder.iterdir()} == files
@@ -306,7 +311,7 @@ def test_the_cache_of_the_hub_is_looked_into(vae, tmp_path):
     snapshot.parent.mkdir(parents=True)
     vae.rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    (snapshot.parents[1] / "refs" / "main").write_text("abc", encoding="utf-8")
     assert autoencoder.find(REPOSITORY) == (snapshot, "the hub's cache, revision abc")
     assert autoencoder.pretrained(REPOSITORY)[1]["found"] == "the hub's cache, revision abc"
 
@@ -339,7 +344,7 @@ def test_the_description_is_json_for_other_stages(maker):
     own = maker(latents(steps=1))
     described = autoencoding.train(own)
     assert (
-        json.loads((own.folder / autoencoder.DESCRIBED).read_text())
+        json.loads((own.folder / autoencoder.DESCRIBED).read_text(encoding="utf-8"))
         == described
         == autoencoder.read_described(own.folder)
     )

@@ -1,4 +1,4 @@
-"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and what is refused."""
+"""Captions beside latents, prompts beside samples, and metrics of pictures: files, resumption, refusals."""
 
 from __future__ import annotations
 
@@ -188,7 +188,10 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
         pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)
     }
     monkeypatch.setattr(features, "load_probe", lambda path: None)
-    levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()
+
+    def levels(images: torch.Tensor) -> np.ndarray:
+        return ((images + 1) * 127.5).round().to(torch.uint8).numpy()
+
     monkeypatch.setattr(
         measure_texts,
         "read",

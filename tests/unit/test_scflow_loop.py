@@ -1,4 +1,4 @@
-"""The loop of self-corrected distillation: what it starts from, what it resumes, and the defects of the official release."""
+"""The loop of self-corrected distillation: its start, resumption, and defects of the official release."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from fewstep.training.state import NORM
 
 STEPS = 8
 CONDITIONAL = {
-    "threshold": 0.1, "truncation": 0.4, "reflow": {"weight": 0.1, "warmup": 2}, "bidirectional": {"weight": 0.1, "warmup": 3},
+    "threshold": 0.1, "truncation": 0.4,
+    "reflow": {"weight": 0.1, "warmup": 2}, "bidirectional": {"weight": 0.1, "warmup": 3},
     "adversarial": {"weight": 0.1, "warmup": 1, "rate": 1e-3, "r1": 1.0, "channels": [8, 8]},
 }  # fmt: skip
 
@@ -38,7 +39,7 @@ def told(**changes) -> dict:
 
 @pytest.fixture(scope="module")
 def job(smoke, tmp_path_factory):
-    """job(name, steps, optimiser settings, **changes of CONDITIONAL): a run on the digits, its teacher trained once for all."""
+    """job(name, steps, training settings, **changes of CONDITIONAL): a run on the digits; one teacher."""
     folder = tmp_path_factory.mktemp("scflow")
     shared = smoke.experiment("fmm-cifar10").training.model_copy(update={"batch": 8})
     teacher = run.Job(
@@ -120,7 +121,7 @@ def test_resuming_does_not_make_the_student_its_own_teacher(job, monkeypatch):
 
 
 def test_the_gradient_is_clipped_at_every_step(job, smoke, monkeypatch):
-    """Plain gradient steps of rate 1: what moves the weights is the clipped gradient itself, at every step."""
+    """Plain gradient steps of rate 1: the weights move by the clipped gradient itself, at every step."""
     shared = job("x").training
     tight = shared.model_copy(
         update={
@@ -243,8 +244,11 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
     for until in range(5, 61, 5):
         run.advance(whole, "mark", until)
     code = (
-        "import sys, json\nfrom pathlib import Path\nfrom fewstep.training import job as run\nfrom fewstep.settings.training import Method, Training\n"
-        f"job = run.Job(Training.model_validate_json({killed.training.model_dump_json()!r}), Method.model_validate_json({killed.method.model_dump_json()!r}),"
+        "from pathlib import Path\nfrom fewstep.training import job as run\n"
+        "from fewstep.settings.training import Method, Training\n"
+        f"training = Training.model_validate_json({killed.training.model_dump_json()!r})\n"
+        f"method = Method.model_validate_json({killed.method.model_dump_json()!r})\n"
+        "job = run.Job(training, method,"
         f" 0, Path({str(killed.state)!r}), Path({str(killed.teacher)!r}))\n"
         "for until in range(5, 61, 5):\n    run.advance(job, 'mark', until)\n"
     )
@@ -291,7 +295,7 @@ def test_the_discriminators_momentum_is_a_setting(job):
 
 @pytest.mark.parametrize("first", [0, 5])
 def test_the_discriminators_step_size_can_follow_the_students(job, first):
-    """Adam's first step without momentum moves every weight by the step size itself: while the student warms up, and while it slows down."""
+    """Adam's first step without momentum moves every weight by the learning rate: in warm-up and in decay."""
     own = dict(CONDITIONAL["adversarial"]) | {"momentum": 0.0, "r1": 0.0, "warmup": first}
     shared = job("x").training
     optimiser = shared.optimiser.model_copy(update={"schedule": "linear", "warmup": 0.25})

@@ -221,7 +221,7 @@ def sum_and_tell(processes: Processes, folder: Path) -> None:
 
 def test_the_sum_is_the_same_on_both_and_a_missing_gradient_is_zero(tmp_path):
     several.spread(sum_and_tell, (tmp_path,), 2, "cpu", lambda: None)
-    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    told = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
     for rank in range(2):
         assert told[rank] == [2.0, [3.0 * k for k in range(96)], [1.0, 2.0, 3.0], True, rank == 0, 1]
 
@@ -278,7 +278,7 @@ def test_processes_whose_parent_is_killed_leave(tmp_path, root):
             pid
             for pid in pids
             if (stat := Path(f"/proc/{pid}/stat")).exists()
-            and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+            and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
         ]
     assert not alive
 

@@ -187,7 +187,7 @@ def as_table(description: dict[str, Any]) -> pd.DataFrame:
 
 
 def reconstruction(preparation: LatentPreparation) -> pd.DataFrame:
-    """How near reconstructions come, by part of the data: images, PSNR in dB, SSIM, mean absolute error in levels."""
+    """By part of the data: images, and PSNR in dB, SSIM and mean absolute error of the reconstructions."""
     rows = {
         part: {
             "images": figures["images"],

@@ -1,4 +1,4 @@
-"""Pictures and their captions: those of a data set that a CLIP is trained on, and those on which it is judged."""
+"""Pictures and their captions: the pairs that a CLIP is trained on, and those on which it is measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNSEEN = {"held-out pairs": "fresh", "pairs of held-out combinations": "prompts"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures, (count, channels, height, width), uint8, and one caption each; raises ValueError for a misfit."""
+    """Pictures, (count, channels, height, width), uint8, with a caption each; raises ValueError otherwise."""
 
     pictures: np.ndarray
     captions: tuple[str, ...]
@@ -95,7 +95,7 @@ def pairs_of(name: str, which: str) -> Pairs:
 
 
 def unseen_pairs(name: str, count: int) -> dict[str, Pairs]:
-    """`count` unambiguous pairs of each part of the data set `name` that is in no training, by the part's name."""
+    """`count` unambiguous pairs of each part of the data set `name` that is in no training, by its name."""
     module = data.module(name)
     return {
         part: unambiguous(getattr(module, draw)(DRAWN, DRAW_SEED), count) for part, draw in UNSEEN.items()

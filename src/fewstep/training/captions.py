@@ -1,4 +1,4 @@
-"""The captions of a data set as a CLIP's text tower encodes them, once: what text-to-image flows attend to."""
+"""The captions of a data set, encoded once by a CLIP's text tower: what text-to-image flows attend to."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ BLOCK = 512
 
 @dataclass(frozen=True, eq=False)
 class EncodedCaptions:
-    """The captions of some images, with the empty one last, as a text tower encodes them, and their description."""
+    """The captions of some images and, last, the empty one, encoded by a text tower; their description."""
 
     hidden: BlockArray
     masks: Tensor
     description: dict[str, Any]
 
     def finish(self, folder: Path) -> None:
-        """Move them to `folder`: texts.npy, (images + 1, tokens, width), and masks.npy, (images + 1, tokens)."""
+        """Move them to texts.npy, (images + 1, tokens, width), and masks.npy, (images + 1, tokens)."""
         file = io.BytesIO()
         np.save(file, self.masks.numpy())
         write_atomically(folder / MASKS, file.getvalue())
@@ -51,7 +51,7 @@ def _clip(preparation: LatentPreparation) -> ClipPreparation:
 
 
 def _texts(preparation: LatentPreparation, count: int) -> list[str]:
-    """The captions of the first `count` images, and the empty one; raises ValueError where there are fewer."""
+    """The captions of the first `count` images, and the empty one; raises ValueError for too few."""
     name = preparation.settings.data
     if preparation.source.images.flip:
         raise ValueError(

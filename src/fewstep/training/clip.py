@@ -59,7 +59,7 @@ class ClipPreparation(Preparation):
 
     @cached_property
     def encoded(self) -> tuple[Tensor, Tensor]:
-        """The tokens of their captions, (count, the most of any), and the index of each pair's caption, (count,)."""
+        """The tokens of their captions, (count, longest), and the index of each pair's caption, (count,)."""
         ids, mask = self.tokenizer.encode(self.pairs.captions)
         # no token looks ahead: what stands behind the longest caption changes nothing
         return ids[:, : mask.sum(1).max()], torch.unique(ids, dim=0, return_inverse=True)[1]
@@ -82,7 +82,7 @@ def loss(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor) -> Tensor
 
 
 def untrained(preparation: ClipPreparation) -> Clip:
-    """The CLIP before its training: the tokenizer of the training captions, and weights drawn from the seed."""
+    """The CLIP before training: the tokenizer of the training captions, and weights drawn from the seed."""
     settings = preparation.settings
     sizes = (settings.width, settings.layers, settings.heads, settings.patch, settings.projection)
     with torch.random.fork_rng(devices=[]):
@@ -227,7 +227,7 @@ def as_table(description: dict[str, Any]) -> pd.DataFrame:
 
 
 def retrieval(preparation: ClipPreparation) -> pd.DataFrame:
-    """By part of the data: how often the right one comes first, and the mean score of pairs and of mismatches."""
+    """By part of the data: how often the right one comes first, and mean scores of pairs and mismatches."""
     rows = {
         part: {"pairs": values["pairs"]}
         | {way: f"{values[way]:.1%}" for way in ("image to text", "text to image")}
@@ -243,7 +243,7 @@ def training_log(preparation: ClipPreparation) -> pd.DataFrame:
 
 
 def curves(preparation: ClipPreparation) -> dict[str, np.ndarray]:
-    """The columns of `training_log`, (steps,) each, by their names in a picture; nothing for a published CLIP."""
+    """The columns of `training_log`, (steps,), by their names in a picture; nothing for a published CLIP."""
     if preparation.settings.kind == "published":
         return {}
     log_table = training_log(preparation).rename(columns={"loss": "contrastive loss"})

@@ -174,7 +174,7 @@ def prepare(preparation: FeaturePreparation) -> dict:
 
 
 def load(preparation: FeaturePreparation) -> Reference:
-    """What `prepare` wrote; raises FileNotFoundError, naming the cure, before that, and CheckpointError for damage."""
+    """What `prepare` wrote; raises FileNotFoundError, naming the cure, or CheckpointError for damage."""
     folder, description, network = preparation.folder, preparation.description, None
     if preparation.settings.extractor == "classifier":
         network = _load_classifier(folder / CLASSIFIER)
@@ -183,7 +183,7 @@ def load(preparation: FeaturePreparation) -> Reference:
 
 
 def probe_file(preparation: FeaturePreparation) -> Path | None:
-    """The probe's file, if the entry has a probe; raises FileNotFoundError, naming the cure, before it is trained."""
+    """The probe's file, if the entry has one; raises FileNotFoundError, naming the cure, before training."""
     name = f"{preparation.OUTPUT}/{preparation.name}/{PROBE}"
     return preparation.workspace.read(name) if preparation.settings.probe else None
 

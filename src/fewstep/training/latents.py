@@ -37,7 +37,7 @@ SPOT = 64
 
 
 def _fingerprint(preparation: LatentPreparation, pixels: np.ndarray, checksum: str) -> str:
-    """What the moments depend on: the autoencoder's `checksum`, the code, the device, and the images, by some of them."""
+    """What the moments depend on: the autoencoder's `checksum`, the code, the device, and some images."""
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
     name, flip = preparation.settings.data, preparation.source.images.flip
     settings = [name, flip, pixels.shape, spot, checksum, preparation.device, BLOCK]
@@ -69,7 +69,7 @@ def _encode(
 
 
 def _channels(moments: np.ndarray) -> dict[str, list[float]]:
-    """Of draws of each channel, unscaled: mean, standard deviation, and the encoder's share of the variance."""
+    """Of unscaled draws, by channel: mean, standard deviation, and the encoder's share of the variance."""
     half, block_size = moments.shape[1] // 2, 4 * BLOCK
     first, second, noise = (np.zeros(half) for _ in range(3))
     for start in range(0, len(moments), block_size):
@@ -84,7 +84,7 @@ def _channels(moments: np.ndarray) -> dict[str, list[float]]:
 
 
 def _finished(folder: Path, expected: str) -> dict[str, Any] | None:
-    """The description of the latents in `folder` if they are complete and of the fingerprint `expected`, or None."""
+    """The description of the latents in `folder`, or None unless they are complete and as `expected`."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         checksums = {data_latents.MOMENTS: description["checksum"]}
@@ -123,8 +123,8 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     each = _channels(moments.values)
     if not np.isfinite([each["mean"], each["std"]]).all():
         raise FloatingPointError(
-            f"the autoencoder of {preparation.name} encodes some image to latents that are not finite: train it "
-            "anew at a lower rate"
+            f"the autoencoder of {preparation.name} encodes some image to latents that are not finite: "
+            "train it anew at a lower rate"
         )
     texts = None
     if preparation.settings.clip:
@@ -179,7 +179,7 @@ def as_table(description: dict[str, Any]) -> pd.DataFrame:
 
 
 def channels(description: dict[str, Any]) -> pd.DataFrame:
-    """The scaled latents, one row a channel: mean and standard deviation of draws, and the encoder's own noise."""
+    """The scaled latents, one row a channel: mean and deviation of draws, and the encoder's noise."""
     moments, scale = description["channels"], description["scale"]
     rows = [
         {

@@ -3,13 +3,13 @@ compilation.
 
 Each is an optional setting of `training` in params.yaml; without it nothing here changes a bit:
 
-    precision      "fp32": IEEE single precision throughout; "tf32": products and convolutions on a GPU's tensor cores,
-                   with ten bits of mantissa; "bf16": the network under autocast, while its weights, gradients, the
-                   optimiser, the EMA and all losses stay in single precision. Without it, torch's default: single
-                   precision, but for cuDNN's convolutions, which may use TF32
+    precision      "fp32": IEEE single precision throughout; "tf32": products and convolutions on a GPU's
+                   tensor cores, with ten bits of mantissa; "bf16": the network under autocast, while its
+                   weights, gradients, the optimiser, the EMA and all losses stay in single precision. Without
+                   it, torch's default: single precision, but for cuDNN's convolutions, which may use TF32
     channels_last  the weights and inputs of a network for images with their channels innermost in memory
     compile        a network's evaluation compiled by torch.compile; not the pass of dual numbers
-                   (fewstep.networks.forward_mode.dual), which it does not trace, so flow matching and teachers may gain
+                   (fewstep.networks.forward_mode.dual), which it does not trace
     cuda_graphs    compiled evaluations replayed as CUDA graphs
 
 The speed of TF32, compilation and CUDA graphs has not been measured, as no GPU was at hand.
@@ -40,7 +40,7 @@ def prepared(flow_map: FlowMap, training: Training) -> FlowMap:
 
 
 def laid_out(images: Tensor, training: Training) -> Tensor:
-    """`images` (batch, channels, height, width) as the network wants them in memory; anything else as it is."""
+    """`images` (batch, channels, height, width) in the network's memory layout; anything else as it is."""
     return images.contiguous(memory_format=torch.channels_last) if training.channels_last else images
 
 

@@ -1,4 +1,4 @@
-"""What a stage prepares for the experiments: an entry of `features`, `latents` or `clip` in params.yaml, and its files."""
+"""What is prepared for the experiments: entries of `features`, `latents` or `clip` in params.yaml."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Preparation:
 
     @classmethod
     def open(cls, tier: str, name: str) -> Self:
-        """The entry `name` of params.yaml at `tier`; raises SettingsError, naming those there are, without one."""
+        """The entry `name` of params.yaml at `tier`; raises SettingsError, naming those there are."""
         workspace = Workspace.here(tier)
         settings = tiers.load(workspace.params, tier)
         entries = getattr(settings, cls.SECTION)

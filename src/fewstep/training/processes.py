@@ -29,8 +29,8 @@ def require_cuda(count: int = 1) -> None:
     """Raise RuntimeError unless `count` CUDA devices can be used."""
     if not torch.cuda.is_available():
         raise RuntimeError(
-            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is visible: run "
-            "it on a machine with a GPU and a CUDA build of torch, or choose another tier with "
+            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is "
+            "visible: run it on a machine with a GPU and a CUDA build of torch, or choose another tier with "
             "`python -m fewstep tier laptop`"
         )
     if torch.cuda.device_count() < count:
@@ -56,7 +56,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, start: int, size: int) -> tuple[int, int]:
-        """This process's part, first..stop-1, of the samples start..start+size-1; parts differ by one at most."""
+        """This process's part, first..stop-1, of the samples start..start+size-1, as even as can be."""
         return start + size * self.rank // self.count, start + size * (self.rank + 1) // self.count
 
     def sum(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
@@ -100,7 +100,7 @@ def join(device: str) -> Processes:
 
 
 def loopback_store() -> distributed.TCPStore:
-    """The store where processes meet, on a free port of the loopback interface: no other machine can reach it."""
+    """The store where processes meet, on a free port of the loopback interface, out of others' reach."""
     # torch's own socket would listen on every interface
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -156,8 +156,8 @@ def _take_part(
     if processes.count != count:
         # a fork of a process that had a place already: each would train alone
         raise RuntimeError(
-            f"process {rank} of {count} takes itself for one of {processes.count}: accelerate was used before "
-            "training; restart the kernel"
+            f"process {rank} of {count} takes itself for one of {processes.count}: "
+            "accelerate was used before training; restart the kernel"
         )
     work(processes, *arguments)
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Methods whose `weights` name a file in the place of training: is it there, complete, and of the method's network?"""
+"""Files of weights that methods use in the place of training: are they there, and of the right network?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INSTAFLOW = {
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights by its name in params.yaml, the method that uses it, its network and a sample's shape."""
+    """A file of weights: its name in params.yaml, who uses it, its network and the shape of a sample."""
 
     name: str
     experiment: str
@@ -90,12 +90,13 @@ def _problem(file: WeightsFile, checksums: bool) -> str | None:
         return str(error)
     for what, expected in (("network", file.network), ("shape", list(file.shape))):
         if info.get(what) != expected:
-            return f"{path} holds weights of another {what}, {info.get(what)}, and {file.experiment} has {expected}"
+            found = f"{path} holds weights of another {what}, {info.get(what)}"
+            return f"{found}, and {file.experiment} has {expected}"
     return None
 
 
 def missing(tier: Tier, checksums: bool) -> list[str]:
-    """A sentence for each file of weights of `tier` that does not do; damage is only seen with `checksums`."""
+    """A sentence for each file of weights of `tier` that is amiss; damage is only seen with `checksums`."""
     sentences = []
     for file in weights_files(tier):
         path = file.path

@@ -41,7 +41,7 @@ class Draw:
     moves (batch,).
 
     texts   those of the data, if they have some
-    noised  time (batch,) and noise (batch, ...) at which a discriminator of noised latents sees data and predictions
+    noised  the time (batch,) and noise (batch, ...) of a discriminator of noised latents
     """
 
     z0: Tensor
@@ -84,7 +84,7 @@ def start(job: Job, teacher: FlowMap) -> State:
 
 
 class Loop:
-    """Student, target, discriminator and teacher. Several processes share out every batch, in whole samples."""
+    """Student, target, discriminator and teacher. Several processes share every batch, in whole samples."""
 
     def __init__(self, job: Job, state: State, teacher: FlowMap, processes: Processes):
         self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
@@ -110,7 +110,7 @@ class Loop:
         return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
 
     def _reversed(self, texts: Conditions | None) -> tuple[Reversed, Reversed, Reversed]:
-        """Teacher, under its guidance, student and target in SCFlow's time, conditioned on `texts` if there are any."""
+        """Teacher, under its guidance, student and target in SCFlow's time, conditioned on any `texts`."""
         empty = None if texts is None else self.source.empty
         teacher = guided(conditioned(self.teacher, texts, empty), self.job.method.guidance)
         student, target = (conditioned(self.state.networks[name], texts) for name in (STUDENT, TARGET))
@@ -125,7 +125,7 @@ class Loop:
         return loss is not None and self.state.step >= loss.warmup
 
     def _losses(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The student's active losses but the adversarial one, (batch,) each, and zhat_0, if any loss needs it."""
+        """The student's active losses but the adversarial one, (batch,) each, and zhat_0, if needed."""
         settings, z0, z1, t = self.settings, draw.z0, draw.z1, draw.t
         teacher, student, target = self._reversed(draw.texts)
         move = losses.moves(teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, settings.threshold)
@@ -170,7 +170,7 @@ class Loop:
         return loss.detach()
 
     def step(self) -> None:
-        """One optimisation step of the discriminator, where there is one, of the student, its target and its EMA."""
+        """One step of the discriminator, where there is one, of the student, its target and its EMA."""
         job, state, settings, draw = self.job, self.state, self.settings, self._draw()
         logged = {}
         with precision.evaluating(job.training, job.device):

@@ -67,7 +67,8 @@ class Loop:
         self.sizes.append(batch - sum(self.sizes))
         if max(self.sizes) < processes.count:
             raise ValueError(
-                f"{processes.count} processes cannot share the samples of a batch of {batch}: lower `processes`"
+                f"{processes.count} processes cannot share the samples of a batch of {batch}: "
+                "lower `processes`"
             )
         self.times = [term.times.build() for term in self.terms]
         self.doublings = max(times.doublings for times in self.times)
@@ -103,7 +104,7 @@ class Loop:
         return objectives.bind(self.terms[k].objective, self.terms[k].options, teacher, stopped)
 
     def _conditioned(self, k: int, conditions: Conditions) -> tuple[objectives.Residual, FlowMap]:
-        """The objective of term `k` and the student, both, and the teacher under its guidance, at the same texts."""
+        """The objective of term `k` and the student, at the same texts as the teacher under its guidance."""
         teacher = self.teacher
         if teacher is not None:
             teacher = guided(conditioned(teacher, conditions, self.source.empty), self.job.method.guidance)

@@ -1,4 +1,4 @@
-"""What both loops do alike: how a run starts, the student's update with its learning rate, and the EMA of its weights."""
+"""What both loops share: how a run starts, the student's update, its learning rate and its EMA."""
 
 from __future__ import annotations
 
