@@ -156,13 +156,15 @@ def test_retrieval_counts_those_that_are_nearest_and_no_ties():
 
 
 def test_a_training_in_pieces_is_the_training_in_one_go(maker):
-    whole = contrastive.advance(maker("whole"), SMALL["steps"]).read_bytes()
-    own = maker("pieces")
-    for until in (1, 5, SMALL["steps"]):
-        path = contrastive.advance(own, until)
-    assert path.read_bytes() == whole
-    other = contrastive.advance(maker("other", seed=1), SMALL["steps"])
-    assert other.name != path.name and other.read_bytes() != whole
+    def trained(folder: str, *stops: int, **changes: int) -> tuple[str, bytes]:
+        own = maker(folder, **changes)
+        for until in (*stops, SMALL["steps"]):
+            contrastive.advance(own, until)
+        return own.state.name, own.state.read_bytes()
+
+    whole, other = trained("whole"), trained("other", seed=1)
+    assert trained("pieces", 1, 5) == whole
+    assert other[0] != whole[0] and other[1] != whole[1]
 
 
 def kill_me(folder: str) -> None:
@@ -262,7 +264,8 @@ def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_c
 
 def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
     own = maker()
-    path = contrastive.advance(own, 2)
+    contrastive.advance(own, 2)
+    path = own.state
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="is damaged"):
         contrastive.advance(own, 4)

@@ -8,7 +8,6 @@ can bring back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from ..networks.autoencoder import Autoencoder
 from ..settings.latents import Latents
 from ..storage.checkpoint import save_checkpoint
 from .pool import one_thread
-from .preparation import Preparation, data_name, dimensions
-from .trainer import Trainer, train_to_end
+from .preparation import Preparation, channel_table, data_name, dimensions
+from .trainer import Trainer
 
 # where the pseudo-Huber distance turns from square to absolute, in units of [-1, 1]: four levels of 255
 BEND = 0.03
@@ -60,8 +59,8 @@ def loss(
     return misfit + kl * divergence, misfit
 
 
-def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], None] | None = None) -> Path:
-    """Train from the state on disk to step `until`, as `Trainer.advance`; returns the state's file."""
+def advance(preparation: LatentPreparation, until: int) -> Autoencoder:
+    """The autoencoder after `until` steps, trained from the state on disk as `Trainer.advance` does."""
     settings, source = preparation.settings.autoencoder, preparation.source
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -76,25 +75,21 @@ def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], No
         trainer.descend(total)
         return {"loss": total, "reconstruction": misfit}
 
-    return trainer.advance(until, one_step, f"autoencoder {preparation.name}", tick)
+    trainer.advance(until, one_step, f"autoencoder {preparation.name}")
+    return network
 
 
 def _train(preparation: LatentPreparation, path: Path) -> dict[str, Any]:
     """Train to the end, write the weights to `path`, and return their description."""
     settings = preparation.settings.autoencoder
-    weights, _ = train_to_end(
-        preparation.state,
-        settings.steps,
-        lambda until, tick: advance(preparation, until, tick),
-        f"training the autoencoder of {preparation.settings.data}",
-    )
+    network = advance(preparation, settings.steps)
     info = {
         "network": settings.model_dump(),
         "shape": list(preparation.source.shape),
         "data": data_name(preparation.settings.data),
         "fingerprint": preparation.fingerprint(),
     }
-    save_checkpoint(path, weights, info)
+    save_checkpoint(path, network.state_dict(), info)
     words = f"trained here, {settings.steps:,} steps of {settings.batch} images"
     return {"autoencoder": words, "checksum": autoencoder.checksum(path)}
 
@@ -203,11 +198,8 @@ def reconstruction(preparation: LatentPreparation) -> pd.DataFrame:
 def channels(preparation: LatentPreparation) -> pd.DataFrame:
     """The latents before they are scaled, one row a channel: mean and standard deviation of draws."""
     moments = preparation.description["channels"]
-    rows = {
-        name: [f"{value:.2f}" for value in moments[key]]
-        for name, key in (("mean", "mean"), ("standard deviation", "std"))
-    }
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(moments["mean"]) + 1, name="channel"))
+    mean, std = ([f"{value:.2f}" for value in moments[key]] for key in ("mean", "std"))
+    return channel_table(mean=mean, standard_deviation=std)
 
 
 def side_by_side(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray]:

@@ -8,11 +8,9 @@ score.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +23,11 @@ from ..networks.clip import Clip
 from ..networks.published import clip as published_clip
 from ..networks.tokens import Tokenizer
 from ..settings.captions import Clip as ClipSettings
-from ..storage.checkpoint import load_weights
 from ..storage.files import write_atomically
 from .caption_pairs import Pairs, pairs_of, unseen_pairs
 from .pool import one_thread
 from .preparation import Preparation
-from .trainer import Trainer, train_to_end
+from .trainer import Trainer
 
 LOG = "log.csv"
 # the lowest temperature: without it the logits of cosines would go on growing
@@ -91,8 +88,8 @@ def untrained(preparation: ClipPreparation) -> Clip:
     return network.to(preparation.device)
 
 
-def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None] | None = None) -> Path:
-    """Train from the state on disk to step `until`, as `Trainer.advance`; returns the state's file."""
+def advance(preparation: ClipPreparation, until: int) -> tuple[Clip, Tensor]:
+    """The CLIP after `until` steps, trained from the state on disk as `Trainer.advance` does, and the log."""
     settings, device, network = preparation.settings, preparation.device, untrained(preparation)
     trainer = Trainer(preparation.state, network.model, settings, device, ("loss", "temperature"))
     pictures, ids, groups = (
@@ -109,20 +106,13 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
             scale.clamp_(max=log(1 / COLDEST))
         return {"loss": total, "temperature": (-scale).exp()}
 
-    return trainer.advance(until, one_step, f"clip {preparation.name}", tick)
+    return network, trainer.advance(until, one_step, f"clip {preparation.name}")
 
 
 def _train(preparation: ClipPreparation) -> dict[str, Any]:
     """Train to the end, write weights, tokenizer and log, and return their description."""
     settings, folder = preparation.settings, preparation.output
-    weights, logged = train_to_end(
-        preparation.state,
-        settings.steps,
-        lambda until, tick: advance(preparation, until, tick),
-        f"training the CLIP of {settings.data}",
-    )
-    network = untrained(preparation)
-    load_weights(network.model, weights, preparation.state)
+    network, logged = advance(preparation, settings.steps)
     info = {
         "network": settings.model_dump(),
         "shape": list(preparation.pairs.pictures.shape[1:]),

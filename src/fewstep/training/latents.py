@@ -27,7 +27,7 @@ from . import autoencoder as training_autoencoder
 from . import captions
 from .autoencoder import DRAW_SEED, LatentPreparation, load
 from .pool import one_thread
-from .preparation import DESCRIPTION, data_name, dimensions
+from .preparation import DESCRIPTION, channel_table, data_name, dimensions
 
 # images encoded between two updates of progress, each also mirrored: a whole number of the autoencoder's
 # batches
@@ -181,15 +181,9 @@ def as_table(description: dict[str, Any]) -> pd.DataFrame:
 def channels(description: dict[str, Any]) -> pd.DataFrame:
     """The scaled latents, one row a channel: mean and deviation of draws, and the encoder's noise."""
     moments, scale = description["channels"], description["scale"]
-    rows = [
-        {
-            "mean": f"{scale * mean:.2f}",
-            "standard deviation": f"{scale * std:.2f}",
-            "drawn anew": f"{100 * drawn:.1f} %",
-        }
-        for mean, std, drawn in zip(moments["mean"], moments["std"], moments["drawn"])
-    ]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="channel"))
+    mean, std = ([f"{scale * value:.2f}" for value in moments[key]] for key in ("mean", "std"))
+    drawn = [f"{100 * share:.1f} %" for share in moments["drawn"]]
+    return channel_table(mean=mean, standard_deviation=std, drawn_anew=drawn)
 
 
 def mirrored(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray]:

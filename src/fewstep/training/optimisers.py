@@ -18,10 +18,11 @@ class SOAP(torch.optim.Optimizer):
     """Adam run in the eigenbasis of Shampoo's preconditioners (arXiv 2409.11321), for small dense networks.
 
     For a weight W with gradient G, running means of G G' and G' G give two rotations QL, QR. Adam's second
-    moment is kept for QL' G QR, where the coordinates are nearly uncorrelated, and its step is rotated back.
-    The rotations follow by one QR iteration every `refresh` steps. Vectors get plain Adam. The first step only
-    sets the basis. On the checkerboard (SI, one minute of one core, KL in 80 Euler steps, seeds 0 to 2) it
-    reaches 0.088, 0.090, 0.087, and torch.optim.Muon, at the best of three learning rates, 0.092, 0.095, 0.091.
+    moment is kept for QL' G QR, where the coordinates are nearly uncorrelated, and its step is rotated
+    back. The rotations follow by one QR iteration every `refresh` steps. Vectors get plain Adam. The first
+    step only sets the basis. On the checkerboard (SI, one minute of one core, KL in 80 Euler steps, seeds 0
+    to 2) it reaches 0.088, 0.090, 0.087, and torch.optim.Muon, at the best of three learning rates, 0.092,
+    0.095, 0.091.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ def build(
 ) -> torch.optim.Optimizer:
     """The optimiser `kind` ("adam", "radam" or "soap") at learning rate `rate`.
 
-    Adam alone takes `momentum`, its first beta, and weight `decay`, with which it is AdamW (arXiv 1711.05101).
+    Adam alone takes `momentum`, its first beta, and weight `decay`, with which it is AdamW (arXiv
+    1711.05101).
     """
     if kind == "radam":
         return torch.optim.RAdam(params, lr=rate, foreach=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import pandas as pd
+
 from .. import data
 from ..data.formats.archives import folder_of
 from ..settings import tiers
@@ -29,6 +31,12 @@ def data_name(name: str) -> str:
 def dimensions(shape: Sequence[int]) -> str:
     """A shape in words: "3 x 64 x 64"."""
     return " x ".join(map(str, shape))
+
+
+def channel_table(**columns: Sequence[str]) -> pd.DataFrame:
+    """One row a channel of latents, counted from 1."""
+    table = pd.DataFrame({name.replace("_", " "): values for name, values in columns.items()})
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="channel"))
 
 
 @dataclass(frozen=True)

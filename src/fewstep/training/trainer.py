@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, with_prefix
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..storage.progress import Progress
 from . import optimisers
 from .pool import one_thread
 from .state import State
 
-# a state is stored every sixth of the training
-SLICES = 6
+# how often the state is stored
+STORED = 6
 # the learning rate rises over this fraction of the training; gradients are clipped at this norm
 WARMUP, CLIP = 0.05, 1.0
 NETWORK = "network"
@@ -61,49 +60,25 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.state.weights[NETWORK], CLIP)
         self.optimiser.step()
 
-    def advance(
-        self,
-        until: int,
-        one_step: Callable[[], Mapping[str, Tensor]],
-        label: str,
-        tick: Callable[[int], None] | None = None,
-    ) -> Path:
-        """Call `one_step`, which descends and returns what is logged, up to step `until`; stores the state.
+    def advance(self, until: int, one_step: Callable[[], Mapping[str, Tensor]], label: str) -> Tensor:
+        """Call `one_step`, which descends and returns what is logged, up to step `until`; returns the log.
 
-        Equal seeds give equal bits on a CPU, however often it is stopped. `tick(step)` is called about once
-        a second. Raises FloatingPointError where the loss is not finite. Returns the state's file.
+        The state is stored every sixth of the training and at the end. Equal seeds give equal bits on a
+        CPU, however often it is stopped. Raises CheckpointError for a state past the end, and
+        FloatingPointError where the loss is not finite.
         """
-        state, last = self.state, time.monotonic()
-        with one_thread():
+        state, steps = self.state, self.settings.steps
+        if state.step > steps:
+            raise CheckpointError(f"{self.path} stands at step {state.step} of {steps}: delete it")
+        every = -(-steps // STORED)
+        with Progress(steps, f"training the {label}") as bar, one_thread():
             while state.step < until:
                 state.record(one_step())
-                if tick and time.monotonic() - last > 1:
-                    last = time.monotonic()
-                    tick(state.step)
-        if not torch.isfinite(state.log[: state.step]).all():
-            raise FloatingPointError(
-                f"the training of the {label} diverged: its loss is not finite; lower its `rate`"
-            )
-        save_checkpoint(self.path, state.tensors(), {"step": state.step})
-        return self.path
-
-
-def train_to_end(
-    path: Path, steps: int, advance: Callable[[int, Callable[[int], None]], Any], label: str
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Bring the training whose state is in `path` to its end, slice after slice; returns its weights and
-    its log.
-
-    `advance(until, tick)` brings the state to step `until`. Raises CheckpointError for a state past the end.
-    """
-    done = load_checkpoint(path)[1]["step"] if path.exists() else 0
-    size = -(-steps // SLICES)
-    with Progress(steps, label) as bar:
-        for until in (*range(size, steps, size), steps):
-            if until > done:
-                advance(until, bar.update)
-            bar.update(until)
-    tensors, info = load_checkpoint(path)
-    if info["step"] != steps:
-        raise CheckpointError(f"{path} stands at step {info['step']} of {steps}: delete it")
-    return with_prefix(tensors, f"{NETWORK}."), tensors["log"]
+                bar.update(state.step)
+                if state.step % every == 0 or state.step == until:
+                    if not torch.isfinite(state.log[: state.step]).all():
+                        raise FloatingPointError(
+                            f"the training of the {label} diverged: its loss is not finite; lower its `rate`"
+                        )
+                    save_checkpoint(self.path, state.tensors(), {"step": state.step})
+        return state.log
