@@ -112,7 +112,7 @@ def test_pictures_that_are_decoded_when_they_are_looked_at_are_measured_as_an_ar
     assert np.array_equal(extract(looked_at, means).values, extract(held, means).values) and sorted(
         decoded
     ) == list(range(70))
-    monkeypatch.setattr(reference, "TOGETHER", 32)
+    monkeypatch.setattr(reference, "BLOCK", 32)
     assert (
         reference._checksum(looked_at)
         == reference._checksum(held)
