@@ -58,7 +58,7 @@ def job() -> Timed:
 def passes(state) -> dict[str, Callable[[], None]]:
     """The forward and backward passes of one step, each by itself."""
     z, both, one = torch.randn(BATCH, *SHAPE), torch.randn(2 * BATCH, *SHAPE), torch.rand(BATCH)
-    two, critic = torch.cat([one, one]), state.others["discriminator"].requires_grad_(True)
+    two, critic = torch.cat([one, one]), state.networks["discriminator"].requires_grad_(True)
 
     def judged() -> None:
         real = z.clone().requires_grad_()
@@ -75,13 +75,13 @@ def passes(state) -> dict[str, Callable[[], None]]:
         flow_map.velocity(time, x)
 
     return {
-        "teacher, forward": lambda: forward(state.average, one, z),
-        "target at both moves, forward": lambda: forward(state.average, two, both),
+        "teacher, forward": lambda: forward(state.networks["ema"], one, z),
+        "target at both moves, forward": lambda: forward(state.networks["ema"], two, both),
         "student at z_t and z_1, forward and backward": lambda: (
-            state.student.velocity(two, both).square().mean().backward()
+            state.networks["student"].velocity(two, both).square().mean().backward()
         ),
         "student on its path, forward and backward": lambda: (
-            state.student.velocity(one, z).square().mean().backward()
+            state.networks["student"].velocity(one, z).square().mean().backward()
         ),
         "discriminator's step with R1": judged,
         "generator's loss through the discriminator": fooled,

@@ -24,7 +24,7 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
 
     settings = tiers.load(root / "params.yaml", arguments.tier or tiers.read(root / "params.yaml")["tier"])
     if settings.compute.device == "cuda":
-        from .training.devices import require_cuda
+        from .training.processes import require_cuda
 
         require_cuda(settings.processes)
     print(f"params.yaml is valid: {', '.join(settings.experiments)}")

@@ -1,6 +1,4 @@
-"""The autoencoder: shapes, a training that can be stopped anywhere, its figures, and a published one that is
-found or missed.
-"""
+"""The autoencoder: shapes, a training that can be stopped anywhere, its figures, and a published one."""
 
 from __future__ import annotations
 
@@ -60,18 +58,19 @@ def maker(tmp_path, monkeypatch):
 
 @pytest.fixture
 def vae(tmp_path, monkeypatch):
-    """The folder of a tiny published autoencoder of grey images, with attention, as diffusers writes it.
-
-    Found beside the data.
-    """
+    """The folder, beside the data, of a tiny published autoencoder of grey images, with attention."""
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path / "data"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     torch.manual_seed(0)
     model = AutoencoderKL(
-        in_channels=1, out_channels=1, block_out_channels=(8, 16),
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, latent_channels=4,
-    )  # fmt: skip
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+    )
     model.save_pretrained(tmp_path / "data" / "some-vae")
     return tmp_path / "data" / "some-vae"
 
@@ -153,13 +152,15 @@ def test_settings_that_do_not_fit_are_refused(changes, said):
 
 
 def test_a_training_in_pieces_is_the_training_in_one_go(maker):
-    whole = autoencoding.advance(maker(latents(), "whole"), SMALL["steps"]).read_bytes()
-    pieces = maker(latents(), "pieces")
-    for until in (1, 5, SMALL["steps"]):
-        path = autoencoding.advance(pieces, until)
-    assert path.read_bytes() == whole
-    other = autoencoding.advance(maker(latents(seed=1), "other"), SMALL["steps"])
-    assert other.name != path.name and other.read_bytes() != whole
+    def trained(folder: str, *stops: int, **changes: int) -> tuple[str, bytes]:
+        own = maker(latents(**changes), folder)
+        for until in (*stops, SMALL["steps"]):
+            autoencoding.advance(own, until)
+        return own.state.name, own.state.read_bytes()
+
+    whole, other = trained("whole"), trained("other", seed=1)
+    assert trained("pieces", 1, 5) == whole
+    assert other[0] != whole[0] and other[1] != whole[1]
 
 
 def test_a_stopped_stage_goes_on_and_ends_with_the_same_bits(maker, monkeypatch):
@@ -220,7 +221,8 @@ def test_held_out_images_are_measured_too_where_there_are_any(maker):
 
 def test_a_damaged_state_is_refused(maker):
     own = maker(latents())
-    path = autoencoding.advance(own, 2)
+    autoencoding.advance(own, 2)
+    path = own.state
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="is damaged"):
         autoencoding.advance(own, 4)
@@ -345,7 +347,7 @@ def test_the_description_is_json_for_other_stages(maker):
     own = maker(latents(steps=1))
     described = autoencoding.train(own)
     assert (
-        json.loads((own.folder / autoencoder.DESCRIBED).read_text())
+        json.loads((own.folder / autoencoder.DESCRIBED).read_text(encoding="utf-8"))
         == described
         == autoencoder.read_described(own.folder)
     )

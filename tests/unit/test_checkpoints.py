@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 
 from fewstep import networks
 from fewstep.networks.load import load_flow_map
+from fewstep.storage.block_array import BlockArray
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from fewstep.storage.files import write_atomically
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),
@@ -83,3 +85,30 @@ def test_a_state_is_no_flow_map(tmp_path):
     save_checkpoint(tmp_path / "state", TENSORS, {"step": 1})
     with pytest.raises(CheckpointError, match="is no trained flow map"):
         load_flow_map(tmp_path / "state")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_no_temporary_file_and_names_the_file(tmp_path, monkeypatch, error):
+    path = tmp_path / "folder" / "x.safetensors"
+    write_atomically(path, b"old")
+
+    def fail(_: int) -> None:
+        raise error
+
+    monkeypatch.setattr("os.fsync", fail)
+    message = r"No space left on device; nothing was written to: '.*x\.safetensors'" if error.args else None
+    with pytest.raises(type(error), match=message):
+        write_atomically(path, b"new")
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [b"old"]
+
+
+def test_an_array_that_the_disk_has_no_room_for_leaves_no_file_and_is_named(tmp_path, monkeypatch):
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(
+        OSError, match=r"No space left on device; there is no room for 24 bytes in: '.*x\.npy'"
+    ):
+        BlockArray.open(tmp_path / "x.npy", (2, 3))
+    assert not list(tmp_path.iterdir())

@@ -367,18 +367,10 @@ def test_two_that_train_together_each_read_the_texts_of_their_share(jobs, taught
         with ThreadPoolExecutor(2) as both:
             list(both.map(lambda side: side.step(), sides))
     start = loop.start(job, flow)
-    for network in ("student", *alone.state.others):
-        found = [
-            torch.cat(
-                [
-                    p.flatten()
-                    for p in ({"student": side.state.student} | side.state.others)[network].parameters()
-                ]
-            )
-            for side in (alone, *sides)
-        ]
-        first = torch.cat(
-            [p.flatten() for p in ({"student": start.student} | start.others)[network].parameters()]
+    for network in set(alone.state.networks) - {"ema"}:
+        first, *found = (
+            torch.cat([p.flatten() for p in state.networks[network].parameters()])
+            for state in (start, alone.state, *(side.state for side in sides))
         )
         assert (found[0] - first).norm() > 1e-3 * first.norm(), f"{network} must have moved"
         assert torch.equal(found[1], found[2]), network

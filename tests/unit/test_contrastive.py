@@ -1,4 +1,4 @@
-"""The CLIP's training: the loss by hand, runs that are stopped or killed, what is measured, and the settings."""
+"""The CLIP's training: the loss by hand, runs that are stopped or killed, figures, and the settings."""
 
 from __future__ import annotations
 
@@ -28,9 +28,19 @@ from fewstep.training.caption_pairs import UNSEEN, Pairs, pairs_of, unambiguous,
 from fewstep.training.clip import ClipPreparation
 
 SMALL = {
-    "kind": "trained", "data": "scenes", "width": 16, "layers": 1, "heads": 2, "patch": 8, "projection": 8, "vocabulary": 600, "tokens": 12, "steps": 12,
-    "batch": 8, "lr": 4e-3,
-}  # fmt: skip
+    "kind": "trained",
+    "data": "scenes",
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "patch": 8,
+    "projection": 8,
+    "vocabulary": 600,
+    "tokens": 12,
+    "steps": 12,
+    "batch": 8,
+    "lr": 4e-3,
+}
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 PLACES = {"top left": (0, 0), "top right": (0, 8), "bottom left": (8, 0), "bottom right": (8, 8)}
 
@@ -49,7 +59,7 @@ def squares(noise: int) -> Pairs:
 
 
 def on_squares(patch) -> None:
-    """Let the training see squares in the place of scenes; `patch(module, name, value)` replaces what is there."""
+    """Let the training see squares in the place of scenes, by `patch(module, name, value)`."""
     patch(contrastive, "pairs_of", lambda name, which: squares(0))
     patch(contrastive, "unseen_pairs", lambda name, count: {"held-out pairs": squares(1)[range(0, 64, 4)]})
 
@@ -65,7 +75,7 @@ def a_maker(folder: Path, **changes) -> ClipPreparation:
 
 @pytest.fixture
 def maker(tmp_path, monkeypatch):
-    """maker(folder, **changes): an entry of the tier whose files lie in a folder of their own, trained on squares."""
+    """maker(folder, **changes): an entry of the tier with a folder of its own, trained on squares."""
     on_squares(monkeypatch.setattr)
 
     def make(folder: str = "one", **changes) -> ClipPreparation:
@@ -129,7 +139,7 @@ def test_the_gradient_of_the_loss_is_its_finite_difference():
 
 def test_retrieval_counts_those_that_are_nearest_and_no_ties():
     cosines = torch.tensor([[0.9, 0.1, 0.3], [0.2, 0.5, 0.5], [0.1, 0.6, 0.7]])
-    # pictures 0 and 2 find their captions; captions 0 and 2 find their pictures, and caption 1 finds picture 2
+    # pictures 0 and 2 find their captions, captions 0 and 2 their pictures, and caption 1 picture 2
     assert contrastive.retrieved(cosines) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     assert contrastive.retrieved(cosines[:2, :2]) == (1, 1) and contrastive.retrieved(torch.ones(4, 4)) == (
         0,
@@ -146,13 +156,15 @@ def test_retrieval_counts_those_that_are_nearest_and_no_ties():
 
 
 def test_a_training_in_pieces_is_the_training_in_one_go(maker):
-    whole = contrastive.advance(maker("whole"), SMALL["steps"]).read_bytes()
-    own = maker("pieces")
-    for until in (1, 5, SMALL["steps"]):
-        path = contrastive.advance(own, until)
-    assert path.read_bytes() == whole
-    other = contrastive.advance(maker("other", seed=1), SMALL["steps"])
-    assert other.name != path.name and other.read_bytes() != whole
+    def trained(folder: str, *stops: int, **changes: int) -> tuple[str, bytes]:
+        own = maker(folder, **changes)
+        for until in (*stops, SMALL["steps"]):
+            contrastive.advance(own, until)
+        return own.state.name, own.state.read_bytes()
+
+    whole, other = trained("whole"), trained("other", seed=1)
+    assert trained("pieces", 1, 5) == whole
+    assert other[0] != whole[0] and other[1] != whole[1]
 
 
 def kill_me(folder: str) -> None:
@@ -185,7 +197,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
     process.send_signal(signal.SIGKILL)
     process.wait()
     with pytest.raises(FileNotFoundError, match="described.json is not there"):
-        own.folder
+        _ = own.folder
     real, calls = contrastive.loss, []
     monkeypatch.setattr(contrastive, "loss", lambda *given: (calls.append(1), real(*given))[1])
     contrastive.train(own)
@@ -238,7 +250,7 @@ def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_c
     own = maker(steps=1, tokens=7)
     described = contrastive.train(own)
     assert (
-        json.loads((own.folder / clip_files.DESCRIBED).read_text())
+        json.loads((own.folder / clip_files.DESCRIBED).read_text(encoding="utf-8"))
         == described
         == clip_files.read_described(own.folder)
     )
@@ -252,7 +264,8 @@ def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_c
 
 def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
     own = maker()
-    path = contrastive.advance(own, 2)
+    contrastive.advance(own, 2)
+    path = own.state
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="is damaged"):
         contrastive.advance(own, 4)
@@ -319,7 +332,7 @@ def test_pictures_and_captions_must_go_together():
 
 
 def is_true(caption: Caption, scene: scenes.Scene) -> bool:
-    """Whether each thing mentioned is one of the scene's, and all that is said holds, tried in every order."""
+    """Whether each thing mentioned is one of the scene's, and every relation holds, tried in every order."""
     if len(caption.mentions) != len(scene.things) or caption.background not in (None, scene.background):
         return False
 
@@ -389,7 +402,8 @@ def test_scenes_are_trained_on_and_judged_by_others():
     [
         (
             {"data": "faces"},
-            "a CLIP needs pictures with captions, as many as it asks for, and 'faces' draws none; there are scenes",
+            "a CLIP needs pictures with captions, as many as it asks for, and 'faces' draws none; "
+            "there are scenes",
         ),
         ({"data": "laion"}, "'laion' draws none; there are scenes"),
         ({"heads": 3}, "`width` 16 must be divisible by the 3 heads of `heads`"),

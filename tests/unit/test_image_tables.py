@@ -83,7 +83,7 @@ def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(ro
         )
         if own.get("classifier_of"):
             monkeypatch.setattr(reference, "train_classifier", None)
-            monkeypatch.setattr(reference, "_probe", None)
+            monkeypatch.setattr(reference, "_train_probe", None)
         described = reference.prepare(bench)
         folder = bench.workspace.read(f"features/{name}/described.json").parent
         made[name] = described, {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -116,7 +116,7 @@ def test_pictures_that_are_decoded_when_they_are_looked_at_are_measured_as_an_ar
     assert np.array_equal(extract(looked_at, means).values, extract(held, means).values) and sorted(
         decoded
     ) == list(range(70))
-    monkeypatch.setattr(reference, "TOGETHER", 32)
+    monkeypatch.setattr(reference, "BLOCK", 32)
     assert (
         reference._checksum(looked_at)
         == reference._checksum(held)

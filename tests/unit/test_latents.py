@@ -1,7 +1,4 @@
-"""Latents: encoded once, mirror images too, in runs that can be killed.
-
-Drawn, decoded, and refused where they are not right.
-"""
+"""Latents: encoded once, mirror images too, in runs that can be killed; drawn, decoded, or refused."""
 
 from __future__ import annotations
 
@@ -88,7 +85,7 @@ def folder(maker):
     """The folder of latents that `encode_all` has folder."""
     own = maker()
     latents.encode_all(own)
-    return latents.opened(own).folder
+    return latents.load_latents(own).folder
 
 
 # Encoding
@@ -115,7 +112,7 @@ def test_every_image_and_its_mirror_image_is_encoded(maker, images):
         and described["scale"] == autoencoder.autoencoder.read_described(own.folder)["scale"]
     )
     assert described["checksum"] == data.prepared_checksum(folder_of(own))
-    assert json.loads((folder_of(own) / "described.json").read_text()) == described
+    assert json.loads((folder_of(own) / "described.json").read_text(encoding="utf-8")) == described
 
 
 def test_no_mirror_image_is_encoded_where_none_is_drawn(maker, monkeypatch):
@@ -126,7 +123,7 @@ def test_no_mirror_image_is_encoded_where_none_is_drawn(maker, monkeypatch):
     described = latents.encode_all(own)
     assert (
         not described["mirrored"]
-        and len(latents.opened(own).moments) == COUNT
+        and len(latents.load_latents(own).moments) == COUNT
         and "mirror" not in str(latents.as_table(described))
     )
     assert set(latents.mirrored(own, 3)) == {"images", "decoded"}
@@ -175,7 +172,7 @@ def test_an_encoding_that_was_cut_off_by_a_power_cut_starts_again(maker, monkeyp
     (folder_of(own) / "described.json").unlink()
     partial = own.workspace.write(f"states/latents/tiny-{mark}.npy")
     partial.write_bytes((folder_of(own) / "moments.npy").read_bytes()[:-100])
-    partial.with_suffix(".blocks").write_text("2")
+    partial.with_suffix(".blocks").write_text("2", encoding="utf-8")
     assert latents.encode_all(own) == expected
 
 
@@ -204,7 +201,7 @@ def test_latents_that_somebody_makes_by_hand_are_whole_without_the_pipelines(mak
     monkeypatch.setenv(SCRATCH, str(tmp_path / "by hand"))
     latents.encode_all(own)
     folder = tmp_path / "by hand" / "smoke" / "latents" / "tiny"
-    assert latents.opened(own).folder == folder and latents.opened(own).decoder()
+    assert latents.load_latents(own).folder == folder and latents.load_latents(own).decoder()
     assert {path.name for path in folder.iterdir()} == {"moments.npy", "described.json", "autoencoder"}
     assert not (own.workspace.pipeline / "latents" / "tiny" / "moments.npy").exists()
 
@@ -322,7 +319,7 @@ def test_latents_of_another_shape_are_refused(folder):
 @pytest.mark.parametrize("wrong", [0.18215, 5.0])
 def test_latents_of_another_scale_are_refused(folder, wrong):
     path = folder / "described.json"
-    described = json.loads(path.read_text())
+    described = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(described | {"scale": described["scale"] * wrong}))
     with pytest.raises(
         ValueError, match="have standard deviation .* and not about 1: they are of another scale; correct"
@@ -332,13 +329,13 @@ def test_latents_of_another_scale_are_refused(folder, wrong):
 
 def test_latents_of_another_autoencoder_are_refused(folder):
     path = folder / "autoencoder" / "described.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"checksum": "f" * 64}))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"checksum": "f" * 64}))
     with pytest.raises(ValueError, match="were made by another autoencoder .* than lies beside them"):
         data.load("latents", folder, load_decoder)
 
 
 def test_a_description_that_is_absent_or_damaged_is_one_sentence(folder):
-    (folder / "described.json").write_text("{")
+    (folder / "described.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="described.json cannot be read as JSON: run"):
         data.load("latents", folder, load_decoder)
     (folder / "described.json").unlink()
@@ -347,24 +344,18 @@ def test_a_description_that_is_absent_or_damaged_is_one_sentence(folder):
 
 
 def test_latents_whose_texts_are_damaged_are_made_again(tmp_path):
-    """What is finished is known by the checksums of all its files, so that the cure that a reader is told of
-    is one.
-    """
-    target = tmp_path / latents.made.MOMENTS
-    for name in (latents.made.MOMENTS, latents.made.TEXTS, latents.made.MASKS):
+    """The checksums of all files say what is finished, so that running the stage again mends them."""
+    for name in ("moments.npy", "texts.npy", "masks.npy"):
         np.save(tmp_path / name, np.zeros(3, np.float32))
-    sums = {
-        name: latents.autoencoder.checksum(tmp_path / name)
-        for name in (latents.made.TEXTS, latents.made.MASKS)
-    }
+    sums = {name: latents.autoencoder.checksum(tmp_path / name) for name in ("texts.npy", "masks.npy")}
     described = {
-        "fingerprint": "mark",
-        "checksum": latents.autoencoder.checksum(target),
+        "fingerprint": "abc",
+        "checksum": latents.autoencoder.checksum(tmp_path / "moments.npy"),
         "captions": {"checksums": sums},
     }
-    (tmp_path / latents.made.DESCRIBED).write_text(json.dumps(described))
-    assert latents._finished(target, "mark") == described and latents._finished(target, "other") is None
-    np.save(tmp_path / latents.made.TEXTS, np.ones(3, np.float32))
-    assert latents._finished(target, "mark") is None
-    (tmp_path / latents.made.TEXTS).unlink()
-    assert latents._finished(target, "mark") is None
+    (tmp_path / "described.json").write_text(json.dumps(described), encoding="utf-8")
+    assert latents._finished(tmp_path, "abc") == described and latents._finished(tmp_path, "other") is None
+    np.save(tmp_path / "texts.npy", np.ones(3, np.float32))
+    assert latents._finished(tmp_path, "abc") is None
+    (tmp_path / "texts.npy").unlink()
+    assert latents._finished(tmp_path, "abc") is None

@@ -1,6 +1,8 @@
-"""SOAP against what it is made of: Adam where there is no matrix, and covariance under rotations where there is."""
+"""SOAP is Adam where there is no matrix, and covariant under rotations where there is."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
@@ -42,8 +44,7 @@ def test_a_rotation_of_the_problem_rotates_the_path():
             update.step()
         return (left.T @ w @ right if turned else w).detach()
 
-    soap = lambda p: optimisers.SOAP(p, lr=0.05)
-    adam = lambda p: torch.optim.Adam(p, lr=0.05)
+    soap, adam = partial(optimisers.SOAP, lr=0.05), partial(torch.optim.Adam, lr=0.05)
     assert torch.allclose(path(False, soap), path(True, soap), atol=1e-8)
     assert not torch.allclose(path(False, adam), path(True, adam), atol=1e-2)
 

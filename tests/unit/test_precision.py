@@ -1,4 +1,4 @@
-"""What a training may trade for speed: close to the plain result, the weights in single precision, the switches put back."""
+"""What a training may trade for speed: close to the plain result, and the switches are restored."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def gradient(job: run.Job, objective: str, **options: str) -> tuple[torch.Tensor
     return residuals.detach(), torch.cat([p.grad.flatten() for p in student.parameters()])
 
 
-# those of dual numbers, and those that read the student under a stop-gradient first and learn from it afterwards
+# those of dual numbers, and those that first evaluate the student under a stop-gradient
 @pytest.mark.parametrize(
     "objective, options",
     [
@@ -191,7 +191,8 @@ def test_what_is_not_said_is_in_no_fingerprint_and_in_no_record(job, plain):
             "unet",
             "cpu",
             {"compile": True},
-            "training.compile needs compute.device cuda; forward-mode derivatives with a backward pass do not compile on a CPU",
+            "training.compile needs compute.device cuda; "
+            "forward-mode derivatives with a backward pass do not compile on a CPU",
         ),
         (
             "unet",

@@ -849,9 +849,9 @@ def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeyp
 
 def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypatch, capsys):
     from fewstep import cli
-    from fewstep.training import devices
+    from fewstep.training import processes
 
-    monkeypatch.setattr(devices, "require_cuda", lambda count: None)
+    monkeypatch.setattr(processes, "require_cuda", lambda count: None)
     cli._check(bare, SimpleNamespace(tier="paper", inputs=None))
     assert capsys.readouterr().out.count("missing: ") == 11
     cli._check(bare, SimpleNamespace(tier="smoke", inputs=None))

@@ -1,6 +1,4 @@
-"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and
-what is refused.
-"""
+"""Captions beside latents, prompts beside samples, and metrics of pictures: files, resumption, refusals."""
 
 from __future__ import annotations
 
@@ -81,9 +79,9 @@ def maker(tmp_path):
 
 
 def test_every_caption_is_read_and_the_empty_one_stands_last(reader, maker, tmp_path):
-    read = captions.read_all(maker, 20, tmp_path / "partial.npy")
+    read = captions.encode_captions(maker, 20, tmp_path / "partial.npy")
     texts = [caption.text for caption in scenes.captions()[:20]] + [""]
-    assert read.said == {
+    assert read.description == {
         "clip": "ab" * 32,
         "tokens": TOKENS,
         "width": WIDTH,
@@ -98,7 +96,7 @@ def test_every_caption_is_read_and_the_empty_one_stands_last(reader, maker, tmp_
 
 def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monkeypatch):
     monkeypatch.setattr(captions, "BLOCK", 8)
-    whole = captions.read_all(maker, 20, tmp_path / "whole.npy")
+    whole = captions.encode_captions(maker, 20, tmp_path / "whole.npy")
     read, reader.seen = list(reader.seen), []
 
     class Stopped(Exception):
@@ -111,12 +109,12 @@ def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monk
 
     reader.text = stop
     with pytest.raises(Stopped):
-        captions.read_all(maker, 20, tmp_path / "pieces.npy")
+        captions.encode_captions(maker, 20, tmp_path / "pieces.npy")
     del reader.text
-    pieces = captions.read_all(maker, 20, tmp_path / "pieces.npy")
+    pieces = captions.encode_captions(maker, 20, tmp_path / "pieces.npy")
     assert reader.seen == read, "what was read before the stop is not read again"
     assert (
-        pieces.said == whole.said
+        pieces.description == whole.description
         and torch.equal(pieces.masks, whole.masks)
         and np.array_equal(pieces.hidden.values, whole.hidden.values)
     )
@@ -124,39 +122,39 @@ def test_reading_goes_on_from_where_it_was_stopped(reader, maker, tmp_path, monk
 
 def test_a_tokenizer_has_some_texts_at_a_time(reader, maker, tmp_path, monkeypatch):
     """Millions together would take more memory than the text tower."""
-    whole, asked, own = captions.read_all(maker, 20, tmp_path / "whole.npy"), [], Reader.tokenizer
+    whole, asked, own = captions.encode_captions(maker, 20, tmp_path / "whole.npy"), [], Reader.tokenizer
     monkeypatch.setattr(captions, "BLOCK", 8)
     counting = SimpleNamespace(
         encode=lambda texts: asked.append(len(texts)) or own.encode(texts),
         dropped=lambda texts: asked.append(len(texts)) or own.dropped(texts),
     )
     monkeypatch.setattr(reader, "tokenizer", counting, raising=False)
-    read = captions.read_all(maker, 20, tmp_path / "pieces.npy")
+    read = captions.encode_captions(maker, 20, tmp_path / "pieces.npy")
     assert (
         max(asked) == 8
         and torch.equal(read.masks, whole.masks)
-        and read.said == whole.said
-        and read.said["cut"] > 0
+        and read.description == whole.description
+        and read.description["cut"] > 0
     )
 
 
 def test_other_texts_and_another_reader_are_another_mark(reader, maker, monkeypatch):
-    first = captions.mark(maker, 5)
-    assert captions.mark(maker, 5) == first != captions.mark(maker, 6)
+    first = captions.checksums(maker, 5)
+    assert captions.checksums(maker, 5) == first != captions.checksums(maker, 6)
     said = [*scenes.captions()[:4], SimpleNamespace(text="a red square")]
     with monkeypatch.context() as patch:
         patch.setattr(scenes, "captions", lambda: said)
-        assert captions.mark(maker, 5) != first
+        assert captions.checksums(maker, 5) != first
     monkeypatch.setattr(clip_files, "read_described", lambda folder: {"checksum": "cd" * 32})
-    assert captions.mark(maker, 5) != first
+    assert captions.checksums(maker, 5) != first
 
 
 def test_mirrored_images_and_too_few_captions_are_refused(reader, maker, tmp_path):
     with pytest.raises(ValueError, match="12000 captions for 12001 images"):
-        captions.read_all(maker, 12_001, tmp_path / "partial.npy")
+        captions.encode_captions(maker, 12_001, tmp_path / "partial.npy")
     maker.source = SimpleNamespace(images=SimpleNamespace(flip=True))
     with pytest.raises(ValueError, match="drawn mirrored, and captions say left and right"):
-        captions.read_all(maker, 5, tmp_path / "partial.npy")
+        captions.encode_captions(maker, 5, tmp_path / "partial.npy")
 
 
 def test_prompts_are_those_of_their_set_and_come_back_from_their_files(reader, tmp_path):

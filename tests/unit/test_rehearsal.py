@@ -623,7 +623,7 @@ def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(
         tiny_networks.weights(path, network, (4, 8, 8), seed)
     assert stand_in.is_marked(tmp_path / "instaflow")
     flow_map, other = (load_flow_map(path) for path in paths)
-    info = published_weights.described(paths[0])
+    info = published_weights.header(paths[0])
     assert (
         info["network"] == network
         and info["shape"] == [4, 8, 8]

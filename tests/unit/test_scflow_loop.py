@@ -1,4 +1,4 @@
-"""The loop of self-corrected distillation: what it starts from, what it resumes, and the defects of the official release."""
+"""The loop of self-corrected distillation: its start, resumption, and defects of the official release."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.training import job as run
 from fewstep.training import train
 from fewstep.training.loops import scflow as loop
-from fewstep.training.loops.schedules import memory
-from fewstep.training.loops.state import NORM
+from fewstep.training.loops.update import ema_decay
 from fewstep.training.processes import Processes
+from fewstep.training.state import NORM
 
 STEPS = 8
 CONDITIONAL = {
-    "threshold": 0.1, "truncation": 0.4, "reflow": {"weight": 0.1, "warmup": 2}, "bidirectional": {"weight": 0.1, "warmup": 3},
+    "threshold": 0.1, "truncation": 0.4,
+    "reflow": {"weight": 0.1, "warmup": 2}, "bidirectional": {"weight": 0.1, "warmup": 3},
     "adversarial": {"weight": 0.1, "warmup": 1, "lr": 1e-3, "r1": 1.0, "channels": [8, 8]},
 }  # fmt: skip
 
@@ -38,7 +39,7 @@ def told(**changes) -> dict:
 
 @pytest.fixture(scope="module")
 def job(smoke, tmp_path_factory):
-    """job(name, steps, optimiser settings, **changes of CONDITIONAL): a run on the digits, its teacher trained once for all."""
+    """job(name, steps, training settings, **changes of CONDITIONAL): a run on the digits; one teacher."""
     folder = tmp_path_factory.mktemp("scflow")
     shared = smoke.experiment("fmm-cifar10").training.model_copy(update={"batch": 8})
     teacher = run.Job(
@@ -74,11 +75,11 @@ def test_a_run_in_pieces_is_the_run_in_one_go(job):
     state = load_checkpoint(whole.state)[0]
     for part in (
         "student.",
-        "average.",
+        "ema.",
         "target.",
         "discriminator.",
-        "optimiser.",
-        "discriminator-optimiser.",
+        "optimiser.student.",
+        "optimiser.discriminator.",
         "generator",
         "log",
     ):
@@ -89,15 +90,13 @@ def test_student_target_and_average_start_from_the_teachers_weights(job):
     one = job("start")
     teacher = load_flow_map(one.teacher).state_dict()
     state = loop.start(one, load_flow_map(one.teacher))
-    for network in (state.student, state.average, state.others["target"]):
+    for network in (state.networks[name] for name in ("student", "ema", "target")):
         assert all(torch.equal(value, teacher[name]) for name, value in network.state_dict().items())
     run.advance(one, "mark", 1)
-    student, average, target = (tensors(one, f"{name}.") for name in ("student", "average", "target"))
-    keep = memory(one.optimiser, 0, STEPS)
+    student, ema, target = (tensors(one, f"{name}.") for name in ("student", "ema", "target"))
+    keep = ema_decay(one.optimiser, 0, STEPS)
     for name, first in teacher.items():
-        torch.testing.assert_close(
-            average[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7
-        )
+        torch.testing.assert_close(ema[name], keep * first + (1 - keep) * student[name], rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(target[name], 0.9 * first + 0.1 * student[name], rtol=1e-5, atol=1e-7)
     assert any(not torch.equal(student[name], value) for name, value in teacher.items())
 
@@ -122,7 +121,7 @@ def test_resuming_does_not_make_the_student_its_own_teacher(job, monkeypatch):
 
 
 def test_the_gradient_is_clipped_at_every_step(job, smoke, monkeypatch):
-    """Plain gradient steps of rate 1: what moves the weights is the clipped gradient itself, at every step."""
+    """Plain gradient steps of rate 1: the weights move by the clipped gradient itself, at every step."""
     shared = job("x").training
     tight = shared.model_copy(
         update={
@@ -204,7 +203,9 @@ def test_networks_are_called_once_for_what_can_go_together(job, monkeypatch):
     monkeypatch.setattr(Reversed, "v", watched)
     teacher = load_flow_map(one.teacher)
     state = loop.start(one, teacher)
-    kinds.update({id(state.student): "student", id(teacher): "teacher", id(state.others["target"]): "target"})
+    kinds.update(
+        {id(teacher): "teacher"} | {id(state.networks[name]): name for name in ("student", "target")}
+    )
     state.step = 5  # all losses take part
     loop.Loop(one, state, teacher, Processes()).step()
     # the student at z_t with z_1, and on its own straight path; the teacher once; the target at both moves
@@ -243,8 +244,11 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
     for until in range(5, 61, 5):
         run.advance(whole, "mark", until)
     code = (
-        "import sys, json\nfrom pathlib import Path\nfrom fewstep.training import job as run\nfrom fewstep.settings.training import Method, Training\n"
-        f"job = run.Job(Training.model_validate_json({killed.training.model_dump_json()!r}), Method.model_validate_json({killed.method.model_dump_json()!r}),"
+        "from pathlib import Path\nfrom fewstep.training import job as run\n"
+        "from fewstep.settings.training import Method, Training\n"
+        f"training = Training.model_validate_json({killed.training.model_dump_json()!r})\n"
+        f"method = Method.model_validate_json({killed.method.model_dump_json()!r})\n"
+        "job = run.Job(training, method,"
         f" 0, Path({str(killed.state)!r}), Path({str(killed.teacher)!r}))\n"
         "for until in range(5, 61, 5):\n    run.advance(job, 'mark', until)\n"
     )
@@ -280,7 +284,8 @@ def test_the_discriminators_momentum_is_a_setting(job):
         state = loop.start(one, load_flow_map(one.teacher))
         assert state.optimisers["discriminator"].param_groups[0]["betas"] == (momentum, 0.99)
         run.advance(one, "mark", 3)
-    # Adam without momentum steps by the gradient's sign at first: its memory of the mean is the last gradient alone
+    # Adam without momentum steps by the gradient's sign at first: its memory of the mean is the last
+    # gradient alone
     heavy, light = (tensors(one, "discriminator.") for one in (with_momentum, without))
     assert any(not torch.equal(value, light[name]) for name, value in heavy.items())
     with pytest.raises(ValueError, match="less than 1"):
@@ -290,7 +295,7 @@ def test_the_discriminators_momentum_is_a_setting(job):
 
 @pytest.mark.parametrize("first", [0, 5])
 def test_the_discriminators_step_size_can_follow_the_students(job, first):
-    """Adam's first step without momentum moves every weight by the step size itself: while the student warms up, and while it slows down."""
+    """Adam's first step without momentum moves every weight by the learning rate: in warm-up and in decay."""
     own = dict(CONDITIONAL["adversarial"]) | {"beta1": 0.0, "r1": 0.0, "warmup": first}
     shared = job("x").training
     optimiser = shared.optimiser.model_copy(update={"schedule": "linear", "warmup": 0.25})
@@ -301,12 +306,12 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
             adversarial=own | {"schedule": schedule},
         )
         state = loop.start(one, load_flow_map(one.teacher))
-        before = [weight.clone() for weight in state.others["discriminator"].parameters()]
+        before = [weight.clone() for weight in state.networks["discriminator"].parameters()]
         run.advance(one, "mark", first + 1)
         after = tensors(one, "discriminator.")
         moves = [
             (after[name] - weight).abs().max()
-            for (name, _), weight in zip(state.others["discriminator"].named_parameters(), before)
+            for (name, _), weight in zip(state.networks["discriminator"].named_parameters(), before)
         ]
         assert max(moves).item() == pytest.approx(share * own["lr"], rel=1e-3)
     assert (

@@ -22,15 +22,16 @@ from fewstep.settings.tiers import Compute
 from fewstep.settings.training import Term, TimesSettings
 from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.storage.workspace import START_METHOD
-from fewstep.training import devices, pool, train
 from fewstep.training import job as run
+from fewstep.training import pool, train
 from fewstep.training import processes as several
 from fewstep.training.processes import Processes
 
 FMM = "fmm-checkerboard"
-# Two processes add the halves of a batch last and one adds sample by sample, so exact equality cannot be asked for:
-# single precision (6e-8) leaves about 1e-7 of a gradient, and Adam, which divides by its size, 1e-6 of the weights where
-# it is small. Gradients that are not summed change the weights by 4e-2, and a factor, which Adam takes out again, the logs by 1.
+# Two processes add the halves of a batch last and one adds sample by sample, so exact equality cannot be
+# asked for: single precision (6e-8) leaves about 1e-7 of a gradient, and Adam, which divides by its size,
+# 1e-6 of the weights where it is small. Gradients that are not summed change the weights by 4e-2, and a
+# factor, which Adam takes out again, the logs by 1.
 TOLERANCE = 1e-5
 
 
@@ -109,7 +110,7 @@ def test_two_processes_train_what_one_trains(both, name):
     assert info == other and info["step"] == CASES[name][-1]
     assert torch.equal(one["generator"], two["generator"]), "the random numbers must be those of one process"
     start = torch.cat([v.flatten() for _, v in sorted(both[0][name].fresh().state_dict().items())])
-    for part in ("student.", "average."):
+    for part in ("student.", "ema."):
         ours, theirs = together(two, part), together(one, part)
         assert (theirs - start).norm() > 1e-2 * theirs.norm(), "the weights must have moved"
         difference = (ours - theirs).norm() / theirs.norm()
@@ -177,6 +178,22 @@ def test_shares_are_the_whole_without_overlap(count, start, size):
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux lists its sockets there")
+def test_the_processes_meet_where_no_other_machine_can_reach_them():
+    store = several.loopback_store()
+    port = f":{store.port:04X}"
+    lines = [
+        line.split()
+        for kind in ("tcp", "tcp6")
+        if (table := Path("/proc/net") / kind).exists()
+        for line in table.read_text(encoding="ascii").splitlines()[1:]
+    ]
+    # 0A: it listens, and at 127.0.0.1 alone
+    assert {local for _, local, _, state, *_ in lines if local.endswith(port) and state == "0A"} == {
+        f"0100007F{port}"
+    }
+
+
 def sum_and_tell(processes: Processes, folder: Path) -> None:
     """Gradients rank + 1 beside one that only the second process has; what comes of them goes to a file."""
     weights = [
@@ -205,7 +222,7 @@ def sum_and_tell(processes: Processes, folder: Path) -> None:
 
 def test_the_sum_is_the_same_on_both_and_a_missing_gradient_is_zero(tmp_path):
     several.spread(sum_and_tell, (tmp_path,), 2, "cpu", lambda: None)
-    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    told = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
     for rank in range(2):
         assert told[rank] == [2.0, [3.0 * k for k in range(96)], [1.0, 2.0, 3.0], True, rank == 0, 1]
 
@@ -262,7 +279,7 @@ def test_processes_whose_parent_is_killed_leave(tmp_path, root):
             pid
             for pid in pids
             if (stat := Path(f"/proc/{pid}/stat")).exists()
-            and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+            and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
         ]
     assert not alive
 
@@ -298,15 +315,15 @@ def test_a_batch_too_small_for_the_processes_is_refused(jobs, tmp_path):
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    devices.require_cuda(2)
+    several.require_cuda(2)
     with pytest.raises(RuntimeError, match="trains on 4 GPUs .* and 2 are visible: lower `processes`"):
-        devices.require_cuda(4)
+        several.require_cuda(4)
 
 
 LAUNCHED = """
 import pickle, sys
 from pathlib import Path
-from fewstep.training import devices, job as run, processes as several
+from fewstep.training import job as run, processes as several
 job = pickle.loads(Path(sys.argv[1]).read_bytes())
 if len(sys.argv) > 2:
     run.advance(job, "mark", job.method.steps, processes=several.join("cpu"))
@@ -350,7 +367,7 @@ def test_a_script_under_torchrun_trains_the_same(jobs, tmp_path, root):
         )
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_checkpoint(made[name].state)[0] for name in ("alone", "launched"))
-    for part in ("student.", "average."):
+    for part in ("student.", "ema."):
         assert (together(one, part) - together(two, part)).norm() < TOLERANCE * together(one, part).norm()
     assert not torch.equal(together(one, "student."), together(two, "student.")), (
         "two processes sum in another order: did two run?"

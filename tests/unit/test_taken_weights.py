@@ -1,4 +1,4 @@
-"""A method whose weights come from a file, such as a converted teacher: taken as they are, or refused in one sentence."""
+"""A method whose weights come from a file, such as a converted teacher: used as they are, or refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "fmm-checkerboard"
 
 @pytest.fixture
 def experiment(smoke, tmp_path, monkeypatch):
-    """The checkerboard's experiment, its `si` with the weights of teachers/si.safetensors, and everything below tmp_path."""
+    """The checkerboard's experiment, its `si` with the weights of teachers/si.safetensors, below tmp_path."""
     monkeypatch.setenv(SCRATCH, str(tmp_path / "scratch"))
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     experiment = smoke.experiment(NAME)
@@ -65,7 +65,7 @@ def test_weights_of_another_network_or_none_are_refused(experiment, tmp_path):
     write(tmp_path, experiment.settings.training.network.model_dump() | {"width": 8})
     with pytest.raises(
         CheckpointError,
-        match="holds weights of another network, .*'width': 8.* convert the right file, or change params.yaml",
+        match="holds weights of another network, .*'width': 8.* convert the right file, or change",
     ):
         train.train(experiment, "si")
     assert not list((tmp_path / "scratch").rglob("*.safetensors"))

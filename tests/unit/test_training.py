@@ -60,8 +60,8 @@ def test_a_staged_run_follows_its_stages(jobs):
     run.advance(job, "mark", 21)
     after = load_checkpoint(job.state)[0]
     for name, value in before.items():
-        if name.startswith("average."):
-            assert torch.equal(after["stage." + name.removeprefix("average.")], value), (
+        if name.startswith("ema."):
+            assert torch.equal(after["stage." + name.removeprefix("ema.")], value), (
                 "the student must become the teacher"
             )
 

@@ -20,7 +20,7 @@ from ..networks.published import clip
 from ..settings.base import SettingsError
 from ..settings.tiers import Tier
 from ..training import published_weights
-from ..training.devices import require_cuda
+from ..training.processes import require_cuda
 from . import disk
 from .forecast import Row, forecast
 from .timers import Measured

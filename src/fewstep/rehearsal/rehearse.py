@@ -145,7 +145,7 @@ def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Collection[s
 def _holds(path: Path, network: Mapping[str, Any]) -> bool:
     """Whether weights of the settings `network` lie in `path`: another device may have rehearsed here at another width."""
     try:
-        return published_weights.described(path)["network"] == network
+        return published_weights.header(path)["network"] == network
     except CheckpointError:
         return False
 
@@ -258,7 +258,7 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     """
     devices, memory = os.cpu_count() or 1, None
     if device == "cuda":
-        from ..training.devices import require_cuda
+        from ..training.processes import require_cuda
 
         require_cuda()
         import torch

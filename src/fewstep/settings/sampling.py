@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from ..flows.sampler_names import check_solver, own
+from ..flows.sampler_names import check_method_sampler, check_solver
 from .base import Settings, optional
 
 OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]

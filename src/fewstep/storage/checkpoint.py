@@ -1,7 +1,7 @@
 """Checkpoints: safetensors files, written atomically and verified when read. Nothing is ever unpickled.
 
-The state of a run that must be exact (counts, fingerprints, settings) rides in the file's header as JSON,
-so that one rename publishes tensors and state together: there is no moment at which they disagree.
+Counts, fingerprints and settings are JSON in the file's header, so that one rename publishes them with the
+tensors: there is no moment at which they disagree.
 """
 
 from __future__ import annotations
@@ -69,19 +69,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy `tensors` into `module`; raises CheckpointError naming the first tensor that does not fit."""
-    own = module.state_dict()
-    for name in [*own, *tensors]:
-        if name not in own or name not in tensors:
-            where, owner = (
-                ("network", "the checkpoint") if name not in own else (f"checkpoint {path}", "the network")
-            )
+    """Copy `tensors`, read from `path`, into `module`; raises CheckpointError naming the first misfit."""
+    weights = module.state_dict()
+    for name in [*weights, *tensors]:
+        if name not in weights:
             raise CheckpointError(
-                f"{path} holds weights of another network: '{name}' of {owner} is not in the {where}"
+                f"{path} holds weights of another network: '{name}' of the checkpoint is not in the network"
             )
-        if own[name].shape != tensors[name].shape:
+        if name not in tensors:
             raise CheckpointError(
-                f"{path} holds weights of another shape: '{name}' is {tuple(tensors[name].shape)} there and {tuple(own[name].shape)} "
-                "in the network: check `network` in params.yaml"
+                f"{path} holds weights of another network: '{name}' of the network is not in the checkpoint"
+            )
+        if weights[name].shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{path} holds weights of another shape: '{name}' is {tuple(tensors[name].shape)} there and "
+                f"{tuple(weights[name].shape)} in the network: check `network` in params.yaml"
             )
     module.load_state_dict(dict(tensors))
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

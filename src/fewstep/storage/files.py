@@ -1,17 +1,34 @@
-"""Writing files so that a reader, or a run after a power cut, sees the old content or the new and nothing between."""
+"""Writing files so that a reader, or a run after a power cut, sees the old content or the new."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name, flush it to the disk, and rename it to `path`."""
+    """Write `content` under a temporary name, flush it to the disk, and rename it to `path`.
+
+    Where that fails or is interrupted the temporary file is removed; an OSError names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, f"{reason}; nothing was written to", str(path)) from error
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as JSON, atomically."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

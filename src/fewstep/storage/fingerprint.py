@@ -1,6 +1,6 @@
-"""What a result was computed from: its settings and the code that it really runs, as one short hash.
+"""What a result was computed from, its settings and the code that it runs, as one short hash.
 
-Code counts without comments, docstrings and layout, so that improving a text does not throw away a training.
+Code counts without comments, docstrings and layout, so that a better text does not throw away a training.
 """
 
 from __future__ import annotations
@@ -15,37 +15,23 @@ from typing import Any
 
 PACKAGE = __package__.partition(".")[0]
 # What reads settings and names files decides no number but through the settings, which count by value
-UNCOUNTED = tuple(
-    f"{PACKAGE}.{name}"
-    for name in (
-        "settings",
-        "storage.workspace",
-        "storage.progress",
-        "training.experiment",
-        "training.preparation",
-    )
-)
+PATHS = ("settings", "storage.workspace", "storage.progress", "training.experiment", "training.preparation")
+UNCOUNTED = tuple(f"{PACKAGE}.{name}" for name in PATHS)
 
 
-def _strip(tree: ast.Module) -> ast.Module:
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
         if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(getattr(body[0], "value", None), ast.Constant)
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node) is not None
         ):
-            if isinstance(body[0].value.value, str) and isinstance(
-                node, (ast.Module, ast.ClassDef, ast.FunctionDef)
-            ):
-                node.body = body[1:] or [ast.Pass()]
+            node.body = node.body[1:] or [ast.Pass()]
     return tree
 
 
 def code(source: str) -> str:
     """A hash of Python source that ignores comments, docstrings and layout."""
-    return hashlib.sha256(ast.dump(_strip(ast.parse(source))).encode()).hexdigest()
+    return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(source))).encode()).hexdigest()
 
 
 def module_file(name: str) -> Path | None:
@@ -89,11 +75,13 @@ def closure(modules: Iterable[str], without: Collection[str] = ()) -> dict[str, 
             continue
         files[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        todo += imports(path.read_text(), package) | ({name.rpartition(".")[0]} if "." in name else set())
+        todo += imports(path.read_text(encoding="utf-8"), package) | (
+            {name.rpartition(".")[0]} if "." in name else set()
+        )
     return files
 
 
 def fingerprint(settings: Any, modules: Iterable[str], without: Collection[str] = UNCOUNTED) -> str:
-    """Sixteen hex digits of JSON-able `settings` and of the code of `modules` and all that they import, less `without`."""
-    codes = {name: code(path.read_text()) for name, path in closure(modules, without).items()}
+    """Sixteen hex digits of `settings` and of the code of `modules` and what they import, less `without`."""
+    codes = {name: code(path.read_text(encoding="utf-8")) for name, path in closure(modules, without).items()}
     return hashlib.sha256(json.dumps([settings, codes], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""Progress of long work, in sight wherever it runs and never in an executed notebook.
+"""Progress of long work, never stored in an executed notebook.
 
-Under the pipeline, the notebook's kernel writes its progress to the file named by FEWSTEP_PROGRESS, and
-the process that runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar, as a widget in JupyterLab.
+Under the pipeline, the notebook's kernel writes its progress to the file named by FEWSTEP_PROGRESS, and the
+process that runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Progress:
     """A bar of `total` units called `label`; use it as a context and call `update(done)`."""
 
     def __init__(self, total: int, label: str):
-        self.total, self.label, self.started = total, label, time.monotonic()
+        self.total, self.label, self.started, self.written = total, label, time.monotonic(), -1.0
         self.channel = os.environ.get(CHANNEL)
         self.bar = None if self.channel else tqdm(total=total, desc=label, leave=False)
 
@@ -35,11 +35,15 @@ class Progress:
             self.bar.close()
 
     def update(self, done: int) -> None:
-        """Say that `done` of `total` units are finished."""
+        """Show that `done` of `total` units are finished."""
         if self.bar is not None:
             self.bar.update(done - self.bar.n)
             return
         elapsed = time.monotonic() - self.started
+        # once a second and at the end: the file is flushed to the disk
+        if elapsed < self.written + 1 and done < self.total:
+            return
+        self.written = elapsed
         message = {"label": self.label, "done": done, "total": self.total, "elapsed": elapsed}
         write_atomically(Path(self.channel), json.dumps(message).encode())
 
@@ -47,6 +51,6 @@ class Progress:
 def read(channel: Path) -> dict | None:
     """The latest message in `channel`, or None before the first."""
     try:
-        return json.loads(channel.read_text())
+        return json.loads(channel.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None

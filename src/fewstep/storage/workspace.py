@@ -1,8 +1,8 @@
 """Where things are read and written: the repository's root, the pipeline's outputs, and a scratch overlay.
 
-Only the pipeline (which sets FEWSTEP_PIPELINE) writes to artifacts/<tier>. A notebook that somebody runs by hand, or
-that a test runs again, writes to artifacts/scratch/<tier> (or under FEWSTEP_SCRATCH) and reads its own files
-there before the pipeline's, so that trying something never overwrites a result.
+Only the pipeline (which sets FEWSTEP_PIPELINE) writes to artifacts/<tier>. A notebook run by hand or by a
+test writes to artifacts/scratch/<tier> (or under FEWSTEP_SCRATCH) and reads its own files there before the
+pipeline's, so that trying something never overwrites a result.
 """
 
 from __future__ import annotations
@@ -59,11 +59,12 @@ class Workspace:
             if (folder / name).exists():
                 return folder / name
         raise FileNotFoundError(
-            f"{self.pipeline / name} is not there: run `dvc repro` at tier '{self.tier}', or the notebook that makes it, first"
+            f"{self.pipeline / name} is not there: "
+            f"run `dvc repro` at tier '{self.tier}', or the notebook that makes it, first"
         )
 
     def write(self, name: str) -> Path:
-        """The path under which this process may write `name`; its folder is made."""
+        """The path under which this process may write `name`; creates its folder."""
         path = self.writable / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

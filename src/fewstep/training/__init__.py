@@ -1,3 +1,3 @@
-"""Training: a job and its exact resumption, the loops, optimisers, precision and processes; and what is prepared beforehand,
-the classifier, the probe, the autoencoder, its latents and the CLIP. Neither plots nor tables.
+"""Training: one job and its exact resumption, the loops, optimisers, precision, several processes; and what
+is prepared for the experiments: features, autoencoder, latents, CLIP. No plots and no tables of results.
 """

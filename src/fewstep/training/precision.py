@@ -1,17 +1,18 @@
-"""What a training may trade for speed on an accelerator: the precision of products, the layout of images, compilation.
+"""What a training may trade for speed on an accelerator: the precision of products, the layout of images,
+compilation.
 
-Each is a setting of `training` in params.yaml that nobody has to name; unnamed, nothing here changes a bit:
+Each is an optional setting of `training` in params.yaml; without it nothing here changes a bit:
 
-    precision      "fp32": IEEE single precision throughout; "tf32": products and convolutions on the tensor cores of a
-                   GPU, with ten bits of mantissa; "bf16": the network evaluated under autocast, while its weights, its
-                   gradients, the optimiser, the average and all losses stay in single precision. Unnamed, torch's own
-                   choice: single precision, but for cuDNN's convolutions, which may use TF32
+    precision      "fp32": IEEE single precision throughout; "tf32": products and convolutions on a GPU's
+                   tensor cores, with ten bits of mantissa; "bf16": the network under autocast, while its
+                   weights, gradients, the optimiser, the EMA and all losses stay in single precision. Without
+                   it, torch's default: single precision, but for cuDNN's convolutions, which may use TF32
     channels_last  the weights and inputs of a network for images with their channels innermost in memory
-    compile        a network's evaluation compiled by torch.compile. The pass of dual numbers (fewstep.networks.forward_mode.dual) is
-                   not, since torch.compile does not trace it, so it is flow matching and teachers that may gain
+    compile        a network's evaluation compiled by torch.compile; not the pass of dual numbers
+                   (fewstep.networks.forward_mode.dual), which it does not trace
     cuda_graphs    compiled evaluations replayed as CUDA graphs
 
-TF32, compilation and CUDA graphs have not been measured: they want a GPU, and none was at hand.
+The speed of TF32, compilation and CUDA graphs has not been measured, as no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def prepared(flow_map: FlowMap, training: Training) -> FlowMap:
-    """`flow_map` itself, its weights laid out and its network compiled in place; the names of its weights stay."""
+    """`flow_map`, its weights laid out and its network compiled in place; their names stay."""
     if training.channels_last:
         flow_map.to(memory_format=torch.channels_last)
     if training.compile:
@@ -39,23 +40,24 @@ def prepared(flow_map: FlowMap, training: Training) -> FlowMap:
 
 
 def laid_out(images: Tensor, training: Training) -> Tensor:
-    """`images` (batch, channels, height, width) as the network wants them in memory; anything else as it is."""
+    """`images` (batch, channels, height, width) in the network's memory layout; anything else as it is."""
     return images.contiguous(memory_format=torch.channels_last) if training.channels_last else images
 
 
 def evaluating(training: Training, device: str) -> AbstractContextManager:
-    """The context for one step's residuals on `device`; their backward pass belongs outside, in the types that it finds."""
+    """The context for one step's residuals on `device`; their backward pass belongs outside."""
     if training.cuda_graphs:
         torch.compiler.cudagraph_mark_step_begin()
     if training.precision == "bf16":
-        # no cache of rounded weights: what is first read under no_grad must not be found there without its gradient
+        # no cache of rounded weights: one first rounded under no_grad would be found there without its
+        # gradient
         return torch.autocast(device, torch.bfloat16, cache_enabled=False)
     return nullcontext()
 
 
 @contextmanager
 def products(training: Training) -> Iterator[None]:
-    """Round products and convolutions on a GPU as `training` says inside the block; the switches are put back after it."""
+    """Set the precision of products and convolutions on a GPU inside the block, and restore it after."""
     if training.precision not in ("fp32", "tf32"):
         yield
         return

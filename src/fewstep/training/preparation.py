@@ -1,18 +1,51 @@
-"""An entry of one of a tier's sections of params.yaml, such as `features`, `latents` or `clip`: its settings, and where its files are."""
+"""What is prepared for the experiments: entries of `features`, `latents` or `clip` in params.yaml."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
+import pandas as pd
+
+from .. import data
+from ..data.formats.archives import folder_of
 from ..settings import tiers
 from ..settings.base import SettingsError
+from ..storage import stand_in
+from ..storage.files import write_json
+from ..storage.fingerprint import fingerprint
 from ..storage.workspace import Workspace
+
+DESCRIPTION = "described.json"
+
+
+def data_name(name: str) -> str:
+    """The data set's name, which says so where a rehearsal's stand-in is in its place."""
+    # under its own name, published numbers would stand beside what is measured on a stand-in
+    return f"a rehearsal's stand-in for {name}" if stand_in.is_marked(folder_of(name)) else name
+
+
+def dimensions(shape: Sequence[int]) -> str:
+    """A shape in words: "3 x 64 x 64"."""
+    return " x ".join(map(str, shape))
+
+
+def channel_table(**columns: Sequence[str]) -> pd.DataFrame:
+    """One row a channel of latents, counted from 1."""
+    table = pd.DataFrame({name.replace("_", " "): values for name, values in columns.items()})
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="channel"))
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The entry `name`; a subclass names its SECTION, and the type of its settings."""
+    """The entry `name` of a section of params.yaml, its settings, and where its files are.
+
+    A subclass gives the SECTION, the folder OUTPUT below the tier's artifacts, and the settings that no
+    training depends on, UNUSED.
+    """
 
     name: str
     workspace: Workspace
@@ -20,15 +53,57 @@ class Preparation:
     device: str
 
     SECTION: ClassVar[str] = ""
+    OUTPUT: ClassVar[str] = ""
+    UNUSED: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def open(cls, tier: str, name: str):
-        """The entry `name` of params.yaml at `tier`; raises SettingsError, naming those there are, when there is none."""
+    def open(cls, tier: str, name: str) -> Self:
+        """The entry `name` of params.yaml at `tier`; raises SettingsError, naming those there are."""
         workspace = Workspace.here(tier)
         settings = tiers.load(workspace.params, tier)
-        there = getattr(settings, cls.SECTION)
-        if name not in there:
+        entries = getattr(settings, cls.SECTION)
+        if name not in entries:
             raise SettingsError(
-                f"there is no '{name}' among the `{cls.SECTION}` of tier '{tier}'; there are {', '.join(there) or 'none'}"
+                f"there is no '{name}' among the `{cls.SECTION}` of tier '{tier}'; "
+                f"there are {', '.join(entries) or 'none'}"
             )
-        return cls(name, workspace, there[name], settings.compute.device)
+        return cls(name, workspace, entries[name], settings.compute.device)
+
+    @property
+    def source(self) -> data.DataSource:
+        """The data set."""
+        return data.load(self.settings.data)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files; raises FileNotFoundError, naming the cure, before they are written."""
+        return self.workspace.read(f"{self.OUTPUT}/{self.name}/{DESCRIPTION}").parent
+
+    @property
+    def output(self) -> Path:
+        """The folder that its files are written to."""
+        return self.workspace.write(f"{self.OUTPUT}/{self.name}/{DESCRIPTION}").parent
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `describe` wrote; raises FileNotFoundError, naming the cure, before that."""
+        return json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
+
+    def describe(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Write the description of its files, which declares them complete, and return it."""
+        write_json(self.output / DESCRIPTION, description)
+        return description
+
+    def retract(self) -> None:
+        """Remove the description, so that it never stands beside other files, not even after a kill."""
+        (self.output / DESCRIPTION).unlink(missing_ok=True)
+
+    def fingerprint(self) -> str:
+        """What a training depends on; a state on disk with another fingerprint is another run's."""
+        modules = [type(self).__module__, f"{data.__name__}.{self.settings.data}"]
+        return fingerprint(self.settings.model_dump(exclude=self.UNUSED), modules)
+
+    @property
+    def state(self) -> Path:
+        """The state of its training; one whose settings or code changed starts afresh."""
+        return self.workspace.write(f"states/{self.SECTION}/{self.name}-{self.fingerprint()}.safetensors")

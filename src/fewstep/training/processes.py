@@ -1,11 +1,11 @@
 """One training run on several processes, each with a GPU or a core of its own.
 
-Every process draws the same whole batch from the same generator, so the random numbers are those of a single process;
-it computes the residuals of its own share of every term's samples, and the gradients are summed before the step. What
-comes out is the single process's result up to the order in which a batch is summed, but for what samples of a batch
-share: a solution of a teacher that serves several (reflow's `times`), and the minibatch statistic of a discriminator of
-latents, are shared within a process. Only the main process writes files, and the others wait for it; all of them go on
-from the state that it has written, whatever their count was then.
+Every process draws the same whole batch from the same generator, so the random numbers are those of a
+single process. It computes the residuals of its share of every term's samples, and the gradients are summed
+before the step: the single process's result up to the order in which a batch is summed, except for what the
+samples of a batch share (a teacher's solution that serves several samples, reflow's `times`; the minibatch
+statistic of a discriminator of latents), which is shared within a process. Only the main process writes
+files, and the others wait for it; all resume from its state, whatever their count was then.
 
 The network stays bare: DistributedDataParallel's wrapper breaks forward-mode derivatives (pytorch#182661).
 """
@@ -13,6 +13,7 @@ The network stays bare: DistributedDataParallel's wrapper breaks forward-mode de
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,26 @@ from .lifetime import exit_with_parent
 from .pool import start_method
 
 
+def require_cuda(count: int = 1) -> None:
+    """Raise RuntimeError unless `count` CUDA devices can be used."""
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is "
+            "visible: run it on a machine with a GPU and a CUDA build of torch, or choose another tier with "
+            "`python -m fewstep tier laptop`"
+        )
+    if torch.cuda.device_count() < count:
+        raise RuntimeError(
+            f"this tier trains on {count} GPUs (`processes: {count}` in params.yaml) and "
+            f"{torch.cuda.device_count()} are visible: lower `processes`"
+        )
+
+
 @dataclass(frozen=True)
 class Processes:
-    """The place of this process, `rank`, among the `count` that train one network together; by default it is alone.
+    """This process, `rank`, among the `count` that train one network together; by default it is alone.
 
-    Process 0 is the main one. Alone, nothing is summed or waited for, and neither Accelerate nor a network is touched.
+    Process 0 is the main one. Alone, nothing is summed or waited for, and Accelerate is not imported.
     """
 
     rank: int = 0
@@ -40,11 +56,12 @@ class Processes:
         return self.rank == 0
 
     def share(self, start: int, size: int) -> tuple[int, int]:
-        """The part start..stop-1 of the samples start..start+size-1 that is this process's; shares differ by one at most."""
+        """This process's part, first..stop-1, of the samples start..start+size-1, as even as can be."""
         return start + size * self.rank // self.count, start + size * (self.rank + 1) // self.count
 
     def sum(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """The sum of all processes' `loss` (a scalar); the gradients of `parameters` become their sums, in place.
+        """The sum of all processes' `loss` (a scalar); the gradients of `parameters` become their sums, in
+        place.
 
         Every process must call it, with parameters of the same shapes and one type. All get the same bits. A
         gradient that is None counts as zero.
@@ -71,10 +88,10 @@ class Processes:
 
 
 def join(device: str) -> Processes:
-    """Take the place that the environment gives this process: gloo on "cpu", nccl and a GPU of its own on "cuda".
+    """The place that the environment gives this process: gloo on "cpu", nccl and a GPU of its own on "cuda".
 
-    The environment is what torchrun, `accelerate launch` (torchrun again, on GPUs) or `spread` has set; without it the
-    process is alone.
+    The environment is set by torchrun, `accelerate launch` (torchrun again, on GPUs) or `spread`; without
+    it the process is alone.
     """
     from accelerate import PartialState
 
@@ -82,29 +99,41 @@ def join(device: str) -> Processes:
     return Processes(state.process_index, state.num_processes)
 
 
+def loopback_store() -> distributed.TCPStore:
+    """The store where processes meet, on a free port of the loopback interface, out of others' reach."""
+    # torch's own socket would listen on every interface
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    return distributed.TCPStore(
+        "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+
+
 def spread(
     work: Callable[..., None], arguments: tuple, count: int, device: str, watch: Callable[[], None]
 ) -> None:
-    """Run work(processes, *arguments) in `count` processes of this machine, calling `watch()` about once a second.
+    """Run work(processes, *arguments) in `count` processes of this machine, calling `watch()` about once a
+    second.
 
-    Fresh ones, unless `parallel.start_method` says that a fork does as well, because a notebook's kernel may already hold the
-    GPU and threads that a fork would break; so `work` must be a function of a module, and a script that comes here needs its
-    `if __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others are ended. Raises RuntimeError
-    with the sentence of the first that stopped.
+    They are fresh unless `pool.start_method` allows forks, because a notebook's kernel may hold the GPU and
+    threads that a fork would break; so `work` must be a function of a module, and a script needs its `if
+    __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others are ended. Raises
+    RuntimeError with the message of the first that stopped.
     """
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
-    # held here, on a port that the system picks, so that no other program can take the port in between
-    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    # held here until the end, so that no other program can take the port in between
+    store = loopback_store()
     settings = (work, arguments, count, device, store.port, os.getpid())
     context = start_processes(_take_part, settings, count, join=False, start_method=start_method())
     try:
         while not context.join(timeout=1.0, grace_period=1.0):
             watch()
     except ProcessException as error:
-        raise RuntimeError(
-            f"process {error.error_index} of {count} stopped: {str(error).strip().splitlines()[-1]}"
-        ) from error
+        message = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"process {error.error_index} of {count} stopped: {message}") from error
     finally:
         for process in context.processes:
             if process.is_alive():
@@ -115,27 +144,20 @@ def _take_part(
     rank: int, work: Callable[..., None], arguments: tuple, count: int, device: str, port: int, parent: int
 ) -> None:
     exit_with_parent(parent)
-    place = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": count,
-        "LOCAL_WORLD_SIZE": count,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ |= {name: str(value) for name, value in place.items()}
     # the parent holds the store; one thread each, as everywhere
-    os.environ |= {name: str(value) for name, value in place.items()} | {
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "OMP_NUM_THREADS": "1",
-    }
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1"}
     if sys.platform == "linux":
         # all are on this machine, whose own name need not resolve to an address
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    own = join(device)
-    if own.count != count:
+    processes = join(device)
+    if processes.count != count:
         # a fork of a process that had a place already: each would train alone
         raise RuntimeError(
-            f"process {rank} of {count} takes itself for one of {own.count}: accelerate was used before training; restart the kernel"
+            f"process {rank} of {count} takes itself for one of {processes.count}: "
+            "accelerate was used before training; restart the kernel"
         )
-    work(own, *arguments)
+    work(processes, *arguments)
     distributed.destroy_process_group()

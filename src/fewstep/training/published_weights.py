@@ -1,4 +1,4 @@
-"""Methods whose `weights` name a file in the place of training: is it there, whole, and of the method's network? Nothing is loaded to say so."""
+"""Files of weights that methods use in the place of training: are they there, and of the right network?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..storage import stand_in
 from ..storage.checkpoint import ENTRY, CheckpointError, load_checkpoint
 
 HUB = "https://huggingface.co"
-# what is published, by the name that its converted file has in params.yaml: the file's command, and the folder of the repository
+# the published UNets by the name of their converted file in params.yaml: repository and folder
 INSTAFLOW = {
     "2_rectified_flow": f"{HUB}/XCLiu/2_rectified_flow_from_sd_1_5 (the folder unet)",
     "instaflow": f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet)",
@@ -26,7 +26,7 @@ INSTAFLOW = {
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights that a method takes: its name in params.yaml, whose it is (experiment and method), the method's network, and the shape of one sample."""
+    """A file of weights: its name in params.yaml, who uses it, its network and the shape of a sample."""
 
     name: str
     experiment: str
@@ -42,31 +42,32 @@ class WeightsFile:
 
     @property
     def cure(self) -> str:
-        """How the file comes about."""
+        """How to obtain the file."""
+        command = "turn {} into it by `python -m fewstep convert-{} {} " + f"{self.path}`"
         if self.network["kind"] == "published_unet":
             source = INSTAFLOW.get(self.path.stem, " or ".join(INSTAFLOW.values()))
             files = f"config.json and diffusion_pytorch_model.safetensors of {source}"
-            return f"download {files} to a folder and turn them into it by `python -m fewstep convert-instaflow <folder> {self.path}`"
+            return f"download {files} to a folder and " + command.format("them", "instaflow", "<folder>")
         if self.network["kind"] == "adm":
-            return f"turn the checkpoint of Latent Flow Matching, model_480.pth, into it by `python -m fewstep convert-lfm <file> {self.path}`"
+            checkpoint = "the checkpoint of Latent Flow Matching, model_480.pth,"
+            return command.format(checkpoint, "lfm", "<file>")
         return "put a trained flow map of this library there"
 
 
 def weights_files(tier: Tier) -> list[WeightsFile]:
-    """Every file of weights that a tier takes, once."""
-    found: dict[str, WeightsFile] = {}
+    """Every file of weights that a tier uses, once."""
+    files: dict[str, WeightsFile] = {}
     for name, experiment in tier.experiments.items():
-        for method, own in experiment.methods.items():
-            if own.weights and not experiment.students_of:
-                network = (own.network or experiment.training.network).model_dump()
-                found.setdefault(
-                    own.weights, WeightsFile(own.weights, name, method, network, tier.shape(experiment))
-                )
-    return list(found.values())
+        for method, settings in experiment.methods.items():
+            if settings.weights and not experiment.students_of:
+                network = (settings.network or experiment.training.network).model_dump()
+                file = WeightsFile(settings.weights, name, method, network, tier.shape(experiment))
+                files.setdefault(settings.weights, file)
+    return list(files.values())
 
 
-def described(path: Path) -> dict[str, Any]:
-    """What the header of a checkpoint says of it; raises CheckpointError for a file that is damaged at its start, or foreign."""
+def header(path: Path) -> dict[str, Any]:
+    """The info in a checkpoint's header; raises CheckpointError for a damaged start or a foreign file."""
     try:
         with safe_open(str(path), framework="pt") as file:
             return json.loads(file.metadata()[ENTRY])["info"]
@@ -76,34 +77,35 @@ def described(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _problem(own: WeightsFile, checksums: bool) -> str | None:
+def _problem(file: WeightsFile, checksums: bool) -> str | None:
     """What is wrong with a file that is there, or None."""
-    if stand_in.is_marked(own.path.parent):
-        return f"{own.path.parent} holds a rehearsal's weights ({stand_in.FILE} says so)"
+    path = file.path
+    if stand_in.is_marked(path.parent):
+        return f"{path.parent} holds a rehearsal's weights ({stand_in.FILE} says so)"
     try:
-        info = described(own.path)
+        info = header(path)
         if checksums:
-            load_checkpoint(own.path)
+            load_checkpoint(path)
     except CheckpointError as error:
         return str(error)
-    for what, theirs, ours in (
-        ("network", info.get("network"), own.network),
-        ("shape", info.get("shape"), list(own.shape)),
-    ):
-        if theirs != ours:
-            return f"{own.path} holds weights of another {what}, {theirs}, and {own.experiment} has {ours}"
+    for what, expected in (("network", file.network), ("shape", list(file.shape))):
+        if info.get(what) != expected:
+            found = f"{path} holds weights of another {what}, {info.get(what)}"
+            return f"{found}, and {file.experiment} has {expected}"
     return None
 
 
 def missing(tier: Tier, checksums: bool) -> list[str]:
-    """A sentence for each file of weights of `tier` that is not what its method takes; whether it is whole is only seen with `checksums`."""
-    found = []
-    for own in weights_files(tier):
-        if not own.path.is_file():
-            place = f", or set {ENVIRONMENT} to the folder that holds '{own.path.parent.name}'"
-            found.append(
-                f"the weights {own.path} that {own.experiment} takes for '{own.method}' are not there: {own.cure}{place}"
+    """A sentence for each file of weights of `tier` that is amiss; damage is only seen with `checksums`."""
+    sentences = []
+    for file in weights_files(tier):
+        path = file.path
+        if not path.is_file():
+            place = f", or set {ENVIRONMENT} to the folder that holds '{path.parent.name}'"
+            sentences.append(
+                f"the weights {path} that {file.experiment} takes for '{file.method}' are not there: "
+                f"{file.cure}{place}"
             )
-        elif problem := _problem(own, checksums):
-            found.append(f"{problem}: delete it, and {own.cure}")
-    return found
+        elif problem := _problem(file, checksums):
+            sentences.append(f"{problem}: delete it, and {file.cure}")
+    return sentences

@@ -109,9 +109,7 @@ def publish(job: Job, path: Path) -> None:
         raise CheckpointError(
             f"{job.state} stands at step {info['step']} of {job.method.steps}: finish the training first"
         )
-    weights = {
-        f"weights.{k.removeprefix('average.')}": v for k, v in tensors.items() if k.startswith("average.")
-    }
+    weights = {f"weights.{k.removeprefix('ema.')}": v for k, v in tensors.items() if k.startswith("ema.")}
     log = {
         f"log.{name}": column.contiguous()
         for name, column in zip(info["columns"], tensors["log"].unbind(1), strict=True)

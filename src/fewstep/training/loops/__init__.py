@@ -1,7 +1,8 @@
-"""What one optimisation step does, one file each: `terms` for objectives of flow maps, `scflow` for self-corrected distillation.
+"""What one optimisation step does: `terms` for objectives of flow maps, `scflow` for self-corrected
+distillation.
 
-A loop is `Loop(job, state, teacher, processes)` with `step()`, and begins with `start(job, teacher)`. What surrounds it,
-states on disk and going on from them, is the same for all: see fewstep.training.job.
+A loop is `Loop(job, state, teacher, processes)` with `step()`, and begins with `start(job, teacher)`.
+States on disk and their resumption are the same for all: see fewstep.training.job.
 """
 
 from __future__ import annotations

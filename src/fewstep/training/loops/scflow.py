@@ -1,9 +1,11 @@
-"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator and two averages.
+"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator, a target
+and an EMA.
 
-One step, in the paper's order: the teacher once, for both moves; the student at z_t; the target at both moves; the
-student at pure noise, and on the path to what it makes of it; the discriminator's step; the student's step; both averages.
-Calls of one network that do not wait for each other are one call: the student at z_t and at z_1, the target at both
-moves, the discriminator at data and at predictions where it has no gradient penalty.
+One step, in the paper's order: the teacher once, for both moves; the student at z_t; the target at both
+moves; the student at pure noise, and on the path to its one-step sample; the discriminator's update; the
+student's update. Calls of one network that do not wait for each other are one call: the student at z_t and
+at z_1, the target at both moves, the discriminator at data and at predictions where it has no gradient
+penalty.
 """
 
 from __future__ import annotations
@@ -20,26 +22,26 @@ from ...networks.discriminator import Discriminator
 from ...networks.text_discriminator import TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
-from ...settings.self_correction import SelfCorrection, WeightedLoss
+from ...settings.self_correction import WeightedLoss
 from .. import optimisers, precision
 from ..processes import Processes
-from .schedules import memory, rate
-from .state import LOSS, NORM, State
+from ..state import LOSS, NORM, STUDENT, State
+from .update import initial_state, learning_rate, update_student
 
 if TYPE_CHECKING:
     from ..job import Job
 
-# the networks beside student and average: the target of the consistency losses, and the discriminator
-TARGET, CRITIC = "target", "discriminator"
+TARGET, DISCRIMINATOR = "target", "discriminator"
 PARTS = ("consistency", "reflow", "adversarial", "bidirectional", "discriminator")
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the moves (batch,).
+    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the
+    moves (batch,).
 
-    texts  those of the data, if they come with some
-    noised  the time (batch,) and the noise (batch, ...) that a discriminator of noised latents sees data and predictions at
+    texts   those of the data, if they have some
+    noised  the time (batch,) and noise (batch, ...) of a discriminator of noised latents
     """
 
     z0: Tensor
@@ -52,65 +54,46 @@ class Draw:
 
     def part(self, start: int, stop: int) -> Draw:
         """The samples start..stop-1."""
-        own = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
+        values = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
         texts = None if self.texts is None else self.texts.part(start, stop)
         noised = None if self.noised is None else tuple(value[start:stop] for value in self.noised)
-        return Draw(*own, texts, noised)
+        return Draw(*values, texts, noised)
 
 
 def start(job: Job, teacher: FlowMap) -> State:
-    """The state of a run that has not begun: student, average and target all have the teacher's weights."""
-    networks = [job.fresh() for _ in range(3)]
-    for network in networks:
-        network.load_state_dict(teacher.state_dict())
-    student, average, target = networks
-    others, learning, settings = {TARGET: target.requires_grad_(False)}, {}, job.method.self_correction
-    if settings.adversarial:
+    """The state of a run that has not begun: student, EMA and target all have the teacher's weights."""
+    state, settings = (
+        initial_state(job, teacher, (LOSS, NORM, *PARTS)),
+        job.method.self_correction.adversarial,
+    )
+    target = job.fresh().requires_grad_(False)
+    target.load_state_dict(teacher.state_dict())
+    state.networks[TARGET] = target
+    if settings:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(job.seed)
-            own = settings.adversarial
-            critic = (
-                Discriminator(job.source.shape, own.channels)
-                if own.head is None
-                else TextDiscriminator(teacher.network, own.head)
-            )
-            others[CRITIC] = critic.to(job.device)
-        learning[CRITIC] = optimisers.build(
-            "adam", others[CRITIC].parameters(), own.lr, job.optimiser.weight_decay or 0.0, own.beta1
+            if settings.head is None:
+                network = Discriminator(job.source.shape, settings.channels)
+            else:
+                network = TextDiscriminator(teacher.network, settings.head)
+        state.networks[DISCRIMINATOR] = network.to(job.device)
+        state.optimisers[DISCRIMINATOR] = optimisers.build(
+            "adam", network.parameters(), settings.lr, job.optimiser.weight_decay or 0.0, settings.beta1
         )
-    optimiser = optimisers.build(
-        job.optimiser.kind, student.parameters(), job.optimiser.lr, job.optimiser.weight_decay or 0.0
-    )
-    generator = torch.Generator(job.device).manual_seed(job.seed)
-    columns = (LOSS, NORM, *PARTS)
-    log = torch.zeros(job.method.steps, len(columns))
-    return State(
-        student,
-        average.requires_grad_(False),
-        optimiser,
-        generator,
-        log,
-        columns,
-        others=others,
-        optimisers=learning,
-    )
+    return state
 
 
 class Loop:
-    """The part of a run that does not change. Several processes share out every batch, in whole samples."""
+    """Student, target, discriminator and teacher. Several processes share every batch, in whole samples."""
 
     def __init__(self, job: Job, state: State, teacher: FlowMap, processes: Processes):
-        self.job, self.state, self.processes, self.source = job, state, processes, job.source
-        self.settings: SelfCorrection = job.method.self_correction
+        self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
+        self.source, self.settings = job.source, job.method.self_correction
         self.first, self.stop = processes.share(0, job.training.batch)
         if job.training.batch < processes.count:
             raise ValueError(
                 f"{processes.count} processes cannot share a batch of {job.training.batch}: lower `processes`"
             )
-        self.teacher = teacher
-        self.weights = list(state.student.parameters())
-        self.averages = list(state.average.parameters())
-        self.targets = list(state.others[TARGET].parameters())
 
     def _draw(self) -> Draw:
         generator, count = self.state.generator, self.job.training.batch
@@ -127,39 +110,35 @@ class Loop:
         return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
 
     def _reversed(self, texts: Conditions | None) -> tuple[Reversed, Reversed, Reversed]:
-        """Teacher, under its guidance, student and target as SCFlow writes them, at the texts of a step if there are any."""
+        """Teacher, under its guidance, student and target in SCFlow's time, conditioned on any `texts`."""
         empty = None if texts is None else self.source.empty
         teacher = guided(conditioned(self.teacher, texts, empty), self.job.method.guidance_scale)
-        return Reversed(teacher), *(
-            Reversed(conditioned(flow, texts)) for flow in (self.state.student, self.state.others[TARGET])
-        )
+        student, target = (conditioned(self.state.networks[name], texts) for name in (STUDENT, TARGET))
+        return Reversed(teacher), Reversed(student), Reversed(target)
 
-    def _critic(self, draw: Draw) -> losses.Critic:
-        """The discriminator, as the losses call it; one of noised latents sees data and predictions at the step's times, noise and texts."""
-        critic = self.state.others[CRITIC]
-        return critic if draw.noised is None else critic.at(*draw.noised, draw.texts)
+    def _discriminator(self, draw: Draw) -> losses.Critic:
+        """D as the losses call it; one of noised latents sees them at the step's times, noise and texts."""
+        network = self.state.networks[DISCRIMINATOR]
+        return network if draw.noised is None else network.at(*draw.noised, draw.texts)
 
-    def _takes_part(self, loss: WeightedLoss | None) -> bool:
+    def _is_active(self, loss: WeightedLoss | None) -> bool:
         return loss is not None and self.state.step >= loss.warmup
 
-    def _terms(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The losses of the student that take part, (batch,) each, without the adversarial one; and zhat_0, if any loss needs it."""
+    def _losses(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The student's active losses but the adversarial one, (batch,) each, and zhat_0, if needed."""
         settings, z0, z1, t = self.settings, draw.z0, draw.z1, draw.t
         teacher, student, target = self._reversed(draw.texts)
         move = losses.moves(teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, settings.threshold)
-        both_ways, from_noise = (
-            self._takes_part(settings.bidirectional),
-            self._takes_part(settings.reflow) or self._takes_part(settings.adversarial),
-        )
+        both_ways, reflow = self._is_active(settings.bidirectional), self._is_active(settings.reflow)
+        from_noise = reflow or self._is_active(settings.adversarial)
         z, times = between(z0, z1, t), t
         if from_noise:
             z, times = torch.cat([z, z1]), torch.cat([t, torch.ones_like(t)])
         predicted, one_step = student.f(z, times).split([len(t), len(z) - len(t)])
         with torch.no_grad():
             if both_ways:
-                down, up = target.f(
-                    torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])
-                ).chunk(2)
+                ends, end_times = torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])
+                down, up = target.f(ends, end_times).chunk(2)
             else:
                 down = target.f(move.down, move.t_down)
         terms = {
@@ -169,65 +148,43 @@ class Loop:
         }
         if both_ways:
             terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, settings.huber_c)
-        if self._takes_part(settings.reflow):
+        if reflow:
             terms["reflow"] = losses.reflow(student, one_step, z1, t)
         return terms, one_step if from_noise else None
 
-    def _student_rate(self) -> float:
-        return rate(self.job.optimiser, self.state.step, self.job.method.steps)
-
-    def _judge(self, draw: Draw, one_step: Tensor) -> Tensor:
+    def _update_discriminator(self, draw: Draw, one_step: Tensor) -> Tensor:
         """One step of the discriminator; returns its loss before it, (batch,)."""
-        critic, optimiser, own = (
-            self.state.others[CRITIC].requires_grad_(True),
-            self.state.optimisers[CRITIC],
-            self.settings.adversarial,
-        )
-        if own.schedule == "student":
+        job, settings = self.job, self.settings.adversarial
+        network = self.state.networks[DISCRIMINATOR].requires_grad_(True)
+        optimiser = self.state.optimisers[DISCRIMINATOR]
+        if settings.schedule == "student":
+            student_rate = learning_rate(job.optimiser, self.state.step, job.method.steps)
             for group in optimiser.param_groups:
-                group["lr"] = own.lr * self._student_rate() / self.job.optimiser.lr
-        loss = losses.discriminator(self._critic(draw), draw.z0, one_step, own.r1)
+                group["lr"] = settings.lr * student_rate / job.optimiser.lr
+        loss = losses.discriminator(self._discriminator(draw), draw.z0, one_step, settings.r1)
         optimiser.zero_grad(set_to_none=True)
-        (loss.sum() / self.job.training.batch).backward()
-        self.processes.sum(loss.detach().mean(), list(critic.parameters()))
+        (loss.sum() / job.training.batch).backward()
+        self.processes.sum(loss.detach().mean(), self.state.weights[DISCRIMINATOR])
         optimiser.step()
-        critic.requires_grad_(False)
+        network.requires_grad_(False)
         return loss.detach()
 
-    def _student_step(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the student and of both averages; returns the loss over all processes, and the gradient's norm before clipping."""
-        job, state = self.job, self.state
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        loss = self.processes.sum(loss.detach(), self.weights)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, job.optimiser.clip_norm)
-        for group in state.optimiser.param_groups:
-            group["lr"] = self._student_rate()
-        state.optimiser.step()
-        torch._foreach_lerp_(self.targets, self.weights, 1 - self.settings.target_ema)
-        torch._foreach_lerp_(
-            self.averages, self.weights, 1 - memory(job.optimiser, state.step, job.method.steps)
-        )
-        return loss, norm
-
     def step(self) -> None:
-        """One optimisation step of the discriminator, where there is one, and of the student."""
-        state, settings, draw = self.state, self.settings, self._draw()
-        with precision.evaluating(self.job.training, self.job.device):
-            terms, one_step = self._terms(draw)
-        judged = None
-        if self._takes_part(settings.adversarial):
-            judged = self._judge(draw, one_step.float())
-            terms["adversarial"] = losses.adversarial(self._critic(draw), one_step.float())
-        weights = {"consistency": 1.0} | {
+        """One step of the discriminator, where there is one, of the student, its target and its EMA."""
+        job, state, settings, draw = self.job, self.state, self.settings, self._draw()
+        logged = {}
+        with precision.evaluating(job.training, job.device):
+            terms, one_step = self._losses(draw)
+        if self._is_active(settings.adversarial):
+            one_step = one_step.float()
+            logged["discriminator"] = self._update_discriminator(draw, one_step).mean()
+            terms["adversarial"] = losses.adversarial(self._discriminator(draw), one_step)
+        weight = {"consistency": 1.0} | {
             name: getattr(settings, name).weight for name in terms if name != "consistency"
         }
-        total = sum(weights[name] * value.sum() for name, value in terms.items()) / self.job.training.batch
-        loss, norm = self._student_step(total)
-        # the parts are those of this process's share
-        seen = {LOSS: loss, NORM: norm, **{name: value.detach().mean() for name, value in terms.items()}}
-        if judged is not None:
-            seen["discriminator"] = judged.mean()
-        for name, value in seen.items():
-            state.log[state.step, state.columns.index(name)] = value
-        state.step += 1
+        total = sum(weight[name] * value.sum() for name, value in terms.items()) / job.training.batch
+        # the parts in the log are those of this process's share
+        logged |= {name: value.detach().mean() for name, value in terms.items()}
+        logged |= update_student(job, state, self.processes, total)
+        torch._foreach_lerp_(state.weights[TARGET], state.weights[STUDENT], 1 - settings.target_ema)
+        state.record(logged)

@@ -1,6 +1,6 @@
-"""The loop of flow maps: terms, each an objective on its share of every batch. It knows terms and no method.
+"""The loop of flow maps: a weighted sum of terms, each an objective on its share of every batch.
 
-What is minimised comes from params.yaml.
+What is minimised comes from params.yaml; the loop knows no method by name.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ...flows.flow_map import EulerMap, FlowMap
 from ...flows.interpolants import INTERPOLANTS, Batch
 from ...flows.times import Times
 from ...settings.training import Training
-from .. import optimisers, precision
+from .. import precision
 from ..processes import Processes
-from .schedules import memory, rate
-from .state import State
+from ..state import EMA, STUDENT, State
+from .update import initial_state, update_student
 
 if TYPE_CHECKING:
     from ..job import Job
 
-# the map that stands in for the teacher of a staged run, among the state's other networks
+# the network that teaches a staged run, a copy of its EMA at the end of the stage before
 STAGE = "stage"
 
 
@@ -51,29 +51,14 @@ def draw_batch(
 
 def start(job: Job, teacher: FlowMap | None) -> State:
     """The state of a run that has not begun."""
-    student = job.fresh()
-    if job.method.start == "teacher":
-        student.load_state_dict(teacher.state_dict())
-    average = job.fresh()
-    average.load_state_dict(student.state_dict())
-    others = {STAGE: job.fresh().requires_grad_(False)} if job.method.teacher_as == "stages" else {}
-    settings = job.optimiser
-    optimiser = optimisers.build(
-        settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0
-    )
-    generator = torch.Generator(job.device).manual_seed(job.seed)
-    return State(
-        student,
-        average.requires_grad_(False),
-        optimiser,
-        generator,
-        torch.zeros(job.method.steps, 2),
-        others=others,
-    )
+    state = initial_state(job, teacher if job.method.start == "teacher" else None)
+    if job.method.teacher_as == "stages":
+        state.networks[STAGE] = job.fresh().requires_grad_(False)
+    return state
 
 
 class Loop:
-    """The part of a run that does not change: bound objectives, their shares and times, and the teacher."""
+    """Terms with their shares of the batch and their laws of (s, t), and the teacher."""
 
     def __init__(self, job: Job, state: State, teacher: FlowMap | None, processes: Processes):
         self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
@@ -82,59 +67,55 @@ class Loop:
         self.sizes.append(batch - sum(self.sizes))
         if max(self.sizes) < processes.count:
             raise ValueError(
-                f"{processes.count} processes cannot share the samples of a batch of {batch}: lower `processes`"
+                f"{processes.count} processes cannot share the samples of a batch of {batch}: "
+                "lower `processes`"
             )
         self.times = [term.times.build() for term in self.terms]
-        self.weights = list(state.student.parameters())
-        self.means = list(state.average.parameters())
         self.doublings = max(times.doublings for times in self.times)
-        self.stage_bound = -1
-        self.residuals: list = []
+        self.residuals: list[objectives.Residual] = []
+        self.stage = -1
 
-    def bind(self, progress: float) -> None:
-        """Bind the objectives to their teacher, which a staged run replaces by the student as it goes."""
-        stage = (
-            min(int(progress * (self.doublings + 1)), self.doublings)
-            if self.job.method.teacher_as == "stages"
-            else 0
-        )
-        if stage == self.stage_bound:
+    def _stage(self, step: int) -> int:
+        """The stage of a staged run at `step`, 0..doublings: in equal parts of the run."""
+        if self.job.method.teacher_as != "stages":
+            return 0
+        return min(int(step / self.job.method.steps * (self.doublings + 1)), self.doublings)
+
+    def _bind(self) -> None:
+        """Bind the objectives to their teacher, which the stages of a run replace by its EMA."""
+        step, networks = self.state.step, self.state.networks
+        stage = self._stage(step)
+        if stage == self.stage:
             return
-        fresh = stage > 0 and self.state.step == self._first_step(stage)
-        if fresh:
-            self.state.others[STAGE].load_state_dict(self.state.average.state_dict())
+        if stage > 0 and self._stage(step - 1) < stage:
+            networks[STAGE].load_state_dict(networks[EMA].state_dict())
         teacher = self.teacher
         if self.job.method.teacher_as != "velocity":
-            teacher = EulerMap(self.teacher) if stage == 0 else self.state.others[STAGE]
-        stopped = self.state.average if self.job.method.stop_gradient == "ema" else None
-        self.residuals = [
-            objectives.bind(term.objective, term.options, teacher, stopped) for term in self.terms
-        ]
-        self.stage_bound = stage
+            teacher = EulerMap(self.teacher) if stage == 0 else networks[STAGE]
+        self.residuals, self.stage = [self._residual(k, teacher, None) for k in range(len(self.terms))], stage
 
-    def _first_step(self, stage: int) -> int:
-        steps = self.job.method.steps
-        return next(
-            k for k in range(steps + 1) if min(int(k / steps * (self.doublings + 1)), self.doublings) == stage
-        )
+    def _residual(
+        self, k: int, teacher: FlowMap | None, conditions: Conditions | None
+    ) -> objectives.Residual:
+        """The objective of term `k` as a function of the student and the batch."""
+        stopped = None
+        if self.job.method.stop_gradient == "ema":
+            stopped = conditioned(self.state.networks[EMA], conditions)
+        return objectives.bind(self.terms[k].objective, self.terms[k].options, teacher, stopped)
 
     def _conditioned(self, k: int, conditions: Conditions) -> tuple[objectives.Residual, FlowMap]:
-        """The objective of term `k` and the student, both at the texts of one batch: the teacher, under its guidance, reads the same ones."""
-        method, empty, term = self.job.method, self.source.empty, self.terms[k]
-        teacher = self.teacher and guided(conditioned(self.teacher, conditions, empty), method.guidance_scale)
-        stopped = conditioned(self.state.average, conditions) if method.stop_gradient == "ema" else None
-        return objectives.bind(term.objective, term.options, teacher, stopped), conditioned(
-            self.state.student, conditions
-        )
+        """The objective of term `k` and the student, at the same texts as the teacher under its guidance."""
+        teacher = self.teacher
+        if teacher is not None:
+            teacher = guided(conditioned(teacher, conditions, self.source.empty), self.job.method.guidance_scale)
+        return self._residual(k, teacher, conditions), conditioned(self.state.networks[STUDENT], conditions)
 
     def step(self) -> None:
-        """One optimisation step."""
-        job, state, settings = self.job, self.state, self.job.optimiser
+        """One optimisation step: the residuals of every term on its part of the batch, and one update."""
+        job, state = self.job, self.state
+        self._bind()
+        x1, texts = draw(self.source, job.training.batch, job.method.conditioning_dropout or 0.0, state.generator)
         progress = state.step / job.method.steps
-        self.bind(progress)
-        x1, conditions = draw(
-            self.source, sum(self.sizes), job.method.conditioning_dropout or 0.0, state.generator
-        )
         batch = draw_batch(
             job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator
         )
@@ -143,22 +124,9 @@ class Loop:
             for k, (term, size) in enumerate(zip(self.terms, self.sizes)):
                 first, stop = self.processes.share(start, size)
                 if first < stop:
-                    residual, student = (
-                        self._conditioned(k, conditions.part(first, stop))
-                        if conditions is not None
-                        else (self.residuals[k], state.student)
-                    )
+                    residual, student = self.residuals[k], state.networks[STUDENT]
+                    if texts is not None:
+                        residual, student = self._conditioned(k, texts.part(first, stop))
                     loss = loss + term.weight * residual(student, batch.part(first, stop)).sum()
                 start += size
-        loss = loss / start
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        loss = self.processes.sum(loss.detach(), self.weights)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, settings.clip_norm)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate(settings, state.step, job.method.steps)
-        state.optimiser.step()
-        keep = memory(settings, state.step, job.method.steps)
-        torch._foreach_lerp_(self.means, self.weights, 1 - keep)
-        state.log[state.step, 0], state.log[state.step, 1] = loss, norm
-        state.step += 1
+        state.record(update_student(job, state, self.processes, loss / job.training.batch))

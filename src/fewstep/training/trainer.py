@@ -1,0 +1,84 @@
+"""The training of one network by itself, resumed from its state on disk: the autoencoder's and the CLIP's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ..storage.progress import Progress
+from . import optimisers
+from .pool import one_thread
+from .state import State
+
+# how often the state is stored
+STORED = 6
+# the learning rate rises over this fraction of the training; gradients are clipped at this norm
+WARMUP, CLIP = 0.05, 1.0
+NETWORK = "network"
+
+
+class Schedule(Protocol):
+    """The settings of such a training."""
+
+    steps: int
+    lr: float
+    seed: int
+
+
+class Trainer:
+    """Adam on the weights of `network`, its learning rate rising and then falling to zero along a straight
+    line.
+
+    It begins from the state in `path`, or from nothing; `columns` are those of its log. Raises
+    CheckpointError for a damaged state.
+    """
+
+    def __init__(
+        self, path: Path, network: nn.Module, settings: Schedule, device: str, columns: tuple[str, ...]
+    ):
+        self.path, self.settings = path, settings
+        self.optimiser = optimisers.build("adam", network.parameters(), settings.lr)
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        log = torch.zeros(settings.steps, len(columns))
+        self.state = State({NETWORK: network}, {NETWORK: self.optimiser}, self.generator, log, columns)
+        if path.exists():
+            tensors, info = load_checkpoint(path)
+            self.state.restore(tensors, info["step"], path)
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of Adam down the gradient of `loss`, a scalar."""
+        step, steps = self.state.step, self.settings.steps
+        rising = min((step + 1) / max(WARMUP * steps, 1), 1)
+        self.optimiser.param_groups[0]["lr"] = self.settings.lr * rising * (1 - step / steps)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.state.weights[NETWORK], CLIP)
+        self.optimiser.step()
+
+    def advance(self, until: int, one_step: Callable[[], Mapping[str, Tensor]], label: str) -> Tensor:
+        """Call `one_step`, which descends and returns what is logged, up to step `until`; returns the log.
+
+        The state is stored every sixth of the training and at the end. Equal seeds give equal bits on a
+        CPU, however often it is stopped. Raises CheckpointError for a state past the end, and
+        FloatingPointError where the loss is not finite.
+        """
+        state, steps = self.state, self.settings.steps
+        if state.step > steps:
+            raise CheckpointError(f"{self.path} stands at step {state.step} of {steps}: delete it")
+        every = -(-steps // STORED)
+        with Progress(steps, f"training the {label}") as bar, one_thread():
+            while state.step < until:
+                state.record(one_step())
+                bar.update(state.step)
+                if state.step % every == 0 or state.step == until:
+                    if not torch.isfinite(state.log[: state.step]).all():
+                        raise FloatingPointError(
+                            f"the training of the {label} diverged: its loss is not finite; lower its `lr`"
+                        )
+                    save_checkpoint(self.path, state.tensors(), {"step": state.step})
+        return state.log
