@@ -82,5 +82,5 @@ def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarra
 def accuracies(right: np.ndarray, said: np.ndarray) -> dict[str, float]:
     """The share of right statements by attribute, if any; `caption` of captions right in all."""
     stated = [(k, name) for k, name in enumerate(ATTRIBUTES) if said[:, k].any()]
-    found = {name: float(right[:, k].sum() / said[:, k].sum()) for k, name in stated}
+    found = {name: int(right[:, k].sum()) / int(said[:, k].sum()) for k, name in stated}
     return found | {"caption": float((right == said).all(1).mean())}

@@ -58,8 +58,8 @@ def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
     bad = ~np.isfinite(values).all(1)
     if bad.any():
         raise ValueError(
-            f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row {bad.argmax()}): "
-            "mend the images"
+            f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row "
+            f"{np.argmax(bad)}): mend the images"
         )
     return values
 
