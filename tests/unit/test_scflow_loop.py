@@ -16,6 +16,7 @@ from fewstep.evaluation import display
 from fewstep.networks.load import load_flow_map
 from fewstep.objectives.scflow import losses
 from fewstep.objectives.scflow.reversed_time import Reversed, between
+from fewstep.settings.scflow import SelfCorrection
 from fewstep.settings.training import Method, Training
 from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.training import job as run
@@ -314,17 +315,14 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
             for (name, _), weight in zip(state.networks["discriminator"].named_parameters(), before)
         ]
         assert max(moves).item() == pytest.approx(share * own["lr"], rel=1e-3)
-    assert (
-        "schedule"
-        not in loop.SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
-    )
+    assert "schedule" not in SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
     with pytest.raises(ValueError, match="schedule"):
-        loop.SelfCorrection.model_validate(told(adversarial=own | {"schedule": "cosine"}))
+        SelfCorrection.model_validate(told(adversarial=own | {"schedule": "cosine"}))
 
 
 def test_a_notebook_shows_every_setting_whole():
     adversarial = dict(CONDITIONAL["adversarial"]) | {"schedule": "student"}
-    settings = loop.SelfCorrection.model_validate(told(adversarial=adversarial))
+    settings = SelfCorrection.model_validate(told(adversarial=adversarial))
     shown_as = display.show_table(display.loss_settings(settings)).data
     assert "R1 gamma = 1, D's rate 0.001 that falls as the student's, momentum 0.9, widths [8, 8]" in shown_as
     assert "delta = 0.1, t_trunc = 0.4, target keeps 0.9" in shown_as and "..." not in shown_as
