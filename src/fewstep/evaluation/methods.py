@@ -1,4 +1,6 @@
-"""What a notebook shows of the methods that it trains: each one's loss, its settings and its call, and what came of them."""
+"""What a notebook shows of the methods that it trains: each one's loss, its settings and its call, and what
+came of them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ LOSSES = {
 
 
 def formula(function: Callable) -> tuple[str, str]:
-    """The formula at the head of a loss's docstring as TeX, and the plain words that follow it in its sentence."""
+    """The formula at the head of a loss's docstring as TeX, and the plain words that follow it in its
+    sentence.
+    """
     text = " ".join(inspect.getdoc(function).split())
     if norms := re.search(r"^[^|]*?(\|.*?\|\^2(?: \+ \|.*?\|\^2)*)(.*)", text):
         found, rest = (norms[1], norms[2]) if not text.startswith("L_") else (text, "")
@@ -103,14 +107,16 @@ def _corrected(own: SelfCorrection) -> list[str]:
         f"target keeps {own.target:g}",
         *waiting,
     ]
-    return [f"$$ \\mathcal L = {' + '.join(parts)} $$\n\n{', '.join(said)}."]
+    paper = source(losses.truncated_consistency)
+    return [f"$$ \\mathcal L = {' + '.join(parts)} $$", f"{paper}; {', '.join(said)}."]
 
 
 def section(name: str, settings: ExperimentSettings) -> str:
     """A method as Markdown: its loss, where it comes from, its settings and its call."""
     method = settings.method(name)
     parts = _corrected(method.self_correction) if method.self_correction else _terms(method)
-    return "\n\n".join([f"### {method.label}", *parts, f"*{_settings(method, settings)}.*"])
+    call = f'`train.train(exp, "{name}")`'
+    return "\n\n".join([f"### {method.label}", *parts, f"{call}: {_settings(method, settings)}."])
 
 
 def sections(names: Sequence[str], settings: ExperimentSettings) -> str:
@@ -139,10 +145,10 @@ def fell(logs: Logs) -> str:
     if not ends:
         return "Nothing was trained here: the weights are published ones."
     rose = [label for label, own in ends.items() if any(last >= first for first, last in own)]
-    count = sum(map(len, ends.values()))
+    compared = "lower in the last tenth of training than in the first"
     if not rose:
-        return f"The loss is lower in the last tenth of training than in the first in all {count} trainings."
-    return f"The loss is not lower in the last tenth of training than in the first in some training of {', '.join(rose)}."
+        return f"The loss of every network is {compared}."
+    return f"The loss is {compared}, but not in every training of {'; '.join(rose)}."
 
 
 def gradients(logs: Logs) -> str:
@@ -157,10 +163,7 @@ def gradients(logs: Logs) -> str:
             f"The median norm of {label}'s gradient is {norm:.3g}." for label, norm in norms.items()
         )
     high, low = max(norms, key=norms.get), min(norms, key=norms.get)
-    ratio = f", {norms[high] / norms[low]:.3g} times" if norms[low] > 0 else ", against"
-    return (
-        f"The largest median norm of a gradient is {high}'s, {norms[high]:.3g}{ratio} the smallest, {low}'s."
-    )
+    return f"Median gradient norms lie between {norms[low]:.3g} ({low}) and {norms[high]:.3g} ({high})."
 
 
 def last_parts(runs: Sequence[Mapping[str, np.ndarray]], label: str) -> str:
@@ -179,15 +182,18 @@ def last_parts(runs: Sequence[Mapping[str, np.ndarray]], label: str) -> str:
 def exact_row(settings: ExperimentSettings) -> str:
     """What the row `exact` is, where an experiment has one, and else that it has none."""
     if "exact" not in settings.sampling.steps:
-        return "The velocity of these data is not known in closed form: no row shows what a perfect sampler would reach."
+        return "The velocity of these data is not known in closed form: there is no row of a perfect sampler."
     return (
-        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it is a perfect "
-        "teacher, and its exact map in one jump is the perfect student. What they score is the floor under the tables."
+        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it is a "
+        "perfect teacher, and its exact map in one jump is the perfect student. What they score is the floor under "
+        "the tables."
     )
 
 
 def moved(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """One sentence on samples by method and steps, from the same noise: whose move least from the fewest to the most."""
+    """One sentence on samples by method and steps, from the same noise: whose move least from the fewest to
+    the most.
+    """
     gaps = {}
     for label, by_steps in panels.items():
         first, last = list(by_steps.values())[0], list(by_steps.values())[-1]
@@ -195,8 +201,9 @@ def moved(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
             gaps[label] = float(np.sqrt(np.square(first.astype(np.float64) - last).mean()))
     if not gaps:
         return "Every method was sampled in one number of steps."
-    said = [f"{label} by {gap:.3g}" for label, gap in sorted(gaps.items(), key=lambda pair: pair[1])]
-    return f"From the fewest steps to the most, samples from the same noise move (root mean square): {', '.join(said)}."
+    said = [f"{label} {gap:.3g}" for label, gap in sorted(gaps.items(), key=lambda pair: pair[1])]
+    from_few = "From the fewest steps to the most, samples from the same noise move by (root mean square)"
+    return f"{from_few}: {'; '.join(said)}."
 
 
 def counts(index: pd.DataFrame) -> str:

@@ -1,4 +1,5 @@
-"""The stages of dvc.yaml and paper/dvc.yaml at one tier, and the settings that they depend on, a file a phase.
+"""The stages of dvc.yaml and paper/dvc.yaml at one tier, and the settings that they depend on, a file a
+phase.
 
 Both files are written by hand; this module only reads them, for whoever runs stages without DVC.
 """
@@ -53,7 +54,7 @@ def _filled(value: Any, item: dict[str, str]) -> Any:
 
 
 def _read(path: Path, tier: str) -> Iterator[Stage]:
-    for name, entry in yaml.safe_load(path.read_text()).get("stages", {}).items():
+    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {}).items():
         matrix = {k: [tier if v == "${tier}" else v for v in vs] for k, vs in entry.get("matrix", {}).items()}
         for values in product(*matrix.values()):
             own = _filled({k: v for k, v in entry.items() if k != "matrix"}, dict(zip(matrix, values)))
@@ -78,7 +79,9 @@ def plan(root: Path, tier: str) -> tuple[Stage, ...]:
 
 
 def require_same_experiments(stages: Sequence[Stage], tier: Tier) -> None:
-    """Raise SettingsError, in one sentence, for an experiment that only one of dvc.yaml and params.yaml names."""
+    """Raise SettingsError, in one sentence, for an experiment that only one of dvc.yaml and params.yaml
+    names.
+    """
     named = {stage.experiment for stage in stages if stage.experiment}
     for name in sorted(named ^ set(tier.experiments)):
         there, lacking = ("dvc.yaml", "params.yaml") if name in named else ("params.yaml", "dvc.yaml")
@@ -121,7 +124,9 @@ def settings_files(tier: Tier) -> dict[str, Any]:
 
 
 def write_settings(tier: Tier, folder: Path) -> None:
-    """Write `settings_files` below `folder`, equal settings as equal bytes, and remove what is none of them."""
+    """Write `settings_files` below `folder`, equal settings as equal bytes, and remove what is none of
+    them.
+    """
     found = settings_files(tier)
     for name, content in found.items():
         write_atomically(folder / name, (json.dumps(content, indent=1) + "\n").encode())

@@ -11,7 +11,8 @@ def exit_with_parent(parent: int) -> None:
     """End this process, at once, when the process `parent` that started it has ended."""
 
     def watch() -> None:
-        # one that outlives a killed parent would go on competing for its cores, and write beside its successor
+        # one that outlives a killed parent would go on competing for its cores, and write beside its
+        # successor
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)

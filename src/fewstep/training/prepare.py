@@ -12,7 +12,8 @@ from .pool import run_after
 
 
 def prepared(tier: Tier, name: str) -> dict[str, list[str]]:
-    """The entries of `features`, `latents` and `clip` that are prepared with the data set of the entry `name`.
+    """The entries of `features`, `latents` and `clip` that are prepared with the data set of the entry
+    `name`.
 
     Raises SettingsError, naming those there are, where neither `features` nor `latents` has that entry.
     """

@@ -1,7 +1,7 @@
 """Train the methods of an experiment, every seed, on every core, resuming whatever is on disk.
 
-A run is cut into slices, each from a stored state to the next, so that many runs share two cores evenly and a killed
-one loses one slice at most.
+A run is cut into slices, each from a stored state to the next, so that many runs share two cores evenly and a
+killed one loses one slice at most.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def _in_turn(runs: Sequence[Run], bar: Progress) -> None:
 
 
 def _advance_each(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> None:
-    """What each of several processes that train together does: bring every job to its step, one after the other."""
+    """What each of several processes that train together does: bring every job to its step, one after the
+    other.
+    """
     for job, mark, until in turns:
         advance(job, mark, until, processes=processes)
         if processes.is_main:
@@ -95,7 +97,9 @@ def _advance_each(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -
 
 
 def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
-    """One run after the other, each by all `compute.processes`; those that may start are shared out at once."""
+    """One run after the other, each by all `compute.processes`; those that may start are shared out at
+    once.
+    """
     opened_jobs: list[Job] = []
     waiting = dict(enumerate(runs))
     while waiting:
@@ -148,7 +152,9 @@ class _Schedule:
         return steps - max((step for step in [0, *_slices(steps)] if step not in to_come), default=0)
 
     def left(self, k: int) -> float:
-        """Seconds left of run `k` and of the longest chain that waits for it: a long chain must start first."""
+        """Seconds left of run `k` and of the longest chain that waits for it: a long chain must start
+        first.
+        """
         chain = [self.left(other) for other, run in enumerate(self.runs) if run.after == k]
         pace = self.pace.get(k, max(self.pace.values(), default=1.0))
         return pace * self._steps(k) + max(chain, default=0.0)
@@ -180,8 +186,9 @@ def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
 def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
     """Train and publish every run, resuming from the states on disk; a run stands behind that of its teacher.
 
-    At most `compute.workers` advance at a time, a slice each, so that two cores are busy to the end; on a GPU, and with
-    `compute.processes` above 1, which are started for the occasion, one run follows the other. The bits are the same.
+    At most `compute.workers` advance at a time, a slice each, so that two cores are busy to the end; on a
+    GPU, and with `compute.processes` above 1, which are started for the occasion, one run follows the other.
+    The bits are the same.
     """
     with Progress(sum(run.steps for run in runs), label) as bar:
         if compute.processes > 1:
@@ -193,7 +200,9 @@ def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
 
 
 def publish(job: Job, path: Path) -> None:
-    """Write the finished run's averaged weights and its log to `path`: what the rest of the pipeline reads."""
+    """Write the finished run's averaged weights and its log to `path`: what the rest of the pipeline
+    reads.
+    """
     tensors, info = load_checkpoint(job.state)
     if info["step"] != job.method.steps:
         raise CheckpointError(
@@ -219,10 +228,11 @@ def publish(job: Job, path: Path) -> None:
 
 
 def job(experiment: Experiment, method: str, seed: int) -> tuple[Job, str]:
-    """The training of `method` from one seed, and its fingerprint; raises FileNotFoundError before its teacher is there.
+    """The training of `method` from one seed, and its fingerprint; raises FileNotFoundError before its
+    teacher is there.
 
-    States are kept below the tier's `states` folder, by fingerprint: a run whose settings or code changed starts
-    afresh, and going back to the old ones finds it where it was.
+    States are kept below the tier's `states` folder, by fingerprint: a run whose settings or code changed
+    starts afresh, and going back to the old ones finds it where it was.
     """
     own = experiment.settings.method(method)
     teacher = experiment.workspace.read(weights_file(experiment, own.teacher, seed)) if own.teacher else None
@@ -276,10 +286,11 @@ def _in_order(experiment: Experiment, methods: Sequence[str]) -> list[str]:
 
 
 def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
-    """Train `methods` for all their seeds, side by side, and write their flow maps; returns the files by method and seed.
+    """Train `methods` for all their seeds, side by side, and write their flow maps; returns the files by
+    method and seed.
 
-    A method whose settings name a file of weights takes these. One whose teacher is among `methods` starts when the
-    teacher's weights are written.
+    A method whose settings name a file of weights takes these. One whose teacher is among `methods` starts
+    when the teacher's weights are written.
     """
     settings, workspace = experiment.settings, experiment.workspace
     runs: list[Run] = []

@@ -18,7 +18,9 @@ PHASES = ("teacher", "students")
 
 
 def methods_of(settings: ExperimentSettings, phase: str) -> list[str]:
-    """The methods that `phase` trains: "teacher", those that others distil and that have no teacher; "students", the rest."""
+    """The methods that `phase` trains: "teacher", those that others distil and that have no teacher;
+    "students", the rest.
+    """
     named = {method.teacher for method in settings.methods.values()}
     teachers = [name for name, own in settings.methods.items() if name in named and own.teacher is None]
     return teachers if phase == "teacher" else [name for name in settings.methods if name not in teachers]
@@ -31,7 +33,9 @@ def weights_file(experiment: Experiment, method: str, seed: int) -> str:
 
 
 def load_log(path: Path) -> dict[str, np.ndarray]:
-    """The `loss`, the `gradient_norm` and whatever else was logged of every step of the training that wrote `path`, by name."""
+    """The `loss`, the `gradient_norm` and whatever else was logged of every step of the training that wrote
+    `path`, by name.
+    """
     tensors, _ = load_checkpoint(Path(path))
     return {
         name.removeprefix("log."): value.numpy() for name, value in tensors.items() if name.startswith("log.")
