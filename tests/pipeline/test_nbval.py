@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.evaluation.plots.picture import NUMBERS
+
 from .conftest import Clone
 
 
@@ -83,7 +85,7 @@ def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
     notebook = json.loads((committed / name).read_text())
     outputs = [o for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
     if kind == "plotted":
-        numbers = next(o["data"]["application/json"] for o in outputs if "application/json" in o["data"])
+        numbers = next(o["data"][NUMBERS] for o in outputs if NUMBERS in o["data"])
         numbers["SI, loss"][-1] *= 1.2
     else:
         table = next(

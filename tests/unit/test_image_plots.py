@@ -1,8 +1,9 @@
-"""Pictures of images: what stands where, the numbers that they carry, what they refuse; paths between noises."""
+"""Pictures: what stands where, their colours and numbers, what they refuse; paths between noises."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 
@@ -10,10 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from fewstep.evaluation.plots import images
 from fewstep.evaluation.plots.images import data_strip, grid, interpolations, quality_against
+from fewstep.evaluation.plots.picture import NUMBERS, stroke
+from fewstep.evaluation.plots.samples import curves, densities
+from fewstep.evaluation.plots.training import training_curves
 from fewstep.flows.slerp import slerp
 
 TIME, COUNT = "seconds per image, batch 1", 8
@@ -106,7 +112,7 @@ def test_columns_are_sorted_by_number_and_a_method_may_lack_some():
         == {"SI, N = 16", "SI, N = 2", "LMD, N = 1", "LMD, N = 2"}
         == set(picture.numbers)
     )
-    assert words(picture) == ["SI", "N = 1", "N = 2", "N = 16", "LMD"]
+    assert words(picture) == ["N = 1", "N = 2", "N = 16", "SI", "LMD"]
     left = {axis.get_label(): axis.get_position().x0 for axis in picture.figure.axes}
     assert left["LMD, N = 1"] < left["LMD, N = 2"] == left["SI, N = 2"] < left["SI, N = 16"]
     top = {axis.get_label(): axis.get_position().y1 for axis in picture.figure.axes}
@@ -288,3 +294,172 @@ def test_a_path_of_one_step_of_two_shapes_or_of_opposite_ends_is_refused():
         slerp(a, b[0], 5)
     with pytest.raises(ValueError, match="opposite"):
         slerp(a, -a, 5)
+
+
+# what stands in one picture: the labels of params.yaml
+TOGETHER = (
+    ("SI", "LMD", "EMD", "FMM", "PFMM"),
+    ("LSD", "ESD", "PSD-M", "PSD-U", "MeanFlow"),
+    ("SI", "SCFlow", "consistency only", "2-rectified flow", "rectified and distilled", "LMD", "LSD"),
+    ("SCFlow", "consistency only", "truncated", *(f"truncated + {p}" for p in ("reflow", "adversarial"))),
+    ("SI", "InstaFlow", "SCFlow"),
+)
+# Machado, Oliveira and Fernandes (2009): linear RGB as it is seen, and without red's or green's receptors
+SEEN = (
+    np.eye(3),
+    np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+)
+
+
+def oklab(colour: str, seen: np.ndarray) -> np.ndarray:
+    """A colour in a space where distances are those that are seen: Ottosson's OKLab, in hundredths."""
+    level = np.array(to_rgb(colour))
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    mixed = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return 100 * np.array(mixed) @ np.cbrt(np.array(cones) @ (seen @ linear).clip(0, 1))
+
+
+@pytest.mark.parametrize("labels", TOGETHER)
+def test_methods_of_a_picture_are_told_apart_by_the_colour_blind_too(labels):
+    for one, other in itertools.combinations([stroke(label)["color"] for label in labels], 2):
+        for seen in SEEN:
+            assert np.linalg.norm(oklab(one, seen) - oklab(other, seen)) > 10, (one, other)
+
+
+def test_a_method_has_one_colour_and_no_other_has_it(root):
+    tables = [pd.read_csv(path) for path in (root / "results").glob("*/tables/*.csv")]
+    labels = set(pd.concat(tables).method) | {label for row in TOGETHER for label in row} | {"SI, guided-1.5"}
+    labels |= {f"a method of one's own {k}" for k in range(10)} | {"LMD, eta 0.1", "LMD, eta 0.5"}
+    looks = {label: stroke(label) for label in labels}
+    assert len({look["color"] for look in looks.values()}) == len(labels)
+    assert looks["SI, heun"]["ls"] != looks["SI, adaptive"]["ls"] != looks["SI"]["ls"] == "-"
+    assert {label: stroke(label) for label in reversed(sorted(labels))} == looks
+    assert stroke("2-Rectified Flow") == stroke("2-rectified flow")
+
+
+def run(start: float, end: float, points: int = 600) -> dict[str, np.ndarray]:
+    """A training whose loss goes evenly from one power of ten to another."""
+    return dict.fromkeys(("loss", "gradient_norm"), np.logspace(start, end, points))
+
+
+def colours_of(sheet: np.ndarray, least: int = 20) -> set[tuple[int, ...]]:
+    """The colours of `least` pixels or more: fewer are edges, mixed of a line and white."""
+    found, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
+    return set(map(tuple, found[counts >= least].tolist()))
+
+
+def within(axis, sheet: np.ndarray) -> np.ndarray:
+    """The pixels of a drawn figure that lie between the axes of one panel."""
+    left, low, right, high = axis.get_window_extent().extents.round().astype(int)
+    return sheet[::-1][low + 3 : high - 3, left + 3 : right - 3]
+
+
+def test_the_colours_of_curves_are_those_of_the_legend():
+    methods = ("LSD", "ESD", "ESD, shared settings", "PSD-M", "PSD-U", "MeanFlow")
+    logs = {method: [run(0, -1 - 0.2 * k)] for k, method in enumerate(methods)}
+    logs["ESD, shared settings"] = [run(0, 21), run(0, 18)]
+    picture = training_curves(logs, "training")
+    saved = np.asarray(Image.open(io.BytesIO(picture.png())))
+    assert saved.ndim == 3, "no palette, which makes two colours one"
+    figure = picture.figure
+    figure.set_dpi(100)
+    FigureCanvasAgg(figure).draw()
+    sheet = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    legend = figure.axes[1].get_legend()
+    handles = dict(zip((text.get_text() for text in legend.get_texts()), legend.get_lines()))
+    assert tuple(handles) == methods
+    colours = {
+        label: tuple(round(255 * c) for c in to_rgb(line.get_color())) for label, line in handles.items()
+    }
+    assert len(set(colours.values())) == len(methods)
+    assert set(colours.values()) <= colours_of(saved), "the file has the legend's colours"
+    for column in (0, 1):
+        for row, named in ((0, set(methods) - {"ESD, shared settings"}), (1, {"ESD, shared settings"})):
+            axis = figure.axes[2 * row + column]
+            assert {line.get_label() for line in axis.lines} == named
+            assert all(line.get_color() == handles[line.get_label()].get_color() for line in axis.lines)
+            pixels = colours_of(within(axis, sheet))
+            assert {label for label, colour in colours.items() if colour in pixels} == named
+
+
+def test_a_run_that_diverges_is_drawn_apart():
+    def apart(**logs) -> list[list[str]]:
+        axes = training_curves(logs, "").figure.axes
+        return [[line.get_label() for line in axis.lines] for axis in axes]
+
+    falls, rises = run(0, -3), run(0, 21)
+    assert apart(SI=[falls], ESD=[falls, rises]) == [["SI", "ESD"]] * 2 + [["ESD"]] * 2
+    broken = {name: np.r_[values[:-1], np.nan] for name, values in falls.items()}
+    assert apart(SI=[falls], ESD=[broken]) == [["SI"]] * 2 + [["ESD"]] * 2
+    # a loss that is larger by its nature, one that falls far, and a training without others to hide
+    assert apart(SI=[run(-4, -5)], LMD=[run(-4, -5)], EMD=[run(1, 0)]) == [["SI", "LMD", "EMD"]] * 2
+    assert apart(SI=[run(3, -3)], LMD=[falls]) == [["SI", "LMD"]] * 2
+    assert apart(ESD=[rises]) == apart(ESD=[broken]) == [["ESD"]] * 2
+    (first, _, below, _) = training_curves({"SI": [falls], "ESD": [rises]}, "").figure.axes
+    assert below.get_title() == "diverged: ESD" and first.get_ylim()[1] < 10 < 1e20 < below.get_ylim()[1]
+
+
+@pytest.mark.parametrize(
+    "low, high", [(0.748, 0.92), (4.1, 4.9), (200, 2500), (0.002, 0.07), (1, 1e21), (1e-7, 9)]
+)
+def test_logarithmic_axes_have_numbers_that_can_be_read(low, high):
+    rows = cells("FID", "SI", {1: high, 2: (low * high) ** 0.5, 4: low})
+    picture = curves(pd.DataFrame(rows).assign(sd=0.0), "FID", "")
+    (axis,) = picture.figure.axes
+    apart(picture, axis.yaxis)
+    shown = [label.get_text() for label in axis.get_yticklabels()]
+    assert 3 <= len(shown) <= 8 and len(set(shown)) == len(shown) and max(map(len, shown)) <= 10
+
+
+def apart(picture, side) -> None:
+    """No two numbers of an axis touch."""
+    renderer = FigureCanvasAgg(picture.figure).get_renderer()
+    boxes = [label.get_window_extent(renderer) for label in side.get_ticklabels()]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_numbers_of_calls_do_not_run_into_each_other_and_no_legend_hides_a_line():
+    rows = cells("FID", "SI", {n: 100 / n for n in (1, 2, 4, 8, 16, 32, 80)})
+    rows += cells("FID", "SI, adaptive", {14: 8.0, 15: 7.5, 20: 6.0, 22: 5.5}) + cells(
+        "FID", "LMD", {16: 3.0}
+    )
+    picture = curves(pd.DataFrame(rows), "FID", "", floor=1.0)
+    (axis,) = picture.figure.axes
+    assert picture.png()
+    apart(picture, axis.xaxis)
+    assert {"1", "2", "4", "8", "16", "32", "80"} <= {label.get_text() for label in axis.get_xticklabels()}
+    assert axis.get_legend().get_window_extent().x0 > axis.get_window_extent().x1
+    logs = {method: [run(0, -1)] for method in ("SI", "LMD")}
+    figure = training_curves(logs, "").figure
+    assert figure.axes[1].get_legend().get_window_extent().x0 > figure.axes[1].get_window_extent().x1
+
+
+def test_panels_that_follow_one_another_leave_none_empty():
+    points = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    rows = {
+        "SI": {f"N = {n}": points for n in (1, 4, 16, 80)},
+        "LMD": {f"N = {n}": points for n in (1, 2, 4)},
+        "exact": {"N = 80": points},
+    }
+    axes = densities(rows, "", across=4).figure.axes
+    assert [axis.get_title() for axis in axes[:5]] == [
+        "SI, N = 1",
+        "SI, N = 4",
+        "SI, N = 16",
+        "SI, N = 80",
+        "LMD, N = 1",
+    ]
+    assert len(axes) == 8 and all(axis.images for axis in axes)
+    assert densities(rows, "").numbers == densities(rows, "", across=4).numbers
+    assert [bool(axis.images) for axis in densities(rows, "").figure.axes].count(True) == 8
+
+
+def test_a_picture_says_in_words_what_it_shows_and_keeps_its_numbers_beside():
+    picture = training_curves({"SI": [run(0, -1)], "ESD": [run(0, 21)]}, "a title")
+    data, metadata = picture._repr_mimebundle_()
+    assert set(data) == {"image/png", "text/plain", NUMBERS} and data[NUMBERS] == picture.numbers
+    alt = metadata["image/png"]["alt"]
+    assert alt == picture.alt and all(word in alt for word in ("a title", "loss", "SI", "diverged: ESD"))
+    assert "SI; LMD" in grid({m: {"N = 1": flat([0.0])} for m in ("SI", "LMD")}, "").alt

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from fewstep.data import export
-from fewstep.evaluation.plots import picture
 from fewstep.pipeline import report
 from fewstep.pipeline import stages as pipeline
 from fewstep.pipeline.notebooks import executed_name
@@ -327,13 +326,6 @@ def test_the_import_graph_follows_relative_imports():
     assert "fewstep.flows.flow_map" not in fingerprint.closure(
         ["fewstep.objectives.esd"], without=["fewstep.flows.flow_map"]
     )
-
-
-def test_lines_of_a_picture_are_told_apart_or_refused():
-    drawn = picture.strokes(21)
-    assert len({(line["color"], line["ls"]) for line in drawn}) == 21 and picture.strokes(3) == drawn[:3]
-    with pytest.raises(ValueError, match="can tell 21 lines apart, not 22"):
-        picture.strokes(22)
 
 
 def test_the_readme_names_what_ci_calls(root):

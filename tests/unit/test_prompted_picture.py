@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.evaluation.plots.prompted import SIDE, rows_of_captions
+from fewstep.evaluation.plots.images import GAP, LARGEST
+from fewstep.evaluation.plots.prompted import rows_of_captions
 
 CAPTIONS = ("a small red circle at the top", "a blue square")
 
@@ -32,18 +33,28 @@ def test_rows_are_captions_and_columns_steps_of_methods():
         and picture.title == "a title"
     )
     axes = {axis.get_label(): np.asarray(axis.images[0].get_array()) for axis in picture.figure.axes}
-    assert len(axes) == 3 * len(CAPTIONS)
+    assert list(axes) == list(picture.numbers)
+    boxes = {axis.get_label(): axis.get_position() for axis in picture.figure.axes}
+    assert 0 < boxes["SCFlow, N = 1"].x1 < boxes["SCFlow, N = 4"].x0
+    assert boxes["SCFlow, N = 4"].x1 < boxes["InstaFlow, N = 1"].x0
+    heights = {text.get_text().replace("\n", " "): text.get_position()[1] for text in picture.figure.texts}
+    high = picture.figure.bbox.height
     for (label, column), levels in {
         ("SCFlow", "N = 1"): [-1, 0],
         ("SCFlow", "N = 4"): [0, 1],
         ("InstaFlow", "N = 1"): [1, -1],
     }.items():
         for k, level in enumerate(levels):
-            shown = axes[f"{(label, column)}, {k}"]
-            assert shown.shape == (SIDE, SIDE, 3) and np.allclose(shown, (level + 1) / 2)
+            name, top = f"{label}, {column}", k * (LARGEST + GAP)
+            shown = axes[name][top : top + LARGEST]
+            assert axes[name].shape == (len(CAPTIONS) * (LARGEST + GAP) - GAP, LARGEST, 3)
+            assert (shown == round(255 * (level + 1) / 2)).all()
+            assert heights[CAPTIONS[k]] == pytest.approx(
+                boxes[name].y1 - (top + LARGEST / 2) / high, abs=1 / high
+            )
     said = [text.get_text().replace("\n", " ") for text in picture.figure.texts]
     assert all(caption in said for caption in CAPTIONS) and {"SCFlow", "InstaFlow"} <= set(said)
-    assert Image.open(io.BytesIO(picture.png())).size[0] > 3 * SIDE
+    assert Image.open(io.BytesIO(picture.png())).size[0] > 3 * LARGEST
 
 
 def test_nothing_to_show_and_too_few_images_are_refused():

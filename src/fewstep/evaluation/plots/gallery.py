@@ -12,6 +12,9 @@ from .samples import densities
 
 
 def gallery(panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Picture:
-    """One row a key, one column an inner key "N = ...": densities of points (count, 2), or the first eight of images (count, channels, height, width)."""
+    """Densities of points (count, 2), or the first eight of images (count, channels, height, width).
+
+    One row a key, one column an inner key "N = ...".
+    """
     first = next(iter(next(iter(panels.values())).values()))
     return densities(panels, title) if first.ndim == 2 else grid(panels, title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ...flows.flow_map import FlowMap
-from .picture import INK, STYLE, Picture, strokes
+from .picture import INK, METHODS, Picture, legend_beside, line_panels, log_ticks, steps, stroke
 
 
 def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
@@ -18,69 +19,73 @@ def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
     return counts.T / len(points)
 
 
-def densities(panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Picture:
-    """A grid of density plots: one row for each key, one column for each inner key "N = ..."; samples (count, 2)."""
-    columns = sorted(
-        {name for row in panels.values() for name in row}, key=lambda name: int(name.split()[-1])
-    )
-    figure = Figure(figsize=(1.75 * len(columns) + 0.9, 1.75 * len(panels) + 0.4))
-    axes = figure.subplots(len(panels), len(columns), squeeze=False)
-    numbers: dict[str, list] = {}
-    for i, (label, row) in enumerate(panels.items()):
+def _coarse(points: np.ndarray) -> list[float]:
+    return _histogram(points, 6).round(3).ravel().tolist()
+
+
+def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: int | None = None) -> Picture:
+    """Density plots of samples (count, 2): one row for each key, one column for each inner key "N = ...".
+
+    With `across`, panels follow one another, that many a row, each under its own name: none stays empty.
+    """
+    columns = sorted({name for row in rows.values() for name in row}, key=steps)
+    cells = [(label, column) for label, row in rows.items() for column in columns if column in row]
+    place = {cell: (list(rows).index(cell[0]), columns.index(cell[1])) for cell in cells}
+    if across:
+        place = {cell: divmod(k, across) for k, cell in enumerate(cells)}
+    high, wide = (max(at[side] for at in place.values()) + 1 for side in (0, 1))
+    head = 0.25 if across else 0
+    figure = Figure(figsize=(1.75 * wide + 0.9, (1.75 + head) * high + 0.4))
+    axes = figure.subplots(high, wide, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for (label, column), (i, j) in place.items():
+        axis, most = axes[i, j], 1.8 * (2.2 / 110) ** 2 / 2
+        axis.set_frame_on(True)
+        axis.imshow(_histogram(rows[label][column], 110), origin="lower", cmap=INK, vmin=0, vmax=most)
+        if across:
+            axis.set_title(f"{label}, {column}", fontsize=10)
+    if not across:
+        for i, label in enumerate(rows):
+            axes[i, 0].set_ylabel(label, fontsize=10)
         for j, column in enumerate(columns):
-            axis = axes[i, j]
-            axis.set(xticks=[], yticks=[])
-            if i == 0:
-                axis.set_title(column, fontsize=9)
-            if column not in row:
-                axis.set_frame_on(False)
-                continue
-            axis.imshow(
-                _histogram(row[column], 110),
-                origin="lower",
-                cmap=INK,
-                vmin=0,
-                vmax=1.8 * (2.2 / 110) ** 2 / 2,
-            )
-            numbers[f"{label}, {column}"] = _histogram(row[column], 6).round(3).ravel().tolist()
-        axes[i, 0].set_ylabel(label, fontsize=10)
-    figure.tight_layout(pad=0.4)
-    return Picture(figure, numbers, title)
+            axes[0, j].set_title(column, fontsize=9)
+    figure.tight_layout(pad=0.4, h_pad=1 if across else None)
+    numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in cells}
+    return Picture(figure, numbers, title, f"{title}: densities of {'; '.join(numbers)}", palette=128)
+
+
+def _call_ticks(calls: pd.Series) -> list[int]:
+    """The numbers of calls to write below a logarithmic axis: the most frequent first, none upon another."""
+    gap = 0.05 * np.log(calls.max() / calls.min())
+    kept: list[int] = []
+    for n in calls.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
+        if all(abs(np.log(n / other)) > gap for other in kept):
+            kept.append(int(n))
+    return sorted(kept)
 
 
 def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = None) -> Picture:
     """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
     part = table[(table.metric == metric) & (table.method != "exact")]
-    # here, and not above: it loads scipy.stats, a second that every notebook with a picture would pay
-    import seaborn as sns
-
-    with sns.axes_style("white", STYLE):
-        figure = Figure(figsize=(6.4, 3.8))
-        axis = figure.subplots()
-    numbers = {}
-    lines = part.groupby("method", sort=False)
-    for stroke, (method, line) in zip(strokes(len(lines)), lines):
-        axis.errorbar(
-            line.nfe,
-            line.value,
-            yerr=line.sd.fillna(0),
-            label=method,
-            **stroke,
-            marker="o",
-            ms=4,
-            lw=1.5,
-            capsize=2,
-        )
+    figure, ((axis,),) = line_panels(6.4, 3.8)
+    numbers: dict[str, Any] = {}
+    for method, line in part.groupby("method", sort=False):
+        bars = line.sd.fillna(0)
+        look = stroke(method) | {"marker": "o", "ms": 4, "lw": 1.5, "capsize": 2}
+        axis.errorbar(line.nfe, line.value, yerr=bars, label=method, **look)
         numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
+    alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
     if floor is not None:
-        axis.axhline(floor, color="#888888", lw=1, ls="--", label="exact sampler")
+        axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")
         numbers["exact"] = round(floor, 4)
     axis.set(xscale="log", yscale="log", xlabel="network calls per sample", ylabel=metric)
-    ticks = sorted(part.nfe.unique())
+    log_ticks(axis.yaxis)
+    ticks = _call_ticks(part.nfe)
     axis.set_xticks(ticks, labels=[str(n) for n in ticks])
     axis.minorticks_off()
-    axis.legend(frameon=False, fontsize=8)
-    return Picture(figure, numbers, title)
+    legend_beside(axis)
+    return Picture(figure, numbers, title, alt)
 
 
 @torch.no_grad()
@@ -93,15 +98,16 @@ def trajectories(maps: Mapping[str, FlowMap], x0: torch.Tensor, title: str, time
     for axis, (label, flow_map) in zip(axes, maps.items()):
         start = torch.zeros(len(x0))
         path = torch.stack([flow_map.jump(start, torch.full_like(start, float(t)), x0) for t in grid]).numpy()
-        for line in path.swapaxes(0, 1):
-            axis.plot(line[:, 0], line[:, 1], color="#4a7fb5", lw=0.5, alpha=0.5)
+        axis.plot(*path.transpose(2, 0, 1), color="#4a7fb5", lw=0.5, alpha=0.5)
         axis.scatter(*path[0].T, s=3, color="#999999", label="t = 0")
         axis.scatter(*path[-1].T, s=5, color="#163a5f", label="t = 1")
         axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], title=label, aspect="equal")
         numbers[label] = path[:: (times - 1) // 2, :5].round(3).tolist()
-    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
-    return Picture(figure, numbers, title)
+    ends = axes[0].get_legend_handles_labels()[0]
+    figure.legend(handles=ends, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+    alt = f"{title}: paths from noise at t = 0 to samples at t = 1 of {', '.join(maps)}"
+    return Picture(figure, numbers, title, alt, palette=128)
 
 
 def side_by_side(clouds: Mapping[str, np.ndarray], title: str) -> Picture:
@@ -109,16 +115,8 @@ def side_by_side(clouds: Mapping[str, np.ndarray], title: str) -> Picture:
     figure = Figure(figsize=(3.2 * len(clouds), 3.3))
     for axis, (label, points) in zip(figure.subplots(1, len(clouds), squeeze=False)[0], clouds.items()):
         axis.scatter(*points.T, s=1, color="#163a5f", alpha=0.5)
-        axis.set(
-            xlim=(-1.3, 1.3),
-            ylim=(-1.3, 1.3),
-            xticks=[],
-            yticks=[],
-            title=f"{label}, {title}",
-            aspect="equal",
-        )
-    return Picture(
-        figure,
-        {label: _histogram(points, 6).round(3).ravel().tolist() for label, points in clouds.items()},
-        title,
-    )
+        axis.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[], aspect="equal")
+        axis.set_title(f"{label}, {title}")
+    figure.tight_layout()
+    numbers = {label: _coarse(points) for label, points in clouds.items()}
+    return Picture(figure, numbers, title, f"{title}: samples of {'; '.join(clouds)}", palette=128)

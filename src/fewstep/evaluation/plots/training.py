@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from .picture import COLOURS, STYLE, Picture, strokes
+from .picture import Picture, legend_beside, line_panels, log_ticks, stroke
+
+# A run that rises beyond so many times its own start and the median of all runs is drawn apart
+APART = 100
+QUANTITIES = {"loss": "loss", "gradient_norm": "gradient norm"}
 
 
 def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
@@ -17,50 +21,66 @@ def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(len(parts)) + 0.5) / len(parts), np.array([p.mean() for p in parts])
 
 
+def _diverging(runs: Sequence[np.ndarray]) -> set[int]:
+    """Which runs are not finite, or rise beyond APART times their own start and the median of all medians."""
+    usual = np.median([m for m in map(np.median, runs) if np.isfinite(m)] or [0])
+    return {k for k, run in enumerate(runs) if not _smooth(run, 150)[1].max() <= APART * max(run[0], usual)}
+
+
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
-    """Loss and gradient norm against the fraction of training, one line a run, coloured by method; weights that were taken from a file have none."""
-    logs = {
-        method: kept for method, runs in logs.items() if (kept := [run for run in runs if len(run["loss"])])
-    }
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.2))
-        axes = figure.subplots(1, 2)
-    numbers = {}
-    for stroke, (method, runs) in zip(strokes(len(logs)), logs.items()):
-        for axis, quantity in zip(axes, ("loss", "gradient_norm")):
-            for k, run in enumerate(runs):
-                x, y = _smooth(run[quantity], 150)
-                axis.plot(x, y, **stroke, lw=1, alpha=0.8, label=method if k == 0 else None)
-            _, coarse = _smooth(runs[0][quantity], 5)
-            numbers[f"{method}, {quantity}"] = [float(f"{v:.3g}") for v in coarse]
-    for axis, name in zip(axes, ("loss", "norm of the gradient")):
-        axis.set(yscale="log", xlabel="fraction of training", ylabel=name)
-    if logs:
-        axes[1].legend(frameon=False, fontsize=8)
+    """Loss and gradient norm against the fraction of training, one line a run, coloured by method.
+
+    Runs that diverge (see APART) have panels of their own below. Weights read from a file have no log.
+    """
+    runs = [(method, run) for method, own in logs.items() for run in own if len(run["loss"])]
+    apart = set().union(*(_diverging([run[quantity] for _, run in runs]) for quantity in QUANTITIES))
+    if len(apart) == len(runs):
+        apart = set()  # there is no other that they would hide
+    heights = (3.2, 1.6) if apart else (3.2,)
+    figure, axes = line_panels(9, sum(heights), len(heights), 2, gridspec_kw={"height_ratios": heights})
+    handles: dict[str, Line2D] = {}
+    numbers: dict[str, list[float]] = {}
+    for k, (method, run) in enumerate(runs):
+        for axis, quantity in zip(axes[int(k in apart)], QUANTITIES):
+            (line,) = axis.plot(*_smooth(run[quantity], 150), **stroke(method), lw=1.2, label=method)
+            handles.setdefault(method, line)
+            coarse = [float(f"{v:.3g}") for v in _smooth(run[quantity], 5)[1]]
+            numbers.setdefault(f"{method}, {quantity}", coarse)
+    for row, most in zip(axes, (8, 4)):
+        for axis, name in zip(row, QUANTITIES.values()):
+            axis.set(yscale="log", xlim=(0, 1), ylabel=name)
+            log_ticks(axis.yaxis, most)
+    for axis in axes[-1]:
+        axis.set_xlabel("fraction of training")
+    alt = f"{title}: loss and gradient norm against the fraction of training of {'; '.join(handles)}"
+    if apart:
+        diverged = "; ".join(dict.fromkeys(runs[k][0] for k in sorted(apart)))
+        alt = f"{alt}, below those that diverged: {diverged}"
+        for axis in axes[1]:
+            axis.set_title(f"diverged: {diverged}", fontsize=9)
+    if handles:
+        legend_beside(axes[0, 1], handles.values())
     figure.tight_layout()
-    return Picture(figure, numbers, title)
+    return Picture(figure, numbers, title, alt)
 
 
 def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture:
-    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed; those that stay zero are left out.
+    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed.
 
-    Where nothing was logged, as of weights that were published, the picture says so.
+    Those that stay zero are left out. Where nothing was logged, as of published weights, the picture says so.
     """
-    names = [
-        name
-        for name in logs[0]
-        if name not in ("loss", "gradient_norm") and any(np.any(log[name]) for log in logs)
-    ]
-    figure = Figure(figsize=(2.6 * max(len(names), 1), 2.4))
-    numbers: dict[str, list[float]] = {}
-    if not names:
+    logged = [name for name in logs[0] if name not in QUANTITIES and any(np.any(log[name]) for log in logs)]
+    if not logged:
+        figure = Figure(figsize=(2.6, 2.4))
         figure.text(0.5, 0.5, "nothing was trained here", ha="center", va="center")
-        return Picture(figure, numbers, title)
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+        return Picture(figure, {}, title, f"{title}: nothing was trained here")
+    figure, axes = line_panels(2.6 * len(logged), 2.4, 1, len(logged))
+    numbers = {}
+    for axis, name in zip(axes[0], logged):
         for log in logs:
-            x, y = _smooth(log[name], 100)
-            axis.plot(x, y, color=COLOURS[0], lw=1, alpha=0.8)
+            axis.plot(*_smooth(log[name], 100), color="#163a5f", lw=1)
         numbers[name] = [float(f"{v:.3g}") for v in _smooth(logs[0][name], 5)[1]]
         axis.set(xlabel="fraction of training", title=name)
     figure.tight_layout()
-    return Picture(figure, numbers, title)
+    alt = f"{title}: curves against the fraction of training of {', '.join(logged)}"
+    return Picture(figure, numbers, title, alt)
