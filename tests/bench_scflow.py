@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fewstep.settings.training import Method, Optimiser, Training, UNetSettings
+from fewstep.settings.networks import UNetSettings
+from fewstep.settings.optimiser import Optimiser
+from fewstep.settings.training import Method, Training
 from fewstep.training.job import Job
 from fewstep.training.loops import scflow
 from fewstep.training.processes import Processes
@@ -23,7 +25,7 @@ from fewstep.training.processes import Processes
 BATCH, SHAPE, ROUNDS = 64, (4, 8, 8), 9
 CONDITIONAL = {
     "threshold": 0.1, "truncation": 0.4, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
-    "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 1.0, "channels": [24, 24]},
+    "adversarial": {"weight": 0.1, "lr": 1e-3, "r1": 1.0, "channels": [24, 24]},
 }  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def job() -> Timed:
     network = UNetSettings(
         kind="unet", channels=[16, 32], layers=1, attention=[False, False], groups=8, time_scale=10.0
     )
-    optimiser = Optimiser(kind="adam", rate=1e-3, schedule="linear", warmup=0.0, clip=1.0, average=0.05)
+    optimiser = Optimiser(kind="adam", lr=1e-3, schedule="linear", warmup=0.0, clip_norm=1.0, ema=0.05)
     training = Training(
         data="digits", interpolant="linear", network=network, optimiser=optimiser, batch=BATCH, seeds=[0]
     )

@@ -1,10 +1,9 @@
-"""The command line: python -m fewstep data | check | tier | readme | run | publish | rehearse | preflight | convert-lfm | convert-instaflow | save | sample."""
+"""The command line: `python -m fewstep --help` names the commands."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -44,12 +43,17 @@ def _tier(root: Path, arguments: argparse.Namespace) -> None:
     from .settings import tiers
     from .storage.files import write_atomically
 
-    tiers.load(root / "params.yaml", arguments.tier)
-    path = root / "params.yaml"
-    write_atomically(
-        path, re.sub(r"(?m)^tier:.*$", f"tier: {arguments.tier}", path.read_text(), count=1).encode()
-    )
+    # a link stays one
+    path = (root / "params.yaml").resolve()
+    write_atomically(path, tiers.select(path, arguments.tier).encode())
     print(f"the tier is now {arguments.tier}")
+
+
+def _settings(root: Path, arguments: argparse.Namespace) -> None:
+    from .settings import tiers
+
+    path = root / "params.yaml"
+    print(tiers.show(tiers.load(path, arguments.tier or tiers.read(path)["tier"]), arguments.name), end="")
 
 
 def _readme(root: Path, arguments: argparse.Namespace) -> None:
@@ -145,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         "--settings", type=Path, help="a folder for the settings that each stage depends on, one file a phase"
     )
     add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
+    settings = add("settings", _settings, "print what params.yaml comes to for an experiment, in full")
+    settings.add_argument("name", help="an experiment, tour, features/NAME, latents/NAME or clip/NAME")
+    settings.add_argument("--tier", help="at which tier (default: the one that params.yaml selects)")
     add("readme", _readme, "bring the results in README.md up to date with results/laptop")
     run = add("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook")

@@ -12,6 +12,7 @@ import time
 
 import pandas as pd
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from .conftest import Clone
 
@@ -98,11 +99,7 @@ def test_metrics_and_dag_are_shown(built):
 def test_a_wrong_setting_stops_before_anything_is_deleted(built):
     params = built.file("params.yaml")
     good, before = params.read_text(), contents(built, "artifacts/smoke", "results/smoke")
-    start = good.index("\nsmoke:")
-    params.write_text(
-        good[:start]
-        + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: -1", 1)
-    )
+    apply_overrides(params, [f"++tiers.smoke.experiments.{FMM}.methods.emd.steps=-1"])
     try:
         done = built.run("dvc", "repro", check=False)
         assert done.returncode != 0
@@ -117,11 +114,7 @@ def test_a_wrong_setting_stops_before_anything_is_deleted(built):
 def test_one_methods_parameters_rerun_that_method_and_what_follows(built):
     params = built.file("params.yaml")
     good = params.read_text()
-    start = good.index("\nsmoke:")
-    params.write_text(
-        good[:start]
-        + good[start:].replace("label: EMD\n          steps: 120", "label: EMD\n          steps: 90", 1)
-    )
+    apply_overrides(params, [f"++tiers.smoke.experiments.{FMM}.methods.emd.steps=90"])
     before = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
     try:
         stages = built.repro()

@@ -30,8 +30,8 @@ SMALL = {
     "latent_channels": 2,
     "steps": 12,
     "batch": 4,
-    "rate": 4e-3,
-    "kl": 1e-4,
+    "lr": 4e-3,
+    "kl_weight": 1e-4,
 }
 
 

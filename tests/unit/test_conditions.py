@@ -34,7 +34,7 @@ NETWORK = {
     "groups": 4,
     "time_scale": 10.0,
     "width": WIDTH,
-    "readers": 1,
+    "text_layers": 1,
 }
 
 
@@ -176,7 +176,7 @@ def test_readers_look_at_a_text_in_both_directions_and_under_its_mask():
     filled = Conditions(torch.where(texts.mask[:, :, None], texts.hidden, 7.0), texts.mask)
     assert torch.allclose(_read(built.readers, filled)[texts.mask], own[texts.mask], atol=1e-6)
     assert torch.equal(
-        _read(networks.build(NETWORK | {"readers": 0}, SHAPE).network.readers, texts), texts.hidden
+        _read(networks.build(NETWORK | {"text_layers": 0}, SHAPE).network.readers, texts), texts.hidden
     )
 
 
@@ -194,7 +194,7 @@ def test_the_network_has_both_times_and_a_forward_mode_derivative():
     "wrong, message",
     [
         ({"attention": [True]}, "one entry of `attention`"),
-        ({"width": 7}, "`readers` of tokens 7 wide need that to be divisible by the 2 heads"),
+        ({"width": 7}, "`text_layers` of tokens 7 wide need that to be divisible by the 2 heads"),
         ({"channels": [6, 16]}, "divisible by the 4 groups"),
         (
             {"channels": [8] * 5, "attention": [True] * 5},
@@ -288,17 +288,17 @@ def jobs(tmp_path, smoke, monkeypatch):
 SI = {
     "label": "SI",
     "steps": 4,
-    "dropped": 0.1,
+    "conditioning_dropout": 0.1,
     "terms": [{"objective": "si", "times": {"region": "diagonal"}}],
 }
 
 
-STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5, "dropped": 0.1,
+STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance_scale": 1.5, "conditioning_dropout": 0.1,
             "terms": [{"objective": "reflow", "times": {"region": "diagonal"}, "options": {"steps": 2, "times": 2}}]}  # fmt: skip
 CORRECTED = {
-    "label": "SCFlow", "steps": 4, "teacher": "si", "start": "teacher", "guidance": 1.5,
+    "label": "SCFlow", "steps": 4, "teacher": "si", "start": "teacher", "guidance_scale": 1.5,
     "self_correction": {"threshold": 0.1, "truncation": 0.1, "reflow": {"weight": 0.1}, "bidirectional": {"weight": 0.1},
-                        "adversarial": {"weight": 0.1, "rate": 1e-3, "r1": 0.0, "head": 8}},
+                        "adversarial": {"weight": 0.1, "lr": 1e-3, "r1": 0.0, "head": 8}},
 }  # fmt: skip
 
 
@@ -388,7 +388,7 @@ def test_both_loops_train_on_latents_with_texts_and_resume_exactly(jobs, taught,
     # guidance reaches the teacher: without it another student comes out
     plain = jobs(
         "plain",
-        {key: value for key, value in CORRECTED.items() if key != "guidance"},
+        {key: value for key, value in CORRECTED.items() if key != "guidance_scale"},
         tmp_path / "si.safetensors",
     )
     run.advance(plain, "mark", 4)
@@ -397,8 +397,8 @@ def test_both_loops_train_on_latents_with_texts_and_resume_exactly(jobs, taught,
 
 def test_settings_of_guidance_and_discriminator_are_checked():
     with pytest.raises(ValueError, match="scale of a teacher's velocity"):
-        Method.model_validate(SI | {"guidance": 1.5})
-    adversary = {"weight": 0.1, "rate": 1e-3, "r1": 0.0}
+        Method.model_validate(SI | {"guidance_scale": 1.5})
+    adversary = {"weight": 0.1, "lr": 1e-3, "r1": 0.0}
     for own in ({}, {"head": 8, "channels": [8, 8]}):
         with pytest.raises(ValueError, match="either `channels` or"):
             Method.model_validate({"label": "x", "steps": 1, "teacher": "si", "start": "teacher",

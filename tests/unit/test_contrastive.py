@@ -20,7 +20,7 @@ from fewstep.data.drawn.scene_captions import Caption, holds
 from fewstep.evaluation.plots.training import part_curves
 from fewstep.networks import clip, clip_files, tokens
 from fewstep.networks.published import clip as published_clip
-from fewstep.settings import captions as text_settings
+from fewstep.settings import clip as text_settings
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace
 from fewstep.training import clip as contrastive
@@ -29,7 +29,7 @@ from fewstep.training.clip import ClipPreparation
 
 SMALL = {
     "kind": "trained", "data": "scenes", "width": 16, "layers": 1, "heads": 2, "patch": 8, "projection": 8, "vocabulary": 600, "tokens": 12, "steps": 12,
-    "batch": 8, "rate": 4e-3,
+    "batch": 8, "lr": 4e-3,
 }  # fmt: skip
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 PLACES = {"top left": (0, 0), "top right": (0, 8), "bottom left": (8, 0), "bottom right": (8, 8)}
@@ -207,7 +207,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(maker, tmp_path, ro
 
 def test_a_training_learns_to_tell_squares_apart(maker):
     before = contrastive.train(maker("short", steps=1))["figures"]["held-out pairs"]
-    own = maker("long", steps=120, batch=32, rate=2e-3, width=32, projection=16)
+    own = maker("long", steps=120, batch=32, lr=2e-3, width=32, projection=16)
     described = contrastive.train(own)
     after = described["figures"]["held-out pairs"]
     assert (
@@ -258,15 +258,15 @@ def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
         contrastive.advance(own, 4)
     with pytest.raises(
         FloatingPointError,
-        match="the training of the clip tiny diverged: its loss is not finite; lower its `rate`",
+        match="the training of the clip tiny diverged: its loss is not finite; lower its `lr`",
     ):
-        contrastive.advance(maker("fast", rate=1e30), 12)
+        contrastive.advance(maker("fast", lr=1e30), 12)
 
 
 def test_another_setting_is_another_training(maker):
     names = {
         maker(**changes).state.name
-        for changes in ({}, {"width": 32}, {"tokens": 14}, {"rate": 1e-3}, {"pairs": "all"})
+        for changes in ({}, {"width": 32}, {"tokens": 14}, {"lr": 1e-3}, {"pairs": "all"})
     }
     assert len(names) == 5
 

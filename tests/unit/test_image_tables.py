@@ -22,7 +22,7 @@ from fewstep.metrics.protocol import parse
 from fewstep.pipeline import report
 from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
-from fewstep.settings.evaluation import Features
+from fewstep.settings.features import Features
 from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.storage.workspace import Workspace
 from fewstep.training import features as reference
@@ -67,17 +67,17 @@ def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(ro
     monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
     monkeypatch.chdir(root)
     monkeypatch.setattr(reference, "PROBE_PICTURES", 64)
-    told = {"data": "scenes", "extractor": "classifier", "steps": 2, "reference": 80, "probe": 2}
+    told = {"data": "scenes", "extractor": "classifier", "steps": 2, "reference": 80, "probe_steps": 2}
     made = {}
     for name, own in {
         "first": {"prompts": "coco2017"},
         "own": {"prompts": "coco2014"},
-        "taken": {"prompts": "coco2014", "trained": "first"},
+        "taken": {"prompts": "coco2014", "classifier_of": "first"},
     }.items():
         bench = reference.FeaturePreparation(
             name, Workspace(tmp_path, "smoke"), Features(**told, **own), "cpu"
         )
-        if own.get("trained"):
+        if own.get("classifier_of"):
             monkeypatch.setattr(reference, "train_classifier", None)
             monkeypatch.setattr(reference, "_probe", None)
         described = reference.prepare(bench)
@@ -453,7 +453,7 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(
     draw = sample.Draw("lmd", "lmd", "jumps", 1, 0, 0)
     with pytest.raises(
         CheckpointError,
-        match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.rate",
+        match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.lr",
     ):
         sample._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))

@@ -19,7 +19,6 @@ from fewstep.data.formats import archives, captioned, pictures
 from fewstep.data.formats.archives import ArchiveError
 from fewstep.evaluation import prompts
 from fewstep.rehearsal import disk, tiny_captioned
-from fewstep.settings import captions as text_settings
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
@@ -426,7 +425,7 @@ def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
     assert (
         data.load("laion") is laion.SOURCE and not laion.SOURCE.flip and laion.SOURCE.shape == (3, 512, 512)
     )
-    assert "laion" in text_settings.captioned() and "coco" not in text_settings.captioned()
+    assert data.offers("laion", "captions")
     assert disk.is_fetched("laion") and disk.images("laion") == 2_000_000
     assert not {"captioned", "pictures", "coco"} & set(data.names())
 

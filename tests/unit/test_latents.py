@@ -30,8 +30,8 @@ SMALL = {
     "latent_channels": 3,
     "steps": 20,
     "batch": 8,
-    "rate": 4e-3,
-    "kl": 1e-3,
+    "lr": 4e-3,
+    "kl_weight": 1e-3,
 }
 SETTINGS = Latents.model_validate({"data": "patches", "autoencoder": SMALL})
 

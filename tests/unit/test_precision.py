@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch.nn import functional as F
 
 from fewstep import objectives
 from fewstep.flows.interpolants import Batch
 from fewstep.networks.forward_mode.dual import Dual, parts
-from fewstep.settings import tiers
-from fewstep.settings.training import Training, UNetSettings
+from fewstep.settings import document, tiers
+from fewstep.settings.networks import UNetSettings
+from fewstep.settings.resolve import as_file
+from fewstep.settings.training import Training
 from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.training import job as run
 from fewstep.training import precision, train
@@ -203,7 +205,7 @@ def test_what_is_not_said_is_in_no_fingerprint_and_in_no_record(job, plain):
             "unet",
             "cpu",
             {"precision": "fp16"},
-            r"smoke.experiments.fmm-checkerboard.training.precision: .*'fp32', 'tf32' or 'bf16', not 'fp16'",
+            r"experiments.fmm-checkerboard.training.precision: .*'fp32', 'tf32' or 'bf16', not 'fp16'",
         ),
         ("unet", "cpu", {"precision": "bf16", "channels_last": True}, None),
         ("unet", "cuda", {"precision": "tf32", "compile": True, "cuda_graphs": True}, None),
@@ -214,14 +216,14 @@ def test_what_is_not_said_is_in_no_fingerprint_and_in_no_record(job, plain):
 def test_what_a_machine_or_a_network_cannot_do_is_one_sentence(
     root, tmp_path, network, device, change, sentence
 ):
-    raw = yaml.safe_load((root / "params.yaml").read_text())
-    raw["smoke"]["compute"]["device"] = device
-    own = raw["smoke"]["experiments"][FMM]["training"]
+    settings = json.loads(json.dumps(tiers.section(root / "params.yaml", "smoke")))
+    settings["compute"]["device"] = device
+    own = settings["experiments"][FMM]["training"]
     own.update(change)
     if network == "unet":
         own["network"] = UNET.model_dump()
     path: Path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(document.dump(as_file(settings, "smoke")), encoding="utf-8")
     if sentence is None:
         tiers.load(path, "smoke")
         return

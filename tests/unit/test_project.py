@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from fewstep.data import export
 from fewstep.pipeline import report
@@ -112,11 +114,8 @@ def test_dvc_reads_the_same_plan(root):
         text=True,
         check=True,
     )
-    assert (
-        set(done.stdout.split())
-        == {stage.name for stage in pipeline.plan(root, tier)} | {"data.dvc"} - {"data.dvc"}
-        or tier == "paper"
-    )
+    found = [stage.name for stage in pipeline.plan(root, tier) if tier != "paper" or "selfdistill-celeba" not in stage.name]
+    assert set(done.stdout.split()) == set(found)
 
 
 def test_every_stage_comes_after_what_it_needs(stages, root):
@@ -150,12 +149,6 @@ def test_a_stage_depends_on_its_notebook_its_settings_and_the_rooms_of_its_phase
         assert f"artifacts/{'paper' if '@paper' in name else 'smoke'}/notebooks/{own}" in stage.outs
 
 
-def modules(path: Path) -> set[str]:
-    """The modules of this package that a notebook imports."""
-    cells = json.loads(path.read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    lines = [line for line in "\n".join(code).splitlines() if line[:1] not in "%!"]
-    return set(fingerprint.imports("\n".join(lines), ""))
 
 
 def test_a_stage_knows_the_rooms_that_compute_in_it(root, stages):
@@ -189,16 +182,17 @@ def test_a_stage_knows_the_rooms_that_compute_in_it(root, stages):
 
 
 def test_the_settings_of_a_phase_follow_its_own_part_of_params_yaml(root, tmp_path):
-    text = (root / "params.yaml").read_text()
     tier = tiers.load(root / "params.yaml", "smoke")
-    raw = tier.model_dump(exclude_none=True)
-    raw["experiments"]["fmm-checkerboard"]["methods"]["emd"]["steps"] = 90
-    before, after = pipeline.settings_files(tier), pipeline.settings_files(tiers.Tier.model_validate(raw))
+    shutil.copy(root / "params.yaml", tmp_path)
+    # as `dvc exp run -S` sets it
+    change = ["++tiers.smoke.experiments.fmm-checkerboard.methods.emd.steps=90"]
+    apply_overrides(tmp_path / "params.yaml", change)
+    before = pipeline.settings_files(tier)
+    after = pipeline.settings_files(tiers.load(tmp_path / "params.yaml", "smoke"))
     assert {name for name in before if before[name] != after[name]} == {
         "fmm-checkerboard/students.json",
         "fmm-checkerboard/experiment.json",
     }
-    assert text == (root / "params.yaml").read_text()
     pipeline.write_settings(tier, tmp_path)
     (tmp_path / "old.json").write_text("{}")
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}

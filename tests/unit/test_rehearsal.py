@@ -46,7 +46,7 @@ PAPER = {
     "afhq64": afhq64,
     "celebahq": celebahq,
 }
-# what a rehearsal may change, by the end of its path in params.yaml
+# what a rehearsal may change, by the end of its path in the settings
 SMALL = (
     r"compute\.(device|workers)", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
     r"sampling\.solvers\.\w+\.(stochastic|guided)-[\d.]+", r"self_correction\.\w+\.warmup", r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
@@ -55,8 +55,8 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def paper(root) -> dict:
-    """The section `paper` of params.yaml as it is read from the file."""
-    return tiers.read(root / "params.yaml")["paper"]
+    """The settings of tier paper, resolved and not yet validated."""
+    return tiers.section(root / "params.yaml", "paper")
 
 
 @pytest.fixture(scope="module")

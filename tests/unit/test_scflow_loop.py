@@ -28,7 +28,7 @@ from fewstep.training.processes import Processes
 STEPS = 8
 CONDITIONAL = {
     "threshold": 0.1, "truncation": 0.4, "reflow": {"weight": 0.1, "warmup": 2}, "bidirectional": {"weight": 0.1, "warmup": 3},
-    "adversarial": {"weight": 0.1, "warmup": 1, "rate": 1e-3, "r1": 1.0, "channels": [8, 8]},
+    "adversarial": {"weight": 0.1, "warmup": 1, "lr": 1e-3, "r1": 1.0, "channels": [8, 8]},
 }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_the_gradient_is_clipped_at_every_step(job, smoke, monkeypatch):
     tight = shared.model_copy(
         update={
             "optimiser": shared.optimiser.model_copy(
-                update={"clip": 1e-3, "schedule": "constant", "warmup": 0.0, "rate": 1.0}
+                update={"clip_norm": 1e-3, "schedule": "constant", "warmup": 0.0, "lr": 1.0}
             )
         }
     )
@@ -212,7 +212,7 @@ def test_networks_are_called_once_for_what_can_go_together(job, monkeypatch):
 
 
 def test_the_discriminator_learns_from_data_and_not_from_the_generators_loss(job):
-    one = job("critic", adversarial={"weight": 5.0, "rate": 0.05, "r1": 0.0, "channels": [8, 8]}, steps=40)
+    one = job("critic", adversarial={"weight": 5.0, "lr": 0.05, "r1": 0.0, "channels": [8, 8]}, steps=40)
     run.advance(one, "mark", 40)
     judged = tensors(one, "log")[""][:, one_column("discriminator")]
     assert judged[-5:].mean() < judged[:5].mean()
@@ -273,7 +273,7 @@ def test_a_killed_run_ends_with_the_same_bits(job, tmp_path):
 def test_the_discriminators_momentum_is_a_setting(job):
     own = dict(CONDITIONAL["adversarial"]) | {"warmup": 0}
     with_momentum, without = (
-        job(name, adversarial=own | {"momentum": momentum})
+        job(name, adversarial=own | {"beta1": momentum})
         for name, momentum in (("heavy", 0.9), ("light", 0.0))
     )
     for one, momentum in ((with_momentum, 0.9), (without, 0.0)):
@@ -284,14 +284,14 @@ def test_the_discriminators_momentum_is_a_setting(job):
     heavy, light = (tensors(one, "discriminator.") for one in (with_momentum, without))
     assert any(not torch.equal(value, light[name]) for name, value in heavy.items())
     with pytest.raises(ValueError, match="less than 1"):
-        told_wrong = told(adversarial=own | {"momentum": 1.0})
+        told_wrong = told(adversarial=own | {"beta1": 1.0})
         Method(label="SCFlow", steps=1, teacher="si", start="teacher", self_correction=told_wrong)
 
 
 @pytest.mark.parametrize("first", [0, 5])
 def test_the_discriminators_step_size_can_follow_the_students(job, first):
     """Adam's first step without momentum moves every weight by the step size itself: while the student warms up, and while it slows down."""
-    own = dict(CONDITIONAL["adversarial"]) | {"momentum": 0.0, "r1": 0.0, "warmup": first}
+    own = dict(CONDITIONAL["adversarial"]) | {"beta1": 0.0, "r1": 0.0, "warmup": first}
     shared = job("x").training
     optimiser = shared.optimiser.model_copy(update={"schedule": "linear", "warmup": 0.25})
     for schedule, share in (("constant", 1.0), ("student", {0: 1 / 3, 5: 1 / 2}[first])):
@@ -308,7 +308,7 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
             (after[name] - weight).abs().max()
             for (name, _), weight in zip(state.others["discriminator"].named_parameters(), before)
         ]
-        assert max(moves).item() == pytest.approx(share * own["rate"], rel=1e-3)
+        assert max(moves).item() == pytest.approx(share * own["lr"], rel=1e-3)
     assert (
         "schedule"
         not in loop.SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]

@@ -1,4 +1,4 @@
-"""Every mistake in params.yaml is one sentence that names the key, and comes before anything runs."""
+"""params.yaml: what it resolves to, and every mistake in it is one sentence that names the key."""
 
 from __future__ import annotations
 
@@ -6,224 +6,135 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from pathlib import Path
 
 import pytest
-import yaml
 from dvc.utils.hydra import apply_overrides
 
-from fewstep.settings import tiers
+from fewstep import __main__ as command_line
+from fewstep.settings import document, resolve, tiers
 from fewstep.settings.tiers import SettingsError
 
-LMD = "      lmd:\n        label: LMD\n        steps: 120\n"
+CELEBA, COCO = "scflow-celebahq", "scflow-coco2017"
+GONE = object()
 
 
 @pytest.fixture
-def params(root, tmp_path):
+def params(root, tmp_path) -> Path:
     """A copy of params.yaml to spoil."""
     shutil.copy(root / "params.yaml", tmp_path / "params.yaml")
     return tmp_path / "params.yaml"
 
 
-def spoil(path, old: str, new: str) -> None:
-    text = path.read_text()
-    start = text.index("\nsmoke:")
-    assert old in text[start:], f"params.yaml no longer holds {old!r}"
-    path.write_text(text[:start] + text[start:].replace(old, new, 1))
+def spoil(path: Path, key: str, value: object) -> None:
+    """Set the value of `key`, its parts divided by slashes, or take it away."""
+    raw = document.YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    *above, last = key.split("/")
+    owner = reduce(lambda owner, part: owner.setdefault(part, {}), above, raw)
+    if value is GONE:
+        del owner[last]
+    else:
+        owner[last] = value
+    path.write_text(document.dump(raw), encoding="utf-8")
+
+
+def leaves(tree: object, path: tuple = ()) -> dict[tuple, object]:
+    """Every value below `tree` that is no mapping, and no list of mappings, by its path."""
+    if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+        tree = dict(enumerate(tree))
+    if isinstance(tree, dict):
+        return {k: v for key, part in tree.items() for k, v in leaves(part, (*path, key)).items()}
+    return {path: tree}
+
+
+def message_of(path: Path, tier: str = "smoke") -> str:
+    with pytest.raises(SettingsError) as caught:
+        tiers.load(path, tier)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+SI = [{"objective": "si", "times": {"region": "diagonal"}}]
 
 
 @pytest.mark.parametrize(
-    "old, new, sentence",
+    "key, value, sentence",
     [
-        ("steps: 120", "stepz: 120", r"unknown key 'smoke\.tour\.methods\.si\.stepz'"),
-        ("        steps: 120\n", "", r"the key 'smoke\.tour\.methods\.si\.steps' is missing"),
-        ("steps: 120", "steps: ten", r"smoke\.tour\.methods\.si\.steps: .*valid integer, not 'ten'"),
-        ("steps: 120", "steps: 0", r"smoke\.tour\.methods\.si\.steps: .*greater than or equal to 1, not 0"),
-        ("device: cpu", "device: tpu", r"smoke\.compute\.device: .*'cpu' or 'cuda', not 'tpu'"),
-        ("batch: 128", "batch: 128.5", r"smoke\.tour\.training\.batch: .*integer"),
-        (
-            "batch: 128",
-            "batch: 8\n      processes: 9",
-            r"9 processes cannot share a batch of 8: lower `processes`, or raise `batch`",
-        ),
-        (
-            "batch: 128",
-            "batch: 128\n      processes: 0",
-            r"smoke\.tour\.training\.processes: .*greater than or equal to 1, not 0",
-        ),
-        (
-            "data: checkerboard",
-            "data: chessboard",
-            r"there is no data set 'chessboard'; there are .*checkerboard",
-        ),
-        ("interpolant: linear", "interpolant: cubic", r"there is no interpolant 'cubic'; there are linear"),
-        (
-            "kind: mlp",
-            "kind: resnet",
-            r"smoke\.tour\.training\.network: there is no network 'resnet'; there are mlp, unet, adm",
-        ),
-        (
-            "kind: mlp, width: 32",
-            "kind: mlp, widht: 32",
-            r"unknown key 'smoke\.tour\.training\.network\.widht'",
-        ),
-        (
-            "terms: *lmd",
-            "terms: [{objective: lmdd, times: {region: forward}}]",
-            r"there is no objective 'lmdd'; there are .*lmd",
-        ),
-        (
-            "terms: *lmd",
-            "terms: [{objective: lmd, times: {region: forward}, options: {gradiant: semi}}]",
-            r"the objective 'lmd' has no setting 'gradiant'; it has gradient",
-        ),
-        (
-            "terms: *lmd",
-            "terms: [{objective: lmd, share: 0.5, times: {region: forward}}]",
-            r"shares of the terms must add up to 1, not 0\.5",
-        ),
-        (
-            "terms: *lmd",
-            "terms: [{objective: lmd, times: {region: forward, strip: 0.0}}]",
-            r"strip: .*greater than 0",
-        ),
-        ("teacher: si", "teacher: se", r"names the teacher 'se', which is not a method here"),
-        ("        teacher: si\n", "", r"the objective 'lmd' distils a teacher; name one under `teacher`"),
-        ("seeds: [0, 1]", "seeds: [0, 0]", r"training seeds must differ"),
-        (
-            "lmd: jumps}",
-            "lmd: hops}",
-            r"samplers\.lmd: .*'jumps', 'euler', 'heun' or 'guided-<scale>', not 'hops'",
-        ),
-        (
-            "si: [1, 4, 16], lmd",
-            "sy: [1, 4, 16], lmd",
-            r"`sampling` must give the steps and the sampler of the method 'si'",
-        ),
-        ("w2_samples: 256", "w2_samples: 5000", r"w2_samples \(5000\) exceeds the samples drawn \(4000\)"),
-        (
-            "reference: {method: si, steps: 16}",
-            "reference: {method: si, steps: 17}",
-            r"si at 17 steps, which `sampling` does not draw",
-        ),
-        ("{measures: [kl], bins: 20}", "{measures: [kl]}", r"the measure 'kl' needs `metrics\.bins`"),
-        (
-            "[fid, t_fid, kid, precision, recall]",
-            "[fid, kl]",
-            r"measures points \(kl, .*\) or images \(fid, .*\), not both",
-        ),
-        ("[fid, t_fid, kid, precision, recall]", "[fid, frechet]", r"measures\.1: .*'fid'.*not 'frechet'"),
-        (
-            "        features: cifar10\n",
-            "",
-            r"the measure 'fid' needs `metrics\.features`: the name of an entry of the tier's `features`",
-        ),
-        (
-            "features: cifar10",
-            "features: cifar",
-            r"measured in the features 'cifar'; there are cifar10, imagenet32, celebahq",
-        ),
-        ("features: cifar10", "features: imagenet32", r"models 'digits' and its features are of 'patches'"),
-        (
-            "{data: digits, extractor",
-            "{data: digit, extractor",
-            r"there is no data set 'digit'; there are .*digits",
-        ),
-        (
-            "extractor: classifier",
-            "extractor: resnet",
-            r"features\.cifar10\.extractor: .*'classifier' or 'inception', not 'resnet'",
-        ),
-        (
-            "solvers: {si: {heun",
-            "solvers: {sy: {heun",
-            r"`sampling\.solvers` names 'sy', which is not a method here",
-        ),
-        (
-            "solvers: {si: {heun: [1]",
-            "solvers: {si: {heun: [0]",
-            r"`sampling\.solvers\.si\.heun` must be positive whole numbers",
-        ),
-        (
-            "solvers: {si: {heun",
-            "solvers: {si: {rk4",
-            r"solvers\.si\.rk4.*'heun', 'adaptive', 'guided-<scale>' or 'stochastic-<beta>', not 'rk4'",
-        ),
-        (
-            "steps: {si: [2, 4], lmd",
-            "steps: {exact: [2], si: [2, 4], lmd",
-            r"the exact velocity of 'digits' is not known: remove 'exact'",
-        ),
-        (
-            "reflow: {weight: 0.1",
-            "reflow: {weight: -0.1",
-            r"self_correction\.reflow\.weight: .*greater than or equal to 0, not -0\.1",
-        ),
-        ("threshold: 0.1", "threshold: 0.0", r"self_correction\.threshold: .*greater than 0, not 0\.0"),
-        (
-            "truncation: 0.4",
-            "truncaton: 0.4",
-            r"unknown key 'smoke\.experiments\.scflow-celebahq\.methods\.scflow\.self_correction\.truncaton'",
-        ),
-        (
-            "          start: teacher\n          self_correction:",
-            "          self_correction:",
-            r"`self_correction` starts from its teacher: .*`start: teacher`",
-        ),
-        (
-            "          self_correction:",
-            "          terms: *si\n          self_correction:",
-            r"give a method either `terms` or `self_correction`",
-        ),
-        (
-            "        latents: celebahq\n",
-            "",
-            r"`data: latents` and `latents`, which of the tier's they are, go together",
-        ),
-        (
-            "        latents: celebahq\n",
-            "        latents: celeba\n",
-            r"models the latents 'celeba'; there are celebahq",
-        ),
-        (
-            "stochastic-0.5: [2]",
-            "stochastic-1.5: [2]",
-            r"there is no sampler 'stochastic-1\.5'; .*beta from 0 to 1",
-        ),
-        (
-            "scflow-ablation: [consistency",
-            "scflow-ablation: [consistence",
-            r"`tables\.scflow-ablation` names 'consistence', which is not a row here",
-        ),
-        (
-            "only: {fid_jpeg: *own_rows}",
-            "only: {fid_jpeg: [sy]}",
-            r"`metrics\.only\.fid_jpeg` names 'sy', which is not a row here",
-        ),
-        (
-            "only: {fid_jpeg:",
-            "only: {fid_jepg:",
-            r"`metrics\.only` names 'fid_jepg', which is not among the measures fid, precision, recall, fid_jpeg",
-        ),
-        (
-            "[kl], bins: 20}",
-            "[kl], bins: 20, only: {kl: [lmd]}}",
-            r"`metrics\.only` is for measures of images: remove it",
-        ),
-        (
-            "autoencoder: {kind: trained",
-            "autoencoder: {kind: train",
-            r"smoke\.latents\.celebahq\.autoencoder",
-        ),
-        ("batches: [1, 8]", "batches: []", r"speed\.batches: .*at least 1 item"),
+        ("tiers/smoke/experiments/tour/training/stepz", 120, r"unknown key 'tiers\.smoke\.experiments\.tour\.training\.stepz'"),
+        ("tiers/smoke/experimens", {}, r"unknown key 'tiers\.smoke\.experimens'"),
+        ("tiers/smoke/compute", GONE, r"the key 'tiers\.smoke\.compute' is missing"),
+        ("tiers/small", {}, r"tiers\.small.*'smoke', 'laptop' or 'paper'"),
+        ("experimens", {}, r"unknown key 'experimens'"),
+        ("experiments/tour/methods/si/stepz", 120, r"unknown key 'experiments\.tour\.methods\.si\.stepz'"),
+        ("tiers/smoke/experiments/tour/training/steps", GONE, r"the key 'tiers\.smoke\.experiments\.tour\.training\.steps' is missing"),
+        ("tiers/smoke/experiments/tour/methods/si/steps", "ten", r"tiers\.smoke\.experiments\.tour\.methods\.si\.steps: .*valid integer, not 'ten'"),
+        ("tiers/smoke/experiments/tour/training/steps", 0, r"tiers\.smoke\.experiments\.tour\.training\.steps: .*greater than or equal to 1, not 0"),
+        ("tiers/smoke/compute/device", "tpu", r"tiers\.smoke\.compute\.device: .*'cpu' or 'cuda', not 'tpu'"),
+        ("tiers/smoke/experiments/tour/training/batch", 128.5, r"tiers\.smoke\.experiments\.tour\.training\.batch: .*integer"),
+        ("tiers/smoke/experiments/tour/training/processes", 129, r"processes: .*less than or equal to 64, not 129"),
+        ("tiers/smoke/experiments/tour/training", {"network": "points", "optimiser": "points", "batch": 8, "seeds": [0], "processes": 9}, r"9 processes cannot share a batch of 8: lower `processes`, or raise `batch`"),
+        ("tiers/smoke/experiments/tour/training/processes", 0, r"tiers\.smoke\.experiments\.tour\.training\.processes: .*greater than or equal to 1, not 0"),
+        ("experiments/tour/training/data", "chessboard", r"there is no data set 'chessboard'; there are .*checkerboard"),
+        ("experiments/tour/training/interpolant", "cubic", r"there is no interpolant 'cubic'; there are linear"),
+        ("tiers/smoke/experiments/tour/training", 3, r"tiers\.smoke\.experiments\.tour\.training: this must hold keys, and is"),
+        ("tiers/smoke/networks/points/kind", "resnet", r"tiers\.smoke\.networks\.points: there is no network 'resnet'; there are mlp, unet, adm"),
+        ("tiers/smoke/networks/points/widht", 32, r"unknown key 'tiers\.smoke\.networks\.points\.widht'"),
+        ("tiers/smoke/optimisers/tour/lr", -1.0, r"tiers\.smoke\.optimisers\.tour\.lr: .*greater than 0, not -1\.0"),
+        ("terms/lmd", [{"objective": "lmdd", "times": {"region": "forward"}}], r"there is no objective 'lmdd'; there are .*lmd"),
+        ("terms/lmd", [{"objective": "lmd", "times": {"region": "forward"}, "options": {"gradiant": "semi"}}], r"the objective 'lmd' has no setting 'gradiant'; it has gradient"),
+        ("terms/lmd", [{"objective": "lmd", "share": 0.5, "times": {"region": "forward"}}], r"shares of the terms must add up to 1, not 0\.5"),
+        ("terms/lmd", [{"objective": "lmd", "times": {"region": "forward", "strip": 0.0}}], r"terms\.lmd\.0\.times\.strip: .*greater than 0"),
+        ("experiments/tour/methods/lmd/teacher", "se", r"names the teacher 'se', which is not a method here"),
+        ("experiments/tour/methods/lmd/teacher", GONE, r"the objective 'lmd' distils a teacher; name one under `teacher`"),
+        ("tiers/smoke/experiments/fmm-checkerboard/training/seeds", [0, 0], r"training seeds must differ"),
+        ("experiments/tour/sampling/samplers/lmd", "hops", r"samplers\.lmd: .*'jumps', 'euler', 'heun' or 'guided-<scale>', not 'hops'"),
+        ("experiments/tour/sampling/samplers/si", GONE, r"`sampling` must give the steps and the sampler of the method 'si'"),
+        ("tiers/smoke/experiments/tour/sampling/steps/sy", [1], r"`sampling` names 'sy', which is not a method here; there are si, lmd"),
+        ("tiers/smoke/experiments/fmm-checkerboard/metrics/w2_samples", 5000, r"w2_samples \(5000\) exceeds the samples drawn \(4000\)"),
+        ("tiers/smoke/experiments/fmm-checkerboard/metrics/reference/steps", 17, r"si at 17 steps, which `sampling` does not draw"),
+        ("tiers/smoke/experiments/tour/metrics", {}, r"the measure 'kl' needs `metrics\.bins`"),
+        ("experiments/fmm-cifar10/metrics/measures", ["fid", "kl"], r"measures points \(kl, .*\) or images \(fid, .*\), not both"),
+        ("experiments/fmm-cifar10/metrics/measures", ["fid", "frechet"], r"experiments\.fmm-cifar10\.metrics\.measures\.1: .*'fid'.*not 'frechet'"),
+        ("experiments/fmm-cifar10/metrics/features", GONE, r"the measure 'fid' needs `metrics\.features`: the name of an entry of `features`"),
+        ("experiments/fmm-cifar10/metrics/features", "cifar", r"measured in the features 'cifar'; there are cifar10, imagenet32, celebahq"),
+        ("experiments/fmm-cifar10/metrics/features", "imagenet32", r"models 'digits' and its features are of 'patches'"),
+        ("tiers/smoke/features/cifar10/data", "digit", r"there is no data set 'digit'; there are .*digits"),
+        ("tiers/smoke/features/cifar10/extractor", "resnet", r"tiers\.smoke\.features\.cifar10\.extractor: .*'classifier' or 'inception', not 'resnet'"),
+        ("tiers/smoke/experiments/fmm-cifar10/sampling/solvers", {"sy": {"heun": [1]}}, r"`sampling\.solvers` names 'sy', which is not a method here"),
+        ("tiers/smoke/experiments/fmm-cifar10/sampling/solvers/si/heun", [0], r"`sampling\.solvers\.si\.heun` must be positive whole numbers"),
+        ("tiers/smoke/experiments/fmm-cifar10/sampling/solvers/si/rk4", [1], r"solvers\.si\.rk4.*'heun', 'adaptive', 'guided-<scale>' or 'stochastic-<beta>', not 'rk4'"),
+        ("tiers/smoke/experiments/fmm-cifar10/sampling/steps/exact", [2], r"the exact velocity of 'digits' is not known: remove 'exact'"),
+        (f"experiments/{CELEBA}/methods/scflow/self_correction/reflow/weight", -0.1, r"self_correction\.reflow\.weight: .*greater than or equal to 0, not -0\.1"),
+        (f"experiments/{CELEBA}/methods/scflow/self_correction/threshold", 0.0, r"self_correction\.threshold: .*greater than 0, not 0\.0"),
+        (f"experiments/{CELEBA}/methods/scflow/self_correction/truncaton", 0.4, rf"unknown key 'experiments\.{CELEBA}\.methods\.scflow\.self_correction\.truncaton'"),
+        (f"experiments/{CELEBA}/methods/scflow/start", GONE, r"`self_correction` starts from its teacher: .*`start: teacher`"),
+        (f"experiments/{CELEBA}/methods/scflow/terms", "si", r"give a method either `terms` or `self_correction`"),
+        (f"experiments/{CELEBA}/training/latents", GONE, r"`data: latents` and `latents`, the entry of the tier, go together"),
+        (f"experiments/{CELEBA}/training/latents", "celeba", r"models the latents 'celeba'; there are celebahq"),
+        (f"tiers/smoke/experiments/{CELEBA}/sampling/solvers/scflow", {"stochastic-1.5": [2]}, r"there is no sampler 'stochastic-1\.5'; .*beta from 0 to 1"),
+        (f"experiments/{CELEBA}/tables/scflow-ablation", ["consistence"], r"`tables\.scflow-ablation` names 'consistence', which is not a row here"),
+        (f"experiments/{CELEBA}/metrics/only", {"fid_jpeg": ["sy"]}, r"`metrics\.only\.fid_jpeg` names 'sy', which is not a row here"),
+        (f"experiments/{CELEBA}/metrics/only", {"fid_jepg": ["si"]}, r"`metrics\.only` names 'fid_jepg', which is not among the measures fid, precision, recall, fid_jpeg"),
+        ("experiments/tour/metrics/only", {"kl": ["lmd"]}, r"`metrics\.only` is for measures of images: remove it"),
+        ("tiers/smoke/latents/celebahq/autoencoder/kind", "train", r"tiers\.smoke\.latents\.celebahq\.autoencoder: there is no autoencoder 'train'; there are trained, pretrained"),
+        ("tiers/smoke/experiments/fmm-cifar10/speed/batches", [], r"tiers\.smoke\.experiments\.fmm-cifar10\.speed\.batches: .*at least 1 item"),
+        # names that name nothing, and circles
+        ("tiers/smoke/experiments/tour/training/network", "large", r"tiers\.smoke\.experiments\.tour\.training\.network: there is no 'large'; there are points, unet, text-unet"),
+        ("tiers/smoke/experiments/tour/methods/si/optimiser", "sgd", r"tiers\.smoke\.experiments\.tour\.methods\.si\.optimiser: there is no 'sgd'; there are tour, points, images"),
+        ("experiments/tour/methods/si/terms", "sy", r"experiments\.tour\.methods\.si\.terms: there is no 'sy'; there are si, lmd"),
+        (f"experiments/{CELEBA}/methods/later/like", "sclow", rf"experiments\.{CELEBA}\.methods\.later\.like: there is no 'sclow'; there are si, scflow"),
+        (f"experiments/{CELEBA}/methods/scflow/like", "later", rf"experiments\.{CELEBA}\.methods\.\w+\.like: scflow is like later is like scflow: break the circle"),
+        ("tiers/smoke/networks/points/like", "points", r"tiers\.smoke\.networks\.points\.like: points is like points: break the circle"),
+        ("experiments/fmm-imagenet32/like", "fmm-cifar", r"experiments\.fmm-imagenet32\.like: there is no 'fmm-cifar'; there are tour"),
+        ("experiments/scflow-coco2014/students_of", "coco", r"experiments\.scflow-coco2014\.students_of: there is no 'coco'"),
+        ("tiers/smoke/experiments/mnist", {}, r"tiers\.smoke\.experiments: there is no 'mnist'; there are tour"),
     ],
-)
-def test_a_mistake_is_one_sentence_that_names_the_key(params, old, new, sentence):
-    spoil(params, old, new)
-    with pytest.raises(SettingsError) as caught:
-        tiers.load(params, "smoke")
-    message = str(caught.value)
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_that_names_the_key(params, key, value, sentence):
+    spoil(params, key, value)
+    message = message_of(params)
     assert re.search(sentence, message), message
-    assert "\n" not in message and str(params) in message
 
 
 def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
@@ -235,25 +146,294 @@ def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
         smoke.experiment("fmm-checkerboard").method("ldm")
 
 
-def test_a_broken_or_missing_file_is_one_sentence(params, tmp_path):
-    params.write_text("tier: laptop\n  smoke: [")
-    with pytest.raises(SettingsError, match="is not valid YAML"):
-        tiers.load(params, "smoke")
-    params.write_text("tier: lapptop\n")
-    with pytest.raises(SettingsError, match="`tier` must be one of smoke, laptop, paper, not 'lapptop'"):
-        tiers.load(params, "smoke")
-    with pytest.raises(SettingsError, match="is not there: restore it"):
+# The document
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("tier: laptop\n  smoke: [", r"is not valid YAML: .* on line 2"),
+        ("tier: lapptop\n", r"`tier` must be one of smoke, laptop, paper, not 'lapptop'"),
+        ("- tier\n", r"must hold the keys tier, terms, experiments, tiers"),
+        ("", r"must hold the keys tier, terms, experiments, tiers"),
+        ("tier: smoke\ntier: smoke\n", r"the key 'tier' stands on line 1 and again on line 2: remove one"),
+        (
+            "terms: {si: [{a: 1,\n  a: 2}]}\n",
+            r"the key 'terms\.si\[0\]\.a' stands on line 1 and again on line 2",
+        ),
+        ("tier: &t smoke\n", r"line 1 has an anchor, an alias or a merge key: use `like`"),
+        ("tier: smoke\nterms: *t\n", r"line 2 has an anchor, an alias or a merge key: use `like`"),
+        ("tier: smoke\nterms: {<<: {}}\n", r"line 2 has an anchor, an alias or a merge key: use `like`"),
+        ("tier: !!python/tuple [1]\n", r"is not valid YAML: .* on line 1"),
+        ("tier: smoke\n---\ntier: smoke\n", r"is not valid YAML: .* on line 2"),
+        ("tier: sm\x00oke\n", r"is not valid YAML: "),
+    ],
+)
+def test_a_broken_document_is_one_sentence(params, text, sentence):
+    params.write_text(text, encoding="utf-8")
+    message = message_of(params)
+    assert re.search(sentence, message), message
+
+
+def test_a_file_that_is_missing_or_not_utf8_is_named(params, tmp_path):
+    with pytest.raises(SettingsError, match="absent.yaml: it is not there: restore it"):
         tiers.load(tmp_path / "absent.yaml", "smoke")
+    params.write_bytes(
+        params.read_bytes().replace(b"# the same students", "# dieselben Schüler".encode("latin-1"))
+    )
+    assert re.search(r"params\.yaml: it is not UTF-8 from byte \d+ on: save it as UTF-8", message_of(params))
 
 
-def test_dvc_can_override_a_setting_in_the_file(params):
-    """`dvc exp run -S` rewrites params.yaml; a comment in the wrong place would come out as broken YAML."""
-    before = yaml.safe_load(params.read_text())
-    apply_overrides(params, ["tier=smoke", "smoke.experiments.fmm-checkerboard.methods.lmd.steps=100"])
-    before["tier"] = "smoke"
-    before["smoke"]["experiments"]["fmm-checkerboard"]["methods"]["lmd"]["steps"] = 100
-    assert yaml.safe_load(params.read_text()) == before
-    assert tiers.load(params, "smoke").experiment("fmm-checkerboard").method("lmd").steps == 100
+def test_scalars_are_those_of_yaml_1_2(params):
+    text = "a: 1e-3\nb: 010\nc: yes\nd: 1:30\ne: 8.0e-3\nf: 'ü'\n"
+    found = document.parse(text)
+    assert found == {"a": 1e-3, "b": 10, "c": "yes", "d": "1:30", "e": 8e-3, "f": "ü"}
+    assert isinstance(found["a"], float)
+
+
+def test_the_file_has_no_anchor_and_everything_in_it_is_used(root):
+    path = root / "params.yaml"
+    text, raw = path.read_text(encoding="utf-8"), tiers.read(path)
+    assert len(text.splitlines()) < 800
+    assert not [event for event in document.YAML(typ="safe").parse(text) if getattr(event, "anchor", None)]
+    said = leaves(raw)
+    used = {
+        key: {v for k, v in said.items() if k[-1] == key and isinstance(v, str)}
+        for key in ("network", "optimiser", "terms")
+    }
+    assert used["terms"] == set(raw["terms"])
+    for tier, sizes in raw["tiers"].items():
+        for key, section in resolve.NAMED.items():
+            below = {v for k, v in said.items() if k[:2] == ("tiers", tier) and k[-1] in (key, "like")}
+            assert set(sizes[section]) <= below, (tier, section)
+    assert set(raw["experiments"]) == {
+        name for sizes in raw["tiers"].values() for name in sizes["experiments"]
+    }
+
+
+# Overrides
+
+
+def other(value: object) -> object:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [*value, 7]
+    return f"other{len(value)}" if isinstance(value, str) else 3 if value is None else value + 1
+
+
+def override(path: tuple, value: object) -> str:
+    """What `dvc exp run -S` takes; a key with a dot, such as a solver's, is set through the mapping that holds it."""
+    said = (
+        str(value).lower()
+        if isinstance(value, bool)
+        else str(value).replace("'", '"')
+        if isinstance(value, list)
+        else value
+    )
+    keys = list(map(str, path))
+    if "." in keys[-1]:
+        return f"{'.'.join(keys[:-1])}={{{keys[-1]}: {said}}}"
+    return f"{'.'.join(keys)}={said}"
+
+
+def test_dvc_can_override_every_setting_in_the_file(params):
+    """`dvc exp run -S` rewrites params.yaml: each value alone, and no other through an alias of it."""
+    read = document.YAML(typ="safe").load
+    before = leaves(read(params.read_text(encoding="utf-8")))
+    changed = {path: other(value) for path, value in before.items()}
+    apply_overrides(params, [override(path, value) for path, value in changed.items()])
+    after = leaves(read(params.read_text(encoding="utf-8")))
+    assert after == changed and len(changed) > 600
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_an_override_changes_one_setting_and_nothing_else(params, k):
+    read = document.YAML(typ="safe").load
+    before = leaves(read(params.read_text(encoding="utf-8")))
+    path = list(before)[k * len(before) // 8]
+    apply_overrides(params, [override(path, other(before[path]))])
+    assert leaves(read(params.read_text(encoding="utf-8"))) == before | {path: other(before[path])}
+
+
+def test_dvc_can_override_a_setting_that_only_the_experiment_or_the_tier_gives(params):
+    key = "tiers.smoke.experiments.fmm-checkerboard.methods.lmd.steps"
+    apply_overrides(params, ["tier=smoke", f"++{key}=100", "++tiers.smoke.experiments.tour.metrics.bins=7"])
+    settings = tiers.load(params, "smoke")
+    methods = settings.experiment("fmm-checkerboard").methods
+    assert {name: method.steps for name, method in methods.items()} == dict.fromkeys(methods, 120) | {
+        "lmd": 100
+    }
+    assert settings.tour.metrics.bins == 7 and tiers.read(params)["tier"] == "smoke"
+
+
+# Resolution
+
+
+def test_what_a_tier_says_is_merged_over_what_the_experiment_says():
+    file = {
+        "terms": {"si": ["a term"]},
+        "experiments": {
+            "tour": {"training": {"data": "a"}},
+            "one": {
+                "training": {"data": "a"},
+                "methods": {
+                    "base": {"label": "B", "terms": "si", "loss": {"x": 1, "y": {"z": 2}}},
+                    "row": {"like": "base", "label": "R", "loss": {"y": None}},
+                },
+                "sampling": {
+                    "samplers": {"others": "euler", "row": "jumps"},
+                    "solvers": {"base": {"heun": [1]}},
+                },
+                "speed": {"repeats": 3},
+            },
+            "two": {"like": "one", "sampling": {"solvers": None}, "speed": None},
+            "three": {"students_of": "one", "sampling": {"count": 3}},
+            "elsewhere": {},
+        },
+        "tiers": {
+            "smoke": {
+                "compute": {"device": "cpu"},
+                "networks": {"small": {"width": 1, "depth": 2}, "wide": {"like": "small", "width": 9}},
+                "optimisers": {"adam": {"lr": 1}},
+                "experiments": {
+                    "tour": {},
+                    "one": {
+                        "training": {"network": "wide", "optimiser": {"lr": 2}, "steps": 10},
+                        "methods": {"base": {"loss": {"x": 5}, "optimiser": "adam"}, "row": {"steps": 20}},
+                        "sampling": {"steps": {"others": [1, 2], "exact": [80]}},
+                    },
+                    "two": {"training": {"data": "b"}, "methods": {"row": {"steps": 30}}},
+                    "three": {},
+                },
+            }
+        },
+    }
+    before = document.dump(file)
+    found = resolve.resolve(file, "smoke")
+    assert document.dump(file) == before, "the file is left alone"
+    assert found["compute"] == {"device": "cpu"} and found["tour"]["training"] == {"data": "a"}
+    one, two, three = (found["experiments"].pop(name) for name in ("one", "two", "three"))
+    assert found["experiments"] == {}
+    training = {"data": "a", "network": {"width": 9, "depth": 2}, "optimiser": {"lr": 2}}
+    shared = {"terms": ["a term"], "optimiser": {"lr": 1}}
+    assert one == {
+        "training": training,
+        "methods": {
+            "base": {"label": "B", "steps": 10, "loss": {"x": 5, "y": {"z": 2}}, **shared},
+            "row": {"label": "R", "steps": 20, "loss": {"x": 5}, **shared},
+        },
+        "sampling": {
+            "samplers": {"base": "euler", "row": "jumps"},
+            "solvers": {"base": {"heun": [1]}},
+            "steps": {"base": [1, 2], "row": [1, 2], "exact": [80]},
+        },
+        "speed": {"repeats": 3},
+    }
+    assert list(one["methods"]) == ["base", "row"] and list(one["sampling"]["steps"]) == [
+        "base",
+        "row",
+        "exact",
+    ]
+    assert two["training"] == training | {"data": "b"} and two["methods"]["row"]["steps"] == 30
+    assert two["methods"]["base"] == one["methods"]["base"] and not {"speed"} & set(two)
+    assert "solvers" not in two["sampling"] and two["sampling"]["steps"] == one["sampling"]["steps"]
+    assert (three["training"], three["methods"]) == (one["training"], one["methods"])
+    assert three["sampling"] == {"count": 3} and three["students_of"] == "one"
+
+
+@pytest.mark.parametrize("tier", tiers.TIERS)
+def test_resolved_settings_written_as_a_file_resolve_to_themselves(root, tmp_path, tier):
+    found = tiers.section(root / "params.yaml", tier)
+    (tmp_path / "params.yaml").write_text(document.dump(resolve.as_file(found, tier)), encoding="utf-8")
+    assert tiers.section(tmp_path / "params.yaml", tier) == found
+    assert tiers.load(tmp_path / "params.yaml", tier) == tiers.load(root / "params.yaml", tier)
+
+
+# The commands
+
+
+def run(monkeypatch, capsys, folder: Path, *words: str) -> tuple[int, str, str]:
+    """The status, the output and the errors of a command in the repository `folder`."""
+    (folder / "dvc.yaml").touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["fewstep", *words])
+    return command_line.main(), *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "name", ["fmm-checkerboard", "tour", CELEBA, "features/coco2014", "latents/laion", "clip/captions"]
+)
+def test_settings_prints_what_an_entry_comes_to(params, monkeypatch, capsys, name):
+    status, printed, _ = run(monkeypatch, capsys, params.parent, "settings", name, "--tier", "smoke")
+    settings = tiers.load(params, "smoke")
+    section, _, entry = name.rpartition("/")
+    owner = getattr(settings, section)[entry] if section else settings.every[name]
+    assert status == 0 and owner == type(owner).model_validate(document.parse(printed))
+
+
+def test_settings_names_what_there_is(params, monkeypatch, capsys):
+    status, _, said = run(monkeypatch, capsys, params.parent, "settings", "mnist")
+    assert status == 1 and said.count("\n") == 1
+    assert re.search(
+        r"there is no 'mnist'; there are tour, fmm-checkerboard, .*features/cifar10, .*clip/captions", said
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tier: laptop",
+        '"tier": laptop',
+        "'tier': 'laptop'",
+        "tier : laptop # mine",
+        "tier:\n  laptop",
+        'tier: "laptop"',
+        "? tier\n: laptop",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tier_changes_the_value_and_nothing_else(params, monkeypatch, capsys, line, end):
+    text = params.read_text(encoding="utf-8").replace("tier: laptop", line).replace("\n", end)
+    params.rename(params.with_name("own.yaml"))
+    params.symlink_to("own.yaml")
+    params.write_bytes(text.encode())
+    status, printed, _ = run(monkeypatch, capsys, params.parent, "tier", "smoke")
+    assert status == 0 and printed == "the tier is now smoke\n" and params.is_symlink()
+    changed = params.read_bytes().decode()
+    assert tiers.read(params)["tier"] == "smoke"
+    for bare in ("'laptop'", '"laptop"', "laptop"):
+        if bare in line:
+            wanted = text.replace(line.replace("\n", end), line.replace("\n", end).replace(bare, "smoke"))
+            assert changed == wanted
+            break
+
+
+def test_tier_mends_a_wrong_one_and_says_when_it_cannot(params, monkeypatch, capsys):
+    good = params.read_text(encoding="utf-8")
+    params.write_text(good.replace("tier: laptop", "tier: lapptop"), encoding="utf-8")
+    assert run(monkeypatch, capsys, params.parent, "tier", "laptop")[0] == 0
+    assert params.read_text(encoding="utf-8") == good
+    for text, words, sentence in (
+        (good, "huge", r"`tier` must be one of smoke, laptop, paper, not 'huge'"),
+        (
+            good.replace("tier: laptop\n", ""),
+            "smoke",
+            r"there is no top-level `tier` whose value could be replaced",
+        ),
+        (
+            good.replace("tier: laptop\n", "tier: |\n  laptop\n"),
+            "smoke",
+            r"there is no top-level `tier` whose value",
+        ),
+        (good.replace("tier: laptop\n", "tier: &t laptop\n"), "smoke", r"an anchor, an alias or a merge key"),
+        (good.replace("  smoke:\n", "  smok:\n"), "smoke", r"tiers\.smok"),
+    ):
+        params.write_text(text, encoding="utf-8")
+        status, _, said = run(monkeypatch, capsys, params.parent, "tier", words)
+        assert status == 1 and said.count("\n") == 1 and re.search(sentence, said), said
+        assert params.read_text(encoding="utf-8") == text
 
 
 def test_settings_are_frozen(smoke):

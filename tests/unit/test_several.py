@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from fewstep.pipeline import kernels
+from fewstep.settings.networks import UNetSettings
 from fewstep.settings.tiers import Compute
-from fewstep.settings.training import Term, TimesSettings, UNetSettings
+from fewstep.settings.training import Term, TimesSettings
 from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.storage.workspace import START_METHOD
 from fewstep.training import devices, pool, train

@@ -12,7 +12,7 @@ from ..metrics.features import Extractor, extract
 from ..metrics.frechet import Moments, frechet, moments
 from ..metrics.jpeg import QUALITY, as_jpeg
 from ..metrics.step_consistency import CAP, Maps, activations, distances
-from ..settings.evaluation import Metrics, Sampling
+from ..settings.sampling import Metrics, Sampling
 from ..training.features import OnLevels
 
 # by measure in params.yaml: what the images are compared with, in words, and the metric's name behind each distance

@@ -163,7 +163,7 @@ def _draw(
     points = drawn.points
     if not points.isfinite().all():
         raise CheckpointError(
-            f"{weights} gives samples that are not finite: its training diverged; lower optimiser.rate"
+            f"{weights} gives samples that are not finite: its training diverged; lower optimiser.lr"
         )
     if points.ndim > 2:
         # what is measured is an image as one would store it. Latents are decoded where they are, some at a time: all images of

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..objectives.scflow import losses
-from ..settings.scflow import Adversary, SelfCorrection
+from ..settings.self_correction import AdversarialLoss, SelfCorrection
 
 _FUNCTIONS = {
     "consistency": losses.truncated_consistency, "adversarial": losses.adversarial, "reflow": losses.reflow,
@@ -30,10 +30,10 @@ def equations(settings: SelfCorrection) -> str:
     return f"`fewstep/objectives/scflow/losses.py`\n\n```python\n{source}```"
 
 
-def _discriminator(own: Adversary) -> str:
+def _discriminator(own: AdversarialLoss) -> str:
     network = f"widths {own.channels}" if own.channels else f"a head {own.head} wide"
     falling = " that falls as the student's" if own.schedule == "student" else ""
-    return f"R1 gamma = {own.r1:g}, D's rate {own.rate:g}{falling}, momentum {own.momentum:g}, {network}"
+    return f"R1 gamma = {own.r1:g}, D's rate {own.lr:g}{falling}, momentum {own.beta1:g}, {network}"
 
 
 def settings_table(settings: SelfCorrection) -> HTML:
@@ -42,7 +42,7 @@ def settings_table(settings: SelfCorrection) -> HTML:
         "consistency": {
             "weight": 1.0,
             "from step": 0,
-            "settings": f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target:g}",
+            "settings": f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target_ema:g}",
         }
     }
     for name in part_of(settings)[1:]:

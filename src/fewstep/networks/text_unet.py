@@ -26,7 +26,7 @@ class TextUNet(nn.Module):
     heads       of every attention
     groups      the groups of every normalisation
     time_scale  the highest frequency of the embedding of times, in radians
-    readers     layers, trained with the flow, in which the tokens of a text look at each other in both directions before the UNet
+    text_layers layers, trained with the flow, in which the tokens of a text look at each other in both directions before the UNet
                 attends to them. In a small CLIP's causal tower "red" and "triangle" have not met "at the top left", which comes
                 after them, and a UNet of two levels cannot make up for it
 
@@ -35,7 +35,7 @@ class TextUNet(nn.Module):
 
     def __init__(
         self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int, groups: int, time_scale: float, width: int,
-        readers: int = 0,
+        text_layers: int = 0,
     ):  # fmt: skip
         super().__init__()
         self.model = UNet2DConditionModel(
@@ -46,7 +46,7 @@ class TextUNet(nn.Module):
         )  # fmt: skip
         prepared(self.model, time_scale)
         self.readers = nn.ModuleList(
-            BasicTransformerBlock(width, heads, width // heads, activation_fn="geglu") for _ in range(readers)
+            BasicTransformerBlock(width, heads, width // heads, activation_fn="geglu") for _ in range(text_layers)
         )
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
@@ -105,15 +105,15 @@ def _read(readers: nn.ModuleList, conditions: Conditions) -> Tensor:
 
 def build(
     shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int, groups: int, time_scale: float, width: int,
-    readers: int = 0,
+    text_layers: int = 0,
 ) -> TextUNet:  # fmt: skip
     """The UNet for latents of `shape` (channels, height, width) and texts of `width` numbers a token.
 
     Raises ValueError when the levels do not halve the latents evenly, or widths, heads, groups and levels do not fit.
     """
     unet_levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
-    if readers and width % heads:
+    if text_layers and width % heads:
         raise ValueError(
-            f"`readers` of tokens {width} wide need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
+            f"`text_layers` of tokens {width} wide need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
         )
-    return TextUNet(shape, channels, layers, attention, heads, groups, time_scale, width, readers)
+    return TextUNet(shape, channels, layers, attention, heads, groups, time_scale, width, text_layers)

@@ -95,7 +95,7 @@ def _dump(settings: Settings) -> dict[str, Any]:
 def _of_experiment(own: ExperimentSettings) -> dict[str, Any]:
     """The resolved settings of an experiment by the phase that depends on them."""
     found = {"experiment": _dump(own)}
-    for phase in PHASES if own.trained is None else ():
+    for phase in PHASES if own.students_of is None else ():
         if methods := methods_of(own, phase):
             chosen = {name: _dump(own.methods[name]) for name in methods}
             found[phase] = {"training": _dump(own.training), "methods": chosen}

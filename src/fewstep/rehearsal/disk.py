@@ -150,7 +150,7 @@ def needs(tier: Tier) -> dict[str, int]:
             else shape
         )
         # what another experiment has trained is there already
-        for method in experiment.methods.values() if not experiment.trained else ():
+        for method in experiment.methods.values() if not experiment.students_of else ():
             trained, steps = len(experiment.training.seeds), 0 if method.weights else method.steps
             found["trained networks"] += trained * (FLOAT * weights(experiment, method, shape) + LOG * steps)
             found["states of trainings"] += (

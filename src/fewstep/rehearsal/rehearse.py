@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..data.export import EXPORTS
 from ..data.formats.archives import ENVIRONMENT, folder_of
 from ..pipeline import stages as pipeline
 from ..pipeline.notebooks import executed_name
-from ..settings import tiers
+from ..settings import document, tiers
+from ..settings.resolve import as_file
 from ..settings.tiers import Tier
 from ..storage import stand_in
 from ..storage.checkpoint import CheckpointError
@@ -169,10 +168,10 @@ def lay_out(
         tree / "notebooks",
         ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"),
     )
-    paper = tiers.read(root / "params.yaml")[TIER]
+    paper = tiers.section(root / "params.yaml", TIER)
     small = settings.settings(paper, device, devices, memory)
     write_atomically(
-        tree / "params.yaml", yaml.safe_dump({"tier": TIER, TIER: small}, sort_keys=False, width=140).encode()
+        tree / "params.yaml", document.dump(as_file(small, TIER)).encode()
     )
     # a root has a dvc.yaml; DVC, which looks for these files in all folders, must find no stage in this one
     write_atomically(tree / "dvc.yaml", b"stages: {}\n")
@@ -281,7 +280,7 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), go_on: bool = F
     print(
         "Its numbers mean nothing: every row's revision says 'rehearsal', and images are measured in 3 channel means, not by Inception."
     )
-    if (said := _narrowed(tiers.read(root / "params.yaml")[TIER], device, memory)) and latent:
+    if (said := _narrowed(tiers.section(root / "params.yaml", TIER), device, memory)) and latent:
         print(said)
     print(_inception(device), flush=True)
     spent: dict[str, Spent] = {}

@@ -109,7 +109,7 @@ def _fewer_steps(experiment: dict) -> None:
 
 
 def _make_small(experiment: dict, processes: int) -> None:
-    """Shrink one experiment of params.yaml, as it is read from the file, in place."""
+    """Shrink one experiment, resolved and not yet validated, in place."""
     methods, sampling, metrics, shared = (
         experiment[key] for key in ("methods", "sampling", "metrics", "training")
     )
@@ -140,7 +140,7 @@ def _make_small(experiment: dict, processes: int) -> None:
 
 
 def settings(paper: Mapping[str, Any], device: str, devices: int, memory: int | None = None) -> dict:
-    """The section `paper` of params.yaml, as it is read from the file, made small for `device` ("cpu" or "cuda").
+    """The settings of tier paper, resolved and not yet validated, made small for `device` ("cpu" or "cuda").
 
     `devices` is the number of GPUs, or of a CPU's cores, and `memory` a GPU's bytes. Changed are: the device, with `processes`
     no more than the GPUs (on a CPU, 1) or `workers` those that the cores can keep busy; of each training the batch and the

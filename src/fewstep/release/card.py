@@ -162,8 +162,8 @@ def _of_texts(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dic
     said, scale = pipe.config.student["clip"], pipe.config.guidance_scale
     captions = f" on `{said['captions']}`" if said["captions"] else ""
     # a teacher leaves captions out, a student has a teacher that is guided
-    trained = f"; trained with {own.dropped:.0%} of its captions left empty" if own.dropped else ""
-    trained += f"; trained with its teacher under guidance of {own.guidance:g}" if own.guidance else ""
+    trained = f"; trained with {own.conditioning_dropout:.0%} of its captions left empty" if own.conditioning_dropout else ""
+    trained += f"; trained with its teacher under guidance of {own.guidance_scale:g}" if own.guidance_scale else ""
     usual = (
         "none, one network call a step"
         if scale == 1

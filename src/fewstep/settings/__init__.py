@@ -1,1 +1,1 @@
-"""The schema of params.yaml, a file a section: frozen, typed, closed to unknown keys. Nothing here computes."""
+"""The schema of params.yaml, a file a section, and how it is read and resolved. Nothing here computes."""

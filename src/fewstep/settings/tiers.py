@@ -1,35 +1,36 @@
-"""params.yaml -> validated, typed, frozen settings.
+"""params.yaml -> validated, typed, frozen settings of one tier.
 
-A tier is a section of params.yaml; a tier holds `compute` and its experiments. Every key, type and value is
-checked before anything runs, and what is wrong is said in one sentence that names the key.
+Every key, type and value is checked before anything runs; what is wrong is one sentence that names it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from .. import data
-from .base import Settings, SettingsError
-from .captions import Clip
-from .evaluation import Features, Metrics, Sampling, Speed
+from . import document
+from .base import Settings, SettingsError, listed
+from .clip import Clip
+from .experiment import ExperimentSettings, caption_problems
+from .features import Features
 from .latents import Latents
-from .text_checks import texts_problem
-from .training import UNSAID, Method, Training, check_precision
+from .resolve import TOUR, Place, dotted, resolve, where
+from .training import Training, precision_problems
 
-TIERS = ("smoke", "laptop", "paper")
-# libyaml's parser, where PyYAML comes with it, reads the same nine times as fast; every stage reads params.yaml several times
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+TierName = Literal["smoke", "laptop", "paper"]
+TIERS = get_args(TierName)
 
 
 class Compute(Settings):
     """Where the work runs: `workers` processes of one thread each on the CPU, or one process on the GPU.
 
-    With `processes` above 1, that many train each network together, each on its share of every batch and on the GPU
-    each on one of its own; seeds then follow one another. See fewstep.training.processes.
+    With `processes` above 1, that many train each network together, each on its share of every batch and on a
+    GPU of its own; seeds then follow one another. See fewstep.training.processes.
     """
 
     device: Literal["cpu", "cuda"]
@@ -41,94 +42,8 @@ class Compute(Settings):
         return self.model_copy(update={"processes": training.processes or self.processes})
 
 
-class ExperimentSettings(Settings):
-    """One table: its training, its methods, its sampling and its metrics, and what is timed, if anything.
-
-    tables   where one experiment fills several: the methods of each, further solvers among them, by the table's name
-    trained  the experiment whose trained methods this one samples and measures, in the place of training its own
-    """
-
-    training: Training
-    methods: dict[str, Method]
-    sampling: Sampling
-    metrics: Metrics
-    speed: Speed | None = None
-    tables: dict[str, list[str]] | None = UNSAID
-    trained: str | None = UNSAID
-
-    @property
-    def self_corrected(self) -> bool:
-        """Whether SCFlow is among the methods."""
-        return any(method.self_correction for method in self.methods.values())
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ExperimentSettings:
-        for name, method in self.methods.items():
-            if method.teacher is not None and method.teacher not in self.methods:
-                raise ValueError(
-                    f"the method '{name}' names the teacher '{method.teacher}', which is not a method here"
-                )
-            if name not in self.sampling.steps or name not in self.sampling.samplers:
-                raise ValueError(f"`sampling` must give the steps and the sampler of the method '{name}'")
-        for name in [*self.sampling.steps, *self.sampling.samplers]:
-            if name == "exact" and self.training.data != "checkerboard":
-                raise ValueError(
-                    f"the exact velocity of '{self.training.data}' is not known: remove 'exact' from `sampling`"
-                )
-            if name not in self.methods and name != "exact":
-                raise ValueError(
-                    f"`sampling` names '{name}', which is not a method here; there are {', '.join(self.methods)}"
-                )
-        for name, solvers in self.sampling.solvers.items():
-            if name not in self.methods:
-                raise ValueError(
-                    f"`sampling.solvers` names '{name}', which is not a method here; there are {', '.join(self.methods)}"
-                )
-            for solver, steps in solvers.items():
-                if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
-                    raise ValueError(
-                        f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method may be called '{name}-{solver}'"
-                    )
-        rows = {
-            *self.methods,
-            *(f"{name}-{solver}" for name, own in self.sampling.solvers.items() for solver in own),
-        }
-        named = {f"tables.{table}": names for table, names in (self.tables or {}).items()} | {
-            f"metrics.only.{key}": names for key, names in self.metrics.only.items()
-        }
-        for where, names in named.items():
-            for name in names:
-                if name not in rows:
-                    raise ValueError(
-                        f"`{where}` names '{name}', which is not a row here; there are {', '.join(sorted(rows))}"
-                    )
-        reference = self.metrics.reference
-        if reference and reference.steps not in self.sampling.steps.get(reference.method, []):
-            raise ValueError(
-                f"`metrics.reference` is {reference.method} at {reference.steps} steps, which `sampling` does not draw"
-            )
-        between = [m for m in ("w2_teacher", "t_fid") if m in self.metrics.measures]
-        if between and len(self.sampling.seeds) < 2:
-            raise ValueError(
-                f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds"
-            )
-        if self.metrics.w2_samples > self.sampling.count:
-            raise ValueError(
-                f"w2_samples ({self.metrics.w2_samples}) exceeds the samples drawn ({self.sampling.count})"
-            )
-        return self
-
-    def method(self, name: str) -> Method:
-        """The method called `name`; raises SettingsError, naming those there are, when there is none."""
-        if name not in self.methods:
-            raise SettingsError(
-                f"there is no method '{name}' in this experiment; there are {', '.join(self.methods)}"
-            )
-        return self.methods[name]
-
-
 class Tier(Settings):
-    """One tier of params.yaml: the machine, what images are measured in, the latents they are modelled in, what reads texts, and the experiments by name."""
+    """The settings of one tier, resolved: the machine, what is prepared, and the experiments by name."""
 
     compute: Compute
     tour: ExperimentSettings
@@ -138,92 +53,14 @@ class Tier(Settings):
     experiments: dict[str, ExperimentSettings]
 
     @property
+    def every(self) -> dict[str, ExperimentSettings]:
+        """The experiments by name, the tour among them."""
+        return {TOUR: self.tour, **self.experiments}
+
+    @property
     def processes(self) -> int:
         """The most processes that train one network together."""
-        return max(
-            self.compute.of(experiment.training).processes
-            for experiment in (self.tour, *self.experiments.values())
-        )
-
-    @model_validator(mode="after")
-    def _possible(self) -> Tier:
-        for experiment in (self.tour, *self.experiments.values()):
-            networks = [
-                experiment.training.network,
-                *(m.network for m in experiment.methods.values() if m.network),
-            ]
-            check_precision(experiment.training, {network.kind for network in networks}, self.compute.device)
-        return self
-
-    @model_validator(mode="after")
-    def _shared(self) -> Tier:
-        for name, experiment in self.experiments.items():
-            if experiment.trained is None:
-                continue
-            other = self.experiments.get(experiment.trained)
-            if other is None or other.trained is not None:
-                raise ValueError(
-                    f"the experiment '{name}' measures what '{experiment.trained}' has trained, which is no experiment that trains"
-                )
-            if experiment.training != other.training or any(
-                own != other.methods.get(key) for key, own in experiment.methods.items()
-            ):
-                raise ValueError(
-                    f"the experiment '{name}' measures what '{experiment.trained}' has trained: its `training` and methods must be the same"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _trained_features(self) -> Tier:
-        for name, own in self.features.items():
-            other = self.features.get(own.trained)
-            if own.trained is not None and (other is None or other.trained is not None):
-                raise ValueError(
-                    f"the features '{name}' take the classifier of '{own.trained}', which is no entry that trains one"
-                )
-            for what in ("data", "extractor", "steps", "seed", "probe") if own.trained else ():
-                if getattr(own, what) != getattr(other, what):
-                    raise ValueError(
-                        f"the features '{name}' take what '{own.trained}' has trained: their `{what}` must be the same"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _told(self) -> Tier:
-        for name, latents in self.latents.items():
-            if latents.clip is not None and latents.clip not in self.clip:
-                raise ValueError(
-                    f"the latents '{name}' name the clip '{latents.clip}'; there are {', '.join(self.clip) or 'none'}"
-                )
-        for name, experiment in {"tour": self.tour, **self.experiments}.items():
-            latents = self.latents.get(experiment.training.latents)
-            reader = self.clip.get(latents.clip) if latents else None
-            if problem := texts_problem(
-                experiment, latents, reader, self.features.get(experiment.metrics.features)
-            ):
-                raise ValueError(f"the experiment '{name}': {problem}")
-        return self
-
-    @model_validator(mode="after")
-    def _measured(self) -> Tier:
-        for name, experiment in self.experiments.items():
-            wanted, latents = experiment.metrics.features, experiment.training.latents
-            if latents is not None and latents not in self.latents:
-                raise ValueError(
-                    f"the experiment '{name}' models the latents '{latents}'; there are {', '.join(self.latents) or 'none'}"
-                )
-            modelled = self.latents[latents].data if latents else experiment.training.data
-            if wanted is None:
-                continue
-            if wanted not in self.features:
-                raise ValueError(
-                    f"the experiment '{name}' is measured in the features '{wanted}'; there are {', '.join(self.features) or 'none'}"
-                )
-            if self.features[wanted].data != modelled:
-                raise ValueError(
-                    f"the experiment '{name}' models '{modelled}' and its features are of '{self.features[wanted].data}'"
-                )
-        return self
+        return max(self.compute.of(experiment.training).processes for experiment in self.every.values())
 
     def shape(self, experiment: ExperimentSettings) -> tuple[int, ...]:
         """The shape of one point that an experiment models."""
@@ -233,60 +70,161 @@ class Tier(Settings):
     def experiment(self, name: str) -> ExperimentSettings:
         """The experiment called `name`; raises SettingsError, naming those there are, when there is none."""
         if name not in self.experiments:
-            raise SettingsError(f"there is no experiment '{name}'; there are {', '.join(self.experiments)}")
+            raise SettingsError(f"there is no experiment '{name}'; {listed(self.experiments)}")
         return self.experiments[name]
 
+    def problems(self) -> Iterator[str]:
+        for name, own in self.latents.items():
+            if own.clip is not None and own.clip not in self.clip:
+                yield f"the latents '{name}' name the clip '{own.clip}'; {listed(self.clip)}"
+        for name, features in self.features.items():
+            if features.classifier_of is not None:
+                yield from self._classifier_problems(
+                    name, features, self.features.get(features.classifier_of)
+                )
+        for name, experiment in self.every.items():
+            kinds = {network.kind for network in experiment.networks}
+            yield from precision_problems(experiment.training, kinds, self.compute.device)
+            if experiment.students_of is not None:
+                yield from self._student_problems(
+                    name, experiment, self.experiments.get(experiment.students_of)
+                )
+            yield from self._data_problems(f"the experiment '{name}'", experiment)
 
-def _sentence(path: Path, tier: str, error: ValidationError) -> str:
-    """pydantic's first complaint as one sentence that names the key, what stands there and what should."""
+    @staticmethod
+    def _classifier_problems(name: str, own: Features, other: Features | None) -> Iterator[str]:
+        said = f"the features '{name}' take the classifier of '{own.classifier_of}'"
+        if other is None or other.classifier_of is not None:
+            yield f"{said}, which is no entry that trains one"
+        for what in ("data", "extractor", "steps", "seed", "probe_steps"):
+            if getattr(own, what) != getattr(other, what):
+                yield f"{said}: their `{what}` must be the same"
+
+    @staticmethod
+    def _student_problems(
+        name: str, own: ExperimentSettings, other: ExperimentSettings | None
+    ) -> Iterator[str]:
+        said = f"the experiment '{name}' measures the students of '{own.students_of}'"
+        if other is None or other.students_of is not None:
+            yield f"{said}, which is no experiment that trains"
+        elif own.training != other.training or not own.methods.items() <= other.methods.items():
+            yield f"{said}: its `training` and methods must be the same"
+
+    def _data_problems(self, said: str, experiment: ExperimentSettings) -> Iterator[str]:
+        wanted, modelled = experiment.metrics.features, experiment.training.latents
+        latents, features = self.latents.get(modelled), self.features.get(wanted)
+        if modelled is not None and latents is None:
+            yield f"{said} models the latents '{modelled}'; {listed(self.latents)}"
+        encoder = self.clip.get(latents.clip) if latents else None
+        for sentence in caption_problems(experiment, latents, encoder, features):
+            yield f"{said}: {sentence}"
+        if wanted is not None and features is None:
+            yield f"{said} is measured in the features '{wanted}'; {listed(self.features)}"
+        source = latents.data if latents else experiment.training.data
+        if features is not None and features.data != source:
+            yield f"{said} models '{source}' and its features are of '{features.data}'"
+
+
+def show(tier: Tier, name: str) -> str:
+    """The YAML of an experiment, features/NAME, latents/NAME or clip/NAME; SettingsError for another."""
+    prepared = {"features": tier.features, "latents": tier.latents, "clip": tier.clip}
+    there: dict[str, Settings] = {**tier.every}
+    there |= {f"{key}/{entry}": own for key, section in prepared.items() for entry, own in section.items()}
+    if name not in there:
+        raise SettingsError(f"there is no '{name}'; {listed(there)}")
+    return document.dump(there[name].model_dump(mode="json", exclude_none=True))
+
+
+class _Sizes(Settings):
+    """The section of a tier, before anything is resolved."""
+
+    compute: dict[str, Any]
+    networks: dict[str, dict[str, Any]] = {}
+    optimisers: dict[str, dict[str, Any]] = {}
+    features: dict[str, dict[str, Any]] = {}
+    latents: dict[str, dict[str, Any]] = {}
+    clip: dict[str, dict[str, Any]] = {}
+    experiments: dict[str, dict[str, Any]]
+
+
+class _File(Settings):
+    """params.yaml, before anything is resolved."""
+
+    tier: TierName
+    terms: dict[str, list[Any]] = {}
+    experiments: dict[str, dict[str, Any]]
+    tiers: dict[TierName, _Sizes]
+
+
+def _sentence(error: ValidationError, key: Callable[[Place], str]) -> str:
+    """pydantic's first complaint as a sentence: the `key` of its place, what is there and what should be."""
     # a misspelt key is also a missing one: the spelling is the better news
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
     # pydantic names the kind of network that it read as if it were a key
-    place = [str(k) for n, k in enumerate(first["loc"]) if n == 0 or first["loc"][n - 1] != "network"]
-    key = ".".join([tier, *place])
-    more = f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
+    loc = first["loc"]
+    place = tuple(k for n, k in enumerate(loc) if n == 0 or loc[n - 1] not in ("network", "autoencoder"))
+    said, more = key(place), f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown key '{key}': remove it or correct its spelling{more}"
+        return f"unknown key '{said}': remove it or correct its spelling{more}"
     if first["type"] == "missing":
-        return f"{path}: the key '{key}' is missing: add it{more}"
+        return f"the key '{said}' is missing: add it{more}"
     if first["type"] == "union_tag_invalid":
         there = first["ctx"]["expected_tags"].replace("'", "")
-        return f"{path}: {key}: there is no network '{first['ctx']['tag']}'; there are {there}{more}"
+        return f"{said}: there is no {place[-1]} '{first['ctx']['tag']}'; there are {there}{more}"
     reason = first["msg"].removeprefix("Value error, ")
     shown = f", not {first['input']!r}" if first["type"] != "value_error" else ""
-    return f"{path}: {key}: {reason}{shown}{more}"
+    return f"{said}: {reason}{shown}{more}"
 
 
-def read(path: Path) -> dict:
-    """params.yaml as it stands; raises SettingsError when it is absent, no YAML, or names no known tier."""
+@contextmanager
+def _errors_name(path: Path, key: Callable[[Place], str] = dotted) -> Iterator[None]:
     try:
-        raw = yaml.load(path.read_text(), Loader=LOADER)
-    except FileNotFoundError:
-        raise SettingsError(
-            f"{path} is not there: restore it, for example with `git checkout params.yaml`"
-        ) from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        yield
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_sentence(error, key)}") from None
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _outline(content: str) -> dict[str, Any]:
+    raw = document.parse(content)
     if not isinstance(raw, dict):
-        raise SettingsError(f"{path} must hold keys: `tier` and one section for each tier")
-    for key in raw:
-        if key not in ("tier", *TIERS):
-            raise SettingsError(
-                f"{path}: unknown key '{key}': it may hold `tier` and the sections {', '.join(TIERS)}"
-            )
+        raise SettingsError(f"it must hold the keys {', '.join(_File.model_fields)}")
     if raw.get("tier") not in TIERS:
-        raise SettingsError(f"{path}: `tier` must be one of {', '.join(TIERS)}, not {raw.get('tier')!r}")
+        raise SettingsError(f"`tier` must be one of {', '.join(TIERS)}, not {raw.get('tier')!r}")
+    _File.model_validate(raw)
     return raw
+
+
+def _section(raw: dict[str, Any], tier: str) -> dict[str, Any]:
+    if tier not in raw["tiers"]:
+        raise SettingsError(f"there is no tier '{tier}'; {listed(name for name in TIERS if name in raw['tiers'])}")
+    return resolve(raw, tier)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """params.yaml as it stands, not to be changed; raises SettingsError for what is wrong in its outline."""
+    with _errors_name(path):
+        return _outline(document.text(path))
+
+
+def section(path: Path, tier: str) -> dict[str, Any]:
+    """The settings of `tier` as plain values, resolved and not yet validated; raises SettingsError."""
+    raw = read(path)
+    with _errors_name(path):
+        return _section(raw, tier)
 
 
 def load(path: Path, tier: str) -> Tier:
     """The settings of `tier`; raises SettingsError, in one sentence, for anything that is wrong in them."""
     raw = read(path)
-    if tier not in TIERS:
-        raise SettingsError(f"there is no tier '{tier}'; there are {', '.join(TIERS)}")
-    if tier not in raw:
-        raise SettingsError(f"{path}: the section '{tier}' is missing")
-    try:
-        return Tier.model_validate(raw[tier])
-    except ValidationError as error:
-        raise SettingsError(_sentence(path, tier, error)) from None
+    with _errors_name(path, lambda place: where(raw, tier, place)):
+        return Tier.model_validate(_section(raw, tier))
+
+
+def select(path: Path, tier: str) -> str:
+    """The text of params.yaml with `tier` selected and nothing else changed; raises SettingsError."""
+    with _errors_name(path):
+        changed = document.with_value(document.text(path), "tier", tier)
+        _section(_outline(changed), tier)
+        return changed

@@ -102,15 +102,15 @@ def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], No
         network = autoencoder.small(
             source.shape, own.channels, own.layers, own.groups, own.latent_channels
         ).to(preparation.device)
-    optimiser = optimisers.build("adam", network.parameters(), own.rate)
+    optimiser = optimisers.build("adam", network.parameters(), own.lr)
     generator, log = torch.Generator(preparation.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
     now = Progressing(network, optimiser, generator, log)
     step = now.restore(path)
     said, warm = time.monotonic(), max(WARMUP * own.steps, 1)
     with one_thread():
         while step < until:
-            optimiser.param_groups[0]["lr"] = own.rate * min((step + 1) / warm, 1) * (1 - step / own.steps)
-            total, misfit = loss(network, source.sample(own.batch, generator), own.kl, generator)
+            optimiser.param_groups[0]["lr"] = own.lr * min((step + 1) / warm, 1) * (1 - step / own.steps)
+            total, misfit = loss(network, source.sample(own.batch, generator), own.kl_weight, generator)
             optimiser.zero_grad(set_to_none=True)
             total.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -122,7 +122,7 @@ def advance(preparation: LatentPreparation, until: int, tick: Callable[[int], No
                 tick(step)
     if not torch.isfinite(log[:step]).all():
         raise FloatingPointError(
-            f"the training of the autoencoder {preparation.name} diverged: its loss is not finite; lower autoencoder.rate"
+            f"the training of the autoencoder {preparation.name} diverged: its loss is not finite; lower autoencoder.lr"
         )
     now.store(path, step)
     return path

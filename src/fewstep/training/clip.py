@@ -25,7 +25,7 @@ from ..networks import clip, clip_files, tokens
 from ..networks.clip import Clip
 from ..networks.published import clip as published_clip
 from ..networks.tokens import Tokenizer
-from ..settings.captions import Clip as ClipSettings
+from ..settings.clip import Clip as ClipSettings
 from ..storage.checkpoint import load_weights
 from ..storage.files import write_atomically
 from ..storage.fingerprint import fingerprint
@@ -121,7 +121,7 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
     Raises CheckpointError for a damaged state and FloatingPointError where the training diverged.
     """
     own, network, path = preparation.settings, untrained(preparation), preparation.state
-    optimiser = optimisers.build("adam", network.model.parameters(), own.rate)
+    optimiser = optimisers.build("adam", network.model.parameters(), own.lr)
     generator, logged = torch.Generator(preparation.device).manual_seed(own.seed), torch.zeros(own.steps, 2)
     now = Progressing(network.model, optimiser, generator, logged)
     step = now.restore(path)
@@ -131,7 +131,7 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
     said, warm, scale = time.monotonic(), max(WARMUP * own.steps, 1), network.model.logit_scale
     with one_thread():
         while step < until:
-            optimiser.param_groups[0]["lr"] = own.rate * min((step + 1) / warm, 1) * (1 - step / own.steps)
+            optimiser.param_groups[0]["lr"] = own.lr * min((step + 1) / warm, 1) * (1 - step / own.steps)
             which = torch.randint(len(pictures), (own.batch,), generator=generator, device=preparation.device)
             images = network.embed_images(pictures[which])
             total = loss(images, network.embed_tokens(ids[which]), scale.exp(), groups[which]).mean()
@@ -148,7 +148,7 @@ def advance(preparation: ClipPreparation, until: int, tick: Callable[[int], None
                 tick(step)
     if not torch.isfinite(logged[:step]).all():
         raise FloatingPointError(
-            f"the training of the clip {preparation.name} diverged: its loss is not finite; lower its `rate`"
+            f"the training of the clip {preparation.name} diverged: its loss is not finite; lower its `lr`"
         )
     now.store(path, step)
     return path

@@ -43,7 +43,7 @@ class Experiment:
     @property
     def trained(self) -> str:
         """The experiment that has trained the methods: this one, unless it measures what another has."""
-        return self.settings.trained or self.name
+        return self.settings.students_of or self.name
 
     @property
     def source(self) -> DataSource:

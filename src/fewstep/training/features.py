@@ -24,7 +24,7 @@ from ..data.images import to_signed
 from ..metrics.attributes import judge
 from ..metrics.features import INCEPTION, Extractor, channel_means, extract, inception
 from ..networks.classifier import Classifier, accuracy, train_classifier
-from ..settings.evaluation import Features
+from ..settings.features import Features
 from ..storage import stand_in
 from ..storage.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..storage.files import write_atomically
@@ -124,8 +124,8 @@ def _stored(folder: Path) -> Classifier:
 
 def _taken(preparation: FeaturePreparation, folder: Path) -> tuple[Classifier, float]:
     """The classifier that another entry has trained and its accuracy; its files, and those of the probe, are copied to `folder`."""
-    described = preparation.workspace.read(f"features/{preparation.settings.trained}/described.json")
-    for name in (CLASSIFIER, PROBE) if preparation.settings.probe else (CLASSIFIER,):
+    described = preparation.workspace.read(f"features/{preparation.settings.classifier_of}/described.json")
+    for name in (CLASSIFIER, PROBE) if preparation.settings.probe_steps else (CLASSIFIER,):
         write_atomically(folder / name, (described.parent / name).read_bytes())
     return _stored(folder), json.loads(described.read_text())["accuracy"]
 
@@ -138,7 +138,7 @@ def prepare(preparation: FeaturePreparation) -> dict:
     """
     settings, network, right = preparation.settings, None, None
     folder = preparation.workspace.write(f"features/{preparation.name}/features.npy").parent
-    if settings.extractor == "classifier" and settings.trained:
+    if settings.extractor == "classifier" and settings.classifier_of:
         network, right = _taken(preparation, folder)
     elif settings.extractor == "classifier":
         with Progress(settings.steps, f"training the classifier of {settings.data}") as bar:
@@ -147,7 +147,7 @@ def prepare(preparation: FeaturePreparation) -> dict:
         save_checkpoint(
             folder / CLASSIFIER, network.state_dict(), {"shape": shape, "classes": network.out.out_features}
         )
-    if settings.probe and not settings.trained:
+    if settings.probe_steps and not settings.classifier_of:
         _probe(preparation, folder)
     images, split = _images(settings)
     extractor = _extractor(preparation, network)
@@ -166,7 +166,7 @@ def _probe(preparation: FeaturePreparation, folder: Path) -> None:
     """Train the probe, on pictures of everything that there can be, and store it with its accuracy on others."""
     from ..networks import probe  # here, and not above: it belongs to one data set
 
-    module, steps = data.module(preparation.settings.data), preparation.settings.probe
+    module, steps = data.module(preparation.settings.data), preparation.settings.probe_steps
     shown, unseen = module.any_pairs(PROBE_PICTURES, 0), module.any_pairs(PROBE_UNSEEN, 1)
     with Progress(steps, f"training the probe of {preparation.settings.data}") as bar, one_thread():
         network = probe.train_probe(
@@ -192,7 +192,7 @@ def probe_file(preparation: FeaturePreparation) -> Path | None:
     """Where the probe of a preparation lies, if it has one; raises FileNotFoundError, naming the cure, before it is trained."""
     return (
         preparation.workspace.read(f"features/{preparation.name}/{PROBE}")
-        if preparation.settings.probe
+        if preparation.settings.probe_steps
         else None
     )
 

@@ -17,7 +17,9 @@ from .. import data, networks, objectives
 from ..data import DataSource
 from ..flows.flow_map import FlowMap
 from ..networks.load import load_flow_map
-from ..settings.training import Method, Network, Optimiser, Training
+from ..settings.networks import Network
+from ..settings.optimiser import Optimiser
+from ..settings.training import Method, Training
 from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.fingerprint import fingerprint
@@ -125,7 +127,7 @@ def advance(
                 tick(state.step) if tick else write_atomically(marker(job.state), str(state.step).encode())
         if not torch.isfinite(state.log[: state.step, 0]).all():
             raise FloatingPointError(
-                f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.rate"
+                f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.lr"
             )
         if processes.is_main:
             save_checkpoint(

@@ -25,7 +25,7 @@ def prepared(tier: Tier, name: str) -> dict[str, list[str]]:
     readers = [tier.latents[key].clip for key in latents if tier.latents[key].clip]
     features = [key for key, own in tier.features.items() if own.data == data]
     # a classifier that another entry shares stands before it
-    features.sort(key=lambda key: tier.features[key].trained is not None)
+    features.sort(key=lambda key: tier.features[key].classifier_of is not None)
     return {"features": features, "clip": list(dict.fromkeys(readers)), "latents": latents}
 
 
@@ -57,8 +57,8 @@ def prepare(tier: str, name: str) -> dict[str, dict[str, Any]]:
     for part in ("clip", "autoencoder", "features", "latents"):
         for key in entries["latents" if part == "autoencoder" else part]:
             jobs[f"{part} {key}"] = (tier, part, key)
-            if part == "features" and settings.features[key].trained:
-                after[f"{part} {key}"] = [f"features {settings.features[key].trained}"]
+            if part == "features" and settings.features[key].classifier_of:
+                after[f"{part} {key}"] = [f"features {settings.features[key].classifier_of}"]
             if part == "latents":
                 reader = settings.latents[key].clip
                 after[f"{part} {key}"] = [f"autoencoder {key}", *([f"clip {reader}"] if reader else [])]

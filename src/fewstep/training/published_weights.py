@@ -57,7 +57,7 @@ def weights_files(tier: Tier) -> list[WeightsFile]:
     found: dict[str, WeightsFile] = {}
     for name, experiment in tier.experiments.items():
         for method, own in experiment.methods.items():
-            if own.weights and not experiment.trained:
+            if own.weights and not experiment.students_of:
                 network = (own.network or experiment.training.network).model_dump()
                 found.setdefault(
                     own.weights, WeightsFile(own.weights, name, method, network, tier.shape(experiment))

@@ -20,7 +20,7 @@ from ...networks.discriminator import discriminator
 from ...networks.text_discriminator import TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
-from ...settings.scflow import Gated, SelfCorrection
+from ...settings.self_correction import SelfCorrection, WeightedLoss
 from .. import optimisers, precision
 from ..processes import Processes
 from .schedules import memory, rate
@@ -76,10 +76,10 @@ def start(job: Job, teacher: FlowMap) -> State:
             )
             others[CRITIC] = critic.to(job.device)
         learning[CRITIC] = optimisers.build(
-            "adam", others[CRITIC].parameters(), own.rate, job.optimiser.decay or 0.0, own.momentum
+            "adam", others[CRITIC].parameters(), own.lr, job.optimiser.weight_decay or 0.0, own.beta1
         )
     optimiser = optimisers.build(
-        job.optimiser.kind, student.parameters(), job.optimiser.rate, job.optimiser.decay or 0.0
+        job.optimiser.kind, student.parameters(), job.optimiser.lr, job.optimiser.weight_decay or 0.0
     )
     generator = torch.Generator(job.device).manual_seed(job.seed)
     columns = (LOSS, NORM, *PARTS)
@@ -114,7 +114,7 @@ class Loop:
 
     def _draw(self) -> Draw:
         generator, count = self.state.generator, self.job.training.batch
-        z0, texts = draw(self.source, count, self.job.method.dropped or 0.0, generator)
+        z0, texts = draw(self.source, count, self.job.method.conditioning_dropout or 0.0, generator)
         z1 = torch.randn(z0.shape, generator=generator, device=generator.device) * self.source.scale
         t, u_down, u_up = torch.rand(3, count, generator=generator, device=generator.device)
         noised = None
@@ -129,7 +129,7 @@ class Loop:
     def _reversed(self, texts: Conditions | None) -> tuple[Reversed, Reversed, Reversed]:
         """Teacher, under its guidance, student and target as SCFlow writes them, at the texts of a step if there are any."""
         empty = None if texts is None else self.source.empty
-        teacher = guided(conditioned(self.teacher, texts, empty), self.job.method.guidance)
+        teacher = guided(conditioned(self.teacher, texts, empty), self.job.method.guidance_scale)
         return Reversed(teacher), *(
             Reversed(conditioned(flow, texts)) for flow in (self.state.student, self.state.others[TARGET])
         )
@@ -139,7 +139,7 @@ class Loop:
         critic = self.state.others[CRITIC]
         return critic if draw.noised is None else critic.at(*draw.noised, draw.texts)
 
-    def _takes_part(self, loss: Gated | None) -> bool:
+    def _takes_part(self, loss: WeightedLoss | None) -> bool:
         return loss is not None and self.state.step >= loss.warmup
 
     def _terms(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -164,11 +164,11 @@ class Loop:
                 down = target.f(move.down, move.t_down)
         terms = {
             "consistency": losses.truncated_consistency(
-                predicted, z0, down, move.t_down, settings.truncation, settings.smoothing
+                predicted, z0, down, move.t_down, settings.truncation, settings.huber_c
             )
         }
         if both_ways:
-            terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, settings.smoothing)
+            terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, settings.huber_c)
         if self._takes_part(settings.reflow):
             terms["reflow"] = losses.reflow(student, one_step, z1, t)
         return terms, one_step if from_noise else None
@@ -185,7 +185,7 @@ class Loop:
         )
         if own.schedule == "student":
             for group in optimiser.param_groups:
-                group["lr"] = own.rate * self._student_rate() / self.job.optimiser.rate
+                group["lr"] = own.lr * self._student_rate() / self.job.optimiser.lr
         loss = losses.discriminator(self._critic(draw), draw.z0, one_step, own.r1)
         optimiser.zero_grad(set_to_none=True)
         (loss.sum() / self.job.training.batch).backward()
@@ -200,11 +200,11 @@ class Loop:
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.processes.sum(loss.detach(), self.weights)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, job.optimiser.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, job.optimiser.clip_norm)
         for group in state.optimiser.param_groups:
             group["lr"] = self._student_rate()
         state.optimiser.step()
-        torch._foreach_lerp_(self.targets, self.weights, 1 - self.settings.target)
+        torch._foreach_lerp_(self.targets, self.weights, 1 - self.settings.target_ema)
         torch._foreach_lerp_(
             self.averages, self.weights, 1 - memory(job.optimiser, state.step, job.method.steps)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...settings.training import Optimiser
+from ...settings.optimiser import Optimiser
 
 
 def rate(settings: Optimiser, step: int, steps: int) -> float:
@@ -12,12 +12,12 @@ def rate(settings: Optimiser, step: int, steps: int) -> float:
     """
     warm = settings.warmup * steps
     if step < warm:
-        return settings.rate * (step + 1) / (warm + 1)
+        return settings.lr * (step + 1) / (warm + 1)
     if settings.schedule == "constant":
-        return settings.rate
+        return settings.lr
     if settings.schedule == "inverse_sqrt":
-        return settings.rate / max(step / settings.hold, 1.0) ** 0.5
-    return settings.rate * (steps - step) / (steps - warm)
+        return settings.lr / max(step / settings.decay_after, 1.0) ** 0.5
+    return settings.lr * (steps - step) / (steps - warm)
 
 
 def memory(settings: Optimiser, step: int, steps: int) -> float:
@@ -25,5 +25,5 @@ def memory(settings: Optimiser, step: int, steps: int) -> float:
 
     A young average would remember the initial weights, so its horizon grows with the run.
     """
-    horizon = max(settings.average * steps, 1.0)
+    horizon = max(settings.ema * steps, 1.0)
     return min(1 - 1 / horizon, (1 + step) / (10 + step))

@@ -58,7 +58,7 @@ def start(job: Job, teacher: FlowMap | None) -> State:
     average.load_state_dict(student.state_dict())
     others = {STAGE: job.fresh().requires_grad_(False)} if job.method.teacher_as == "stages" else {}
     settings = job.optimiser
-    optimiser = optimisers.build(settings.kind, student.parameters(), settings.rate, settings.decay or 0.0)
+    optimiser = optimisers.build(settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0)
     generator = torch.Generator(job.device).manual_seed(job.seed)
     return State(
         student,
@@ -104,7 +104,7 @@ class Loop:
         teacher = self.teacher
         if self.job.method.teacher_as != "velocity":
             teacher = EulerMap(self.teacher) if stage == 0 else self.state.others[STAGE]
-        stopped = self.state.average if self.job.method.stopped == "average" else None
+        stopped = self.state.average if self.job.method.stop_gradient == "ema" else None
         self.residuals = [
             objectives.bind(term.objective, term.options, teacher, stopped) for term in self.terms
         ]
@@ -119,8 +119,8 @@ class Loop:
     def _conditioned(self, k: int, conditions: Conditions) -> tuple[objectives.Residual, FlowMap]:
         """The objective of term `k` and the student, both at the texts of one batch: the teacher, under its guidance, reads the same ones."""
         method, empty, term = self.job.method, self.source.empty, self.terms[k]
-        teacher = self.teacher and guided(conditioned(self.teacher, conditions, empty), method.guidance)
-        stopped = conditioned(self.state.average, conditions) if method.stopped == "average" else None
+        teacher = self.teacher and guided(conditioned(self.teacher, conditions, empty), method.guidance_scale)
+        stopped = conditioned(self.state.average, conditions) if method.stop_gradient == "ema" else None
         return objectives.bind(term.objective, term.options, teacher, stopped), conditioned(
             self.state.student, conditions
         )
@@ -130,7 +130,7 @@ class Loop:
         job, state, settings = self.job, self.state, self.job.optimiser
         progress = state.step / job.method.steps
         self.bind(progress)
-        x1, conditions = draw(self.source, sum(self.sizes), job.method.dropped or 0.0, state.generator)
+        x1, conditions = draw(self.source, sum(self.sizes), job.method.conditioning_dropout or 0.0, state.generator)
         batch = draw_batch(
             job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator
         )
@@ -150,7 +150,7 @@ class Loop:
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.processes.sum(loss.detach(), self.weights)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, settings.clip_norm)
         for group in state.optimiser.param_groups:
             group["lr"] = rate(settings, state.step, job.method.steps)
         state.optimiser.step()

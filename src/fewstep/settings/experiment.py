@@ -1,0 +1,148 @@
+"""The settings of an experiment: what is compared, how it is trained, sampled and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import data
+from ..flows.sampler_names import GUIDED
+from .base import Settings, SettingsError, listed, optional
+from .clip import Clip
+from .features import Features
+from .latents import Latents
+from .networks import CONDITIONAL, Network
+from .sampling import Metrics, Sampling, Speed
+from .training import Method, Training
+
+EXACT = "exact"
+
+
+class ExperimentSettings(Settings):
+    """What fills a table: its training, methods, sampling and metrics, and what is timed, if anything.
+
+    tables       where one experiment fills several: the rows of each, by the table's name
+    students_of  the experiment whose trained methods this one samples and measures, in place of its own
+    """
+
+    training: Training
+    methods: dict[str, Method]
+    sampling: Sampling
+    metrics: Metrics
+    speed: Speed | None = None
+    tables: dict[str, list[str]] | None = optional()
+    students_of: str | None = optional()
+
+    @property
+    def self_corrected(self) -> bool:
+        """Whether SCFlow is among the methods."""
+        return any(method.self_correction for method in self.methods.values())
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks that are trained: the shared one, and those of methods that have their own."""
+        return [self.training.network, *(m.network for m in self.methods.values() if m.network)]
+
+    @property
+    def rows(self) -> list[str]:
+        """What samples are drawn for: the methods, and the further solvers of each."""
+        further = [f"{name}-{solver}" for name, own in self.sampling.solvers.items() for solver in own]
+        return [*self.methods, *further]
+
+    def method(self, name: str) -> Method:
+        """The method called `name`; raises SettingsError, naming those there are, when there is none."""
+        if name not in self.methods:
+            raise SettingsError(f"there is no method '{name}' in this experiment; {listed(self.methods)}")
+        return self.methods[name]
+
+    def problems(self) -> Iterator[str]:
+        for name, method in self.methods.items():
+            if method.teacher is not None and method.teacher not in self.methods:
+                yield f"the method '{name}' names the teacher '{method.teacher}', which is not a method here"
+            if name not in self.sampling.steps or name not in self.sampling.samplers:
+                yield f"`sampling` must give the steps and the sampler of the method '{name}'"
+        yield from self._sampling_problems()
+        named = {f"tables.{table}": names for table, names in (self.tables or {}).items()}
+        named |= {f"metrics.only.{measure}": names for measure, names in self.metrics.only.items()}
+        for where, names in named.items():
+            for name in names:
+                if name not in self.rows:
+                    yield f"`{where}` names '{name}', which is not a row here; {listed(sorted(self.rows))}"
+        teacher = self.metrics.reference
+        if teacher and teacher.steps not in self.sampling.steps.get(teacher.method, []):
+            yield (
+                f"`metrics.reference` is {teacher.method} at {teacher.steps} steps, which `sampling` does "
+                "not draw"
+            )
+        between = [measure for measure in ("w2_teacher", "t_fid") if measure in self.metrics.measures]
+        if between and len(self.sampling.seeds) < 2:
+            yield f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds"
+        if (asked := self.metrics.w2_samples) > (drawn := self.sampling.count):
+            yield f"w2_samples ({asked}) exceeds the samples drawn ({drawn})"
+
+    def _sampling_problems(self) -> Iterator[str]:
+        there = f"which is not a method here; {listed(self.methods)}"
+        for name in [*self.sampling.steps, *self.sampling.samplers]:
+            if name == EXACT and self.training.data != "checkerboard":
+                yield f"the exact velocity of '{self.training.data}' is not known: remove 'exact'"
+            if name not in self.methods and name != EXACT:
+                yield f"`sampling` names '{name}', {there}"
+        for name, solvers in self.sampling.solvers.items():
+            if name not in self.methods:
+                yield f"`sampling.solvers` names '{name}', {there}"
+            for solver, steps in solvers.items():
+                if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
+                    yield (
+                        f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method "
+                        f"may be called '{name}-{solver}'"
+                    )
+
+
+def _of_captions(experiment: ExperimentSettings) -> Iterator[str]:
+    """The settings that mean nothing without captions."""
+    for name, method in experiment.methods.items():
+        for key in ("guidance_scale", "conditioning_dropout"):
+            if getattr(method, key) is not None:
+                yield f"`methods.{name}.{key}`"
+        correction = method.self_correction
+        if correction and correction.adversarial and correction.adversarial.head:
+            yield f"`methods.{name}.self_correction.adversarial.head`"
+    for name, own in experiment.sampling.samplers.items():
+        if any(s.startswith(GUIDED) for s in (own, *experiment.sampling.solvers.get(name, {}))):
+            yield f"the guided sampler of '{name}'"
+    for measure in experiment.metrics.measures:
+        if measure in ("clip", "attributes"):
+            yield f"the measure '{measure}'"
+
+
+def caption_problems(
+    experiment: ExperimentSettings, latents: Latents | None, encoder: Clip | None, features: Features | None
+) -> Iterator[str]:
+    """What does not go together in an experiment on captions, or on none, a sentence each.
+
+    `latents` are those that it models, `encoder` the CLIP that reads their captions, and `features` what its
+    images are measured in, each None where there is none.
+    """
+    conditional, prompts = encoder is not None, experiment.sampling.prompts
+    kinds = {network.kind in CONDITIONAL for network in experiment.networks}
+    if kinds != {conditional} or (prompts is not None) != conditional:
+        yield (
+            f"latents with captions (`clip`), networks of kind {' or '.join(CONDITIONAL)} and "
+            "`sampling.prompts` go together: give all or none"
+        )
+    if latents is None or encoder is None:
+        for needing in _of_captions(experiment):
+            yield f"{needing} needs latents with captions: remove it, or name a `clip` for the latents"
+        return
+    if prompts not in (there := data.prompt_sets(latents.data)):
+        yield f"the data set '{latents.data}' has no prompts '{prompts}'; {listed(there)}"
+    for network in experiment.networks if encoder.kind == "trained" else ():
+        if network.width != encoder.width:
+            yield (
+                f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}: give "
+                "`network.width` the CLIP's `width`"
+            )
+    if "attributes" in experiment.metrics.measures and not (features and features.probe_steps):
+        yield (
+            "the measure 'attributes' reads pictures with a probe: give the steps of its training under "
+            "`probe_steps` of its features"
+        )

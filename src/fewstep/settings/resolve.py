@@ -1,0 +1,173 @@
+"""From what params.yaml says to the settings of one tier, as plain values: by the five rules at its top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+from .base import SettingsError, listed
+
+TOUR, OTHERS = "tour", "others"
+# the tier's section of what a text after `network` or `optimiser` names; `terms` are for all tiers
+NAMED = {"network": "networks", "optimiser": "optimisers"}
+
+Place = tuple[str | int, ...]
+
+
+def dotted(place: Place) -> str:
+    return ".".join(map(str, place))
+
+
+class Unresolved(Exception):
+    """What is wrong at a place of the settings of a tier."""
+
+    def __init__(self, place: Place, sentence: str):
+        super().__init__(sentence)
+        self.place = place
+
+
+def merge(under: Any, over: Any) -> Any:
+    """`over` upon `under`: mappings key by key, all else replaced."""
+    if not isinstance(under, Mapping) or not isinstance(over, Mapping):
+        return over
+    return {**under, **{key: merge(under[key], own) if key in under else own for key, own in over.items()}}
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_nulls(own) for key, own in value.items() if own is not None}
+
+
+def _entry(entries: Mapping[str, Any], name: Any, place: Place) -> Any:
+    if not isinstance(name, str) or name not in entries:
+        raise Unresolved(place, f"there is no '{name}'; {listed(entries)}")
+    return entries[name]
+
+
+def _keys(owner: Mapping[str, Any], key: str, place: Place) -> Mapping[str, Any]:
+    value = {} if owner.get(key) is None else owner[key]
+    if not isinstance(value, Mapping):
+        raise Unresolved((*place, key), f"this must hold keys, and is {value!r}")
+    return value
+
+
+def _like(entries: Mapping[str, Any], name: str, place: Place, above: tuple[str, ...] = ()) -> Any:
+    """The entry `name` of the section at `place`, upon the entry that its `like` names."""
+    own, where = entries[name], (*place, name, "like")
+    if not isinstance(own, Mapping) or "like" not in own:
+        return own
+    if name in above:
+        raise Unresolved(where, f"{' is like '.join([*above, name])}: break the circle")
+    _entry(entries, own["like"], where)
+    under = _like(entries, own["like"], place, (*above, name))
+    return merge(under, {key: value for key, value in own.items() if key != "like"})
+
+
+def _section(entries: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    return {name: _like(entries, name, place) for name in entries}
+
+
+def _in_full(own: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]], place: Place) -> dict[str, Any]:
+    """`own` with the network, the optimiser and the terms that it names by a text."""
+    return {
+        key: _entry(named[key], value, (*place, key)) if key in named and isinstance(value, str) else value
+        for key, value in own.items()
+    }
+
+
+def _experiment(
+    own: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]], place: Place
+) -> dict[str, Any]:
+    training, sampling = _keys(own, "training", place), dict(_keys(own, "sampling", place))
+    methods = _section(_keys(own, "methods", place), (*place, "methods"))
+    steps = {"steps": training["steps"]} if "steps" in training else {}
+    for key in ("steps", "samplers"):
+        said = _keys(sampling, key, (*place, "sampling"))
+        if OTHERS in said:
+            of_methods = {name: said.get(name, said[OTHERS]) for name in methods}
+            sampling[key] = of_methods | {name: value for name, value in said.items() if name != OTHERS}
+    return {
+        **own,
+        "training": _in_full(
+            {key: value for key, value in training.items() if key != "steps"}, named, (*place, "training")
+        ),
+        "methods": {
+            name: _in_full(steps | _keys(methods, name, where[:-1]), named, where)
+            for name in methods
+            for where in [(*place, "methods", name)]
+        },
+        "sampling": sampling,
+    }
+
+
+def _resolved(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
+    sizes, every = file["tiers"][tier], file["experiments"]
+    sections = {
+        key: _section(sizes.get(key, {}), (key,))
+        for key in ("networks", "optimisers", "features", "latents", "clip")
+    }
+    named = {"terms": file.get("terms", {}), **{key: sections.pop(name) for key, name in NAMED.items()}}
+    for name in sizes["experiments"]:
+        _entry(every, name, ("experiments",))
+    merged = {name: merge(what, sizes["experiments"].get(name, {})) for name, what in every.items()}
+    own = {name: _like(merged, name, ("experiments",)) for name in every if name in sizes["experiments"]}
+    for name, experiment in own.items():
+        if "students_of" in experiment:
+            trained = _entry(own, experiment["students_of"], ("experiments", name, "students_of"))
+            inherited = {
+                key: _keys(trained, key, ("experiments", experiment["students_of"]))
+                for key in ("training", "methods")
+            }
+            own[name] = merge(inherited, experiment)
+    experiments = {
+        name: _experiment(experiment, named, ("experiments", name)) for name, experiment in own.items()
+    }
+    tour = {TOUR: experiments.pop(TOUR)} if TOUR in experiments else {}
+    return _without_nulls({"compute": sizes["compute"], **tour, **sections, "experiments": experiments})
+
+
+def where(file: Mapping[str, Any], tier: str, place: Place) -> str:
+    """The dotted key of params.yaml that says what stands at `place` in the settings of `tier`."""
+    place = ("experiments", *place) if place[:1] == (TOUR,) else place
+    like: list[Place] = []
+    for start in (("tiers", tier), ()):
+        path, at = (*start, *place), file
+        for n, key in enumerate(path):
+            if isinstance(at, Mapping) and key not in at and isinstance(at.get("like"), str):
+                like.append((*path[: n - 1], at["like"], *path[n:])[len(start) :])
+            if not (key in at if isinstance(at, Mapping) else isinstance(at, list) and key in range(len(at))):
+                break
+            at = at[key]
+            section = ("terms",) if key == "terms" else ("tiers", tier, NAMED.get(key, ""))
+            if isinstance(at, str) and at in reduce(lambda owner, part: owner.get(part, {}), section, file):
+                return dotted((*section, at, *path[n + 1 :]))
+        else:
+            return dotted(path)
+    if not like and place[2:3] == ("methods",) and place[4:] == ("steps",):
+        like.append((*place[:2], "training", "steps"))
+    return where(file, tier, like[0]) if like else dotted(("tiers", tier, *place))
+
+
+def resolve(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
+    """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
+
+    Raises SettingsError, with the key, for a name that names nothing, and for entries like each other.
+    """
+    try:
+        return _resolved(file, tier)
+    except Unresolved as error:
+        raise SettingsError(f"{where(file, tier, error.place)}: {error}") from None
+
+
+def as_file(settings: Mapping[str, Any], tier: str) -> dict[str, Any]:
+    """What params.yaml would hold for the settings of `tier` alone: what `resolve` takes back to them."""
+    every = {TOUR: settings[TOUR], **settings["experiments"]}
+    sizes = {key: value for key, value in settings.items() if key not in (TOUR, "experiments")}
+    return {
+        "tier": tier,
+        "terms": {},
+        "experiments": every,
+        "tiers": {tier: sizes | {"experiments": {name: {} for name in every}}},
+    }

@@ -1,0 +1,100 @@
+"""The settings of what follows training: sampling, metrics and timing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field
+
+from ..flows.sampler_names import further, own
+from .base import Settings, optional
+
+OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
+OfImages = Literal[
+    "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg",
+    "one_step", "teacher_images", "clip", "attributes",
+]  # fmt: skip
+POINTS, IMAGES = get_args(OfPoints), get_args(OfImages)
+# those that compare with the samples of a teacher
+OF_TEACHER = ("w2_teacher", "map_teacher", "t_fid", "teacher_images")
+
+
+class Sampling(Settings):
+    """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
+
+    solvers  further solvers of a method's velocity, by method, each a row of its own: steps of "heun", of
+             "stochastic-<beta>" (SCFlow's, see fewstep.flows.samplers) or of "guided-<scale>" (Euler under
+             classifier-free guidance), or digits of tolerance of "adaptive" (2 for 0.01)
+    prompts  the data set's set of prompts that the samples are conditioned on: `count` of them, in its order
+    """
+
+    count: int = Field(ge=1)
+    seeds: list[int] = Field(min_length=1)
+    steps: dict[str, list[int]]
+    samplers: dict[str, Annotated[str, AfterValidator(own)]]
+    solvers: dict[str, dict[Annotated[str, AfterValidator(further)], list[int]]] = {}
+    prompts: str | None = optional()
+
+
+class Reference(Settings):
+    """The samples that stand for the teacher: a method of the experiment and its number of steps."""
+
+    method: str
+    steps: int = Field(ge=1)
+
+
+class Metrics(Settings):
+    """The evaluation protocol.
+
+    measures    which distances are taken: of points (see fewstep.evaluation.measure) or of images
+                (fewstep.evaluation.measure_images)
+    bins        the histogram's cells along one axis, for KL
+    w2_samples  the samples that an exact W2 is computed on
+    features    the entry of the tier's `features` that images are measured in
+    reference   what stands for the teacher, for the measures that need one
+    only        measures that are taken of some rows alone: their names, as `tables` gives them, by measure
+    """
+
+    measures: list[Literal[OfPoints, OfImages]] = Field(min_length=1)
+    bins: int | None = Field(default=None, ge=1)
+    w2_samples: int = Field(default=2, ge=2)
+    features: str | None = None
+    reference: Reference | None = None
+    only: dict[str, list[str]] = Field(default={}, exclude_if=lambda value: not value)
+
+    def of_row(self, row: str) -> list[str]:
+        """The measures that are taken of a row: of a method, or of a further solver of one."""
+        return [measure for measure in self.measures if row in self.only.get(measure, [row])]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the measures are those of images."""
+        return self.features is not None
+
+    def problems(self) -> Iterator[str]:
+        first, images = self.measures[0], {measure in IMAGES for measure in self.measures}
+        if len(images) > 1:
+            either = f"points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)})"
+            yield f"an experiment measures {either}, not both"
+        if images == {True} and self.features is None:
+            yield f"the measure '{first}' needs `metrics.features`: the name of an entry of `features`"
+        if images == {False} and self.features is not None:
+            yield f"`metrics.features` is for measures of images, and '{first}' is one of points: remove it"
+        if "kl" in self.measures and self.bins is None:
+            yield "the measure 'kl' needs `metrics.bins`"
+        needing = [measure for measure in self.measures if measure in OF_TEACHER]
+        if needing and self.reference is None:
+            yield f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
+        if self.only and images == {False}:
+            yield "`metrics.only` is for measures of images: remove it"
+        if unknown := [measure for measure in self.only if measure not in self.measures]:
+            there = ", ".join(self.measures)
+            yield f"`metrics.only` names '{unknown[0]}', which is not among the measures {there}"
+
+
+class Speed(Settings):
+    """What is timed: a call of a method's network for each of `batches`, the median of `repeats`."""
+
+    batches: list[int] = Field(min_length=1)
+    repeats: int = Field(ge=1)
