@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from fewstep.evaluation import claims, claims_checkerboard, measure, provenance, published, tables
+from fewstep.evaluation import claims, measure, provenance, published, tables
+from fewstep.evaluation.metric import Comparison
 from fewstep.evaluation.provenance import ProvenanceError
 
 TRACE = {
@@ -18,6 +21,15 @@ TRACE = {
     "software": "torch",
 }
 PAPERS = "KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature"
+
+
+SELF = "selfdistill-checkerboard"
+
+
+def built(smoke, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of measured rows of self-distillation on the checkerboard."""
+    experiment = SimpleNamespace(name=SELF, tier="laptop", settings=smoke.experiment(SELF))
+    return tables.build(experiment, frame)[SELF]
 
 
 def rows(
@@ -44,28 +56,32 @@ def rows(
 
 def test_mean_and_deviations_are_over_the_seeds_they_name(smoke):
     values = np.array([[1.0, 1.2], [2.0, 2.2], [3.0, 3.2]])
-    table = tables.build(
-        pd.DataFrame(rows("lsd", 1, values)),
-        smoke.experiment("selfdistill-checkerboard"),
-        "selfdistill-checkerboard",
-        "laptop",
-    )
+    table = built(smoke, pd.DataFrame(rows("lsd", 1, values)))
     cell = table.iloc[0]
     assert cell.value == pytest.approx(values.mean())
     assert cell.sd == pytest.approx(np.std([1.1, 2.1, 3.1], ddof=1))
     assert cell.sd_sampling == pytest.approx(np.std([0, 0.2], ddof=1))
     assert cell.seeds == "3 training x 2 sampling" and cell.method == "LSD" and cell.tier == "laptop"
     assert (cell.published, cell.status, cell.source) == (0.086, "confirmed", "arXiv 2505.18825 Table 1")
-    assert "1.1 ± " not in tables.readable(table, "KL to target").to_string()
-    assert "2.100 ± 1.000 | 0.086 c | +2.014" in tables.readable(table, "KL to target").to_string()
+    shown = tables.shown(table, "KL to target")
+    assert shown.loc["LSD"].to_dict() == {"N = 1": "2.100 ± 1.000", "N = 1, published": "0.086 c (+2.014)"}
 
 
 def test_another_protocol_is_not_set_beside_the_published_number(smoke):
     frame = pd.DataFrame(rows("lsd", 1, np.ones((2, 2)), protocol=PAPERS.replace("64000", "4000")))
-    cell = tables.build(
-        frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "smoke"
-    ).iloc[0]
-    assert pd.isna(cell.published) and cell.status == "other protocol"
+    table = built(smoke, frame)
+    assert pd.isna(table.published[0]) and table.status[0] == "other protocol"
+    assert list(tables.shown(table, "KL to target").columns) == ["N = 1"]
+
+
+def test_calls_stand_in_increasing_order_and_methods_as_the_settings_have_them(smoke):
+    parts = [("psd-m", 16), ("psd-m", 2), ("lsd", 4), ("lsd", 16), ("esd", 2)]
+    table = built(smoke, pd.DataFrame([row for part in parts for row in rows(*part, np.ones((2, 2)))]))
+    shown = tables.shown(table, "KL to target")
+    assert [c for c in shown.columns if "published" not in c] == ["N = 2", "N = 4", "N = 16"]
+    labels = [method.label for method in smoke.experiment(SELF).methods.values()]
+    assert list(shown.index) == [label for label in labels if label in {"PSD-M", "LSD", "ESD"}]
+    assert shown.loc["ESD", "N = 4"] == "" and shown.columns.name == "KL to target"
 
 
 def test_one_cell_of_two_protocols_is_refused(smoke):
@@ -73,9 +89,7 @@ def test_one_cell_of_two_protocols_is_refused(smoke):
         rows("lsd", 1, np.ones((2, 2))) + rows("lsd", 1, np.ones((2, 2)), protocol="another")
     )
     with pytest.raises(ValueError, match="lsd, KL to target, nfe 1 mixes evaluation protocols"):
-        tables.build(
-            frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop"
-        )
+        built(smoke, frame)
 
 
 @pytest.mark.parametrize("column", provenance.COLUMNS)
@@ -83,16 +97,9 @@ def test_one_cell_of_two_protocols_is_refused(smoke):
 def test_a_cell_without_provenance_is_refused(smoke, column, bad):
     frame = pd.DataFrame(rows("lsd", 1, np.ones((2, 2))) + rows("esd", 2, np.ones((2, 2)), **{column: bad}))
     with pytest.raises(ProvenanceError, match=f"has a cell without {column}: esd, KL to target, nfe 2"):
-        tables.build(
-            frame, smoke.experiment("selfdistill-checkerboard"), "selfdistill-checkerboard", "laptop"
-        )
+        built(smoke, frame)
     with pytest.raises(ProvenanceError, match=f"has no column '{column}'"):
-        tables.build(
-            frame.drop(columns=column),
-            smoke.experiment("selfdistill-checkerboard"),
-            "selfdistill-checkerboard",
-            "laptop",
-        )
+        built(smoke, frame.drop(columns=column))
 
 
 def test_published_numbers_have_a_status_and_are_found_only_where_they_belong():
@@ -150,7 +157,8 @@ def test_the_ledger_says_what_was_claimed_and_turns_with_the_numbers():
         )
 
     def verdicts(lmd: float) -> dict[str, str]:
-        ledger = claims.ledger(claims_checkerboard.fmm_claims(measured(lmd)), "laptop")
+        experiment = SimpleNamespace(name="fmm-checkerboard", data_name="checkerboard")
+        ledger = claims.ledger(claims.evaluate(experiment, measured(lmd)), "laptop")
         assert tuple(ledger.columns) == claims.COLUMNS
         return dict(zip(ledger.claim, ledger.verdict))
 
@@ -180,14 +188,12 @@ def test_a_miscounted_column_is_refused(smoke, tmp_path):
         ]
     )
     with pytest.raises(ValueError, match="lsd took 5 network calls for 4 steps"):
-        measure.evaluate(
-            smoke.experiment("selfdistill-checkerboard"), index, tmp_path, tmp_path, smoke.compute
-        )
+        measure.evaluate(index, tmp_path, Comparison(smoke.experiment(SELF)), tmp_path, smoke.compute)
 
 
 def test_instability_sees_spikes_and_not_scale():
     calm = np.ones(1000)
     spiky = calm.copy()
     spiky[::50] = 30
-    assert claims_checkerboard.instability(calm) == 1 and claims_checkerboard.instability(7 * calm) == 1
-    assert claims_checkerboard.instability(spiky) > 10
+    assert claims.instability(calm) == 1 and claims.instability(7 * calm) == 1
+    assert claims.instability(spiky) > 10

@@ -1,9 +1,12 @@
-"""Images through the pipeline's later stages: what is drawn, what it is measured in, and what the tables then say."""
+"""Images through the pipeline's later stages: what is drawn, what it is measured in, and what the tables then
+say.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +17,8 @@ import torch
 from fewstep import networks
 from fewstep.data import digits, scenes
 from fewstep.data.formats.pictures import Pictures
-from fewstep.evaluation import measure, measure_images, sample, speed, tables
+from fewstep.evaluation import claims, display, measure, measure_images, provenance, sample, speed, tables
+from fewstep.evaluation.metric import Comparison
 from fewstep.evaluation.plots.picture import Picture
 from fewstep.metrics.features import channel_means, extract
 from fewstep.metrics.frechet import frechet, moments
@@ -130,7 +134,9 @@ def images(kind: str, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def drawn(tmp_path, root, monkeypatch):
-    """A folder of samples: the teacher draws digits at its reference steps and noise at two; LMD digits at one step."""
+    """A folder of samples: the teacher draws digits at its reference steps and noise at two; LMD digits at
+    one step.
+    """
     monkeypatch.chdir(root)
     rows, steps = [], 4
     for method, n, kind in (("si", steps, "data"), ("si", 2, "noise"), ("lmd", 1, "data")):
@@ -140,7 +146,7 @@ def drawn(tmp_path, root, monkeypatch):
             rows.append(
                 dict(
                     method=method,
-                    trained=method,
+                    network=method,
                     sampler="euler" if method == "si" else "jumps",
                     steps=n,
                     train_seed=0,
@@ -156,7 +162,8 @@ def drawn(tmp_path, root, monkeypatch):
 def evaluate(settings, drawn, measured_in, smoke) -> pd.DataFrame:
     index, folder = drawn
     (folder / "scratch").mkdir(exist_ok=True)
-    return measure_images.evaluate(settings, index, folder, measured_in, folder / "scratch", smoke.compute)
+    against = Comparison(settings, data=measured_in)
+    return measure.evaluate(index, folder, against, folder / "scratch", smoke.compute)
 
 
 def test_every_measure_is_what_the_metrics_say_of_the_files(settings, drawn, measured_in, smoke):
@@ -169,7 +176,8 @@ def test_every_measure_is_what_the_metrics_say_of_the_files(settings, drawn, mea
     for seed in SEEDS:
         fid = frechet(moments(features[f"lmd1-{seed}.npy"]), moments(measured_in.values))
         assert cell["lmd", 1, seed, "FID"] == pytest.approx(fid, rel=1e-4)
-        # the teacher's samples from the other noise: from the same one, the teacher would be at zero from itself
+        # the teacher's samples from the other noise: from the same one, the teacher would be at zero from
+        # itself
         taught = (
             frechet(moments(features["lmd1-0.npy"]), moments(features[f"si4-{1 - seed}.npy"]))
             if seed == 0
@@ -201,23 +209,26 @@ def test_a_measure_can_be_taken_of_some_rows_alone(settings, drawn, measured_in,
     }
     left = whole[(whole.metric == "FID") | (whole.method == "lmd")].reset_index(drop=True)
     pd.testing.assert_frame_equal(left, some)
-    # an experiment that takes every measure of every row is dumped as it was before there was a choice: its hash stays
+    # an experiment that takes every measure of every row is dumped as it was before there was a choice: its
+    # hash stays
     assert "only" not in both.model_dump()
 
 
 def test_a_number_carries_its_protocol_and_reads_back(settings, measured_in):
-    found = measure_images.protocols(settings, measured_in)
-    assert set(found) == set(settings.metrics.measures)
+    found = measure.protocols_by_name(Comparison(settings, data=measured_in))
+    assert set(found) == {name for m in settings.metrics.measures for name in measure.METRICS[m].names}
     for protocol in found.values():
         assert parse(str(protocol)) == protocol and protocol.samples == settings.sampling.count
     assert (
-        "si at 4 Euler steps" in found["t_fid"].split
-        and found["fid"].split == "all 1797 training images of digits"
+        "si at 4 Euler steps" in found["T-FID"].split
+        and found["FID"].split == "all 1797 training images of digits"
     )
 
 
 def test_a_notebook_shows_every_mean_and_leaves_blank_what_was_not_measured():
-    """More metrics, steps and methods than pandas would print: two seeds each, value 10 metric + method + seed."""
+    """More metrics, steps and methods than pandas would print: two seeds each, value 10 metric + method +
+    seed.
+    """
     rows = pd.DataFrame(
         [
             {"method": f"m{m}", "metric": f"k{k:02}", "nfe": n, "value": 10 * k + m + seed}
@@ -228,13 +239,13 @@ def test_a_notebook_shows_every_mean_and_leaves_blank_what_was_not_measured():
             if (m, n) != (3, 8)
         ]
     )
-    table = ElementTree.fromstring(measure.means(rows).data)
+    table = ElementTree.fromstring(display.show_table(measure.means(rows)).data)
     shown = [[cell.text or "" for cell in row.findall("td")] for row in table.find("tbody")]
     assert [cell.text for cell in table.find("thead").find("tr").findall("th")][-30:] == [
         f"m{m}" for m in range(30)
     ]
     assert len(shown) == 80 and all(len(row) == 30 for row in shown)
-    assert shown[4 * 7 + 1][5] == "75.500", "k07 in two steps of m5"
+    assert shown[4 * 7 + 1][5] == "75.5", "k07 in two steps of m5"
     assert [row[3] for row in shown].count("") == 20 and sum(row.count("") for row in shown) == 20
 
 
@@ -287,7 +298,7 @@ def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypa
 def test_solvers_are_rows_of_their_own(settings):
     draws = sample.plan(settings)
     heun = [d for d in draws if d.method == "si-heun"]
-    assert {(d.trained, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
+    assert {(d.network, d.sampler, d.steps) for d in heun} == {("si", "heun", 1)} and len(heun) == len(SEEDS)
     assert sample.labels(settings)["si-adaptive"] == "SI, adaptive" and len({d.name for d in draws}) == len(
         draws
     )
@@ -384,6 +395,9 @@ def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, r
 # The report
 
 
+SETTINGS, OVER = {"seed": 1}, "3 sampling seeds of one training"
+
+
 def _part(workspace: Workspace, name: str, value: float) -> None:
     from matplotlib.figure import Figure
 
@@ -396,18 +410,18 @@ def _part(workspace: Workspace, name: str, value: float) -> None:
         "sd_sampling": 0.1,
         "published": None,
         "samples": 3,
+        "parameters": provenance.parameters(SETTINGS),
     }
-    claim = {
-        c: "x; claimed > 0; interval over 3 sampling seeds"
-        for c in report.pd.Index(["claim", "paper", "statement", "statistic", "verdict", "tier", "table"])
-    }
+    claim = dict.fromkeys(claims.COLUMNS, "x") | {"statistic": "x; claimed > 0", "over": OVER}
     ledger = pd.DataFrame([claim | {"value": value, "low": 0.0, "high": 1.0}])
-    figure = Figure(figsize=(1, 1))
+    picture = Picture(Figure(figsize=(1, 1)), {}, f"of {name}")
     report.write(
         workspace,
         name,
         f"5-figures-{name}",
-        report.Results({name: pd.DataFrame([row])}, ledger, {f"{name}-a": Picture(figure, {}, f"of {name}")}),
+        report.Results(
+            {name: pd.DataFrame([row])}, ledger, {f"{name}-a": picture}, {row["parameters"]: SETTINGS}
+        ),
     )
 
 
@@ -434,8 +448,38 @@ def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
     assert (
         page.index(f"## {report.FIRST}") < page.index("## another")
         and "(figures/another-a.png)" in page
-        and "(3 sampling seeds)" in page
+        and OVER in page
+        and "x in this training" in page
     )
+
+
+def test_the_settings_behind_a_number_are_found_by_their_hash(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    workspace = Workspace(tmp_path, "smoke")
+    _part(workspace, report.FIRST, 1.0)
+    (workspace.pipeline / "notebooks").mkdir()
+    report.publish(workspace)
+    results = tmp_path / "results/smoke"
+    (code,) = set(pd.read_csv(results / "tables" / f"{report.FIRST}.csv").parameters)
+    kept = json.loads((results / "settings" / f"{code}.json").read_text())
+    assert kept == SETTINGS and provenance.parameters(kept) == code
+    assert f"(settings/{code}.json)" in (results / "report.md").read_text()
+
+
+def test_numbers_of_other_settings_than_those_written_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    table = pd.DataFrame([dict.fromkeys(tables.COLUMNS, "x")])
+    results = report.Results({"a": table}, claims.ledger([], "smoke"), {}, {"another": SETTINGS})
+    with pytest.raises(provenance.ProvenanceError, match="the table 'a' was measured with settings x"):
+        report.write(Workspace(tmp_path, "smoke"), "a", "5-figures", results)
+
+
+def test_an_experiments_settings_have_the_hash_of_its_rows(smoke, settings, root):
+    experiment = SimpleNamespace(settings=settings, workspace=Workspace(root, "smoke"), compute=smoke.compute)
+    found = provenance.settings_by_hash(experiment)
+    assert list(found) == [provenance.of_experiment(experiment, "n").parameters]
+    (kept,) = json.loads(json.dumps(found)).values()
+    assert [provenance.parameters(kept)] == list(found)
 
 
 def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(
@@ -451,16 +495,18 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(
     path = tmp_path / "seed-0.safetensors"
     save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
     draw = sample.Draw("lmd", "lmd", "jumps", 1, 0, 0)
+    diverged = r"its training diverged; lower optimiser\.lr"
     with pytest.raises(
-        CheckpointError,
-        match=r"seed-0\.safetensors gives samples that are not finite: its training diverged; lower optimiser\.lr",
+        CheckpointError, match=rf"seed-0\.safetensors gives samples that are not finite: {diverged}"
     ):
         sample._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))
 
 
 def test_one_step_is_one_network_call(smoke, tmp_path):
-    """The steps of an adaptive solver are digits of its tolerance, and a step of Heun's takes two calls: neither has an image of one step."""
+    """The steps of an adaptive solver are digits of its tolerance, and a step of Heun's takes two calls:
+    neither has an image of one step.
+    """
     settings = smoke.experiment("scflow-celebahq")
     rows = [
         ("si", 2, 2),
@@ -477,10 +523,8 @@ def test_one_step_is_one_network_call(smoke, tmp_path):
             for m, n, calls in rows
         ]
     )
-    cells = measure_images._cells(
-        settings, index, tmp_path, [tmp_path / f"{name}.features" for name in index.file]
-    )
-    assert [cell.images.one_step for cell in cells] == [None] * 6 + [tmp_path / "lmd-1.npy"]
-    assert [cell.images.teacher_images for cell in cells] == [
-        None if name == "si-4.npy" else tmp_path / "si-4.npy" for name in index.file
-    ]
+    cells = measure._cells(settings, index, tmp_path, tmp_path / "scratch")
+    assert [cell.one_step for cell in cells] == [None] * 6 + [tmp_path / "lmd-1.npy"]
+    assert {teacher.same_noise for cell in cells for teacher in cell.teachers} == {tmp_path / "si-4.npy"}
+    # the teacher's own images are not compared with themselves
+    assert measure_images._teacher_images(cells[1], None) == measure_images._one_step(cells[5], None) == []

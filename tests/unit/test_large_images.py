@@ -1,4 +1,6 @@
-"""Images as large as text-to-image's: drawn, decoded, measured and shown some at a time, and never more than is asked for."""
+"""Images as large as text-to-image's: drawn, decoded, measured and shown some at a time, and never more than
+is asked for.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from fewstep import data
-from fewstep.evaluation import measure_images, sample, scflow_tables, speed, text_tables
+from fewstep.evaluation import measure_images, sample, speed
 from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced
 from fewstep.evaluation.plots.prompted import rows_of_captions
 from fewstep.metrics import features
@@ -19,7 +21,9 @@ from fewstep.metrics.features import Extractor
 
 
 class Decoder:
-    """Latents (4, 2, 2) whose images are their first three channels, and how many it was ever asked for together."""
+    """Latents (4, 2, 2) whose images are their first three channels, and how many it was ever asked for
+    together.
+    """
 
     shape, scale, top = (4, 2, 2), 1.0, 255
 
@@ -40,7 +44,7 @@ def decoder(monkeypatch) -> Decoder:
 
 
 @pytest.mark.parametrize(
-    "dimensions, told, device, count",
+    "dimensions, captioned, device, count",
     [
         (1, False, "cuda", 500),
         (3, False, "cpu", 125),
@@ -49,8 +53,8 @@ def decoder(monkeypatch) -> Decoder:
         (3, True, "cuda", 64),
     ],
 )
-def test_fewer_samples_that_are_told_texts_go_through_a_gpu_together(dimensions, told, device, count):
-    assert sample.together(dimensions, told, device) == count
+def test_fewer_samples_with_captions_go_through_a_gpu_together(dimensions, captioned, device, count):
+    assert sample.together(dimensions, captioned, device) == count
 
 
 def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatch):
@@ -71,7 +75,7 @@ def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatc
 
 
 def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeypatch):
-    count = measure_images.TOGETHER + 44
+    count = measure_images.BATCH + 44
     made = []
     monkeypatch.setattr(
         measure_images,
@@ -85,7 +89,7 @@ def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeyp
     reference = SimpleNamespace(values=np.zeros((count, 5)), extractor=Extractor("any", network))
     experiment = SimpleNamespace(source=decoder, compute=SimpleNamespace(device="cpu"))
     measure_images.self_checks(experiment, reference)
-    assert decoder.asked == [measure_images.TOGETHER, 44]
+    assert decoder.asked == [measure_images.BATCH, 44]
     drawn = torch.randn(count, 4, 2, 2, generator=torch.Generator().manual_seed(measure_images.NOISE_SEED))
     np.testing.assert_array_equal(
         made[0], features.extract(Decoder().to_uint8(drawn).numpy(), reference.extractor).values
@@ -113,11 +117,8 @@ def experiment(tmp_path, decoder, smoke) -> SimpleNamespace:
 
 
 def test_pictures_read_no_more_images_than_they_show(experiment):
-    for panels in (
-        sample.panels(experiment),
-        scflow_tables.panels(experiment),
-        text_tables.panels(experiment),
-    ):
+    own = experiment.settings.tables[experiment.name]
+    for panels in (sample.panels(experiment), sample.panels(experiment, own, sample.SHOWN_STEPS)):
         shown = [images for row in panels.values() for images in row.values()]
         assert shown and {images.shape for images in shown} == {(8, 3, 2, 2)}
     whole = sample.points(experiment, "si", 4)

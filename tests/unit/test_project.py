@@ -168,11 +168,11 @@ def test_a_stage_knows_the_rooms_that_compute_in_it(root, stages):
     entries = {
         "1-teacher": ["fewstep.training.train"],
         "3-sample": ["fewstep.evaluation.sample"],
-        "4-metrics": ["fewstep.evaluation.measure"],
+        "4-measure": ["fewstep.evaluation.measure"],
     }
     for stage in stages.values():
         for module in entries.get(stage.notebook, ()):
-            without = [*shown, "fewstep.training"] if stage.notebook == "4-metrics" else shown
+            without = [*shown, "fewstep.training"] if stage.notebook == "4-measure" else shown
             files = fingerprint.closure([module], without)
             for name, file in files.items():
                 path = f"src/fewstep/{file.relative_to(package).as_posix()}"

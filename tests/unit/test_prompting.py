@@ -1,4 +1,6 @@
-"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and what is refused."""
+"""Captions beside latents, prompts beside samples, and what pictures are held against: files, resumption, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import pytest
 import torch
 
 from fewstep.data import latents, scenes
-from fewstep.evaluation import measure_texts, prompts
-from fewstep.evaluation.measure_texts import PromptReference
+from fewstep.evaluation import measure, measure_captions, prompts
+from fewstep.evaluation.metric import Cell, Comparison, Prompts
 from fewstep.flows.conditioning import Conditions
 from fewstep.metrics.attributes import ATTRIBUTES
 from fewstep.networks import clip_files
@@ -188,32 +190,45 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
         pixels.tobytes(): scene for both in (own, other) for pixels, scene in zip(both.pixels, both.scenes)
     }
     monkeypatch.setattr(features, "load_probe", lambda path: None)
-    levels = lambda images: ((images + 1) * 127.5).round().to(torch.uint8).numpy()
-    monkeypatch.setattr(
-        measure_texts,
-        "read",
-        lambda probe, images: tuple(drawn[pixels.tobytes()] for pixels in levels(images)),
+
+    def read(probe, images: torch.Tensor) -> tuple:
+        levels = ((images + 1) * 127.5).round().to(torch.uint8).numpy()
+        return tuple(drawn[pixels.tobytes()] for pixels in levels)
+
+    monkeypatch.setattr(measure_captions, "read", read)
+    monkeypatch.setattr(measure_captions, "_clip", lambda folder, device: reader)
+    against = Comparison(
+        SimpleNamespace(), prompts=Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
     )
-    monkeypatch.setattr(measure_texts, "_clip", lambda folder, device: reader)
-    told = PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe")
-    found = measure_texts.measure(own.pixels, ["clip", "attributes"], told, "cpu")
+
+    def values(images: np.ndarray) -> dict[str, float]:
+        np.save(tmp_path / "images.npy", images)
+        cell = Cell(tmp_path / "images.npy", None, 0)
+        return {
+            row["metric"]: row["value"] for row in measure._measure(cell, against, ["clip", "attributes"])
+        }
+
+    found = values(own.pixels)
     assert found.pop("CLIP score") == 25.0
-    assert set(found) == {"attribute accuracy", *measure_texts.NAMES.values()} and set(found.values()) == {
-        1.0
-    }
-    wrong = measure_texts.measure(other.pixels, ["attributes"], told, "cpu")
+    assert set(found) == {"attribute accuracy", *measure_captions.NAMES.values()}
+    assert set(found.values()) == {1.0}
+    wrong = values(other.pixels)
     assert wrong["attribute accuracy"] < 0.7 and wrong["caption accuracy"] < 0.2
-    assert set(measure_texts.NAMES) <= {*ATTRIBUTES, "caption"}
+    assert set(measure_captions.NAMES) <= {*ATTRIBUTES, "caption"}
 
 
 def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "probe_name", lambda path: "a probe")
-    found = measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, tmp_path / "probe"), 600)
-    assert set(found) == {name for names in measure_texts.MEASURES.values() for name in names}
-    assert all(against == "the first 600 prompts coco2017 of scenes" for _, _, against in found.values())
-    assert set(measure_texts.protocols(PromptReference("scenes", "coco2017", tmp_path, None), 600)) == {
-        "CLIP score"
-    }
+    metrics = SimpleNamespace(
+        measures=["clip", "attributes"], bins=None, w2_samples=2, reference=None, of_images=True
+    )
+    settings = SimpleNamespace(sampling=SimpleNamespace(count=600, seeds=[0]), metrics=metrics)
+    own = Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
+    found = measure.protocols_by_name(Comparison(settings, prompts=own))
+    assert set(found) == {"CLIP score", "attribute accuracy", *measure_captions.NAMES.values()}
+    assert {protocol.split for protocol in found.values()} == {"the first 600 prompts coco2017 of scenes"}
+    metrics.measures = ["clip"]
+    assert set(measure.protocols_by_name(Comparison(settings, prompts=own))) == {"CLIP score"}
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
-"""From trained flow maps to evidence: samples, measures, tables, published numbers, claims and their provenance; `plots/` draws
-them. Nothing is trained here.
+"""From trained flow maps to evidence: samples, metrics, tables, published numbers, claims and `plots/`.
+
+Nothing is trained here.
 """

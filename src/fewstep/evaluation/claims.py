@@ -1,33 +1,43 @@
-"""The ledger: what the papers say in words, each claim with a statistic over seeds, an interval and a verdict.
+"""The ledger: what the papers say in words, each with a statistic over seeds, an interval and a verdict.
 
-A statistic is written so that the claim says it is at least a threshold. Its interval is a Student t interval
-(95 %) over training seeds, each averaged over its sampling seeds. Where a table has fewer than three training seeds, the
-interval covers sampling seeds instead: it then says how well these networks were measured, and nothing of how
-another training would turn out. The ledger names which of the two. The claim is supported when the whole interval
-lies above the threshold, contradicted when it lies below, and undecided otherwise.
+The claims stand in claims.yaml. The interval is Student's t (95 %) over training seeds, each averaged over
+its sampling seeds; where there are fewer than three training seeds, over sampling seeds: it then says how
+well these networks were measured, and nothing of how another training would turn out. A claim is supported
+when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy import stats
 
-COLUMNS = ("claim", "paper", "statement", "statistic", "value", "low", "high", "verdict", "tier", "table")
+from ..training.experiment import Experiment
+
+COLUMNS = (
+    "claim", "paper", "statement", "statistic", "value", "low", "high", "verdict", "over", "tier", "table"
+)  # fmt: skip
 CONFIDENCE = 0.95
 TRAINING, SAMPLING = "training seeds", "sampling seeds"
+SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
 # training seeds that an interval needs
 FEW = 3
+FILE = Path(__file__).with_name("claims.yaml")
+Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of a paper and one value of its statistic for each seed; claimed to be >= threshold.
+    """A statement of a paper and one value of its statistic for each seed; claimed to be > threshold.
 
-    over  what the values, and so the interval, run over: "training seeds" or "sampling seeds"
+    over  what the values run over: "3 training seeds" or "3 sampling seeds of one training"
     """
 
     name: str
@@ -36,8 +46,8 @@ class Claim:
     statistic: str
     values: tuple[float, ...]
     table: str
+    over: str
     threshold: float = 0.0
-    over: str = TRAINING
 
 
 def interval(values: tuple[float, ...]) -> tuple[float, float]:
@@ -56,75 +66,51 @@ def verdict(low: float, high: float, threshold: float) -> str:
     return "contradicted" if high < threshold else "undecided"
 
 
-def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
-    """The claims as a table, columns as COLUMNS."""
-    rows = []
-    for c in claims:
-        low, high = interval(c.values)
-        cover = f"{len(c.values)} {c.over}"
-        rows.append(
-            {
-                "claim": c.name, "paper": c.paper, "statement": c.statement,
-                "statistic": f"{c.statistic}; claimed > {c.threshold:g}; interval over {cover}",
-                "value": float(np.mean(c.values)), "low": low, "high": high,
-                "verdict": verdict(low, high, c.threshold), "tier": tier, "table": c.table,
-            }
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _by(seed: str, rows: pd.DataFrame, method: str, nfe: int, metric: str) -> pd.Series:
+def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -> pd.Series:
+    """A metric by "train_seed" or "sample_seed", a mean over the other; KeyError where not measured."""
     part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
     if part.empty:
         raise KeyError(f"no row {method}, {metric}, nfe {nfe}: `sampling.steps` in params.yaml must draw it")
     return part.groupby(seed).value.mean()
 
 
-def per_seed(rows: pd.DataFrame, method: str, nfe: int, metric: str = "KL to target") -> pd.Series:
-    """The metric of a method at `nfe`, by training seed, averaged over sampling seeds; KeyError when there is none."""
-    return _by("train_seed", rows, method, nfe, metric)
-
-
-def by_sampling_seed(rows: pd.DataFrame, method: str, nfe: int, metric: str) -> pd.Series:
-    """The metric of a method at `nfe`, by sampling seed, averaged over training seeds; KeyError when there is none."""
-    return _by("sample_seed", rows, method, nfe, metric)
-
-
-def values_of(
-    rows: pd.DataFrame, cells: Sequence[tuple[str, int]], metric: str
+def by_seeds(
+    rows: pd.DataFrame, cells: Sequence[tuple[str, int, str]], over: str | None = None
 ) -> tuple[list[pd.Series], str]:
-    """The metric of each (method, nfe) of `cells`, all by the same kind of seed, and the word for that kind.
+    """Each cell (method, nfe, metric), all by the same kind of seed, and that kind: TRAINING or SAMPLING.
 
-    Training seeds where the cells have three or more (an interval over two says next to nothing); sampling seeds, each
-    averaged over the training seeds, otherwise. The index of each series is
-    named as the column of `rows` that it runs over. Raises KeyError for a cell without rows and ValueError when the
-    cells do not have the same seeds, so that they cannot be compared seed by seed, or not the same protocol.
+    Unless `over` says which: training seeds where there are three or more, otherwise sampling seeds, each
+    averaged over the training seeds. Raises KeyError for a cell without rows, and ValueError when cells
+    differ in their seeds, so that they cannot be compared seed by seed, or in the protocol of a metric.
     """
-    protocols = rows[
-        (rows.metric == metric) & rows.method.isin([method for method, _ in cells])
-    ].protocol.unique()
-    if len(protocols) > 1:
-        raise ValueError(
-            f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {protocols[0]} | {protocols[1]}"
-        )
-    found, over = [per_seed(rows, method, nfe, metric) for method, nfe in cells], TRAINING
-    if max(len(values) for values in found) < FEW:
-        found, over = [by_sampling_seed(rows, method, nfe, metric) for method, nfe in cells], SAMPLING
-    for (method, nfe), values in zip(cells, found):
+    for metric in dict.fromkeys(metric for _, _, metric in cells):
+        methods = [method for method, _, own in cells if own == metric]
+        protocols = rows[(rows.metric == metric) & rows.method.isin(methods)].protocol.unique()
+        if len(protocols) > 1:
+            both = f"{protocols[0]} | {protocols[1]}"
+            raise ValueError(
+                f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {both}"
+            )
+    found = [by_seed(rows, SEED[over or TRAINING], *cell) for cell in cells]
+    if over is None and max(len(values) for values in found) < FEW:
+        return by_seeds(rows, cells, SAMPLING)
+    over = over or TRAINING
+    for (method, nfe, metric), values in zip(cells, found):
         if not values.index.equals(found[0].index):
             first = f"{cells[0][0]} at {cells[0][1]} has {list(found[0].index)}"
-            raise ValueError(
-                f"{method} at {nfe} has the {over} {list(values.index)}, {first}: {metric} cannot be compared"
-            )
+            if metric != cells[0][2]:
+                first += f" in {cells[0][2]}"
+            own = f"{method} at {nfe} has the {over} {list(values.index)}"
+            raise ValueError(f"{own}, {first}: {metric} cannot be compared")
     return found, over
 
 
 def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_seed") -> tuple[float, ...]:
-    """For each seed of `quality`, the calls at which `curve` reaches it, by log-log interpolation; lower is better.
+    """The calls at which `curve` reaches `quality`, seed by seed, by log-log interpolation; lower is better.
 
-    `curve` holds the measured rows of one method and one metric, and `by` is its column that indexes `quality`.
-    Where the curve is already better with its fewest calls, those; where it never gets there, its most. Raises
-    ValueError when the curve has no row of a seed.
+    `curve` holds the measured rows of one method and metric, and `by` is its column that indexes `quality`.
+    Where the fewest calls are better already, those; where it is never reached, the most. Raises ValueError
+    for a seed without rows.
     """
     values = []
     for seed, target in quality.items():
@@ -132,7 +118,153 @@ def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_see
         if own.empty:
             raise ValueError(f"the curve has no row with {by} {seed}")
         best = own.cummin()[::-1]
-        values.append(
-            float(np.exp(np.interp(np.log(target), np.log(best.to_numpy()), np.log(best.index.to_numpy()))))
-        )
+        calls = np.interp(np.log(target), np.log(best.to_numpy()), np.log(best.index.to_numpy()))
+        values.append(float(np.exp(calls)))
     return tuple(values)
+
+
+def instability(norms: np.ndarray) -> float:
+    """The 99th percentile of gradient norms over their median, after the first tenth of training."""
+    settled = norms[len(norms) // 10 :]
+    return float(np.percentile(settled, 99) / np.median(settled))
+
+
+def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
+    for label in (loose, steady):
+        if not logs.get(label):
+            raise KeyError(f"no training log of {label}; there are {', '.join(logs)}")
+    # over as many steps as both have: a longer run has more time to settle
+    length = min(len(log["gradient_norm"]) for label in (loose, steady) for log in logs[label])
+    spread = [
+        [instability(log["gradient_norm"][:length]) for log in logs[label]] for label in (loose, steady)
+    ]
+    return tuple(float(np.log(a / b)) for a, b in zip(*spread, strict=True))
+
+
+def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
+    """The most network calls at which a method was measured; KeyError where it was not."""
+    counts = rows[(rows.method == method) & (rows.metric == metric)].nfe
+    if counts.empty:
+        raise KeyError(f"no row {method}, {metric}: `sampling.steps` in params.yaml must draw it")
+    return int(counts.max())
+
+
+def _groups(claim: Mapping[str, Any], rows: pd.DataFrame) -> list[list[tuple[str, int, str]]]:
+    """The cells of a statistic as (method, nfe, metric), in one list those of which the least counts."""
+
+    def cell(method: str, nfe: int | str, metric: str = claim["metric"]) -> tuple[str, int, str]:
+        calls = {"N": claim["N"], "most": nfe == "most" and most_calls(rows, method, metric)}
+        return method, int(calls.get(nfe, nfe)), metric
+
+    entries = claim["statistic"]["cells"]
+    return [[cell(*c) for c in (e["least"] if isinstance(e, dict) else [e])] for e in entries]
+
+
+def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[tuple[float, ...], str]:
+    """The values of a claim's statistic, one a seed, and what they run over."""
+    own = claim["statistic"]
+    if own["kind"] == "gradient norm":
+        values = _less_stable(logs, *own["trainings"])
+        return values, _over(len(values), TRAINING, len(values))
+    groups = _groups(claim, rows)
+    cells = [cell for group in groups for cell in group]
+    found, over = by_seeds(rows, cells, claim.get("over"))
+    series = iter(found)
+    a, b = ([pd.concat([next(series) for _ in group], axis=1).min(axis=1) for group in groups] + [None])[:2]
+    match own["kind"]:
+        case "value":
+            values = a
+        case "difference":
+            values = a - own.get("factor", 1) * b
+        case "within":
+            values = own["bound"] - (a - b)
+        case "near":
+            values = own["bound"] - (a - b).abs()
+        case "ratio":
+            values = np.log(own["bound"]) - np.log(a / b)
+        case "calls":
+            curve = rows[(rows.method == own["of"]) & (rows.metric == claim["metric"])]
+            values = [calls / own.get("each", 1) for calls in calls_to_match(curve, a, SEED[over])]
+        case kind:
+            raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{kind}'")
+    trainings = rows[rows.method == cells[0][0]].train_seed.nunique()
+    return tuple(values), _over(len(values), over, trainings)
+
+
+def _over(count: int, over: str, trainings: int) -> str:
+    """What an interval runs over, in words."""
+    seeds = f"{count} {over if count > 1 else over.removesuffix('s')}"
+    if over == TRAINING:
+        return seeds
+    return f"{seeds} of {'one training' if trainings == 1 else f'{trainings} trainings'}"
+
+
+@cache
+def _file() -> list[dict[str, Any]]:
+    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+
+
+def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The entries of claims.yaml for an experiment, one for each N, with what their group says."""
+    measured = set(rows.metric)
+    for group in _file():
+        for claim in group["claims"] if experiment in group["experiments"] else ():
+            if claim.get("only") in {None, *measured} and claim.get("not") not in measured:
+                yield from ({**group, **claim, "N": n} for n in claim.get("for", [None]))
+
+
+def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
+    """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
+
+    Raises KeyError where a number was not measured or a training not logged, and ValueError where numbers
+    that are compared have different seeds or protocols.
+    """
+    found = []
+    for own in _listed(experiment.name, rows):
+        metric = own["metric"]
+        values, over = _values(own, rows, logs or {})
+        words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
+        if "{most}" in own["words"]:
+            words["most"] = most_calls(rows, "si", metric)
+        name, statement, said = (own[key].format(**words) for key in ("id", "statement", "words"))
+        said, threshold = f"{said} ({own['unit']})", float(own.get("threshold", 0))
+        found.append(Claim(name, own["paper"], statement, said, values, experiment.name, over, threshold))
+    return found
+
+
+def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
+    """The claims as a table, columns as COLUMNS."""
+    rows = []
+    for c in claims:
+        low, high = interval(c.values)
+        said = f"{c.statistic}; claimed > {c.threshold:g}"
+        found = (float(np.mean(c.values)), low, high, verdict(low, high, c.threshold))
+        rows.append((c.name, c.paper, c.statement, said, *found, c.over, tier, c.table))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The ledger for its readers, by title: claims over training seeds apart from the others."""
+    said = ledger.statistic.str.partition("; claimed > ")
+    # ledgers written by earlier versions say at the end of the statistic what the interval runs over
+    claimed = said[2].str.partition("; interval over ")
+    over = ledger.over if "over" in ledger else claimed[2]
+    sampling = over.str.contains("sampling")
+    where = over.str.contains("trainings").map({True: " in these trainings", False: " in this training"})
+    table = pd.DataFrame(
+        {
+            "claim": ledger.claim,
+            "statement": ledger.statement,
+            "statistic": said[0],
+            "claimed": "> " + claimed[0],
+            "value": ledger.value.map("{:.3f}".format),
+            "95 % interval": [f"{low:.3f} to {high:.3f}" for low, high in zip(ledger.low, ledger.high)],
+            "over": over,
+            "verdict": ledger.verdict + where.where(sampling, ""),
+        }
+    ).set_index("claim")
+    titles = {
+        "Over training seeds, of the method": ~sampling,
+        "Over sampling seeds, of these trainings alone": sampling,
+    }
+    return {title: table[part.to_numpy()] for title, part in titles.items() if part.any()}

@@ -1,98 +1,93 @@
-"""Stage 4: from arrays of samples to one tidy row a number."""
+"""Measuring: from arrays of samples to one row a number, each with its protocol and its provenance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
 
 from ..flows.sampler_names import calls_a_step
-from ..metrics.kl import kl_to_checkerboard
-from ..metrics.wasserstein import map_distance, squared_w2
+from ..metrics.features import Extractor, extract
+from ..metrics.frechet import moments
+from ..metrics.precision_recall import manifold
+from ..metrics.protocol import ImageProtocol
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from ..training import features
 from ..training.experiment import Experiment
 from ..training.pool import run_all
-from .provenance import gather
+from . import measure_captions, measure_images, measure_points, provenance
+from .metric import Cell, Comparison, Metric, Row, Teacher
 from .sample import EXACT, labels
 
-# The metric's name in the tables, by its name in params.yaml
-NAMES = {
-    "kl": "KL to target",
-    "w2_target": "W2^2 to target",
-    "w2_teacher": "W2^2 to teacher samples",
-    "map_teacher": "L2 to teacher map",
-}
+# every metric, by its name in params.yaml
+METRICS: dict[str, Metric] = measure_points.METRICS | measure_images.METRICS | measure_captions.METRICS
+COLUMNS = (
+    "method", "label", "metric", "nfe", "train_seed", "sample_seed", "value", "samples", "protocol", "empty",
+)  # fmt: skip
+HIGHER_IS_BETTER = frozenset(name for metric in METRICS.values() for name in metric.higher)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The files that one (method, steps, training seed, sampling seed) is measured on."""
-
-    samples: Path
-    row: int
-    teachers: tuple[tuple[int, Path, Path], ...]  # (training seed, same noise, other noise)
+def _needed(settings: ExperimentSettings) -> set[str]:
+    return {need for name in settings.metrics.measures for need in METRICS[name].needs}
 
 
-def protocol(settings: ExperimentSettings, measure: str) -> str:
-    """The frozen evaluation protocol of a measure, in words; two numbers compare only if these are equal."""
-    count, metrics = settings.sampling.count, settings.metrics
-    teacher = (
-        f"{metrics.reference.method} at {metrics.reference.steps} Euler steps" if metrics.reference else ""
-    )
-    return {
-        "kl": f"KL(target || histogram), {count} samples, {metrics.bins}x{metrics.bins} bins on [-1,1]^2, exact quadrature",
-        "w2_target": f"exact assignment, {metrics.w2_samples} samples against {metrics.w2_samples} of data/checkerboard.npy",
-        "w2_teacher": f"exact assignment, {metrics.w2_samples} samples against {metrics.w2_samples} of {teacher}, independent noise",
-        "map_teacher": f"root mean square over {count} noises, against {teacher}, same noise and training seed",
-    }[measure]
+def comparison(experiment: Experiment) -> Comparison:
+    """What an experiment's samples are compared with; FileNotFoundError, naming the cure, without it."""
+    settings, needed = experiment.settings, _needed(experiment.settings)
+    if settings.metrics.of_images:
+        preparation = features.FeaturePreparation.open(experiment.tier, settings.metrics.features)
+        prompts = measure_captions.prompts_of(experiment) if settings.sampling.prompts else None
+        data = features.load(preparation)
+        return Comparison(settings, experiment.compute.device, data=data, prompts=prompts)
+    target = experiment.workspace.root / "data" / "checkerboard.npy"
+    if "target" in needed and not target.is_file():
+        raise FileNotFoundError(f"{target} is not there: run `python -m fewstep data` first")
+    return Comparison(settings, experiment.compute.device, target=target)
 
 
-def _measure(settings: ExperimentSettings, cell: Cell, reference: Path, sample_seed: int) -> list[dict]:
-    metrics, points, rows = settings.metrics, np.load(cell.samples), []
-    size = metrics.w2_samples
-    for measure in metrics.measures:
-        if measure == "kl":
-            result = kl_to_checkerboard(points, metrics.bins)
-            rows.append({"measure": measure, "value": result.value, "empty": result.empty})
-        elif measure == "w2_target":
-            # every sampling seed meets its own part of the reference sample
-            order = settings.sampling.seeds.index(sample_seed)
-            target = np.load(reference, mmap_mode="r")
-            start = order * size % (len(target) - size + 1)
-            rows.append(
-                {"measure": measure, "value": squared_w2(points[:size], target[start : start + size])}
-            )
-        else:
-            for teacher_seed, same, other in cell.teachers:
-                value = (
-                    map_distance(points, np.load(same))
-                    if measure == "map_teacher"
-                    else squared_w2(points[:size], np.load(other)[:size])
-                )
-                rows.append({"measure": measure, "value": value, "train_seed": teacher_seed})
-    return [{"row": cell.row} | row for row in rows]
+def _prepared(against: Comparison) -> Comparison:
+    """With what the metrics take of the data's features, and without the features where none takes more."""
+    if against.data is None:
+        return against
+    needed, values = _needed(against.settings), against.data.values
+    near = manifold(values, measure_images.NEIGHBOURS) if "neighbours" in needed else None
+    data = against.data if "features of data" in needed else replace(against.data, values=np.empty(0))
+    return replace(against, data=data, moments=moments(values), manifold=near)
 
 
-def _cells(settings: ExperimentSettings, index: pd.DataFrame, folder: Path) -> list[Cell]:
-    reference, seeds = settings.metrics.reference, settings.sampling.seeds
-    files = {(r.method, r.steps, r.train_seed, r.sample_seed): folder / r.file for r in index.itertuples()}
-    cells = []
-    for k, r in enumerate(index.itertuples()):
-        teachers: list[tuple[int, Path, Path]] = []
-        if reference:
-            other = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)]
-            for seed in settings.training.seeds if r.method == EXACT else [r.train_seed]:
-                same, apart = (
-                    files[reference.method, reference.steps, seed, noise] for noise in (r.sample_seed, other)
-                )
-                teachers.append((seed, same, apart))
-        cells.append(Cell(folder / r.file, k, tuple(teachers)))
-    return cells
+def words(against: Comparison) -> dict[str, str | int | None]:
+    """What stands for the words in braces in the protocols of an experiment's metrics."""
+    sampling, metrics = against.settings.sampling, against.settings.metrics
+    found = {"count": sampling.count, "bins": metrics.bins, "size": metrics.w2_samples}
+    if teacher := metrics.reference:
+        found["teacher"] = f"{teacher.method} at {teacher.steps} Euler steps"
+    if against.data:
+        subsets = measure_images.kid_subsets(sampling.count, len(against.data.values))
+        some = f"{subsets} subsets of {measure_images.SUBSET_SIZE}"
+        found["subsets"] = some if subsets else "unbiased, over all pairs of samples"
+    if against.prompts:
+        found |= measure_captions.words(against.prompts, metrics.measures, sampling.count)
+    return found
+
+
+def protocols_by_name(against: Comparison) -> dict[str, str | ImageProtocol]:
+    """The frozen evaluation protocol of every metric of an experiment, by its name in the tables."""
+    sampling, said, found = against.settings.sampling, words(against), {}
+    usual = {"format": "uint8", "weights": "average over training, at its end"}
+    if data := against.data:
+        usual |= {"extractor": data.extractor.name, "resize": data.extractor.resize}
+        usual |= {"split": data.split, "reference": f"sha256 {data.checksum}"}
+    for metric in (METRICS[measure] for measure in against.settings.metrics.measures):
+        own = usual | {field: text.format(**said) for field, text in metric.protocol.items()}
+        for name, what in metric.names.items():
+            text, seeds = what.format(**said), tuple(sampling.seeds)
+            image = against.settings.metrics.of_images
+            found[name] = ImageProtocol(text, samples=sampling.count, seeds=seeds, **own) if image else text
+    return found
 
 
 def check_calls(index: pd.DataFrame) -> None:
@@ -101,61 +96,93 @@ def check_calls(index: pd.DataFrame) -> None:
     wrong = index[calls.notna() & (index.nfe != calls)]
     if len(wrong):
         first = wrong.iloc[0]
-        raise ValueError(
-            f"{first.method} took {first.nfe} network calls for {first.steps} steps: the samples and the table disagree"
-        )
+        took = f"{first.method} took {first.nfe} network calls for {first.steps} steps"
+        raise ValueError(f"{took}: the samples and the table disagree")
+
+
+def _extract(samples: Path, target: Path, extractor: Extractor, device: str) -> None:
+    found = extract(np.load(samples, mmap_mode="r"), extractor, device=device)
+    with target.open("wb") as file:
+        np.save(file, found.values.astype(np.float32))
+
+
+def _cells(
+    settings: ExperimentSettings, index: pd.DataFrame, folder: Path, scratch: Path | None
+) -> list[Cell]:
+    """One cell a row of `index`; `scratch` is where the features of images lie."""
+    teacher, seeds = settings.metrics.reference, settings.sampling.seeds
+    rows = list(index.itertuples())
+    drawn = {(r.method, r.steps, r.train_seed, r.sample_seed): folder / r.file for r in rows}
+    # one step is one network call: an adaptive solver's steps are digits, and one of Heun's takes two
+    single = {(r.method, r.train_seed, r.sample_seed): folder / r.file for r in rows if r.nfe == 1}
+
+    def compared(path: Path) -> Path:
+        return scratch / path.with_suffix(".features").name if scratch else path
+
+    cells = []
+    for r in rows:
+        other, teachers = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)], []
+        if teacher:
+            for seed in settings.training.seeds if r.method == EXACT else [r.train_seed]:
+                same, apart = (drawn[teacher.method, teacher.steps, seed, s] for s in (r.sample_seed, other))
+                teachers.append(Teacher(seed, same, compared(apart)))
+        one_step = single.get((r.method, r.train_seed, r.sample_seed)) if r.nfe != 1 else None
+        own = folder / r.file
+        own_features = compared(own) if scratch else None
+        cells.append(Cell(own, own_features, int(r.sample_seed), one_step, tuple(teachers)))
+    return cells
+
+
+def _measure(cell: Cell, against: Comparison, measures: list[str]) -> list[Row]:
+    cell = replace(cell)  # a copy, whose arrays go when it is measured
+    names = {name for measure in measures for name in METRICS[measure].names}
+    functions = dict.fromkeys(METRICS[measure].function for measure in measures)
+    return [row for function in functions for row in function(cell, against) if row["metric"] in names]
 
 
 def evaluate(
-    settings: ExperimentSettings, index: pd.DataFrame, folder: Path, reference: Path, compute: Compute
+    index: pd.DataFrame, folder: Path, against: Comparison, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
-    """One row a number: method, label, metric, nfe, train_seed, sample_seed, value, samples, protocol, empty bins.
+    """One row a number, columns as COLUMNS; `empty` counts the bins that caught no sample, for KL.
 
-    `index` and `folder` come from `sample_all`; `reference` is the array of target samples. Raises ValueError when
-    a count of network calls differs from the steps that were asked for.
+    `index` and `folder` come from `sample_all`; features are kept in `scratch` meanwhile. Raises ValueError
+    for counted calls that are not those of the steps, and for no more images than features.
     """
-    if "w2_target" in settings.metrics.measures and not reference.is_file():
-        raise FileNotFoundError(f"{reference} is not there: run `python -m fewstep data` first")
     check_calls(index)
-    cells = _cells(settings, index, folder)
-    jobs = [(settings, cell, reference, int(index.sample_seed[cell.row])) for cell in cells]
-    with Progress(len(jobs), "metrics") as bar:
-        measured = [row for rows in run_all(_measure, jobs, compute.workers, bar.update) for row in rows]
-    rows, names = [], labels(settings)
-    for m in measured:
-        source = index.iloc[m["row"]]
-        rows.append(
-            {
-                "method": source.method,
-                "label": names[source.method],
-                "metric": NAMES[m["measure"]],
-                "nfe": int(source.nfe),
-                "train_seed": int(m.get("train_seed", source.train_seed)),
-                "sample_seed": int(source.sample_seed),
-                "value": m["value"],
-                "samples": settings.metrics.w2_samples
-                if m["measure"].startswith("w2")
-                else int(source["count"]),
-                "protocol": protocol(settings, m["measure"]),
-                "empty": m.get("empty", 0),
-            }
-        )
-    return pd.DataFrame(rows)
+    settings, of_images = against.settings, against.settings.metrics.of_images
+    # an adaptive solver's calls differ from seed to seed: a row of the table stands at their mean
+    calls = index.groupby(["method", "steps"]).nfe.transform("mean").round().astype(int)
+    index, texts, names = index.assign(nfe=calls), protocols_by_name(against), labels(settings)
+    cells = _cells(settings, index, folder, scratch if of_images else None)
+    extracted = [cell for cell in cells if "features" in _needed(settings)]
+    with Progress(len(extracted) + len(cells), "metrics") as bar:
+        if extracted:
+            files = [(c.samples, c.features, against.data.extractor, against.device) for c in extracted]
+            run_all(_extract, files, compute.workers, bar.update)
+        prepared = _prepared(against)
+        jobs = [
+            (cell, prepared, settings.metrics.of_row(method)) for cell, method in zip(cells, index.method)
+        ]
+        measured = run_all(_measure, jobs, compute.workers, lambda done: bar.update(len(extracted) + done))
+    rows = []
+    for source, found in zip(index.to_dict("records"), measured):
+        own = {name: source[name] for name in ("method", "nfe", "train_seed", "sample_seed")}
+        own |= {"label": names[source["method"]], "samples": source["count"], "empty": 0}
+        rows += [own | row | {"protocol": str(texts[row["metric"]])} for row in found]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
-    """Measure all samples of an experiment; writes metrics/<experiment>.csv, every row with its provenance, and returns it."""
+    """Measure an experiment's samples; writes metrics/<experiment>.csv with provenance, and returns it."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
+    scratch = experiment.workspace.write(f"scratch-features/{experiment.name}/x").parent
     index = pd.read_csv(folder / "index.csv")
-    reference = experiment.workspace.root / "data" / "checkerboard.npy"
-    rows = evaluate(experiment.settings, index, folder, reference, experiment.compute)
-    traced = gather(
-        experiment.workspace.root, notebook, experiment.settings.model_dump(), experiment.compute.device
-    )
-    rows = rows.assign(**traced.columns())
-    write_atomically(
-        experiment.workspace.write(f"metrics/{experiment.name}.csv"), rows.to_csv(index=False).encode()
-    )
+    rows = evaluate(index, folder, comparison(experiment), scratch, experiment.compute)
+    for path in scratch.glob("*.features"):
+        path.unlink()
+    rows = rows.assign(**provenance.of_experiment(experiment, notebook).columns())
+    path = experiment.workspace.write(f"metrics/{experiment.name}.csv")
+    write_atomically(path, rows.to_csv(index=False).encode())
     return rows
 
 
@@ -164,20 +191,64 @@ def load(experiment: Experiment) -> pd.DataFrame:
     return pd.read_csv(experiment.workspace.read(f"metrics/{experiment.name}.csv"))
 
 
-def means(rows: pd.DataFrame) -> HTML:
-    """Means over all seeds, for a notebook to show: metric and network calls down, methods across, nothing where nothing was measured.
+def protocols(experiment: Experiment) -> pd.DataFrame:
+    """The evaluation protocols, metrics down; what all of them share stands once, in the first row."""
+    found, fields_of = protocols_by_name(comparison(experiment)), [f.name for f in fields(ImageProtocol)]
+    rows = {
+        name: {"protocol": own} if isinstance(own, str) else {f: getattr(own, f) for f in fields_of}
+        for name, own in found.items()
+    }
+    table = pd.DataFrame(rows).T.map(lambda v: " ".join(map(str, v)) if isinstance(v, tuple) else v)
+    shared = [c for c in table.columns if table[c].nunique() == 1] if len(table) > 1 else []
+    if shared:
+        first = table[shared].iloc[[0]].set_axis(["all"])
+        table = pd.concat([first.reindex(columns=table.columns), table.assign(**dict.fromkeys(shared))])
+    return table.fillna("").rename_axis("metric")
 
-    All of them: of a table as large pandas would show the corners.
-    """
-    table = rows.pivot_table(
-        index=["metric", "nfe"], columns="method", values="value", aggfunc="mean", sort=False
+
+def about(experiment: Experiment) -> str:
+    """What the metrics of an experiment are, as Markdown: a line each."""
+    metrics = [METRICS[measure] for measure in experiment.settings.metrics.measures]
+    return "\n".join(f"- **{', '.join(metric.names)}**: {metric.about}" for metric in metrics)
+
+
+def about_self_checks(experiment: Experiment) -> str:
+    """What there is to read in the self-checks of an experiment, as Markdown."""
+    if not experiment.settings.metrics.of_images:
+        return (
+            f"The row *{EXACT}* holds samples of the exact map: what is left there is the metric's own error."
+        )
+    text = (
+        "FID of the data split in two is as good as any sampler can look at that number of samples; noise is "
+        "as bad. Disjoint parts of the data, smaller and smaller, show the bias: their true distance is "
+        "zero. No difference smaller than this should be read as one."
     )
-    return HTML(table.sort_index().to_html(na_rep="", float_format="{:.3f}".format))
+    captions = (
+        " The images that the prompts were written for fit them; in another order they do so by chance."
+    )
+    return text + (captions if experiment.settings.sampling.prompts else "")
+
+
+def self_checks(experiment: Experiment) -> dict[str, pd.DataFrame]:
+    """What the metrics say where the answer is known, by title; nothing for points."""
+    found, settings = {}, experiment.settings
+    if settings.metrics.of_images:
+        data = comparison(experiment).data
+        found["FID of the data against itself and noise"] = measure_images.self_checks(experiment, data)
+    if {"clip", "attributes"} & set(settings.metrics.measures):
+        found["Images that the prompts were written for"] = measure_captions.self_checks(experiment)
+    return found
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over all seeds: metric and network calls down, methods across, NaN where nothing was measured."""
+    index = ["metric", "nfe"]
+    table = rows.pivot_table(index=index, columns="method", values="value", aggfunc="mean", sort=False)
+    return table.sort_index()
 
 
 def empty_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """The largest number of empty histogram cells of any seed, methods down, network calls across."""
-    kl = rows[rows.metric == NAMES["kl"]]
-    return kl.pivot_table(index="method", columns="nfe", values="empty", aggfunc="max", sort=False).astype(
-        "Int64"
-    )
+    kl = rows[rows.metric == measure_points.KL].sort_values("nfe", kind="stable")
+    wide = kl.pivot_table(index="method", columns="nfe", values="empty", aggfunc="max", sort=False)
+    return wide.reindex(list(dict.fromkeys(rows.method))).dropna(how="all").astype("Int64")

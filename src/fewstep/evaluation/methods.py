@@ -13,7 +13,7 @@ import pandas as pd
 
 from .. import objectives
 from ..objectives.scflow import losses
-from ..settings.scflow import SelfCorrection
+from ..settings.self_correction import SelfCorrection
 from ..settings.tiers import ExperimentSettings
 from ..settings.training import Method, Term
 
@@ -104,7 +104,7 @@ def _corrected(own: SelfCorrection) -> list[str]:
     said = [
         f"delta = {own.threshold:g}",
         f"t_trunc = {own.truncation:g}",
-        f"target keeps {own.target:g}",
+        f"target keeps {own.target_ema:g}",
         *waiting,
     ]
     paper = source(losses.truncated_consistency)

@@ -1,7 +1,7 @@
-"""Prompts: the texts that samples are read, the pictures that they were written for, and what the text tower makes of them.
+"""Prompts: the captions that samples are conditioned on, their images, and their features as text.
 
-A data set of captioned pictures names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one: the first
-`count`, always the same. None is of a combination that training has seen: they are the zero-shot prompts.
+A data set of captioned images names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one:
+the first `count`, always the same. All are zero-shot: of combinations that training has not seen.
 """
 
 from __future__ import annotations
@@ -26,35 +26,33 @@ TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
 
 
 def load(data_name: str, name: str, count: int) -> Any:
-    """The first `count` prompts of the set `name` of a data set: `captions`, each with its `text`, and `pixels`, uint8.
+    """The first `count` prompts of a set: `captions`, each with its `text`, and `pixels`, uint8.
 
     Raises ValueError, naming those there are, for a data set or a set that there is not.
     """
-    if name not in data.prompt_sets(data_name):
-        raise ValueError(
-            f"the data set '{data_name}' has no prompts '{name}'; there are {', '.join(data.prompt_sets(data_name)) or 'none'}"
-        )
+    sets = data.prompt_sets(data_name)
+    if name not in sets:
+        known = ", ".join(sets) or "none"
+        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {known}")
     return data.module(data_name).prompt_set(name, count)
 
 
 def prompts_of(experiment: Experiment) -> Any:
-    """The prompts that an experiment's samples are read, in their order."""
-    return load(
-        experiment.latents.data, experiment.settings.sampling.prompts, experiment.settings.sampling.count
-    )
+    """The prompts that an experiment's samples are conditioned on, in their order."""
+    sampling = experiment.settings.sampling
+    return load(experiment.latents.data, sampling.prompts, sampling.count)
 
 
 def clip_of(experiment: Experiment) -> ClipPreparation:
-    """The CLIP whose text tower read the captions that an experiment's flows were trained with."""
-    from ..training import (
-        clip,  # here, and not above: transformers takes seconds to load, and most experiments have no prompts
-    )
+    """The CLIP whose text tower the flows of an experiment are conditioned through."""
+    # here, and not above: transformers takes seconds to load, and most experiments have no prompts
+    from ..training import clip
 
     return clip.ClipPreparation.open(experiment.tier, experiment.latents.clip)
 
 
 def prepare(experiment: Experiment, folder: Path) -> Path:
-    """Write the texts of an experiment's prompts into `folder`, and what the text tower makes of them; returns the folder."""
+    """Write an experiment's prompts and their features by the text tower into `folder`; returns it."""
     from ..training import clip
 
     texts = [caption.text for caption in prompts_of(experiment).captions]

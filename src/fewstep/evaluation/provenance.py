@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from ..storage import stand_in
+from ..training.experiment import Experiment
 
 COLUMNS = ("notebook", "revision", "parameters", "hardware", "software")
 
@@ -38,9 +39,9 @@ class Provenance:
 
 
 def revision(root: Path) -> str:
-    """The commit of the source tree, with a + when code or parameters differ from it; "unversioned" without git.
+    """The source tree's commit, with a + when code or parameters differ from it; "unversioned" without git.
 
-    In a tree that says that it is a rehearsal's it is "rehearsal": none of its numbers may pass for a commit's.
+    It is "rehearsal" in a tree marked as a rehearsal's: none of its numbers may pass for a commit's.
     """
     if stand_in.is_marked(root):
         return "rehearsal"
@@ -53,17 +54,8 @@ def revision(root: Path) -> str:
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
         # results and locks are what a run writes, not what it runs
-        changed = git(
-            "status",
-            "--porcelain",
-            "--",
-            "src",
-            "notebooks",
-            "params.yaml",
-            "dvc.yaml",
-            "data.dvc",
-            "pyproject.toml",
-        )
+        sources = ("src", "notebooks", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
+        changed = git("status", "--porcelain", "--", *sources)
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
     # a tier switched for one run is no change of the parameters of any tier
@@ -72,12 +64,8 @@ def revision(root: Path) -> str:
 
 
 def _parameters_changed(root: Path) -> bool:
-    diff = subprocess.run(
-        ["git", "-C", str(root), "diff", "HEAD", "-U0", "--", "params.yaml"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    command = ["git", "-C", str(root), "diff", "HEAD", "-U0", "--", "params.yaml"]
+    diff = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [line for line in diff.splitlines() if line[:1] in "+-" and not line.startswith(("+++", "---"))]
     return any(not line[1:].startswith("tier:") for line in lines)
 
@@ -92,11 +80,8 @@ def hardware(device: str) -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = models[0] if models else name
     described = f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return f"{torch.cuda.get_device_name()}; {described}" if device == "cuda" else described
@@ -112,6 +97,18 @@ def gather(root: Path, notebook: str, settings: Any, device: str) -> Provenance:
     return Provenance(notebook, revision(root), parameters(settings), hardware(device), software())
 
 
+def of_experiment(experiment: Experiment, notebook: str) -> Provenance:
+    """The provenance of what `notebook` computes now from an experiment's settings."""
+    settings = experiment.settings.model_dump()
+    return gather(experiment.workspace.root, notebook, settings, experiment.compute.device)
+
+
+def settings_by_hash(experiment: Experiment) -> dict[str, Any]:
+    """An experiment's settings, JSON-able, by the hash that stands for them in the column "parameters"."""
+    settings = experiment.settings.model_dump()
+    return {parameters(settings): settings}
+
+
 def require(rows: pd.DataFrame, table: str) -> None:
     """Raise ProvenanceError, naming the first cell, if any row of `table` lacks a provenance column."""
     for column in COLUMNS:
@@ -122,6 +119,5 @@ def require(rows: pd.DataFrame, table: str) -> None:
         bare = rows[rows[column].isna() | (rows[column].astype(str).str.strip() == "")]
         if len(bare):
             first = bare.iloc[0]
-            raise ProvenanceError(
-                f"the table '{table}' has a cell without {column}: {first.method}, {first.metric}, nfe {first.nfe}"
-            )
+            cell = f"{first.method}, {first.metric}, nfe {first.nfe}"
+            raise ProvenanceError(f"the table '{table}' has a cell without {column}: {cell}")

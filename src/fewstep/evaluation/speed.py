@@ -1,4 +1,4 @@
-"""What a sample costs: seconds of a network call, and from them seconds an image, beside the quality that they buy."""
+"""What a sample costs: seconds a network call and, from them, seconds an image, beside its quality."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..settings.tiers import ExperimentSettings
 from ..training import weights
 from ..training.experiment import Experiment
 from ..training.pool import one_thread
-from . import measure, tables
-from .claims import calls_to_match, values_of
-from .provenance import gather
+from . import measure, provenance, published, tables
+from .claims import SEED, by_seeds, calls_to_match
+from .measure_images import FID
 from .sample import labels
 
 ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"
@@ -30,7 +30,7 @@ WARM_UP = 3
 def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[float]:
     """Seconds of each of `repeats` calls."""
     found = []
-    for k in range(WARM_UP + repeats):
+    for _ in range(WARM_UP + repeats):
         start = time.perf_counter()
         call()
         if device == "cuda":
@@ -41,44 +41,32 @@ def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[floa
 
 def _teacher(settings: ExperimentSettings) -> str:
     """The method whose network is timed: the one that stands for the teacher, or the first that has none."""
-    reference = settings.metrics.reference
-    return (
-        reference.method
-        if reference
-        else next(name for name, method in settings.methods.items() if method.teacher is None)
-    )
+    if settings.metrics.reference:
+        return settings.metrics.reference.method
+    return next(name for name, method in settings.methods.items() if method.teacher is None)
 
 
 def calls(experiment: Experiment) -> pd.DataFrame:
     """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
 
-    Columns: call ("velocity" or "jump", and "decoding" where latents are modelled), batch, repeat, seconds (a call, divided by
-    the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
+    Columns: call ("velocity" or "jump", and "decoding" of latents), batch, repeat, seconds (a call's, divided
+    by the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
     """
     settings, device = experiment.settings, experiment.compute.device
     flow_map = weights.first_flow_map(experiment, _teacher(settings)).to(device)
     source, rows = experiment.source, []
     with one_thread():
         for batch in settings.speed.batches:
-            x, zero, one = (
-                torch.randn(batch, *source.shape, device=device),
-                torch.zeros(batch, device=device),
-                torch.ones(batch, device=device),
-            )
-            timed = (
-                conditioned(flow_map, source.empty.times(batch).to(device))
-                if is_conditional(source)
-                else flow_map
-            )
+            x = torch.randn(batch, *source.shape, device=device)
+            zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
+            conditional = is_conditional(source)
+            timed = conditioned(flow_map, source.empty.times(batch).to(device)) if conditional else flow_map
             kinds = {"velocity": lambda: timed.velocity(zero, x), "jump": lambda: timed.jump(zero, one, x)}
             if experiment.data_folder:
                 kinds[DECODING] = lambda: source.decode(x)
             for kind, call in kinds.items():
-                taken = _seconds(call, settings.speed.repeats, device)
-                rows += [
-                    {"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch}
-                    for k, seconds in enumerate(taken)
-                ]
+                for k, seconds in enumerate(_seconds(call, settings.speed.repeats, device)):
+                    rows.append({"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch})
     return pd.DataFrame(rows)
 
 
@@ -89,7 +77,7 @@ def by_batch(timed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[float]]:
-    """The batch, and the seconds an image that its repeats took: the batch of one, or that of the smallest median."""
+    """A batch, of one or of the smallest median, and the seconds an image that its repeats took."""
     own = timed[timed.call == kind]
     middle = own.groupby("batch").seconds.median()
     batch = int(middle.idxmin()) if best else 1
@@ -101,71 +89,63 @@ def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[flo
 def table(experiment: Experiment, timed: pd.DataFrame, name: str, notebook: str) -> pd.DataFrame:
     """The table `name`: FID and seconds an image of every row of the experiment, in the tables' columns."""
     rows = measure.load(experiment)
-    quality = tables.build(rows[rows.metric == "FID"], experiment.settings, experiment.name, experiment.tier)
-    parts = [quality, *seconds(experiment, timed, quality, notebook)]
-    return pd.concat([p.assign(table=name) for p in parts if len(p)], ignore_index=True)[list(tables.COLUMNS)]
+    quality = tables.build(experiment, rows[rows.metric == FID])[experiment.name]
+    return tables.with_cost(quality, seconds(experiment, timed, quality, notebook), name)
 
 
 def seconds(
-    experiment: Experiment, timed: pd.DataFrame, quality: pd.DataFrame, notebook: str
+    experiment: Experiment, timed: pd.DataFrame, table: pd.DataFrame, notebook: str
 ) -> list[pd.DataFrame]:
-    """Seconds an image for every cell of the table `quality`, in its columns: one image at a time, and in the best batch.
+    """Seconds an image for every FID of `table`, in its columns: one image at a time, and in the best batch.
 
-    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where latents are
-    modelled; the deviation is that of the repeats.
+    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where
+    latents are modelled; the deviation is that of the repeats.
     """
-    settings = experiment.settings
-    jumping = {
-        method.label for key, method in settings.methods.items() if settings.sampling.samplers[key] == "jumps"
-    }
-    traced = gather(
-        experiment.workspace.root, notebook, settings.model_dump(), experiment.compute.device
-    ).columns()
-    parts, decoded = [], bool(experiment.data_folder)
+    settings, quality = experiment.settings, table[table.metric == FID]
+    methods, samplers = settings.methods.items(), settings.sampling.samplers
+    jumping = {method.label for key, method in methods if samplers[key] == "jumps"}
+    traced = provenance.of_experiment(experiment, notebook).columns()
+    parts, repeats, decoded = [], settings.speed.repeats, bool(experiment.data_folder)
     for metric, best in ((ONE, False), (BEST, True)):
         found = []
         for row in quality.itertuples():
-            kind = "jump" if row.method in jumping else "velocity"
-            batch, taken = _per_call(timed, kind, best)
-            value, deviation = row.nfe * median(taken), row.nfe * float(np.std(taken, ddof=1))
+            batch, call = _per_call(timed, "jump" if row.method in jumping else "velocity", best)
+            value, deviation = row.nfe * median(call), row.nfe * float(np.std(call, ddof=1))
             if decoded:
                 once = timed[(timed.call == DECODING) & (timed.batch == batch)].seconds
                 value, deviation = value + once.median(), float(np.hypot(deviation, once.std(ddof=1)))
             found.append({"value": value, "sd": deviation, "samples": batch})
         also = " and one decoding" if decoded else ""
-        protocol = f"calls counted x median of {settings.speed.repeats} timed calls{also}, one image's share, batch {found[0]['samples'] if not best else 'that takes least'}"
-        parts.append(
-            quality.assign(
-                **{key: [cell[key] for cell in found] for key in ("value", "sd", "samples")}, metric=metric, sd_sampling=np.nan,
-                seeds=f"{settings.speed.repeats} timings", protocol=protocol, published=None, status="not on file", source="", **traced,
-            )
-        )  # fmt: skip
+        how = f"calls counted x median of {repeats} timed calls{also}, one image's share"
+        own = {key: [cell[key] for cell in found] for key in ("value", "sd", "samples")}
+        own |= {"metric": metric, "sd_sampling": np.nan, "seeds": f"{repeats} timings"}
+        own |= {"protocol": f"{how}, batch {'that takes least' if best else found[0]['samples']}"}
+        own |= {"published": None, "status": published.NOT_ON_FILE, "source": "", **traced}
+        parts.append(quality.assign(**own))
     return parts
 
 
 def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFrame:
     """How much faster than flow matching each student is, one row a (method, network calls).
 
-    The teacher's Euler calls that reach the student's FID are read off its curve, by log-log interpolation; where the
-    teacher never gets there its most calls stand, and the ratios are lower bounds. Each seed of `values_of` has its own
-    ratio, and their mean is shown. Columns: FID, teacher's calls, fewer calls, less time (one image at a time).
+    The teacher's Euler calls that reach the student's FID, the mean over seeds, are read off its curve; where
+    it never gets there its most calls stand, and the ratios are lower bounds. The time is that of one image
+    at a time.
     """
     rows, settings = measure.load(experiment), experiment.settings
-    rows = rows[rows.metric == "FID"]
-    teacher, names = settings.metrics.reference.method, labels(settings)
-    seconds = timed[timed.batch == 1].groupby("call").seconds.median()
+    rows = rows[rows.metric == FID]
+    curve, names = rows[rows.method == settings.metrics.reference.method], labels(settings)
+    call = timed[timed.batch == 1].groupby("call").seconds.median()
     found = {}
-    for method, own in settings.methods.items():
-        if own.teacher is None:
-            continue
+    for method in (name for name, own in settings.methods.items() if own.teacher is not None):
         for nfe in settings.sampling.steps[method]:
-            (quality,), _ = values_of(rows, [(method, nfe)], "FID")
-            calls = float(
-                np.mean(calls_to_match(rows[rows.method == teacher], quality, str(quality.index.name)))
-            )
-            ratio = calls / nfe
+            (quality,), over = by_seeds(rows, [(method, nfe, FID)])
+            calls = float(np.mean(calls_to_match(curve, quality, SEED[over])))
             found[names[method], nfe] = {
-                "FID": round(float(quality.mean()), 2), "teacher's calls": round(calls, 1), "fewer calls": round(ratio, 1),
-                "less time": round(ratio * seconds["velocity"] / seconds["jump"], 1),
-            }  # fmt: skip
-    return pd.DataFrame(found).T.rename_axis(["method", "N"])
+                "FID": round(float(quality.mean()), 2),
+                "teacher's calls": round(calls, 1),
+                "fewer calls": round(calls / nfe, 1),
+                "less time": round(calls / nfe * call["velocity"] / call["jump"], 1),
+            }
+    table = pd.DataFrame.from_dict(found, orient="index")
+    return table.set_axis(pd.MultiIndex.from_tuples(found, names=["method", "N"]))

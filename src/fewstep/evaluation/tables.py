@@ -1,103 +1,127 @@
-"""Tables: many measured rows become one tidy row a cell, beside the published number."""
+"""Tables: many measured rows become one row a cell, beside the published number where there is one."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..settings.tiers import ExperimentSettings
+from ..training.experiment import Experiment
 from . import provenance, published
+from .measure_captions import ATTRIBUTES, CLIP_SCORE, NAMES
+from .measure_images import AGREEMENT, FID, JPEG, SAME_NOISE, T_FID
 from .sample import EXACT, labels
 
 COLUMNS = (
-    "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples", "tier", "protocol",
-    "published", "status", "source", *provenance.COLUMNS,
+    "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples",
+    "tier", "protocol", "published", "status", "source", *provenance.COLUMNS,
 )  # fmt: skip
+# metrics of whose size two decimals tell enough
+COARSE = (FID, T_FID, JPEG)
+# how many decimals those and the others are shown with
+FEW_DECIMALS, DECIMALS = 2, 3
+# the metrics that are shown first, in this order
+FIRST = (FID, CLIP_SCORE, ATTRIBUTES, *NAMES.values())
 
 
 def _cell(group: pd.DataFrame) -> dict:
-    """Mean over all seeds; `sd` between training seeds (each averaged over its samplings), `sd_sampling` within."""
+    """Mean over all seeds; `sd` between training seeds, of averages over samplings, `sd_sampling` within."""
     by_training = group.groupby("train_seed").value
-    trained, drawn = by_training.ngroups, int(by_training.size().iloc[0])
-    means, within = by_training.mean(), by_training.var(ddof=1).mean()
-    between = means.std(ddof=1) if trained > 1 else np.nan
+    trainings, samplings = by_training.ngroups, int(by_training.size().iloc[0])
+    means, within = by_training.mean(), np.sqrt(by_training.var(ddof=1).mean())
     if (group.train_seed == -1).all():
-        return {
-            "value": means.mean(),
-            "sd": np.sqrt(within),
-            "sd_sampling": np.sqrt(within),
-            "seeds": f"{drawn} sampling",
-        }
-    return {
-        "value": means.mean(),
-        "sd": between,
-        "sd_sampling": np.sqrt(within),
-        "seeds": f"{trained} training x {drawn} sampling",
-    }
+        between, seeds = within, f"{samplings} sampling"
+    else:
+        between = means.std(ddof=1) if trainings > 1 else np.nan
+        seeds = f"{trainings} training x {samplings} sampling"
+    return {"value": means.mean(), "sd": between, "sd_sampling": within, "seeds": seeds}
 
 
-def build(
-    rows: pd.DataFrame, settings: ExperimentSettings, name: str, tier: str, experiment: str | None = None
-) -> pd.DataFrame:
-    """The table `name` from the measured `rows` of one experiment at one tier, columns as COLUMNS.
-
-    `experiment` is the experiment's name where it is not the table's.
-
-    Raises ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
-    """
+def _table(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table `name` of some of an experiment's measured rows, methods in the order of its settings."""
     provenance.require(rows, name)
-    numbers = published.load()
-    names = labels(settings)
-    order = {method: k for k, method in enumerate(names)}
-    cells = []
+    numbers, names = published.load(), labels(experiment.settings)
+    order, cells = {method: k for k, method in enumerate(names)}, []
     for (method, metric, nfe), group in rows.groupby(["method", "metric", "nfe"], sort=False):
         if group.protocol.nunique() > 1:
-            raise ValueError(
-                f"{name}: {method}, {metric}, nfe {nfe} mixes evaluation protocols: they cannot be averaged"
-            )
-        label = names[method]
-        value, status, source = published.lookup(numbers, name, label, metric, nfe, group.protocol.iloc[0])
+            cell = f"{method}, {metric}, nfe {nfe}"
+            raise ValueError(f"{name}: {cell} mixes evaluation protocols: they cannot be averaged")
+        label, first = names[method], group.iloc[0]
+        theirs = published.lookup(numbers, name, label, metric, nfe, first.protocol)
         cells.append(
-            {
-                "experiment": experiment or name,
-                "table": name,
-                "method": label,
-                "metric": metric,
-                "nfe": nfe,
-                "order": order[method],
-            }
+            {"experiment": experiment.name, "table": name, "method": label, "metric": metric, "nfe": nfe}
+            | {"order": order[method], "samples": int(first.samples), "tier": experiment.tier}
             | _cell(group)
-            | {"samples": int(group.samples.iloc[0]), "tier": tier, "protocol": group.protocol.iloc[0]}
-            | {"published": value, "status": status, "source": source}
-            | {column: group[column].iloc[0] for column in provenance.COLUMNS}
+            | {"protocol": first.protocol, **dict(zip(("published", "status", "source"), theirs))}
+            | {column: first[column] for column in provenance.COLUMNS}
         )
     table = pd.DataFrame(cells).sort_values(["metric", "order", "nfe"], kind="stable")
     return table[list(COLUMNS)].reset_index(drop=True)
 
 
-# metrics of whose size two decimals tell enough
-COARSE = ("FID", "T-FID", "FID as JPEG")
+def consistency_name(experiment: Experiment) -> str:
+    """The name of an experiment's table of the distances between the images of one noise."""
+    return "scflow-t2i-consistency" if experiment.settings.sampling.prompts else "scflow-consistency"
 
 
-def readable(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One metric of a table for people: methods down, network calls across, `ours ± sd | published | difference`.
+def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Every table of an experiment by name, columns as COLUMNS, from its measured `rows`.
 
-    A published cell carries its status: c for confirmed, s for second-hand, a dash for not on file.
+    They are those that its settings name, with one distance between images of the same noise, and a table of
+    all these distances; where the settings name none, one table of all rows under the experiment's name.
+    Raises ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
     """
-    part, digits = table[table.metric == metric], 2 if metric in COARSE else 3
+    tables = experiment.settings.tables
+    if not tables:
+        return {experiment.name: _table(experiment, rows, experiment.name)}
+    distances, found = rows.metric.isin(SAME_NOISE), {}
+    for name, methods in tables.items():
+        own = rows.method.isin(methods) & (~distances | (rows.metric == AGREEMENT))
+        found[name] = _table(experiment, rows[own], name)
+    if distances.any():
+        name = consistency_name(experiment)
+        found[name] = _table(experiment, rows[distances], name)
+    return found
 
-    def text(row: pd.Series) -> str:
-        ours = f"{row.value:.{digits}f}" + (f" ± {row.sd:.{digits}f}" if row.sd == row.sd else "")
-        if pd.isna(row.published):
-            return f"{ours} | – | –"
-        return (
-            f"{ours} | {row.published:.{digits}f} {row.status[0]} | {row.value - row.published:+.{digits}f}"
-        )
 
-    shown = part.assign(text=part.apply(text, axis=1))
-    wide = shown.pivot(index="method", columns="nfe", values="text").reindex(list(dict.fromkeys(part.method)))
-    wide = wide.fillna("").rename(columns=lambda n: f"N = {n}")
-    return wide.rename_axis(columns=metric)
+def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame], name: str | None = None) -> pd.DataFrame:
+    """`table`, called `name` where there is one, with the rows of the tables `seconds` below its own."""
+    parts = [table, *(part for part in seconds if len(part))]
+    name = name or str(table.table.iloc[0])
+    return pd.concat([part.assign(table=name) for part in parts], ignore_index=True)[list(COLUMNS)]
+
+
+def metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics of a table in the order in which they are shown."""
+    found = list(dict.fromkeys(table.metric))
+    return [metric for metric in FIRST if metric in found] + [m for m in found if m not in FIRST]
+
+
+def fit(table: pd.DataFrame) -> str:
+    """The metric of how well images fit captions: what a probe reads or, without one, the CLIP score."""
+    return ATTRIBUTES if (table.metric == ATTRIBUTES).any() else CLIP_SCORE
+
+
+def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One metric of a table for its readers: methods down, network calls across, `ours ± deviation`.
+
+    A column beside N holds published numbers by the same protocol, where there is one: c confirmed, s second-
+    hand, and the difference.
+    """
+    part, digits = table[table.metric == metric], FEW_DECIMALS if metric in COARSE else DECIMALS
+    columns: dict[str, dict[str, str]] = {}
+    for row in part.sort_values("nfe", kind="stable").itertuples():
+        deviation = "" if pd.isna(row.sd) else f" ± {row.sd:.{digits}f}"
+        columns.setdefault(f"N = {row.nfe}", {})[row.method] = f"{row.value:.{digits}f}{deviation}"
+        if (part.published.notna() & (part.nfe == row.nfe)).any():
+            theirs = (
+                f"{row.published:.{digits}f} {str(row.status)[0]} ({row.value - row.published:+.{digits}f})"
+            )
+            cell = "" if pd.isna(row.published) else theirs
+            columns.setdefault(f"N = {row.nfe}, published", {})[row.method] = cell
+    wide = pd.DataFrame(columns, index=list(dict.fromkeys(part.method))).fillna("")
+    return wide.rename_axis(index="method", columns=metric)
 
 
 def floor(table: pd.DataFrame, metric: str) -> float:

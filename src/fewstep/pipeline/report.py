@@ -1,6 +1,6 @@
 """The results of a tier: tables, claims, figures, headline metrics and a page that shows them all.
 
-The notebooks that draw figures each write a part; `publish` puts the parts and the executed notebooks together.
+Notebooks that draw figures each write a part; `publish` puts the parts and the executed notebooks together.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from ..evaluation import published
+from ..evaluation import claims, tables
 from ..evaluation.plots.picture import Picture
-from ..evaluation.tables import readable
+from ..evaluation.provenance import ProvenanceError
 from ..storage.files import write_atomically
 from ..storage.workspace import Workspace
 
@@ -34,17 +35,19 @@ README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 @dataclass(frozen=True)
 class Results:
-    """What a figures notebook hands over: tables by name, its part of the ledger, and pictures by file name."""
+    """What a notebook hands over: tables by name, claims, pictures by file name, settings by their hash."""
 
     tables: Mapping[str, pd.DataFrame]
     claims: pd.DataFrame
     pictures: Mapping[str, Picture]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One notebook's results as they lie on disk: tables, its part of the ledger, and the pictures' files and titles."""
+    """One notebook's results as they lie in `folder`: tables, claims, and the pictures' files and titles."""
 
+    folder: Path
     notebook: str
     tables: Mapping[str, pd.DataFrame]
     claims: pd.DataFrame
@@ -58,21 +61,21 @@ def _number(value: float) -> str:
 def csv(table: pd.DataFrame) -> bytes:
     """A table as CSV; floats with six digits, which is more than any seed repeats elsewhere."""
     floats = table.select_dtypes("float").columns
-    return (
-        table.assign(**{c: table[c].map(_number) for c in floats})
-        .to_csv(index=False, lineterminator="\n")
-        .encode()
-    )
+    texts = table.assign(**{c: table[c].map(_number) for c in floats})
+    return texts.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _json(value: Any, **options: Any) -> bytes:
+    return (json.dumps(value, indent=1, **options) + "\n").encode()
 
 
 def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
-    """table -> method -> "metric N=..." -> value, for `dvc metrics`; times are left out, as they never repeat."""
+    """table -> method -> "metric N=..." -> value, for `dvc metrics`; without times, which never repeat."""
     found: dict = {}
     for name, table in tables.items():
         for row in table[~table.metric.str.startswith("seconds")].itertuples():
-            found.setdefault(name, {}).setdefault(row.method, {})[f"{row.metric} N={row.nfe}"] = float(
-                f"{row.value:.6g}"
-            )
+            cell = f"{row.metric} N={row.nfe}"
+            found.setdefault(name, {}).setdefault(row.method, {})[cell] = float(f"{row.value:.6g}")
     return found
 
 
@@ -83,77 +86,71 @@ def _markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def _ledger(parts: Sequence[Part]) -> pd.DataFrame:
+    return pd.concat([part.claims for part in parts])
+
+
+def _claims(ledger: pd.DataFrame) -> list[str]:
+    """The ledger as Markdown, the claims over training seeds apart from those in one training."""
+    found = claims.shown(ledger).items()
+    return [text for title, part in found for text in (f"**{title}**", _markdown(part))]
+
+
 def page(parts: Sequence[Part], tier: str) -> str:
     """The report as Markdown: every table, the ledger and the pictures, each with what it came from."""
-    text = [
-        f"# Results at tier {tier}",
-        "Each cell reads *ours ± deviation over training seeds | published | difference*.",
-    ]
+    text = [f"# Results at tier {tier}", "Each cell reads *ours ± deviation over training seeds*."]
     text.append(
-        f"Published numbers: c confirmed, s second-hand, – {published.NOT_ON_FILE} or by another protocol."
+        "Beside it stands the published number where there is one by the same protocol: c confirmed, s "
+        "second-hand, and in brackets ours less theirs."
     )
     for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
-        first = table.iloc[0]
-        text.append(f"## {name}")
-        text.append(
-            f"From [{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}, {first.hardware}; {first.software}."
-        )
+        first, settings = table.iloc[0], table.parameters.iloc[0]
+        source = f"[{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}"
+        by = f"[settings](settings/{settings}.json), {first.hardware}; {first.software}"
+        text += [f"## {name}", f"From {source}, {by}."]
         for metric in dict.fromkeys(table.metric):
-            protocol = table[table.metric == metric].protocol.iloc[0]
-            seeds = table[table.metric == metric].seeds.iloc[0]
-            text += [f"**{metric}** ({protocol}; {seeds} seeds)", _markdown(readable(table, metric))]
-    text += ["## Claims", _markdown(claims_table(pd.concat([part.claims for part in parts])))]
+            own = table[table.metric == metric].iloc[0]
+            text.append(f"**{metric}** ({own.protocol}; {own.seeds} seeds)")
+            text.append(_markdown(tables.shown(table, metric)))
+    text += ["## Claims", *_claims(_ledger(parts))]
     for part in parts:
         text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
         text += [f"![{title}](figures/{path.name})\n\n{title}" for path, title in part.pictures.items()]
     return "\n\n".join(text) + "\n"
 
 
-def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """The ledger with its figures rounded and its interval in one column."""
-    shown = pd.DataFrame(
-        {
-            "statement": claims.statement,
-            "statistic": claims.statistic.str.partition(";")[0]
-            + ", claimed > "
-            + claims.statistic.str.extract(r"claimed > ([^;]+)")[0],
-            "value": claims.value.map("{:.3f}".format),
-            "95 % interval": [
-                f"{low:.3f} to {high:.3f} ({over})"
-                for low, high, over in zip(
-                    claims.low, claims.high, claims.statistic.str.extract("interval over (.+)$")[0]
-                )
-            ],
-            "verdict": claims.verdict,
-        }
-    )
-    return shown.set_index(claims.claim)
-
-
 def write(workspace: Workspace, name: str, notebook: str, results: Results) -> None:
-    """Write the part `name` of the report, drawn by the executed notebook `notebook`, to report/<name> below the tier's artifacts."""
+    """Write the part `name` of the report, drawn by `notebook`, to report/<name> below the tier's artifacts.
+
+    Raises ProvenanceError for a table that was measured with settings which are not among the results.
+    """
+    for table_name, table in results.tables.items():
+        if unknown := set(table.parameters) - set(results.settings):
+            measured = f"the table '{table_name}' was measured with settings {', '.join(sorted(unknown))}"
+            raise ProvenanceError(
+                f"{measured}, and others are in force: run `dvc repro`, which measures it again"
+            )
     folder = workspace.write(f"report/{name}/part.json").parent
     for table_name, table in results.tables.items():
         write_atomically(folder / "tables" / f"{table_name}.csv", csv(table))
+    for code, settings in results.settings.items():
+        write_atomically(folder / "settings" / f"{code}.json", _json(settings))
     write_atomically(folder / "claims.csv", csv(results.claims))
     for file, picture in results.pictures.items():
         picture.save(folder / "figures" / f"{file}.png")
-    described = {
-        "notebook": notebook,
-        "tables": list(results.tables),
-        "pictures": {f"{file}.png": picture.title for file, picture in results.pictures.items()},
-    }
-    write_atomically(folder / "part.json", (json.dumps(described, indent=1) + "\n").encode())
+    titles = {f"{file}.png": picture.title for file, picture in results.pictures.items()}
+    described = {"notebook": notebook, "tables": list(results.tables), "pictures": titles}
+    write_atomically(folder / "part.json", _json(described))
 
 
 def read_parts(folder: Path) -> list[Part]:
-    """The parts below `folder`, that of the checkerboard first; raises FileNotFoundError when there is none."""
+    """The parts below `folder`, the checkerboard's first; raises FileNotFoundError when there is none."""
     parts = []
     for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
-        described = json.loads(path.read_text())
-        tables = {name: pd.read_csv(path.parent / "tables" / f"{name}.csv") for name in described["tables"]}
-        pictures = {path.parent / "figures" / name: title for name, title in described["pictures"].items()}
-        parts.append(Part(described["notebook"], tables, pd.read_csv(path.parent / "claims.csv"), pictures))
+        described, own = json.loads(path.read_text()), path.parent
+        found = {name: pd.read_csv(own / "tables" / f"{name}.csv") for name in described["tables"]}
+        pictures = {own / "figures" / name: title for name, title in described["pictures"].items()}
+        parts.append(Part(own, described["notebook"], found, pd.read_csv(own / "claims.csv"), pictures))
     if not parts:
         raise FileNotFoundError(
             f"{folder} holds no part of a report: run `dvc repro`, whose figures notebooks write them"
@@ -162,7 +159,7 @@ def read_parts(folder: Path) -> list[Part]:
 
 
 def _replace_folder(target: Path, files: Mapping[str, Path]) -> None:
-    """`target` with copies of `files`, by name, and nothing else; a reader sees the old folder or the new one."""
+    """`target` with copies of `files`, by name, alone; a reader sees the old folder or the new one."""
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -176,42 +173,38 @@ def publish(workspace: Workspace) -> None:
     """Put the parts of the report and the executed notebooks together as results/<tier>."""
     made, folder = workspace.pipeline, workspace.root / "results" / workspace.tier
     parts = read_parts(made / "report")
-    tables = {name: table for part in parts for name, table in part.tables.items()}
-    _replace_folder(
-        folder / "tables", {path.name: path for path in sorted((made / "report").glob("*/tables/*.csv"))}
-    )
-    _replace_folder(folder / "figures", {path.name: path for part in parts for path in part.pictures})
-    notebooks = sorted(
-        path for path in (made / "notebooks").glob("*.ipynb") if not path.name.endswith(".failed.ipynb")
-    )
-    _replace_folder(folder / "notebooks", {path.name: path for path in notebooks})
-    write_atomically(folder / "claims.csv", csv(pd.concat([part.claims for part in parts])))
-    write_atomically(
-        folder / "metrics.json", (json.dumps(headline(tables), indent=1, sort_keys=True) + "\n").encode()
-    )
+    notebooks = [p for p in (made / "notebooks").glob("*.ipynb") if not p.name.endswith(".failed.ipynb")]
+    kept = {
+        "tables": [part.folder / "tables" / f"{name}.csv" for part in parts for name in part.tables],
+        "settings": [
+            part.folder / "settings" / f"{code}.json"
+            for part in parts
+            for code in sorted({code for table in part.tables.values() for code in table.parameters})
+        ],
+        "figures": [path for part in parts for path in part.pictures],
+        "notebooks": notebooks,
+    }
+    for name, paths in kept.items():
+        _replace_folder(folder / name, {path.name: path for path in sorted(paths)})
+    numbers = {name: table for part in parts for name, table in part.tables.items()}
+    write_atomically(folder / "claims.csv", csv(_ledger(parts)))
+    write_atomically(folder / "metrics.json", _json(headline(numbers), sort_keys=True))
     write_atomically(folder / "report.md", page(parts, workspace.tier).encode())
 
 
 def readme_block(root: Path, tier: str = "laptop") -> str:
     """The part of the README that shows results, made from the published files of a tier."""
-    parts = []
+    parts, folder = [], root / "results" / tier
     for name, metric in README_TABLES:
-        table = pd.read_csv(root / "results" / tier / "tables" / f"{name}.csv")
-        own = table[table.metric == metric]
-        first = own.iloc[0]
+        table = pd.read_csv(folder / "tables" / f"{name}.csv")
+        first = table[table.metric == metric].iloc[0]
         against = re.search(r"split=([^;]+);", first.protocol)
-        data = (
-            f" against {against[1]} in features of a {first.protocol.partition('extractor=')[2].partition(' (')[0]}"
-            if against
-            else ""
-        )
-        parts.append(
-            f"**{name}**, {metric}{data} ({first.seeds} seeds, {first.samples} samples; {first.hardware})"
-        )
-        parts.append(_markdown(readable(table, metric)))
-    claims = pd.read_csv(root / "results" / tier / "claims.csv")
-    shown = claims_table(claims).drop(columns="statistic").set_index("statement")
-    return "\n\n".join([*parts, "**Claims**", _markdown(shown)]) + "\n"
+        extractor = first.protocol.partition("extractor=")[2].partition(" (")[0]
+        data = f" against {against[1]} in features of a {extractor}" if against else ""
+        how = f"{first.seeds} seeds, {first.samples} samples; {first.hardware}"
+        parts += [f"**{name}**, {metric}{data} ({how})", _markdown(tables.shown(table, metric))]
+    ledger = _claims(pd.read_csv(folder / "claims.csv"))
+    return "\n\n".join([*parts, "**Claims**", *ledger]) + "\n"
 
 
 def refresh_readme(root: Path, text: str) -> str:

@@ -8,8 +8,8 @@ import torch
 
 from .. import data
 from ..evaluation import sample
+from ..evaluation.measure_captions import CHECKED
 from ..evaluation.measure_images import SUBSET_SIZE, kid_subsets
-from ..evaluation.measure_texts import CHECKED
 from ..flows import sampler_names
 from ..pipeline import stages
 from ..pipeline.stages import Stage
@@ -93,10 +93,10 @@ def _sampling(tier: Tier, experiment: ExperimentSettings, stage: str, clock: Clo
     count, calls, drawn, seconds, pace = experiment.sampling.count, 0, 0, 0.0, None
     try:
         for draw in sample.plan(experiment):
-            if draw.trained == sample.EXACT:
+            if draw.network == sample.EXACT:
                 continue
             own = (sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
-            pace = clock.call(experiment, experiment.methods[draw.trained])
+            pace = clock.call(experiment, experiment.methods[draw.network])
             calls, drawn = calls + own, drawn + 1
             seconds += own * count * pace.seconds / pace.batch
     except torch.OutOfMemoryError:

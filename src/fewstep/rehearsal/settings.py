@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import lcm
 from typing import Any
 
-from ..evaluation.claims_checkerboard import RIVALS
 from ..evaluation.measure_images import NEIGHBOURS
 from ..evaluation.sample import POINTS
 from . import tiny_archives, tiny_captioned
@@ -25,7 +24,7 @@ FEW_POINTS, FEW_PAIRS, FEW_IMAGES = 8 * POINTS, 100, NEIGHBOURS + 1
 # of 256 x 256 pixels, each a minute of a CPU through the published autoencoder
 FEW_LATENTS = 4
 # the methods whose every number of steps the claims about self-distillation name
-CLAIMED = ("lsd", *RIVALS)
+CLAIMED = ("lsd", "esd", "psd-m", "psd-u")
 # the numbers of steps that the claims about SCFlow name, and those about SCFlow told texts; where a row has none of them, FEW
 CORRECTED, CONDITIONAL, FEW = (1, 4, 8), (1, 4), 2
 # the network of 860M weights: student, average, target, teacher, gradients, Adam's moments and the discriminator's come to

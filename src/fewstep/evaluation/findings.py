@@ -1,0 +1,174 @@
+"""A sentence of finding for below each table and picture: what the numbers say, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .claims import instability
+from .measure import HIGHER_IS_BETTER
+from .sample import EXACT
+
+WORDS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+
+
+def _count(n: int, noun: str) -> str:
+    word = WORDS[n] if 0 <= n < len(WORDS) else str(n)
+    return f"{word} {noun}{'' if n == 1 else 's'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _names(names: Sequence[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _measured(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The cells of a metric that hold a number, without the exact sampler's."""
+    return table[(table.metric == metric) & (table.method != EXACT) & table.value.notna()]
+
+
+def _better(metric: str) -> str:
+    return "higher" if metric in HIGHER_IS_BETTER else "lower"
+
+
+def _best(cells: pd.DataFrame, metric: str) -> tuple[str, float]:
+    """The methods whose number is the best as far as it is shown, and that number."""
+    value = float(cells.value.max() if _better(metric) == "higher" else cells.value.min())
+    ties = cells[[_number(v) == _number(value) for v in cells.value]].method
+    return _names(list(dict.fromkeys(ties))), value
+
+
+def best(table: pd.DataFrame, metric: str) -> str:
+    """Which method is the best in the fewest network calls, and how it, alone, stands in the most.
+
+    "Lowest FID in one network call: SCFlow, 300.7; in eight it has 207.7." Ties are all named.
+    """
+    cells = _measured(table, metric)
+    if cells.empty:
+        return f"{metric} was not measured."
+    few = int(cells.nfe.min())
+    names, value = _best(cells[cells.nfe == few], metric)
+    degree = {"higher": "Highest", "lower": "Lowest"}[_better(metric)]
+    text = f"{degree} {metric} in {_count(few, 'network call')}: {names}, {_number(value)}"
+    own = cells[(cells.method == names) & (cells.nfe > few)].sort_values("nfe")
+    if len(own):
+        last = own.iloc[-1]
+        text += f"; in {_count(int(last.nfe), 'network call')} it has {_number(last.value)}"
+    return f"{text}."
+
+
+def overall(table: pd.DataFrame, metric: str) -> str:
+    """The best number of a metric in the table, with its method and network calls."""
+    cells = _measured(table, metric)
+    if cells.empty:
+        return f"{metric} was not measured."
+    names, value = _best(cells, metric)
+    own = cells[[_number(v) == _number(value) for v in cells.value]]
+    calls = f" in {_count(int(own.nfe.iloc[0]), 'network call')}" if len(own) == 1 else ""
+    return f"No {metric} is {_better(metric)} than {_number(value)}, that of {names}{calls}."
+
+
+def above_floor(table: pd.DataFrame, metric: str) -> str:
+    """How far the best method is from the exact sampler; empty where none was sampled."""
+    exact, cells = table[(table.metric == metric) & (table.method == EXACT)], _measured(table, metric)
+    if exact.empty or cells.empty or not np.isfinite(exact.value).all():
+        return ""
+    floor = float(exact.sort_values("nfe").value.iloc[0])
+    names, value = _best(cells, metric)
+    best_of = f"the best of the others, {names}, {_number(value)}"
+    return f"The exact sampler scores {_number(floor)} in {metric}, and {best_of}."
+
+
+def beside_published(table: pd.DataFrame) -> str:
+    """How many numbers of a table stand beside a published one, and how many of those are the better ones."""
+    cells = table[table.published.notna() & table.value.notna()]
+    if cells.empty:
+        return "No number of this table stands beside a published one: there is none by the same protocol."
+    signs = np.where(cells.metric.isin(list(HIGHER_IS_BETTER)), 1, -1)
+    better = int((signs * (cells.value - cells.published) > 0).sum())
+    return (
+        f"{_count(len(cells), 'number').capitalize()} beside published ones; better than published: {better}."
+    )
+
+
+def gain_with_calls(table: pd.DataFrame, metric: str) -> str:
+    """Which methods are better in their most network calls than in their fewest, and which are not."""
+    better, others = [], []
+    for method, own in _measured(table, metric).sort_values("nfe").groupby("method", sort=False):
+        few, most = own.value.iloc[0], own.value.iloc[-1]
+        if own.nfe.nunique() > 1:
+            (better if (most > few if _better(metric) == "higher" else most < few) else others).append(method)
+    order = list(dict.fromkeys(table.method))
+    better, others = (sorted(names, key=order.index) for names in (better, others))
+    if not better and not others:
+        return ""
+    said = f"{metric} is {_better(metric)} in the most network calls than in the fewest for "
+    if not better:
+        return f"{said}no method."
+    return f"{said}{_names(better)}{f'; it is not for {_names(others)}' if others else ''}."
+
+
+def stability(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> str:
+    """Whose gradient norm jumps the farthest above its median, whose the least, and which are not finite."""
+    found, diverged = {}, []
+    for label, own in logs.items():
+        norms = [np.asarray(log["gradient_norm"]) for log in own]
+        if any(not np.isfinite(n).all() for n in norms):
+            diverged.append(label)
+        elif norms and all(len(n) and np.median(n[len(n) // 10 :]) > 0 for n in norms):
+            found[label] = float(np.mean([instability(n) for n in norms]))
+    text = f"The gradient norm is not finite in a training of {_names(diverged)}. " if diverged else ""
+    if len(found) > 1:
+        high, low = (_number(pick(found.values())) for pick in (max, min))
+        if high != low:
+            of = {v: _names([label for label in found if _number(found[label]) == v]) for v in (high, low)}
+            what = "The 99th percentile of the gradient norm over its median, a mean over seeds,"
+            text += f"{what} is largest for {of[high]}, {high}, and smallest for {of[low]}, {low}."
+    return text.strip()
+
+
+def verdicts(ledger: pd.DataFrame) -> str:
+    """How many claims are supported, contradicted and undecided, by what their intervals run over."""
+    if ledger.empty:
+        return "No claim of the papers is tested here."
+    sampling, parts = ledger.over.str.contains("sampling"), []
+    for own, where in (
+        (ledger[~sampling], "over training seeds"),
+        (ledger[sampling], "over sampling seeds alone"),
+    ):
+        if len(own):
+            counts = own.verdict.value_counts()
+            said = [f"{counts.get(v, 0)} {v}" for v in ("supported", "contradicted", "undecided")]
+            parts.append(f"{_count(len(own), 'claim')} {where}: {', '.join(said)}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def cheapest(table: pd.DataFrame, metric: str) -> str:
+    """Which row of a table of times takes the least, and which the most."""
+    cells = _measured(table, metric)
+    if cells.empty:
+        return f"{metric} was not measured."
+    low, high = cells.loc[cells.value.idxmin()], cells.loc[cells.value.idxmax()]
+    said = [f"{_number(r.value)} ({r.method}, {_count(int(r.nfe), 'network call')})" for r in (low, high)]
+    return f"{metric}: from {said[0]} to {said[1]}."
