@@ -203,7 +203,7 @@ def protocols(experiment: Experiment) -> pd.DataFrame:
     if shared:
         first = table[shared].iloc[[0]].set_axis(["all"])
         table = pd.concat([first.reindex(columns=table.columns), table.assign(**dict.fromkeys(shared))])
-    return table.fillna("").rename_axis("metric")
+    return table.fillna("").rename(columns={"metric": "what is measured"}).rename_axis("metric")
 
 
 def about(experiment: Experiment) -> str:
@@ -223,9 +223,7 @@ def about_self_checks(experiment: Experiment) -> str:
         "as bad. Disjoint parts of the data, smaller and smaller, show the bias: their true distance is "
         "zero. No difference smaller than this should be read as one."
     )
-    captions = (
-        " The images that the prompts were written for fit them; in another order they do so by chance."
-    )
+    captions = " The images of the prompts are scored with their own captions and with another's."
     return text + (captions if experiment.settings.sampling.prompts else "")
 
 
@@ -236,7 +234,7 @@ def self_checks(experiment: Experiment) -> dict[str, pd.DataFrame]:
         data = comparison(experiment).data
         found["FID of the data against itself and noise"] = measure_images.self_checks(experiment, data)
     if {"clip", "attributes"} & set(settings.metrics.measures):
-        found["Images that the prompts were written for"] = measure_captions.self_checks(experiment)
+        found["The images of the prompts"] = measure_captions.self_checks(experiment)
     return found
 
 
