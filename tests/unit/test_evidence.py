@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fewstep.evaluation import claims, measure, provenance, published, tables
+from fewstep.evaluation import claims, measure, provenance, published, sample, tables
+from fewstep.evaluation.measure import METRICS
 from fewstep.evaluation.metric import Comparison
 from fewstep.evaluation.provenance import ProvenanceError
+from fewstep.settings import tiers
 
 TRACE = {
     "notebook": "4-metrics",
@@ -197,3 +199,17 @@ def test_instability_sees_spikes_and_not_scale():
     spiky[::50] = 30
     assert claims.instability(calm) == 1 and claims.instability(7 * calm) == 1
     assert claims.instability(spiky) > 10
+
+
+def test_claims_name_experiments_and_rows_that_there_are(root):
+    """At tier paper, where every experiment is, and each with a unit and a statistic."""
+    tier = tiers.load(root / "params.yaml", "paper")
+    for group in claims._file():
+        for name, claim in ((name, claim) for name in group["experiments"] for claim in group["claims"]):
+            rows = set(sample.labels(tier.experiment(name)))
+            entries = claim["statistic"].get("cells", [])
+            cells = [c for entry in entries for c in (entry["least"] if isinstance(entry, dict) else [entry])]
+            assert {cell[0] for cell in cells} <= rows and claim["unit"] and claim["words"], claim["id"]
+            assert {cell[2] for cell in cells if len(cell) > 2} <= {
+                n for m in METRICS.values() for n in m.names
+            }

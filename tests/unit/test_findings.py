@@ -30,9 +30,9 @@ def test_the_best_in_the_fewest_calls_and_what_it_has_in_the_most():
 def test_ties_are_all_named_as_far_as_they_are_shown():
     found = table(("A", 1, 5.00001), ("B", 1, 5.0), ("C", 1, 6.0), ("A", 2, 3.0))
     assert findings.best(found, FID) == "Lowest FID in one network call: A and B, 5."
-    assert findings.overall(found, FID) == "No FID is lower than 3, that of A in two network calls."
+    assert findings.overall(found, FID) == "The lowest FID is 3, that of A in two network calls."
     three = table(("A", 1, 5.0), ("B", 1, 5.0), ("C", 2, 5.0))
-    assert findings.overall(three, FID) == "No FID is lower than 5, that of A, B and C."
+    assert findings.overall(three, FID) == "The lowest FID is 5, that of A, B and C."
 
 
 @pytest.mark.parametrize("say", [findings.best, findings.overall, findings.cheapest])

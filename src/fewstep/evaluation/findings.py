@@ -11,21 +11,8 @@ from .claims import instability
 from .measure import HIGHER_IS_BETTER
 from .sample import EXACT
 
-WORDS = (
-    "no",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-)
+WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
+DEGREES = {"higher": "highest", "lower": "lowest"}
 
 
 def _count(n: int, noun: str) -> str:
@@ -68,7 +55,7 @@ def best(table: pd.DataFrame, metric: str) -> str:
         return f"{metric} was not measured."
     few = int(cells.nfe.min())
     names, value = _best(cells[cells.nfe == few], metric)
-    degree = {"higher": "Highest", "lower": "Lowest"}[_better(metric)]
+    degree = DEGREES[_better(metric)].capitalize()
     text = f"{degree} {metric} in {_count(few, 'network call')}: {names}, {_number(value)}"
     own = cells[(cells.method == names) & (cells.nfe > few)].sort_values("nfe")
     if len(own):
@@ -85,7 +72,7 @@ def overall(table: pd.DataFrame, metric: str) -> str:
     names, value = _best(cells, metric)
     own = cells[[_number(v) == _number(value) for v in cells.value]]
     calls = f" in {_count(int(own.nfe.iloc[0]), 'network call')}" if len(own) == 1 else ""
-    return f"No {metric} is {_better(metric)} than {_number(value)}, that of {names}{calls}."
+    return f"The {DEGREES[_better(metric)]} {metric} is {_number(value)}, that of {names}{calls}."
 
 
 def above_floor(table: pd.DataFrame, metric: str) -> str:

@@ -115,7 +115,7 @@ METRICS = {
     ),
     "kid": Metric(
         {KID: "KID, {subsets}"},
-        "The kernel distance between the features of the samples and of the data, which has no bias.",
+        "The kernel distance between the features of the samples and of the data, estimated without bias.",
         _kid,
         ("features", "features of data"),
     ),
