@@ -1,9 +1,10 @@
-# make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one)
+# make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one;
+#                 make repro EXPERIMENT=fmm-cifar10: one experiment alone, up to its part of the report)
 # make test       run all tests, and `make check` before them
 # make check      lint, format and types, in seconds
 # make lint       mend what ruff can mend by itself
 # make preflight  say what tier paper lacks on this machine, and how long its stages will take here
-# make rehearse   run every stage of tier paper in small (make rehearse STAGES="fmm-cifar10-lmd": these and what they need)
+# make rehearse   run every stage of tier paper in small (make rehearse STAGES="students@paper-fmm-cifar10": these and what they need)
 # make bench      time the training steps, and a jitted JAX step beside them
 # Each makes its own environment in .venv first, on a machine that has Python 3.11 and make.
 
@@ -29,7 +30,14 @@ ifdef TIER
 	$(BIN)/python -m fewstep tier $(TIER)
 endif
 	$(BIN)/python -m fewstep data
-	$(BIN)/dvc repro
+	@set -e; started=$$(date +%s); tier=$$(sed -n 's/^tier: *//p' params.yaml); stages=; \
+	if [ -n "$(EXPERIMENT)" ]; then \
+	  stages=$$($(BIN)/dvc stage list -R --name-only | grep -e '-$(EXPERIMENT)$$') || \
+	    { echo "no stage of dvc.yaml is of the experiment '$(EXPERIMENT)'"; exit 1; }; fi; \
+	$(BIN)/dvc repro $$stages; took=$$(( $$(date +%s) - started )); \
+	if [ -n "$(EXPERIMENT)" ]; then report="artifacts/$$tier/notebooks/*-$(EXPERIMENT).ipynb"; \
+	else report="results/$$tier/report.md"; fi; \
+	echo "done in $$(( took / 60 )) min $$(( took % 60 )) s; the results: $$report"
 
 check: env
 	$(BIN)/ruff check src tests

@@ -18,11 +18,15 @@ def _data(root: Path, _: argparse.Namespace) -> None:
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
-    from .pipeline.stages import write_inputs
+    from .pipeline.stages import plan, require_same_experiments, write_settings
     from .rehearsal.preflight import missing_files
     from .settings import tiers
 
-    settings = tiers.load(root / "params.yaml", arguments.tier or tiers.read(root / "params.yaml")["tier"])
+    tier = arguments.tier or tiers.read(root / "params.yaml")["tier"]
+    settings = tiers.load(root / "params.yaml", tier)
+    # a rehearsal's tree has no stages of its own
+    if stages := plan(root, tier):
+        require_same_experiments(stages, settings)
     if settings.compute.device == "cuda":
         from .training.processes import require_cuda
 
@@ -31,8 +35,8 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
     # said, and no reason to stop: the stages that do without these can run
     for sentence in missing_files(settings, checksums=False):
         print(f"missing: {sentence}")
-    if arguments.inputs:
-        write_inputs(root, settings, arguments.inputs)
+    if arguments.settings:
+        write_settings(settings, arguments.settings)
 
 
 def _tier(root: Path, arguments: argparse.Namespace) -> None:
@@ -52,15 +56,6 @@ def _settings(root: Path, arguments: argparse.Namespace) -> None:
     print(tiers.show(tiers.load(path, arguments.tier or tiers.read(path)["tier"]), arguments.name), end="")
 
 
-def _stages(root: Path, arguments: argparse.Namespace) -> None:
-    from .pipeline.stages import render
-    from .storage.files import write_atomically
-
-    for name, text in render(root).items():
-        write_atomically(root / name, text.encode())
-        print(f"{name} is written")
-
-
 def _readme(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.report import refresh_readme
     from .storage.files import write_atomically
@@ -77,7 +72,7 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
     # a stage that outlived a killed `dvc repro` would write beside the one that takes its place
     if "DVC_STAGE" in os.environ:
         exit_with_parent(os.getppid())
-    run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.method)
+    run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.data)
 
 
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
@@ -151,19 +146,18 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", _check, "validate params.yaml before anything runs")
     check.add_argument("--tier", help="the tier to check (default: the one that params.yaml selects)")
     check.add_argument(
-        "--inputs", type=Path, help="a folder for what each stage is made from, one file a stage"
+        "--settings", type=Path, help="a folder for the settings that each stage depends on, one file a phase"
     )
     settings = add("settings", _settings, "print what params.yaml comes to for an experiment, in full")
     settings.add_argument("name", help="an experiment, tour, features/NAME, latents/NAME or clip/NAME")
     settings.add_argument("--tier", help="at which tier (default: the one that params.yaml selects)")
     add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
-    add("stages", _stages, "write dvc.yaml from params.yaml and the import graph")
     add("readme", _readme, "bring the results in README.md up to date with results/laptop")
     run = add("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook")
     run.add_argument("--tier", required=True)
     run.add_argument("--experiment")
-    run.add_argument("--method")
+    run.add_argument("--data", help="the data set that is prepared")
     add("publish", _publish, "put the results of a tier together under results/").add_argument(
         "--tier", required=True
     )

@@ -73,6 +73,12 @@ def clone_of(source: Path, target: Path) -> Clone:
     return clone
 
 
+def scratch(clone: Clone, target: Path) -> Clone:
+    """A copy of a clone with everything that was made in it, to be changed at will."""
+    shutil.copytree(clone.path, target, symlinks=True)
+    return Clone(target)
+
+
 @pytest.fixture(scope="session")
 def fresh(root, tmp_path_factory) -> Clone:
     """A clean clone with its data exported and the tier set to smoke, and nothing run."""

@@ -78,7 +78,7 @@ def test_the_committed_results_come_out_again(built, root, committed, tmp_path):
 
 @pytest.mark.parametrize("kind", ["printed", "plotted"])
 def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
-    name = "1-teacher-fmm-checkerboard-si.ipynb"
+    name = "1-teacher-fmm-checkerboard.ipynb"
     for path in committed.iterdir():
         if path.name != name:
             path.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,14 +15,16 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from .conftest import Clone
+from .conftest import Clone, scratch
 
 FMM, SELF, SCFLOW = "fmm-checkerboard", "selfdistill-checkerboard", "scflow-celebahq"
 CONSISTENCY = "consistency only"
 IMAGES = ("fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10")
-# one a training (5 + 5, 5 + 5 + 5, 15 and 3), one a sampling and a metrics (8), one a figures (1 and 6), five features, two
-# autoencoders and their latents, the CLIP, speed and the tour
-NOTEBOOKS = 43 + 2 * 8 + 7 + 5 + 2 * 2 + 1 + 1 + 1
+# the tour, four data sets, five teachers, seven experiments that train students, eight that are sampled and measured, seven
+# that are drawn, and the speed
+NOTEBOOKS = 1 + 4 + 5 + 7 + 2 * 8 + 7 + 1
+# what a second `dvc repro` may take of processor time
+NOTHING = 3.0
 
 
 def contents(clone: Clone, *folders: str) -> dict[str, bytes]:
@@ -75,11 +78,19 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         assert str(built.path) not in path.read_text(), f"{path.name} names a folder of this machine"
 
 
+def stamps(clone: Clone, *folders: str) -> dict[str, int]:
+    """When every file below the folders was written, by path."""
+    paths = [path for folder in folders for path in clone.file(folder).rglob("*.safetensors")]
+    return {path.relative_to(clone.path).as_posix(): path.stat().st_mtime_ns for path in paths}
+
+
 def test_a_second_run_does_nothing(built):
-    before = contents(built, "results/smoke")
+    before, used = contents(built, "results/smoke"), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = built.run("dvc", "repro")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "Data and pipelines are up to date." in done.stdout and "Running" not in done.stdout
     assert contents(built, "results/smoke") == before
+    assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < NOTHING
 
 
 def test_what_is_committed_is_known_to_be_up_to_date(built, tmp_path):
@@ -93,7 +104,36 @@ def test_what_is_committed_is_known_to_be_up_to_date(built, tmp_path):
 def test_metrics_and_dag_are_shown(built):
     shown = built.run("dvc", "metrics", "show", "--json").stdout
     assert "LMD" in shown and "KL to target N=1" in shown
-    assert "fmm-checkerboard-lmd@smoke" in built.run("dvc", "dag", "--dot").stdout
+    assert "students@smoke-fmm-checkerboard" in built.run("dvc", "dag", "--dot").stdout
+
+
+def test_experiments_and_differences_of_metrics_are_shown(built, tmp_path):
+    """A changed setting as an experiment of DVC, in a scratch clone of the clone."""
+    other = scratch(built, tmp_path / "scratch")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    other.run("git", "add", "-f", "dvc.lock", "params.yaml", "results/smoke")
+    other.run("git", *identity, "commit", "--quiet", "-m", "smoke")
+    target = f"measure@smoke-{FMM}"
+    change = f"tiers.smoke.experiments.{FMM}.sampling.seeds=[0,2]"
+    other.run("dvc", "exp", "run", "-S", change, target)
+    assert (
+        "[0, 2]" in other.run("dvc", "params", "diff").stdout
+        or "2" in other.run("dvc", "params", "diff").stdout
+    )
+    other.run("dvc", "repro", "publish@smoke")
+    shown = other.run("dvc", "metrics", "diff", "--json").stdout
+    assert FMM in shown and "KL to target" in shown
+
+
+def test_tiers_lie_side_by_side(built, tmp_path):
+    """Another tier's stages stand beside those of smoke in dvc.lock, and going back runs nothing."""
+    other = scratch(built, tmp_path / "scratch")
+    other.run("python", "-m", "fewstep", "tier", "laptop")
+    other.run("dvc", "repro", "check@laptop")
+    other.run("python", "-m", "fewstep", "tier", "smoke")
+    lock = other.file("dvc.lock").read_text()
+    assert "check@laptop" in lock and f"students@smoke-{FMM}" in lock
+    assert other.repro() == set()
 
 
 def test_a_wrong_setting_stops_before_anything_is_deleted(built):
@@ -105,51 +145,76 @@ def test_a_wrong_setting_stops_before_anything_is_deleted(built):
         assert done.returncode != 0
         assert "experiments.fmm-checkerboard.methods.emd.steps" in done.stderr + done.stdout
         after = contents(built, "artifacts/smoke", "results/smoke")
-        assert {k: v for k, v in before.items() if "/inputs/" not in k}.items() <= after.items()
+        assert {k: v for k, v in before.items() if "/settings/" not in k}.items() <= after.items()
     finally:
         params.write_text(good)
         built.repro()
 
 
-def test_one_methods_parameters_rerun_that_method_and_what_follows(built):
+def test_one_methods_setting_trains_that_method_alone(built):
     params = built.file("params.yaml")
     good = params.read_text()
-    apply_overrides(params, [f"++tiers.smoke.experiments.{FMM}.methods.emd.steps=90"])
     before = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
+    written = stamps(built, "artifacts/smoke/states")
+    apply_overrides(params, [f"++tiers.smoke.experiments.{FMM}.methods.emd.steps=90"])
     try:
-        stages = built.repro()
-        assert stages - {"check"} == {f"{FMM}-emd", f"{FMM}-sample", f"{FMM}-metrics", "figures", "publish"}
+        assert built.repro() == {"check", "students", "sample", "measure", "figures", "publish"}
         after = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
         assert {name for name in before if before[name] != after[name]} == {
-            f"artifacts/smoke/{FMM}/emd/seed-{k}.safetensors" for k in (0, 1)
+            f"artifacts/smoke/{FMM}/students/emd/seed-{k}.safetensors" for k in (0, 1)
         }
+        # the states of all others are found finished, and only two new ones were written
+        now = stamps(built, "artifacts/smoke/states")
+        assert written.items() <= now.items() and len(now) == len(written) + 2
+        assert all(f"/{FMM}/emd/" in name for name in now.keys() - written.keys())
     finally:
         params.write_text(good)
     # and back: DVC has every old result in its cache
-    assert f"{FMM}-emd" not in built.repro()
+    assert "students" not in built.repro()
     assert contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}") == before
 
 
-def test_text_and_plots_retrain_nothing(built):
-    notebook, plots = (
-        built.file("notebooks/5-figures.ipynb"),
-        built.file("src/fewstep/evaluation/plots/faces.py"),
-    )
-    text, code = notebook.read_text(), plots.read_text()
-    states = built.file("artifacts/smoke/states")
-    stamps = {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")}
-    assert stamps
+def test_what_looks_at_results_computes_none_again(built):
+    """Text, plots, tables and what runs notebooks: nothing is trained, sampled or measured again for a change in these."""
+    package = built.file("src/fewstep")
+    figures = {"figures", "figures-images", "figures-latents", "figures-captions", "figures-prompts", "speed"}
+    changes = {
+        built.file("notebooks/5-figures.ipynb"): {"figures", "publish"},
+        package / "evaluation" / "plots" / "faces.py": {"tour", *figures, "publish"},
+        package / "evaluation" / "tables.py": {"tour", *figures, "publish"},
+        package / "pipeline" / "timings.py": {"publish"},
+    }
+    written = stamps(built, "artifacts/smoke")
+    for path, stages in changes.items():
+        good = path.read_text()
+        changed = good.replace("## ", "##  ", 1) if path.suffix == ".ipynb" else f"{good}\n\nUNUSED = 1\n"
+        assert changed != good
+        path.write_text(changed)
+        try:
+            assert built.repro() == stages, path.name
+            assert stamps(built, "artifacts/smoke") == written
+        finally:
+            path.write_text(good)
+    built.repro()
+
+
+def test_a_measure_trains_and_samples_nothing(built):
+    path = built.file("src/fewstep/evaluation/measure.py")
+    good, written = path.read_text(), stamps(built, "artifacts/smoke")
     try:
-        notebook.write_text(text.replace("## The ledger of claims", "## Ledger of claims"))
-        assert built.repro() == {"check", "figures", "publish"}
-        plots.write_text(code + "\n\nUNUSED = 1\n")
-        # the notebook that draws faces is redone; no network is
-        assert built.repro() == {"check", f"{SCFLOW}-figures", "publish"}
-        assert {p: p.stat().st_mtime_ns for p in states.rglob("*.safetensors")} == stamps
+        path.write_text(f"{good}\n\nUNUSED = 1\n")
+        stages = built.run("dvc", "repro", "--dry").stdout
+        ran = {line.split("'")[1] for line in stages.splitlines() if line.startswith("Running stage")}
+        assert {name.partition("@")[0].partition("-")[0] for name in ran} <= {
+            "tour",
+            "measure",
+            "figures",
+            "speed",
+            "publish",
+        }
+        assert f"measure@smoke-{FMM}" in ran and stamps(built, "artifacts/smoke") == written
     finally:
-        notebook.write_text(text)
-        plots.write_text(code)
-        built.repro()
+        path.write_text(good)
 
 
 def test_a_changed_data_file_is_named(built):
@@ -170,29 +235,17 @@ def test_a_changed_data_file_is_named(built):
 
 
 def test_an_unknown_notebook_parameter_is_an_error(built):
-    done = built.run(
-        "python",
-        "-m",
-        "fewstep",
-        "run",
-        "3-sample",
-        "--tier",
-        "smoke",
-        "--experiment",
-        FMM,
-        "--method",
-        "lmd",
-        check=False,
-    )
-    assert done.returncode == 1 and "notebooks/3-sample.ipynb declares no parameter 'method'" in done.stderr
+    words = ["run", "3-sample", "--tier", "smoke", "--experiment", FMM, "--data", "cifar10"]
+    done = built.run("python", "-m", "fewstep", *words, check=False)
+    assert done.returncode == 1 and "notebooks/3-sample.ipynb declares no parameter 'data'" in done.stderr
 
 
 def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
     """`dvc repro` and everything under it is killed at several moments; what comes out is what came out undisturbed.
 
-    The checkerboard and one distillation of images: the other stages are of the same kinds.
+    The checkerboard and the students of one experiment on images: the other stages are of the same kinds.
     """
-    targets = ("fmm-cifar10-lmd@smoke", "figures@smoke")
+    targets = ("students@smoke-fmm-cifar10", "figures@smoke")
     subprocess.run(["git", "clone", "--quiet", str(built.path), str(tmp_path / "killed")], check=True)
     victim = Clone(tmp_path / "killed")
     shutil.rmtree(victim.file("results/smoke"), ignore_errors=True)
@@ -223,9 +276,9 @@ def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
     )
     assert {
         "artifacts/smoke/report/checkerboard/claims.csv",
-        "artifacts/smoke/fmm-cifar10/lmd/seed-0.safetensors",
+        "artifacts/smoke/fmm-cifar10/students/lmd/seed-0.safetensors",
     } <= set(made)
-    assert len([name for name in made if name.endswith(".ipynb")]) == 17
+    assert len([name for name in made if name.endswith(".ipynb")]) == 2 + 3 + 2 + 2 + 1
     assert not [name for name, content in made.items() if built.file(name).read_bytes() != content]
 
 

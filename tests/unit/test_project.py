@@ -22,9 +22,12 @@ from packaging.utils import canonicalize_name
 from fewstep.data import export
 from fewstep.pipeline import report
 from fewstep.pipeline import stages as pipeline
+from fewstep.pipeline.notebooks import executed_name
 from fewstep.settings import tiers
+from fewstep.settings.base import SettingsError
 from fewstep.storage import fingerprint
 from fewstep.storage.workspace import find_root
+from fewstep.training import prepare
 from tests.clean_notebooks import unclean
 
 
@@ -112,88 +115,151 @@ def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(roo
         )
 
 
-def test_dvc_yaml_is_what_params_make_it(root):
-    for name, text in pipeline.render(root).items():
-        assert (root / name).read_text() == text, f"{name}: run `python -m fewstep stages`"
+ROOMS = {"storage", "flows", "objectives", "data", "networks", "metrics", "training"}
+# what a stage's name begins with, the notebooks of its phase, and the rooms that it must not depend on
+PHASES = {
+    "prepare": ("0-", {"flows", "objectives", "evaluation", "pipeline"}),
+    "teacher": ("1-", {"metrics", "evaluation", "pipeline"}),
+    "students": ("2-", {"metrics", "evaluation", "pipeline"}),
+    "sample": ("3-", {"objectives", "metrics", "pipeline"}),
+    "measure": ("4-", {"objectives", "pipeline"}),
+    "figures": ("5-", {"objectives", "pipeline"}),
+}
 
 
 @pytest.fixture(scope="module")
-def stage_inputs(root):
-    """What each stage of tier smoke is made from."""
-    return pipeline.inputs(root, tiers.load(root / "params.yaml", "smoke"))
+def stages(root):
+    """The stages of tiers smoke and paper, by name."""
+    return {stage.name: stage for tier in ("smoke", "paper") for stage in pipeline.plan(root, tier)}
 
 
-def test_a_training_depends_on_its_own_objective_and_on_no_other(stage_inputs):
-    modules = {name: {Path(file).stem for file in found["code"]} for name, found in stage_inputs.items()}
-    objectives = {
-        name: {Path(f).stem for f in found["code"] if "/objectives/" in f} - {"__init__", "common"}
-        for name, found in stage_inputs.items()
-    }
-    assert objectives["fmm-checkerboard-lmd"] == {"lmd"} and objectives["selfdistill-checkerboard-lsd"] == {
-        "si",
-        "lsd",
-    }
-    trainings = [
+def test_dvc_yaml_is_short_and_names_what_params_yaml_has(root):
+    assert len((root / "dvc.yaml").read_text().splitlines()) < 200
+    for name in tiers.TIERS:
+        tier = tiers.load(root / "params.yaml", name)
+        every = pipeline.plan(root, name)
+        pipeline.require_same_experiments(every, tier)
+        assert every[0].name.startswith("check@") and every[-1].name.startswith("publish@")
+        # tier paper has ten experiments, the others eight
+        assert sum(stage.notebook is not None for stage in every) <= (51 if name == "paper" else 45)
+        prepared = [prepare.prepared(tier, stage.data) for stage in every if stage.data]
+        for section in ("features", "latents", "clip"):
+            found = sorted(entry for entries in prepared for entry in entries[section])
+            assert found == sorted(getattr(tier, section)), "every entry is prepared once"
+
+
+def test_dvc_reads_the_same_plan(root):
+    """This project's own reading of dvc.yaml agrees with DVC's, at the tier that is selected."""
+    tier = tiers.read(root / "params.yaml")["tier"]
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("dvc")), "stage", "list", "--name-only"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [
         stage.name
-        for stage in pipeline.plan(tiers.load(find_root() / "params.yaml", "smoke"))
-        if stage.method
+        for stage in pipeline.plan(root, tier)
+        if tier != "paper" or "selfdistill-celeba" not in stage.name
     ]
-    assert len(trainings) == 43
-    for name in trainings:
-        assert "job" in modules[name], name
-        assert not any(
-            "/evaluation/" in file or "/pipeline/" in file
-            for file in stage_inputs[name]["code"]
-            if "settings" not in file
-            and "plots" not in file
-            and "__init__" not in file
-            and "display" not in file
-        ), name
-    assert (
-        objectives["scflow-celebahq-scflow"] == set()
-        and {"scflow", "losses", "discriminator"} <= modules["scflow-celebahq-scflow"]
+    assert set(done.stdout.split()) == set(found)
+
+
+def test_every_stage_comes_after_what_it_needs(stages, root):
+    for tier in ("smoke", "paper"):
+        made: list[str] = []
+        for stage in pipeline.plan(root, tier):
+            for path in stage.deps:
+                if path.startswith("artifacts/"):
+                    assert any(
+                        f"{p}/".startswith(f"{path}/") or f"{path}/".startswith(f"{p}/") for p in made
+                    ), f"{stage.name} needs {path}, which no stage before it makes"
+                else:
+                    assert (root / path).exists(), f"{stage.name}: {path}"
+            made += stage.outs
+
+
+def test_a_stage_depends_on_its_notebook_its_settings_and_the_rooms_of_its_phase(root, stages):
+    for name, stage in stages.items():
+        phase = next((phase for phase in PHASES if name.startswith(phase)), None)
+        if phase is None:
+            continue
+        notebook, forbidden = PHASES[phase]
+        assert stage.notebook.startswith(notebook) and f"notebooks/{stage.notebook}.ipynb" in stage.deps
+        rooms = {
+            Path(path).parts[2] for path in stage.deps if path.startswith("src/") and Path(path).suffix == ""
+        }
+        assert not rooms & forbidden and "src/fewstep/evaluation/plots" not in stage.deps, name
+        if phase in ("teacher", "students"):
+            assert rooms == ROOMS - {"metrics"}, name
+        own = executed_name(stage.notebook, stage.experiment or stage.data)
+        assert f"artifacts/{'paper' if '@paper' in name else 'smoke'}/notebooks/{own}" in stage.outs
+
+
+def test_a_stage_knows_the_rooms_that_compute_in_it(root, stages):
+    """What a stage's notebook computes with, as its imports say, stands in its dependencies."""
+    package = root / "src" / "fewstep"
+    # what is said of results, draws and looks at them, reads settings, and runs them, computes none of them
+    said = (
+        "settings",
+        "evaluation.plots",
+        "evaluation.methods",
+        "evaluation.preparations",
+        "evaluation.display",
     )
-    assert not {"losses", "discriminator"} & modules["scflow-celebahq-lmd"]
-    assert "unet" in modules["fmm-cifar10-lmd"] and "unet" not in modules["fmm-checkerboard-lmd"]
-    assert set(stage_inputs["fmm-cifar10-lmd"]["data"]) == {"data/digits.npy", "data/digits_labels.npy"}
-
-
-def test_a_stage_is_stage_inputs_the_modules_that_it_really_imports(root, stage_inputs):
-    """Importing what a notebook imports loads no module of the package that its stage does not know."""
-    for name, notebook in (
-        ("fmm-checkerboard-lmd", "2-distill"),
-        ("fmm-cifar10-metrics", "4-metrics-images"),
-        ("figures", "5-figures"),
-    ):
-        cells = json.loads((root / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
-        lines = [
-            line
-            for c in cells
-            if c["cell_type"] == "code"
-            for line in "".join(c["source"]).splitlines()
-            if line.startswith(("from ", "import "))
-        ]
-        show = (
-            "import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'fewstep'))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", "\n".join([*lines, show])], capture_output=True, text=True, check=True
-        )
-        package = Path(pipeline.__file__).parents[1]
-        loaded = {f"src/fewstep/{Path(file).relative_to(package).as_posix()}" for file in done.stdout.split()}
-        assert "src/fewstep/settings/tiers.py" in loaded and loaded <= set(stage_inputs[name]["code"]), name
-
-
-def test_what_a_stage_is_stage_inputs_follows_its_settings_and_nothing_else(root, tmp_path, stage_inputs):
-    shutil.copy(root / "params.yaml", tmp_path)
-    apply_overrides(
-        tmp_path / "params.yaml", ["++tiers.smoke.experiments.fmm-checkerboard.methods.emd.steps=90"]
+    shown = tuple(
+        f"fewstep.{name}" for name in (*said, "pipeline", "evaluation.tables", "evaluation.published")
     )
-    changed = pipeline.inputs(root, tiers.load(tmp_path / "params.yaml", "smoke"))
-    assert {name for name in changed if changed[name] != stage_inputs[name]} == {
-        "fmm-checkerboard-emd",
-        "fmm-checkerboard-metrics",
+    entries = {
+        "1-teacher": ["fewstep.training.train"],
+        "3-sample": ["fewstep.evaluation.sample"],
+        "4-measure": ["fewstep.evaluation.measure"],
     }
+    for stage in stages.values():
+        for module in entries.get(stage.notebook, ()):
+            without = shown if stage.notebook == "1-teacher" else [*shown, "fewstep.training"]
+            files = fingerprint.closure([module], without)
+            for name, file in files.items():
+                path = f"src/fewstep/{file.relative_to(package).as_posix()}"
+                known = any(path == dep or path.startswith(f"{dep}/") for dep in stage.deps)
+                loose = file.name == "__init__.py" or name.startswith("fewstep.training.")
+                assert known or loose, f"{stage.name} does not depend on {path}"
+
+
+def test_the_settings_of_a_phase_follow_its_own_part_of_params_yaml(root, tmp_path):
+    tier = tiers.load(root / "params.yaml", "smoke")
+    shutil.copy(root / "params.yaml", tmp_path)
+    # as `dvc exp run -S` sets it
+    change = ["++tiers.smoke.experiments.fmm-checkerboard.methods.emd.steps=90"]
+    apply_overrides(tmp_path / "params.yaml", change)
+    before = pipeline.settings_files(tier)
+    after = pipeline.settings_files(tiers.load(tmp_path / "params.yaml", "smoke"))
+    assert {name for name in before if before[name] != after[name]} == {
+        "fmm-checkerboard/students.json",
+        "fmm-checkerboard/experiment.json",
+    }
+    pipeline.write_settings(tier, tmp_path)
+    (tmp_path / "old.json").write_text("{}")
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    pipeline.write_settings(tier, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")}.items() < first.items()
+    named = {f"artifacts/smoke/settings/{name}" for name in before}
+    needed = {dep for stage in pipeline.plan(root, "smoke") for dep in stage.deps if "/settings/" in dep}
+    assert needed <= named
+
+
+def test_an_experiment_that_only_one_file_names_is_one_sentence(root):
+    tier = tiers.load(root / "params.yaml", "smoke")
+    every = pipeline.plan(root, "smoke")
+    fewer = tuple(stage for stage in every if stage.experiment != "fmm-cifar10")
+    with pytest.raises(
+        SettingsError, match="params.yaml names the experiment 'fmm-cifar10', which dvc.yaml lacks"
+    ):
+        pipeline.require_same_experiments(fewer, tier)
+    own = {name: settings for name, settings in tier.experiments.items() if name != "fmm-cifar10"}
+    with pytest.raises(SettingsError, match="dvc.yaml names the experiment 'fmm-cifar10', which params.yaml"):
+        pipeline.require_same_experiments(every, tier.model_copy(update={"experiments": own}))
 
 
 def test_source_notebooks_are_clean_and_byte_stable(root):
@@ -208,24 +274,25 @@ def test_a_source_notebook_with_an_output_is_named(tmp_path):
 
 
 def test_notebooks_call_and_do_not_compute(root):
+    loops = []
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         for cell in json.loads(path.read_text())["cells"]:
             if cell["cell_type"] == "code":
                 source = "".join(cell["source"])
-                assert not re.search(
-                    r"^\s*(import torch|import numpy|class |for .* in range|%)", source, re.M
-                ), f"{path}: {source}"
+                assert not [line for line in source.splitlines() if len(line) > 110], f"{path}: {source}"
+                if ".backward()" in source:
+                    loops.append(path.stem)
+                elif path.stem != "0-tour":
+                    assert not re.search(
+                        r"^\s*(import torch|import numpy|class |for .* in range|%)", source, re.M
+                    ), f"{path}: {source}"
+    assert loops == ["0-tour"], "the tour shows one training loop in plain sight, and no other notebook does"
 
 
 def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
     """Its default parameters are those of a stage that executes it."""
-    stages = {
-        (stage.notebook, stage.experiment, stage.method)
-        for stage in pipeline.plan(tiers.load(root / "params.yaml", "laptop"))
-    }
+    known = {(s.notebook, s.experiment, s.data) for s in pipeline.plan(root, "laptop")}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        if path.stem in ("0-tour", "5-figures"):
-            continue
         cells = [
             cell
             for cell in json.loads(path.read_text())["cells"]
@@ -233,7 +300,7 @@ def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
         ]
         said: dict[str, str] = {}
         exec("".join(cells[0]["source"]), said)
-        assert said["tier"] == "laptop" and (path.stem, said["experiment"], said.get("method")) in stages, (
+        assert said["tier"] == "laptop" and (path.stem, said.get("experiment"), said.get("data")) in known, (
             path
         )
 

@@ -88,6 +88,11 @@ def jobs(smoke, tmp_path_factory):
     return at
 
 
+def runs(*jobs: run.Job) -> list[train.Run]:
+    """Trainings that wait for no other and publish nothing."""
+    return [train.Run(job.method.steps, lambda job=job: (job, "mark"), lambda job: None) for job in jobs]
+
+
 @pytest.fixture(scope="module")
 def both(jobs, tmp_path_factory) -> tuple[dict[str, run.Job], dict[str, run.Job]]:
     """Every case trained by one process and by two; both in slices, as `train_all` cuts them."""
@@ -95,7 +100,7 @@ def both(jobs, tmp_path_factory) -> tuple[dict[str, run.Job], dict[str, run.Job]
     for processes in (1, 2):
         made = jobs(tmp_path_factory.mktemp(f"by-{processes}"))
         compute = Compute(device="cpu", workers=1, processes=processes)
-        train.train_all(list(made.values()), ["mark"] * len(made), compute, "training")
+        train.train_all(runs(*made.values()), compute, "training")
         trained.append(made)
     return tuple(trained)
 
@@ -132,9 +137,7 @@ def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monk
     monkeypatch.setenv(START_METHOD, "fork")
     assert pool.start_method() == "fork"
     made = {name: job for name, job in jobs(tmp_path).items() if name in ("mlp-lmd", "unet-lmd")}
-    train.train_all(
-        list(made.values()), ["mark"] * len(made), Compute(device="cpu", workers=1, processes=2), "training"
-    )
+    train.train_all(runs(*made.values()), Compute(device="cpu", workers=1, processes=2), "training")
     for name, job in made.items():
         assert job.state.read_bytes() == both[1][name].state.read_bytes()
 
@@ -165,7 +168,7 @@ def test_a_finished_run_starts_no_process(both, monkeypatch):
     monkeypatch.setattr(train, "spread", never)
     job = both[1]["mlp-si"]
     before = job.state.read_bytes()
-    train.train_all([job], ["mark"], Compute(device="cpu", workers=1, processes=2), "training")
+    train.train_all(runs(job), Compute(device="cpu", workers=1, processes=2), "training")
     assert job.state.read_bytes() == before
 
 

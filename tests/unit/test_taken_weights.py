@@ -48,7 +48,7 @@ def write(folder, network: dict, shape: tuple[int, ...] = (2,)):
 
 def test_the_files_weights_are_the_methods_for_every_seed(experiment, tmp_path):
     given = write(tmp_path, experiment.settings.training.network.model_dump())
-    files = train.train(experiment, "si")
+    files = train.train(experiment, "si")["si"]
     assert list(files) == experiment.settings.training.seeds
     for path in files.values():
         assert all(
@@ -73,11 +73,10 @@ def test_weights_of_another_network_or_none_are_refused(experiment, tmp_path):
 
 def test_nothing_is_shown_of_a_training_that_was_none(experiment, tmp_path):
     write(tmp_path, experiment.settings.training.network.model_dump())
-    files = train.train(experiment, "si")
-    found = train.summary(experiment, "si", files)
-    assert found["taken from"].tolist() == ["teachers/si.safetensors"] * len(files) and list(found.index) == [
-        f"seed {seed}" for seed in files
-    ]
+    files = train.train(experiment, "si")["si"]
+    found = train.summary(experiment, {"si": files})
+    assert found["weights from"].tolist() == ["teachers/si.safetensors"] * len(files)
+    assert list(found.index) == [("SI", f"seed {seed}") for seed in files]
     logs = [load_log(path) for path in files.values()]
     # a warning would be an error here
     assert training_curves({"SI": logs}, "title").numbers == {} == part_curves(logs, "title").numbers

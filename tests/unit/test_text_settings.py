@@ -8,6 +8,7 @@ import pytest
 
 from fewstep.pipeline import stages as pipeline
 from fewstep.settings import document, tiers
+from fewstep.training import prepare
 
 # the smallest settings that every part accepts, on top of tier smoke
 CAPTIONS = """
@@ -72,31 +73,20 @@ def raw(root) -> dict:
     return found
 
 
-def test_the_stages_of_captions_and_of_another_experiments_students(raw):
-    stages = {stage.name: stage for stage in pipeline.plan(tiers.Tier.model_validate(raw))}
-    at = "artifacts/${item.tier}"
-    assert stages["clip-scenes"].notebook == "0-clip" and stages["clip-scenes"].outs == [f"{at}/clip/scenes"]
-    assert f"{at}/clip/scenes" in stages["latents-scenes"].after
+def test_what_is_prepared_of_texts_and_what_another_experiment_trains(raw):
+    tier = tiers.Tier.model_validate(raw)
+    entries = prepare.prepared(tier, "scenes")
     assert (
-        stages["features-coco2014"].after == [f"{at}/features/coco2017"]
-        and stages["features-coco2017"].after == []
+        "scenes" in entries["clip"] and "scenes" in entries["latents"] and "scenes" in entries["features"]
     )
-    assert (
-        stages["captioned-si"].notebook == "1-teacher"
-        and stages["captioned-scflow"].notebook == "2-self-correction"
+    both = prepare.prepared(tier, "coco2014")["features"]
+    assert both.index("coco2017") < both.index("coco2014"), "the classifier stands before who shares it"
+    files = pipeline.settings_files(tier)
+    assert {"captioned/teacher.json", "captioned/students.json", "other/sampling.json", "other/experiment.json"} <= set(
+        files
     )
-    assert not [name for name in stages if name in ("other-si", "other-scflow")], "nothing is trained twice"
-    for name in ("captioned", "other"):
-        for stage in (stages[f"{name}-sample"], stages[f"{name}-figures"]):
-            assert {f"{at}/clip/scenes", f"{at}/captioned/si", f"{at}/captioned/scflow"} <= set(stage.after)
-        assert {f"{at}/clip/scenes", f"{at}/features/scenes"} <= set(stages[f"{name}-metrics"].after)
-    assert (
-        stages["captioned-figures"].notebook == "5-figures-text"
-        and stages["other-figures"].notebook == "5-figures-prompts"
-    )
-    assert {stages[f"{name}-metrics"].notebook for name in ("captioned", "other")} == {
-        "4-metrics-text"
-    } and stages["scflow-celebahq-metrics"].notebook == "4-metrics-images"
+    assert not {"other/teacher.json", "other/students.json"} & set(files), "nothing is trained twice"
+    assert list(files["captioned/teacher.json"]["methods"]) == ["si"]
 
 
 def _set(path: str, value):

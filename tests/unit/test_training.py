@@ -118,7 +118,7 @@ def test_workers_and_threads_do_not_change_a_bit(root, tmp_path, monkeypatch, wo
             "from fewstep.training.experiment import Experiment\nfrom fewstep.training import train as training\n"
             "experiment = Experiment.open('smoke', 'fmm-checkerboard')\n"
             f"experiment = replace(experiment, compute=experiment.compute.model_copy(update={{'workers': {workers}}}))\n"
-            "files = training.train(experiment, 'si')\n"
+            "training.train(experiment, 'si')\n"
         )
         environment = os.environ | {
             "FEWSTEP_SCRATCH": str(tmp_path / name),
@@ -128,7 +128,9 @@ def test_workers_and_threads_do_not_change_a_bit(root, tmp_path, monkeypatch, wo
         subprocess.run(
             [sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True
         )
-        return b"".join(p.read_bytes() for p in sorted((tmp_path / name / "smoke" / FMM / "si").iterdir()))
+        return b"".join(
+            p.read_bytes() for p in sorted((tmp_path / name / "smoke" / FMM / "teacher" / "si").iterdir())
+        )
 
     assert weights("one", 1, "1") == weights("other", workers, threads)
 
@@ -139,10 +141,11 @@ from fewstep.training.experiment import Experiment
 from fewstep.training import train as training
 experiment = Experiment.open("smoke", "fmm-checkerboard")
 methods = {"si": experiment.settings.method("si").model_copy(update={"steps": 1500})}
+methods["lmd"] = experiment.settings.method("lmd").model_copy(update={"steps": 200})
 experiment = replace(experiment, settings=experiment.settings.model_copy(update={"methods": methods}))
 experiment = replace(experiment, compute=experiment.compute.model_copy(update={"workers": 2}))
 if __name__ == "__main__":
-    training.train(experiment, "si")
+    training.train(experiment, "lmd", "si")
     print("finished")
 """
 
@@ -183,10 +186,84 @@ def test_a_training_killed_for_real_ends_with_the_same_bits(root, tmp_path):
         process.stdout.close()
     assert kills >= 3, "the run ended before it was killed three times"
     assert b"finished" in start("killed").communicate(timeout=300)[0]
-    calm, killed = (sorted((tmp_path / n / "smoke" / FMM / "si").iterdir()) for n in ("calm", "killed"))
-    assert [p.name for p in calm] == [p.name for p in killed] and len(calm) == 2
+    calm, killed = (sorted((tmp_path / n / "smoke" / FMM).rglob("*.safetensors")) for n in ("calm", "killed"))
+    assert [p.name for p in calm] == [p.name for p in killed] and len(calm) == 4
     for a, b in zip(calm, killed):
         assert a.read_bytes() == b.read_bytes()
+
+
+class Watched:
+    """Runs that are no trainings: what is opened, advanced and published, in order."""
+
+    def __init__(self, monkeypatch, paces: dict[str, float], finished: set[str] = frozenset()):
+        self.events, self.at = [], {name: 0 for name in paces}
+        self.paces, self.finished = paces, finished
+        monkeypatch.setattr(train, "_to_come", lambda name: [] if name in finished else train._slices(600))
+
+    def run(self, name: str, after: int | None = None) -> train.Run:
+        def opened():
+            self.events.append(f"open {name}")
+            return name, "mark"
+
+        return train.Run(600, opened, lambda job: self.events.append(f"publish {job}"), after)
+
+
+def test_the_longest_chain_goes_first_and_a_student_waits_for_its_teacher(monkeypatch):
+    watched = Watched(monkeypatch, {"short": 1.0, "rectified": 1.0, "distilled": 1.0})
+    runs = [watched.run("short"), watched.run("rectified"), watched.run("distilled", after=1)]
+    schedule = train._Schedule(runs)
+    assert watched.events == ["open short", "open rectified"]
+    assert schedule.left(1) == 1200 > schedule.left(0) == 600, "what waits for it counts"
+    for _ in range(12):
+        schedule.advanced(0, 100.0)
+    # two seconds a step: what was not measured yet is taken to be as slow
+    assert schedule.left(0) == 0 and schedule.left(1) == 2400 and 0 in schedule.finished
+    while 1 not in schedule.finished:
+        schedule.advanced(1, 25.0)
+    assert watched.events[-2:] == ["publish rectified", "open distilled"]
+    assert schedule.left(2) == 600 * 2.0
+    schedule.advanced(2, 5.0)
+    assert schedule.left(2) == pytest.approx(550 * 0.1)
+
+
+def test_what_is_finished_is_published_and_not_trained(monkeypatch):
+    watched = Watched(monkeypatch, {"teacher": 1.0, "student": 1.0}, {"teacher", "student"})
+    runs = [watched.run("teacher"), watched.run("student", after=0)]
+    monkeypatch.setattr(train, "pool", lambda workers: pytest.fail("no process is wanted"))
+    monkeypatch.setattr(train, "_reached", lambda job: 600)
+    train.train_all(runs, Compute(device="cpu", workers=2), "training")
+    assert watched.events == ["open teacher", "publish teacher", "open student", "publish student"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_methods_side_by_side_are_the_methods_one_by_one(root, tmp_path, workers):
+    """All students of a tier's experiment, one of which has another as its teacher, in one go and one at a time."""
+    code = """
+from dataclasses import replace
+from fewstep.training.experiment import Experiment
+from fewstep.training import train as training
+experiment = Experiment.open("smoke", "fmm-checkerboard")
+own = experiment.settings
+methods = {name: m.model_copy(update={"steps": 60}) for name, m in own.methods.items()}
+methods["emd"] = methods["emd"].model_copy(update={"teacher": "lmd"})
+experiment = replace(experiment, settings=own.model_copy(update={"methods": methods}))
+experiment = replace(experiment, compute=experiment.compute.model_copy(update={"workers": WORKERS}))
+if __name__ == "__main__":
+    for names in NAMES:
+        training.train(experiment, *names)
+"""
+
+    def weights(name: str, workers: int, names: list[list[str]]) -> dict[str, bytes]:
+        script = tmp_path / f"{name}.py"
+        script.write_text(code.replace("WORKERS", str(workers)).replace("NAMES", repr(names)))
+        environment = os.environ | {"FEWSTEP_SCRATCH": str(tmp_path / name), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, str(script)], cwd=root, env=environment, check=True)
+        folder = tmp_path / name / "smoke" / FMM
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.safetensors")}
+
+    apart = weights("apart", 1, [["si"], ["lmd"], ["emd"], ["fmm"]])
+    together = weights("together", workers, [["emd", "fmm", "si", "lmd"]])
+    assert apart == together and len(apart) == 8
 
 
 def test_a_missing_teacher_is_one_sentence(root, smoke, tmp_path, monkeypatch):

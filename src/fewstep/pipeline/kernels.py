@@ -1,11 +1,13 @@
-"""Kernels that start at once: one process has the libraries loaded, and the kernel of every stage is a fork of it.
+"""Kernels that start at once: one process has the libraries loaded, and the kernel of every stage is a fork
+of it.
 
-A fresh kernel spends most of a short stage on importing torch, diffusers and matplotlib. Under `dvc repro` the first
-stage leaves behind a process, the forker, that imports them, and nothing of this package, which may change. A fork of
-it gets the folder, the environment and the streams of the stage that asks, becomes Jupyter's kernel, and ends with that
-stage. A forker serves one folder of notebooks, one environment and one process group; it ends when it is idle for a
-while, when the folder is gone, and when the process that leads the group has ended. Whatever goes wrong, an ordinary
-kernel does the work. FEWSTEP_WARM=0 wants ordinary ones only, FEWSTEP_WARM=1 forks outside `dvc repro` too.
+A fresh kernel spends most of a short stage on importing torch, diffusers and matplotlib. Under `dvc repro`
+the first stage leaves behind a process, the forker, that imports them, and nothing of this package, which may
+change. A fork of it gets the folder, the environment and the streams of the stage that asks, becomes
+Jupyter's kernel, and ends with that stage. A forker serves one folder of notebooks, one environment and one
+process group; it ends when it is idle for a while, when the folder is gone, and when the process that leads
+the group has ended. Whatever goes wrong, an ordinary kernel does the work. FEWSTEP_WARM=0 wants ordinary ones
+only, FEWSTEP_WARM=1 forks outside `dvc repro` too.
 
 This file is imported by the stage and run, by its path, as the forker.
 """
@@ -46,7 +48,8 @@ LIBRARIES = [
     "pandas", "pandas.io.formats.html", "pydantic.main", "pydantic.functional_validators", "yaml", "concurrent.futures.process",
     "matplotlib.pyplot", "matplotlib.backends.backend_agg", "seaborn", "cleanfid.resize", "cleanfid.inception_torchscript",
 ]  # fmt: skip
-# these look for the kernel when they are imported, to announce widgets to it, so every kernel imports them itself
+# these look for the kernel when they are imported, to announce widgets to it, so every kernel imports them
+# itself
 LOOKING = ("tqdm.auto", "tqdm.notebook", "ipywidgets", "matplotlib_inline.backend_inline")
 # variables that differ from stage to stage (or test to test), and that no library reads when it is imported
 PASSING = ("FEWSTEP_", "JPY_", "DVC_STAGE=", "PWD=", "OLDPWD=", "SHLVL=", "_=", "PYTEST_CURRENT_TEST=")
@@ -61,7 +64,9 @@ _KEPT: dict = {}  # what was imported: the operators that the shim declares live
 
 
 class Kernel:
-    """A forked kernel, in place of a subprocess.Popen: it is the forker's child, and the forker says how it ended."""
+    """A forked kernel, in place of a subprocess.Popen: it is the forker's child, and the forker says how it
+    ended.
+    """
 
     stdin = stdout = stderr = returncode = None
 
@@ -69,7 +74,9 @@ class Kernel:
         self.pid, self.line, self.process = pid, line, os.pidfd_open(pid)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended; raises subprocess.TimeoutExpired when that takes longer than `timeout`."""
+        """Its exit status, once it has ended; raises subprocess.TimeoutExpired when that takes longer than
+        `timeout`.
+        """
         if self.returncode is None:
             if not select.select([self.process], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("kernel", timeout)
@@ -101,7 +108,9 @@ def _peer(line: socket.socket) -> tuple[int, int]:
 
 
 def wanted(environment: dict[str, str]) -> bool:
-    """Whether kernels are forked: in the pipeline, on Linux, and without a GPU, whose driver does not bear it."""
+    """Whether kernels are forked: in the pipeline, on Linux, and without a GPU, whose driver does not bear
+    it.
+    """
     choice = environment.get(CHOICE) or ("1" if "DVC_STAGE" in environment else "0")
     if choice == "0" or sys.platform != "linux" or not hasattr(signal, "pidfd_send_signal"):
         return False
@@ -111,7 +120,8 @@ def wanted(environment: dict[str, str]) -> bool:
 def address(folder: str, environment: dict[str, str]) -> str:
     """The name under which a forker is found: another one for whatever a kernel or an import could notice.
 
-    It is one of Linux's abstract names: no path that is too long and no file that stays, and one process alone has it.
+    It is one of Linux's abstract names: no path that is too long and no file that stays, and one process
+    alone has it.
     """
     import resource  # here, because Windows has none
 
@@ -149,7 +159,9 @@ def _start(name: str, folder: str, environment: dict[str, str]) -> socket.socket
 
 
 def launch(command: list[str], folder: str, environment: dict[str, str]) -> Kernel | None:
-    """A fork in place of the ordinary kernel that `command` would start in `folder`; None when there has to be that one."""
+    """A fork in place of the ordinary kernel that `command` would start in `folder`; None when there has to
+    be that one.
+    """
     if not wanted(environment) or command[:3] != [sys.executable, "-m", LAUNCHER]:
         return None
     told = {
@@ -176,8 +188,11 @@ def launch(command: list[str], folder: str, environment: dict[str, str]) -> Kern
 
 
 def _load(libraries: list[str]) -> dict[str, str]:
-    """Import the forker's libraries, and return the variables that they set; raises what would make its forks worse than fresh kernels."""
-    # not 0, or the kernel explains itself on the terminal, and not a process: it would wait for the forker's end
+    """Import the forker's libraries, and return the variables that they set; raises what would make its forks
+    worse than fresh kernels.
+    """
+    # not 0, or the kernel explains itself on the terminal, and not a process: it would wait for the forker's
+    # end
     os.environ["JPY_PARENT_PID"] = "1"
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel does
     # pandas, for one, asks whether it is in a notebook, to show all columns of a table
@@ -199,7 +214,9 @@ def _load(libraries: list[str]) -> dict[str, str]:
 
 
 def _become(told: dict, streams: list[int], asker: int) -> None:
-    """Make this fork what the command would have started, up to its main module; it ends with the process `asker`."""
+    """Make this fork what the command would have started, up to its main module; it ends with the process
+    `asker`.
+    """
     os.setsid()
     end, other = os.pipe()
     os.close(other)  # there is nothing to read for an ordinary kernel either
@@ -214,7 +231,8 @@ def _become(told: dict, streams: list[int], asker: int) -> None:
     sys.path[:0] = [] if sys.flags.safe_path else [os.getcwd()]
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
     importlib.invalidate_caches()
-    # unless they are given a seed, both start from one of their own in every kernel (and `random` sees to that itself)
+    # unless they are given a seed, both start from one of their own in every kernel (and `random` sees to
+    # that itself)
     if "torch" in sys.modules:
         sys.modules["numpy"].random.seed()
         sys.modules["torch"].default_generator.seed()
@@ -243,7 +261,9 @@ def _asked(listener: socket.socket) -> tuple[socket.socket, dict, list[int], int
 
 
 def _serve(listener: socket.socket, folder: str, idle: float, libraries: list[str]) -> bool:
-    """Fork a kernel whenever one is asked for: True in the fork, False once there is nothing left to wait for."""
+    """Fork a kernel whenever one is asked for: True in the fork, False once there is nothing left to wait
+    for.
+    """
     selector, kernels, here, leader, have = selectors.DefaultSelector(), {}, os.stat(folder).st_ino, [], None
     selector.register(listener, selectors.EVENT_READ)
     with suppress(OSError):
@@ -293,7 +313,9 @@ def _serve(listener: socket.socket, folder: str, idle: float, libraries: list[st
 
 
 def _main(name: str, folder: str, idle: str, *libraries: str) -> None:
-    """Leave the forker behind: an orphan in its process group, which has its name by the time that this one ends."""
+    """Leave the forker behind: an orphan in its process group, which has its name by the time that this one
+    ends.
+    """
     named, told = os.pipe()
     if os.fork():
         os.close(told)

@@ -1,7 +1,8 @@
-"""Run a notebook as a stage: papermill executes it, what it prints is kept, what varies from run to run is not.
+"""Run a notebook as a stage: papermill executes it, what it prints is kept, what varies from run to run is
+not.
 
-The executed notebook is byte-stable: no run times, no random cell ids, no stderr. Progress and the time that is
-left are shown on the terminal instead, by the process that waits for the kernel.
+The executed notebook is byte-stable: no run times, no random cell ids, no stderr. Progress and the time that
+is left are shown on the terminal instead, by the process that waits for the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import time
 import uuid
 from pathlib import Path
 
-# jsonschema would compile a grammar of web addresses at its import, a second that every stage pays, and check none here
+# jsonschema would compile a grammar of web addresses at its import, a second that every stage pays, and check
+# none here
 sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
@@ -39,13 +41,18 @@ def declared_parameters(path: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(path)))
 
 
-def executed_name(notebook: str, experiment: str | None, method: str | None) -> str:
-    """The executed notebook's file, below artifacts/<tier>/notebooks and results/<tier>/notebooks."""
-    return "-".join(part for part in (notebook, experiment, method) if part) + ".ipynb"
+def executed_name(notebook: str, of: str | None) -> str:
+    """The executed notebook's file, below artifacts/<tier>/notebooks and results/<tier>/notebooks.
+
+    `of` is the experiment or the data set that it was run for.
+    """
+    return f"{notebook}-{of}.ipynb" if of else f"{notebook}.ipynb"
 
 
 def stabilise(notebook: nbformat.NotebookNode) -> str:
-    """Drop from an executed notebook what differs between two equal runs; returns the stderr that was in it."""
+    """Drop from an executed notebook what differs between two equal runs; returns the stderr that was in
+    it.
+    """
     said = []
     notebook.metadata = nbformat.from_dict(
         {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
@@ -72,7 +79,9 @@ def _clock(seconds: float) -> str:
 
 
 class _Provisioner(LocalProvisioner):
-    """Starts a kernel as a fork of one that has the libraries loaded, where that can be had, and else as ever."""
+    """Starts a kernel as a fork of one that has the libraries loaded, where that can be had, and else as
+    ever.
+    """
 
     async def launch_kernel(self, cmd, **options):
         folder = os.path.abspath(options.get("cwd") or os.getcwd())
@@ -103,7 +112,9 @@ class _LocalKernel(Forking, AsyncKernelManager):
 
 
 class _Watch(threading.Thread):
-    """Prints the kernel's progress and the time left: a line that changes on a terminal, now and then elsewhere."""
+    """Prints the kernel's progress and the time left: a line that changes on a terminal, now and then
+    elsewhere.
+    """
 
     def __init__(self, stage: str, channel: Path, plan: timings.Plan):
         super().__init__(daemon=True)
@@ -134,9 +145,7 @@ class _Watch(threading.Thread):
             sys.stderr.write("\r\033[K")
 
 
-def run(
-    workspace: Workspace, notebook: str, experiment: str | None = None, method: str | None = None
-) -> Path:
+def run(workspace: Workspace, notebook: str, experiment: str | None = None, data: str | None = None) -> Path:
     """Execute notebooks/<notebook>.ipynb for the pipeline and store it below artifacts/<tier>/notebooks.
 
     Raises NotebookError when the notebook does not exist, does not declare a parameter that it is given, or
@@ -148,14 +157,14 @@ def run(
         raise NotebookError(f"there is no notebook {source}; there are {there}")
     given = {
         k: v
-        for k, v in (("tier", workspace.tier), ("experiment", experiment), ("method", method))
+        for k, v in (("tier", workspace.tier), ("experiment", experiment), ("data", data))
         if v is not None
     }
     if unknown := sorted(set(given) - declared_parameters(source)):
         raise NotebookError(
             f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}': add it to its parameters cell"
         )
-    name = executed_name(notebook, experiment, method)
+    name = executed_name(notebook, experiment or data)
     target = workspace.pipeline / "notebooks" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     stage = name.removesuffix(".ipynb")
@@ -179,10 +188,18 @@ def run(
         watch.start()
         try:
             papermill.execute_notebook(
-                str(source), str(raw), parameters=given, kernel_name="python3", progress_bar=False,
-                cwd=str(source.parent), log_output=False, request_save_on_cell_execute=False, kernel_manager_class=_LocalKernel,
-                shutdown_kernel="immediate",  # all that it wrote is on the disk; a polite end takes half a second
-            )  # fmt: skip
+                str(source),
+                str(raw),
+                parameters=given,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(source.parent),
+                log_output=False,
+                request_save_on_cell_execute=False,
+                kernel_manager_class=_LocalKernel,
+                # all that it wrote is on the disk; a polite end takes half a second
+                shutdown_kernel="immediate",
+            )
         except papermill.PapermillExecutionError as error:
             failed = target.with_suffix(".failed.ipynb")
             write_atomically(failed, raw.read_bytes())

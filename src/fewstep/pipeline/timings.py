@@ -5,66 +5,75 @@ results/<tier>/timings.csv is a log beside the results, not one of them: it is n
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from ..storage.files import write_atomically
 from ..storage.workspace import Workspace
+from .stages import plan
+
+COLUMNS = ["seconds", "known_before"]
 
 
 def _file(workspace: Workspace) -> Path:
     return workspace.root / "results" / workspace.tier / "timings.csv"
 
 
-def read(workspace: Workspace) -> dict[str, float]:
-    """Seconds by stage, as last recorded; empty when nothing was."""
+def read(workspace: Workspace) -> pd.DataFrame:
+    """By stage, the `seconds` last recorded and those `known_before`, if any; empty when nothing was."""
     try:
-        with open(_file(workspace), newline="") as file:
-            return {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}
+        return pd.read_csv(_file(workspace), index_col="stage").reindex(columns=COLUMNS).astype(float)
     except (OSError, KeyError, ValueError):
-        return {}
+        return pd.DataFrame(columns=COLUMNS, dtype=float).rename_axis("stage")
 
 
 def record(workspace: Workspace, stage: str, seconds: float) -> None:
     """Store the seconds of a stage.
 
-    A stage that went on from stored states says little of its length: under half of what is known is left out.
+    A stage that resumed from stored states says little of its length: under half of what is known is left
+    out.
     """
     known = read(workspace)
-    if seconds < known.get(stage, 0) / 2:
+    before = known.seconds.get(stage, np.nan)
+    if seconds < before / 2:
         return
-    known |= {stage: seconds}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["stage", "seconds"])
-    writer.writerows([name, f"{value:.1f}"] for name, value in sorted(known.items()))
-    write_atomically(_file(workspace), text.getvalue().encode())
+    known.loc[stage] = [seconds, before]
+    text = known.sort_index().to_csv(float_format="%.1f", lineterminator="\n")
+    write_atomically(_file(workspace), text.encode())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What earlier runs say about the stages, and which of them are still to come."""
+    """What earlier runs say about the stages, which of them are still to come, and this run's pace beside
+    theirs.
+    """
 
     seconds: dict[str, float]
     to_come: frozenset[str]
+    pace: float = 1.0
 
     @classmethod
     def load(cls, workspace: Workspace) -> Plan:
-        seconds = read(workspace)
+        """The pace is the median, over the stages that are done, of what they took and what was known
+        before.
+        """
+        known = read(workspace)
+        names = {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
+        known = known[known.index.isin(names)]
         done = {p.stem for p in (workspace.pipeline / "notebooks").glob("*.ipynb")}
-        return cls(seconds, frozenset(seconds) - done)
+        ratios = (known.seconds / known.known_before)[known.index.isin(done)].dropna()
+        pace = float(ratios.median()) if len(ratios) else 1.0
+        return cls(known.seconds.to_dict(), frozenset(known.index) - done, pace)
 
     def left(self, stage: str, elapsed: float, share: float) -> tuple[float | None, float | None]:
-        """Seconds left in `stage`, of which `share` is done, and in the whole pipeline; None without a record.
-
-        This machine's pace, once it shows, scales what was recorded on another.
+        """Seconds left in `stage`, of which `share` is done, and in the whole pipeline; None without a
+        record.
         """
         expected = self.seconds.get(stage)
         if expected is None:
             return (elapsed / share - elapsed, None) if share > 0.05 else (None, None)
-        total = elapsed / share if share > 0.2 else max(expected, elapsed)
-        pace = total / expected if share > 0.2 else 1.0
-        here = total - elapsed
-        return here, here + pace * sum(self.seconds[name] for name in self.to_come if name != stage)
+        here = max(self.pace * expected - elapsed, 0.0) if share <= 0.2 else elapsed / share - elapsed
+        return here, here + self.pace * sum(self.seconds[name] for name in self.to_come if name != stage)

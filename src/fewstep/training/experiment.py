@@ -18,7 +18,9 @@ TOUR = "tour"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a notebook opens first: which experiment, where its files are, on what machine it runs, and the latents that it models, if any."""
+    """What a notebook opens first: which experiment, where its files are, on what machine it runs, and the
+    latents that it models, if any.
+    """
 
     name: str
     workspace: Workspace
@@ -32,7 +34,9 @@ class Experiment:
 
     @property
     def data_folder(self) -> Path | None:
-        """The folder of the data that are modelled, where a stage of the pipeline makes them; FileNotFoundError before it has run."""
+        """The folder of the data that are modelled, where a stage of the pipeline makes them;
+        FileNotFoundError before it has run.
+        """
         latents = self.settings.training.latents
         return self.workspace.read(f"latents/{latents}") if latents else None
 
@@ -57,7 +61,9 @@ class Experiment:
 
     @classmethod
     def open(cls, tier: str, name: str) -> Experiment:
-        """The experiment `name` of params.yaml at `tier`, or its `tour`; raises SettingsError for what is wrong."""
+        """The experiment `name` of params.yaml at `tier`, or its `tour`; raises SettingsError for what is
+        wrong.
+        """
         workspace = Workspace.here(tier)
         settings = tiers.load(workspace.params, tier)
         experiment = settings.tour if name == TOUR else settings.experiment(name)

@@ -1,7 +1,7 @@
 """One training run of one network: what decides its result, and how it goes on from its state on disk.
 
-What a step does is a loop's affair (fewstep.training.loops). `advance` starts from the state on disk and leaves a new one, so
-a run that is killed goes on from its last state and ends with the same bits.
+What a step does is a loop's affair (fewstep.training.loops). `advance` starts from the state on disk and
+leaves a new one, so a run that is killed goes on from its last state and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def advance(
     """Bring a run from its state on disk, or from nothing, to step `until`; store it and return the step.
 
     `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to a
-    small file beside the state, for the process that waits. Several `processes` that train one network each call it
-    alike, and the main one stores. Raises CheckpointError for a damaged state.
+    small file beside the state, for the process that waits. Several `processes` that train one network each
+    call it alike, and the main one stores. Raises CheckpointError for a damaged state.
     """
     with one_thread(), precision.products(job.training):
         teacher = (
@@ -115,7 +115,8 @@ def advance(
             tensors, info = load_checkpoint(job.state)
             if info["fingerprint"] != mark:
                 raise CheckpointError(
-                    f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): delete it"
+                    f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): "
+                    "delete it"
                 )
             state.restore(tensors, info["step"], job.state)
         loop, said = loop_of.Loop(job, state, teacher, processes), time.monotonic()

@@ -26,7 +26,7 @@ def clone(root, tmp_path_factory) -> Path:
     for experiment, method in STUDENTS:
         shape = (4, 4, 4) if experiment in LATENTS else (1, 8, 8)
         weights(
-            made / experiment / method / "seed-0.safetensors",
+            made / experiment / ("teacher" if method == "si" else "students") / method / "seed-0.safetensors",
             shape,
             TOLD_NETWORK if experiment == TEXTS else NETWORK,
         )

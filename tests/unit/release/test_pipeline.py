@@ -70,7 +70,8 @@ def test_a_fresh_process_draws_the_projects_samples_bit_for_bit(here, students, 
                 update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}
             ),
         )
-        file = here / "artifacts" / "smoke" / name / method / "seed-0.safetensors"
+        phase = "teacher" if method == "si" else "students"
+        file = here / "artifacts" / "smoke" / name / phase / method / "seed-0.safetensors"
         out = tmp_path / name / method
         told = prompts.prepare(experiment, out) if name == TEXTS else None
         index = sample.sample_all(
@@ -108,7 +109,7 @@ def test_given_noise_is_started_from_as_it_is(here, pipe):
     noise = sample.noise(settings, 1)[:5]
     drawn = pipe(noise=noise, num_inference_steps=2, output_type="uint8").images
     points = sample.sample(
-        load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2
+        load_flow_map(here / f"artifacts/smoke/{PIXELS}/students/lsd/seed-0.safetensors"), "jumps", noise, 2
     ).points
     assert np.array_equal(drawn, ((points + 1) * 8).round().clamp(0, 16).numpy())
     assert np.array_equal(

@@ -54,7 +54,7 @@ def reader(clone) -> clip.Clip:
 
 @pytest.fixture(scope="module")
 def flow_map(clone):
-    return load_flow_map(clone / f"artifacts/smoke/{TEXTS}/scflow/seed-0.safetensors")
+    return load_flow_map(clone / f"artifacts/smoke/{TEXTS}/students/scflow/seed-0.safetensors")
 
 
 def drawn(pipe, prompt, **asked) -> np.ndarray:
