@@ -12,7 +12,7 @@ import pytest
 from fewstep.release import FewStepPipeline, saving
 from fewstep.storage.workspace import SCRATCH
 
-from .students import LATENTS, NETWORK, PIXELS, STUDENTS, TEXTS, TOLD_NETWORK, latents, reader, table, weights
+from .students import LATENTS, NETWORK, PIXELS, STUDENTS, TEXT_NETWORK, TEXTS, latents, reader, table, weights
 
 
 @pytest.fixture(scope="package")
@@ -28,7 +28,7 @@ def clone(root, tmp_path_factory) -> Path:
         weights(
             made / experiment / method / "seed-0.safetensors",
             shape,
-            TOLD_NETWORK if experiment == TEXTS else NETWORK,
+            TEXT_NETWORK if experiment == TEXTS else NETWORK,
         )
     latents(made / "latents" / "celebahq")
     latents(made / "latents" / "laion", reader(own))
@@ -50,7 +50,7 @@ def students(clone) -> dict[tuple[str, str], Path]:
         patch.setenv(SCRATCH, str(clone / "scratch"))
         found = {pair: clone / "saved" / "-".join(pair) for pair in STUDENTS}
         for (experiment, method), target in found.items():
-            saving.save(saving.chosen(clone, "smoke", experiment, method, 0), target)
+            saving.save(saving.find(clone, "smoke", experiment, method, 0), target)
     return found
 
 
@@ -84,8 +84,8 @@ def pipe(students) -> FewStepPipeline:
 
 
 @pytest.fixture(scope="package")
-def told(students) -> FewStepPipeline:
-    """The student that is told texts without guidance."""
+def conditional(students) -> FewStepPipeline:
+    """The student that is conditioned on captions, without guidance."""
     found = FewStepPipeline.from_pretrained(students[TEXTS, "scflow"])
     found.set_progress_bar_config(disable=True)
     return found

@@ -30,11 +30,11 @@ NETWORK = {
     "time_scale": 10.0,
     "dropout": 0.0,
 }
-TOLD_NETWORK = {
+TEXT_NETWORK = {
     "kind": "text_unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": 16
 }  # fmt: skip
 PIXELS, FACES, TEXTS = "selfdistill-cifar10", "scflow-celebahq", "scflow-coco2017"
-# one of each: pixels and latents, jumps and Euler steps, told texts with guidance and without
+# one of each: pixels and latents, jumps and Euler steps, conditioned on captions with guidance and without
 STUDENTS = (
     (PIXELS, "lsd"),
     ("fmm-cifar10", "si"),
@@ -72,8 +72,11 @@ def reader(root: Path) -> contrastive.ClipPreparation:
     return maker
 
 
-def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> None:
-    """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7; with captions where a CLIP is `told` them."""
+def latents(place: Path, clip: contrastive.ClipPreparation | None = None) -> None:
+    """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7.
+
+    With captions where a `clip` reads them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = autoencoder.small((3, 8, 8), [8, 8], 1, 4, 4)
@@ -94,11 +97,11 @@ def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> Non
         "scale": 0.7,
         "autoencoder": "abc",
     }
-    if told:
-        read = contrastive.load(told).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
+    if clip:
+        read = contrastive.load(clip).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
         np.save(place / "texts.npy", read.hidden.numpy())
         np.save(place / "masks.npy", read.mask.numpy())
-        checksum = clip_files.read_described(told.folder)["checksum"]
+        checksum = clip_files.read_described(clip.folder)["checksum"]
         described |= {
             "data": "scenes",
             "captions": {
@@ -115,7 +118,7 @@ def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> Non
 
 
 def table(path: Path, columns: list[str]) -> None:
-    """A table of the students that are told texts, its numbers all different."""
+    """A table of the students that are conditioned on captions, its numbers all different."""
     rows = []
     for label, calls in (("SI", (1, 2, 8)), ("SCFlow", (1, 2, 4))):
         for metric in (

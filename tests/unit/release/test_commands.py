@@ -153,7 +153,7 @@ def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
     ]  # fmt: skip
 
 
-def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys, tmp_path):
+def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch, capsys, tmp_path):
     status, said = run(
         monkeypatch, capsys, "save", "--experiment", TEXTS, "--method", "scflow", "--tier", "smoke"
     )
@@ -166,12 +166,12 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
         monkeypatch, capsys, *asked, "--prompt", "a red circle", "--prompt", "赤い円", "--guidance", "3"
     )
     assert status == 0 and said == (
-        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, told "a red circle", "赤い円"\n'
+        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, of "a red circle", "赤い円"\n'
     )  # fmt: skip
     with Image.open("picture.png") as found:
-        assert found.info[picture.KEY].endswith('told "a red circle", "赤い円"')
+        assert found.info[picture.KEY].endswith('of "a red circle", "赤い円"')
         pixels = np.asarray(found)
-    expected = told(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
+    expected = conditional(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
     assert pixels.shape == (64, 130, 3) and np.array_equal(
         pixels[:, 66:], np.asarray(expected[1]).repeat(8, 0).repeat(8, 1)
     )
@@ -179,7 +179,7 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
     assert (
         status == 0
         and said
-        == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, told "a red circle"\n'
+        == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, of "a red circle"\n'
     )
     # the guidance of a student's own table is its own, and counted
     status, said = run(
@@ -188,11 +188,11 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
     assert (
         status == 0
         and said
-        == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, told ""\n'
+        == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, of ""\n'
     )
 
 
-def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tmp_path):
+def test_prompts_are_the_lines_of_a_file(students, conditional, monkeypatch, capsys, tmp_path):
     file, to = tmp_path / "prompts.txt", tmp_path / "all.png"
     file.write_bytes("\ufeffa red circle\r\nгород\nx\nx y\nlast".encode())
     status, said = run(
@@ -200,11 +200,11 @@ def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tm
     )
     assert (
         status == 0
-        and said.endswith('told "a red circle", "город", "x" and 2 more\n')
+        and said.endswith('of "a red circle", "город", "x" and 2 more\n')
         and "shows 5 images" in said
     )
     with Image.open(to) as found:
-        assert found.info[picture.KEY].endswith('told "a red circle", "город", "x", "x y", "last"')
+        assert found.info[picture.KEY].endswith('of "a red circle", "город", "x", "x y", "last"')
     for content, words in (
         (b"", "prompts.txt is empty: give one prompt a line"),
         (b"a\n\nb\n", "line 2 of .*prompts.txt is blank: take it out"),
