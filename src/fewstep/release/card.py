@@ -78,9 +78,8 @@ def _origin(metric: str, row: Row) -> str:
     """Where a metric's numbers come from: protocol, seeds, notebook, revision, parameters, hardware."""
     return (
         f"- **{metric}**: {row['protocol']}; mean over {row['seeds']}, {row['samples']} samples each; "
-        "notebook "
-        f"{row['notebook']}, revision {row['revision']}, parameters {row['parameters']}; {row['hardware']}; "
-        f"{row['software']}"
+        f"notebook {row['notebook']}, revision {row['revision']}, parameters {row['parameters']}; "
+        f"{row['hardware']}; {row['software']}"
     )
 
 
@@ -91,10 +90,8 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
         return [f"No table of results/{experiment.tier}/tables holds this method: nothing was measured."]
     text = [
         "N is the number of network calls for an image; ± is the standard deviation between training seeds. "
-        "Every "
-        f"number is a mean over seeds, of which these weights are training seed {seed}: theirs alone may "
-        "differ by "
-        "about the deviation."
+        f"Every number is a mean over seeds, of which these weights are training seed {seed}: theirs alone "
+        "may differ by about the deviation."
     ]
     for name, rows in found.items():
         origins = [_origin(metric, next(iter(own.values()))) for metric, own in _by_metric(rows).items()]
@@ -144,12 +141,12 @@ def example_prompt(experiment: Experiment) -> str:
 
 def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about the captions that a student is conditioned on."""
-    own, sampling, data = (
-        experiment.settings.method(method),
+    own, data = experiment.settings.method(method), experiment.data_name
+    sampling, tokenizer, width = (
         experiment.settings.sampling,
-        experiment.data_name,
+        pipe.texts,
+        pipe.text_encoder.config.hidden_size,
     )
-    tokenizer, width = pipe.texts, pipe.text_encoder.config.hidden_size
     clip, scale = pipe.flow_map.config.student["clip"], pipe.flow_map.guidance()
     source = f"{clip['clip']}{' on `' + clip['captions'] + '`' if clip['captions'] else ''}"
     guidance = "none, one network call a step"
@@ -173,10 +170,7 @@ def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dic
 
 def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
     own, source, model = experiment.settings.method(method), experiment.source, pipe.flow_map.config
-    image, shape = (
-        " x ".join(map(str, getattr(source, "image", source.shape))),
-        " x ".join(map(str, model.shape)),
-    )
+    image, shape = (" x ".join(map(str, s)) for s in (getattr(source, "image", source.shape), model.shape))
     batch, size = experiment.settings.training.batch, pipe.flow_map.num_parameters()
     origin = f"{own.steps:,} steps of {batch} samples, training seed {seed}, averaged over training"
     if own.weights:
@@ -201,9 +195,8 @@ def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
     if pipe.flow_map.conditional:
         draws = (
             f"It draws what captions like those of `{experiment.data_name}` say. Other words, and other "
-            "languages, have "
-            "tokens too, and nobody has looked at what becomes of them; a prompt of more than "
-            f"{pipe.texts.length} tokens is cut, with a warning."
+            "languages, have tokens too, and nobody has looked at what becomes of them; a prompt of more "
+            f"than {pipe.texts.length} tokens is cut, with a warning."
         )
     limits = [
         LIMITS[experiment.tier],
@@ -217,8 +210,7 @@ def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
     return [
         *limits,
         "The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly "
-        "the same "
-        "images.",
+        "the same images.",
     ]
 
 
@@ -254,13 +246,10 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
         "trust_remote_code=True)`, which runs the one import in pipeline.py."
     )
     licence = f"{LICENCE}, the weights as the code."
-    names = {
-        "decoder": pipe.vae.config.get("_name_or_path") if pipe.vae is not None else "",
-        "text encoder": pipe.text_encoder.config._name_or_path if pipe.text_encoder is not None else "",
-    }
-    licence += "".join(
-        f" The {what} is {name}, under its own licence." for what, name in names.items() if name
-    )
+    if pipe.vae is not None and pipe.vae.config.get("_name_or_path"):
+        licence += f" The decoder is {pipe.vae.config._name_or_path}, under its own licence."
+    if pipe.text_encoder is not None and pipe.text_encoder.config._name_or_path:
+        licence += f" The text encoder is {pipe.text_encoder.config._name_or_path}, under its own licence."
     parts = [
         HEAD.format(licence=LICENCE.lower(), task=task),
         f"# {experiment.name}, {own.label}",

@@ -36,8 +36,8 @@ def save(root: Path, arguments: argparse.Namespace) -> None:
     saving.save(student, target)
     prompt = ' --prompt "..."' if student.clip else ""
     print(
-        f"{target} holds {student.name} of tier {arguments.tier}; draw from it with "
-        f"`python -m fewstep sample {target}{prompt}`"
+        f"{target} holds {student.name} of tier {arguments.tier}; draw from it with `python -m fewstep "
+        f"sample {target}{prompt}`"
     )
 
 
@@ -53,8 +53,7 @@ def _check(conditional: bool, texts: list[str] | None, folder: Path) -> None:
     if conditional and texts is None:
         raise ValueError(
             f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts '
-            "with a file "
-            "of one prompt a line"
+            "with a file of one prompt a line"
         )
     if not conditional and texts is not None:
         raise ValueError(f"{folder} was trained without text: leave --prompt and --prompts out")

@@ -90,8 +90,7 @@ def check_free(target: Path) -> None:
         if not path.is_dir() and name not in own:
             raise FolderError(
                 f"{target} holds {name}, which is no part of a saved student: nothing was written; move it "
-                "away, or "
-                "name another folder"
+                "away, or name another folder"
             )
 
 

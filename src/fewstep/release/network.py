@@ -41,8 +41,7 @@ class Strict(ConfigMixin):
             if not name.startswith("_") and name not in known:
                 raise ValueError(
                     f"{cls.__name__} has no setting '{name}'; it has {', '.join(known)}: remove it, or "
-                    "correct its "
-                    f"spelling in {cls.config_name}"
+                    f"correct its spelling in {cls.config_name}"
                 )
         for name, own in known.items():
             if own.default is own.empty and name not in config_dict and name not in kwargs:
@@ -94,8 +93,7 @@ class FlowMapModel(ModelMixin, Strict):
         if len(shape) != 3:
             raise ValueError(
                 "a pipeline draws images of shape (channels, height, width), and this network is for points "
-                "of shape "
-                f"{tuple(shape)}"
+                f"of shape {tuple(shape)}"
             )
         try:
             self.flow_map = networks.build(settings, tuple(shape))
@@ -118,8 +116,7 @@ class FlowMapModel(ModelMixin, Strict):
         if found != 1 and not self.conditional:
             raise ValueError(
                 "this student was trained without text, and guidance compares texts: leave `guidance_scale` "
-                "at 1, not "
-                f"{found:g}"
+                f"at 1, not {found:g}"
             )
         return float(found)
 
@@ -159,7 +156,6 @@ class FlowMapModel(ModelMixin, Strict):
         if odd:
             raise ValueError(
                 f"the weights in {pretrained_model_name_or_path} are of another network than "
-                f"{cls.config_name} there "
-                f"says ({odd[0]}): save the student again"
+                f"{cls.config_name} there says ({odd[0]}): save the student again"
             )
         return model.requires_grad_(False)

@@ -43,8 +43,7 @@ def check_free(path: Path) -> None:
     if not own:
         raise ValueError(
             f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name "
-            "another file "
-            "with --to"
+            "another file with --to"
         )
 
 

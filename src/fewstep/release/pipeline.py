@@ -39,6 +39,7 @@ OUTPUTS = ("pil", "np", "pt", "uint8")
 # the file that diffusers looks for where a pipeline's class shall come from a folder
 CODE, CODE_FILE = f"from {__package__} import {folder.CLASS}  # noqa: F401\n", "pipeline.py"
 CARD = "README.md"
+SCHEDULER, SCHEDULE = FlowMapEulerDiscreteScheduler.__name__, ("num_train_timesteps", "shift")
 
 
 def seeded(sampling_seed: int) -> torch.Generator:
@@ -46,38 +47,31 @@ def seeded(sampling_seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(NOISE + sampling_seed)
 
 
-def _check_decoder(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
+def _check(
+    flow_map: FlowMapModel, scheduler: FlowMapEulerDiscreteScheduler, vae: AutoencoderKL | None
+) -> None:
+    """Raise ValueError for another scheduler, unknown settings of it, or a decoder that does not fit."""
+    if not isinstance(scheduler, FlowMapEulerDiscreteScheduler):
+        raise ValueError(
+            f"a student takes a {SCHEDULER}, and no {type(scheduler).__name__}: leave `scheduler` out"
+        )
+    for name in scheduler.config:
+        if not name.startswith("_") and name not in SCHEDULE:
+            raise ValueError(f"{SCHEDULER} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
     channels = flow_map.config.shape[0]
-    if vae is None:
-        if channels not in (1, 3):
-            raise ValueError(
-                f"this student draws in latents of {channels} channels: give it the `vae` that decodes them"
-            )
-        return
-    if vae.config.latent_channels != channels:
+    if vae is None and channels not in (1, 3):
+        raise ValueError(
+            f"this student draws in latents of {channels} channels: give it the `vae` that decodes them"
+        )
+    if vae is not None and vae.config.latent_channels != channels:
         raise ValueError(
             f"the `vae` decodes latents of {vae.config.latent_channels} channels, and this student draws "
-            "some of "
-            f"{channels}: take both from one student"
+            f"some of {channels}: take both from one student"
         )
-    factor = vae.config.scaling_factor
+    factor = 1 if vae is None else vae.config.scaling_factor
     if not is_number(factor) or factor <= 0:
         raise ValueError(
             f"`scaling_factor` of the `vae` is a number above 0, not {factor!r}: save the student again"
-        )
-
-
-def _check_scheduler(scheduler: FlowMapEulerDiscreteScheduler) -> None:
-    if not isinstance(scheduler, FlowMapEulerDiscreteScheduler):
-        raise ValueError(
-            f"a student takes a FlowMapEulerDiscreteScheduler, and no {type(scheduler).__name__}: leave "
-            "`scheduler` out"
-        )
-    known = ("num_train_timesteps", "shift")
-    unknown = [name for name in scheduler.config if not name.startswith("_") and name not in known]
-    if unknown:
-        raise ValueError(
-            f"FlowMapEulerDiscreteScheduler has no setting '{unknown[0]}'; it has {', '.join(known)}"
         )
 
 
@@ -106,8 +100,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         super().__init__()
         width = flow_map.config.settings["width"] if flow_map.conditional else None
         prompts.check_components(width, text_encoder, tokenizer)
-        _check_decoder(flow_map, vae)
-        _check_scheduler(scheduler)
+        _check(flow_map, scheduler, vae)
         if text_encoder is not None:
             # how attention is computed is stored with no model, and another way gives other bits
             text_encoder.set_attn_implementation(ATTENTION)
@@ -159,8 +152,8 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         if tuple(noise.shape[1:]) != shape or not len(noise) or batch_size not in (None, len(noise)):
             wanted = "count" if batch_size is None else batch_size
             raise ValueError(
-                f"`noise` has shape {tuple(noise.shape)}, and this student starts from "
-                f"({wanted}, {', '.join(map(str, shape))})"
+                f"`noise` has shape {tuple(noise.shape)}, and this student starts from ({wanted}, "
+                f"{', '.join(map(str, shape))})"
             )
         return noise.to(device, torch.float32)
 
@@ -186,8 +179,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         if not points.isfinite().all():
             raise RuntimeError(
                 "the student draws values that are not finite: its training diverged, or the given `noise` "
-                "is not what "
-                "it was trained on"
+                "is not what it was trained on"
             )
         return ((points + 1) * (own.top / 2)).round().clamp(0, own.top).to(torch.uint8).cpu().numpy()
 
@@ -218,30 +210,24 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     ) -> ImagePipelineOutput | tuple:
         """Draw `batch_size` images (1, or one a prompt), each in `num_inference_steps` steps.
 
-        prompt       for students that are conditioned on captions, and no others: one text for all images, or
-                     a list with one an image; what is longer than the text encoder reads is cut, with one
+        prompt       of students that are conditioned on captions, and no others: one text for all images, or
+                     a list with one an image; what the text encoder has no tokens for is cut, with one
                      warning
-        guidance_scale  of classifier-free guidance against the empty text, as in
-                        fewstep.flows.conditioning.Guided; 1
-                     is none, None what the student's own rows in the project's tables were drawn with
-        generator    where the noise is drawn from; `seeded(k)` is that of sampling seed k in the project's
-                     tables
-        noise        what to start from instead, (batch, *shape), as `fewstep.evaluation.sample.noise` gives
-                     it, scaled
+        guidance_scale  of classifier-free guidance against the empty text, two network calls a step; 1 is
+                        none,
+                     None what the student's own rows in the project's tables were drawn with
+        generator    where the noise is drawn from; `seeded(k)` is that of the tables' sampling seed k
+        noise        what to start from instead, (batch, *shape), scaled as fewstep.evaluation.sample.noise is
         output_type  "pil": images; "np": (batch, height, width, channels), float32 in [0, 1]; "pt": a tensor
-                     (batch, channels, height, width) in [0, 1]; "uint8": an array of the same shape of levels
-                     0..top
+                     (batch, channels, height, width) in [0, 1]; "uint8": an array like it of levels 0..top
 
         Computes on one thread, and in chunks as `fewstep.evaluation.sample` does, since sums taken in another
         order give other bits. Raises ValueError, in one sentence, for what it cannot take.
         """
-        texts, guidance = (
-            prompts.checked(prompt, self.flow_map.conditional),
-            self.flow_map.guidance(guidance_scale),
-        )
+        texts = prompts.checked(prompt, self.flow_map.conditional)
+        guidance, steps = self.flow_map.guidance(guidance_scale), num_inference_steps
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
-        steps = num_inference_steps
         if not isinstance(steps, Integral) or steps < 1:
             raise ValueError(
                 f"a student draws in a whole number of steps from 1 on, not {steps}: change "

@@ -41,11 +41,7 @@ def trained_with(tokenizer: CLIPTokenizer) -> Tokenizer:
 def check_components(
     width: int | None, encoder: CLIPTextModel | None, tokenizer: CLIPTokenizer | None
 ) -> None:
-    """Raise ValueError unless text encoder and tokenizer fit each other and a network.
-
-    `width` is the size of the token states that the network reads; None for one that is conditioned on no
-    captions.
-    """
+    """Raise ValueError unless both fit a network that reads token states of `width`, None without text."""
     if width is None:
         if encoder is not None or tokenizer is not None:
             raise ValueError(
@@ -55,8 +51,7 @@ def check_components(
     if encoder is None or tokenizer is None:
         raise ValueError(
             "this student is conditioned on captions: give it the `text_encoder` and the `tokenizer` that it "
-            "was "
-            "trained with"
+            "was trained with"
         )
     if not isinstance(tokenizer, CLIPTokenizer):
         raise ValueError(f"the `tokenizer` of a student is a CLIPTokenizer, not a {type(tokenizer).__name__}")
@@ -69,8 +64,7 @@ def check_components(
     if width != own.hidden_size:
         raise ValueError(
             f"the text encoder's tokens are {own.hidden_size} wide, and the network reads some that are "
-            f"{width} wide: "
-            "take both from one student"
+            f"{width} wide: take both from one student"
         )
 
 
@@ -115,18 +109,15 @@ def images(texts: list[str] | None, batch_size: int | None, noise: Tensor | None
 def warn_of_cuts(tokenizer: Tokenizer, texts: list[str]) -> None:
     """Say in one warning how much of the texts the context is too short for."""
     lost = [count for count in tokenizer.dropped(texts) if count]
-    if not lost:
-        return
-    which = f"{len(lost)} of {len(texts)} prompts {'is' if len(lost) == 1 else 'are'}"
-    if len(texts) == 1:
-        which = "the prompt is"
-    warnings.warn(
-        f"{which} longer than the {tokenizer.length} tokens that this student reads: {sum(lost)} tokens at "
-        f"{'its end' if len(lost) == 1 else 'their ends'} were lost",
-        CutWarning,
-        # whoever called the pipeline, whose call torch wraps once
-        stacklevel=4,
-    )
+    if lost:
+        which = "the prompt is" if len(texts) == 1 else f"{len(lost)} of {len(texts)} prompts are"
+        warnings.warn(
+            f"{which} longer than the {tokenizer.length} tokens that this student reads: {sum(lost)} tokens "
+            "at the end were lost",
+            CutWarning,
+            # whoever called the pipeline, whose call torch wraps once
+            stacklevel=4,
+        )
 
 
 def read(

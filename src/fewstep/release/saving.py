@@ -80,8 +80,7 @@ def find(root: Path, tier: str, experiment: str, method: str, seed: int) -> Stud
     if seed not in own.training.seeds:
         raise SettingsError(
             f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier "
-            f"'{tier}', and "
-            f"not from {seed}"
+            f"'{tier}', and not from {seed}"
         )
     latents, clip = settings.latents.get(own.training.latents), None
     if latents and latents.clip:

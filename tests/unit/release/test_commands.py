@@ -290,6 +290,6 @@ def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monke
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
     assert __main__.main() == 0 and (tmp_path / "cut.png").is_file()
     assert re.fullmatch(
-        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at its end were lost\n",
+        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end were lost\n",
         capsys.readouterr().err,
     )

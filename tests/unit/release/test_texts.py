@@ -152,12 +152,12 @@ def test_a_long_prompt_is_cut_with_one_warning_that_counts_what_was_lost(conditi
     assert reader.length == 48 and 0 < lost[0] < lost[1]
     with pytest.warns(prompts.CutWarning) as caught:
         one = drawn(conditional, LONG)
-    said = f"the prompt is longer than the 48 tokens that this student reads: {lost[0]} tokens at its end were lost"
+    said = f"the prompt is longer than the 48 tokens that this student reads: {lost[0]} tokens at the end were lost"
     assert [str(warning.message) for warning in caught] == [said] and caught[0].filename == __file__
     with pytest.warns(prompts.CutWarning) as caught:
         drawn(conditional, [LONG, "a", LONG + "and more"], guidance_scale=2)
     assert [str(warning.message) for warning in caught] == [
-        f"2 of 3 prompts are longer than the 48 tokens that this student reads: {sum(lost)} tokens at their ends were lost"
+        f"2 of 3 prompts are longer than the 48 tokens that this student reads: {sum(lost)} tokens at the end were lost"
     ]  # fmt: skip
     # what lies behind the cut decides nothing, and what fits is warned of by nobody
     assert np.array_equal(one, quietly(conditional, LONG + "and more"))
