@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewstep import __main__ as command_line
+from fewstep import cli
 from fewstep import networks
 from fewstep.flows.flow_map import FlowMap
 from fewstep.networks import adm
@@ -483,11 +483,11 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         "--head-channels",
         "16",
     ]
-    arguments = command_line._parser().parse_args(words)
+    arguments = cli._parser().parse_args(words)
     arguments.action(tmp_path, arguments)
     assert (
         "teacher is the published network, every name and shape checked, with heads of 16 channels (source sha256 "
         in capsys.readouterr().out
     )
     assert load_checkpoint(tmp_path / "teacher")[1]["network"] == TINY | {"heads": 4, "head_channels": 16}
-    assert command_line._parser().parse_args(words[:3]).head_channels is None
+    assert cli._parser().parse_args(words[:3]).head_channels is None

@@ -848,11 +848,11 @@ def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeyp
 
 
 def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypatch, capsys):
-    from fewstep import __main__
+    from fewstep import cli
     from fewstep.training import devices
 
     monkeypatch.setattr(devices, "require_cuda", lambda count: None)
-    __main__._check(bare, SimpleNamespace(tier="paper", inputs=None))
+    cli._check(bare, SimpleNamespace(tier="paper", inputs=None))
     assert capsys.readouterr().out.count("missing: ") == 11
-    __main__._check(bare, SimpleNamespace(tier="smoke", inputs=None))
+    cli._check(bare, SimpleNamespace(tier="smoke", inputs=None))
     assert "missing" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewstep import __main__ as command_line
+from fewstep import cli
 from fewstep import networks
 from fewstep.flows.conditioning import Conditioned, Conditions, conditioned
 from fewstep.flows.flow_map import FlowMap
@@ -410,7 +410,7 @@ def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(instaflow.convert, "__defaults__", (TINY, SHAPE, "latents"))
     write(tmp_path / "unet")
-    arguments = command_line._parser().parse_args(
+    arguments = cli._parser().parse_args(
         ["convert-instaflow", str(tmp_path / "unet"), str(tmp_path / "teacher")]
     )
     arguments.action(tmp_path, arguments)

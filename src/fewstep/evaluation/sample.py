@@ -204,7 +204,7 @@ def draw(experiment: Experiment) -> pd.DataFrame:
     """Draw all samples of an experiment into its `samples` folder; returns the index, one row an array."""
     settings = experiment.settings
     weights = {
-        (method, seed): experiment.workspace.read(weights_file(experiment.trained, method, seed))
+        (method, seed): experiment.workspace.read(weights_file(experiment, method, seed))
         for method in settings.methods
         for seed in settings.training.seeds
     }

@@ -39,9 +39,12 @@ def declared_parameters(path: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(path)))
 
 
-def executed_name(notebook: str, experiment: str | None, method: str | None) -> str:
-    """The executed notebook's file, below artifacts/<tier>/notebooks and results/<tier>/notebooks."""
-    return "-".join(part for part in (notebook, experiment, method) if part) + ".ipynb"
+def executed_name(notebook: str, of: str | None) -> str:
+    """The executed notebook's file, below artifacts/<tier>/notebooks and results/<tier>/notebooks.
+
+    `of` is the experiment or the data set that it was run for.
+    """
+    return f"{notebook}-{of}.ipynb" if of else f"{notebook}.ipynb"
 
 
 def stabilise(notebook: nbformat.NotebookNode) -> str:
@@ -135,7 +138,7 @@ class _Watch(threading.Thread):
 
 
 def run(
-    workspace: Workspace, notebook: str, experiment: str | None = None, method: str | None = None
+    workspace: Workspace, notebook: str, experiment: str | None = None, data: str | None = None
 ) -> Path:
     """Execute notebooks/<notebook>.ipynb for the pipeline and store it below artifacts/<tier>/notebooks.
 
@@ -148,14 +151,14 @@ def run(
         raise NotebookError(f"there is no notebook {source}; there are {there}")
     given = {
         k: v
-        for k, v in (("tier", workspace.tier), ("experiment", experiment), ("method", method))
+        for k, v in (("tier", workspace.tier), ("experiment", experiment), ("data", data))
         if v is not None
     }
     if unknown := sorted(set(given) - declared_parameters(source)):
         raise NotebookError(
             f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}': add it to its parameters cell"
         )
-    name = executed_name(notebook, experiment, method)
+    name = executed_name(notebook, experiment or data)
     target = workspace.pipeline / "notebooks" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     stage = name.removesuffix(".ipynb")

@@ -46,7 +46,7 @@ class Student:
     @property
     def weights(self) -> Path:
         """Its file of weights; raises FileNotFoundError, naming the cure, before it is trained."""
-        return self.experiment.workspace.read(weights_file(self.experiment.trained, self.method, self.seed))
+        return self.experiment.workspace.read(weights_file(self.experiment, self.method, self.seed))
 
     @property
     def name(self) -> str:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -88,3 +89,26 @@ def run_all(function: Callable, jobs: Sequence[tuple], workers: int, on_done: Ca
                 future.result()
             on_done(len(jobs) - len(waiting))
     return [future.result() for future in futures]
+
+
+def run_after(
+    function: Callable, jobs: Mapping[str, tuple], after: Mapping[str, Sequence[str]], workers: int
+) -> dict[str, Any]:
+    """function(*job) of every job by name, each once those that `after` names for it are done.
+
+    At most `workers` processes; with one, everything runs in this process, in the order of `jobs`, in which no job may
+    stand before one that it waits for.
+    """
+    if workers == 1 or len(jobs) == 1:
+        return {name: function(*job) for name, job in jobs.items()}
+    results: dict[str, Any] = {}
+    running: dict[Future, str] = {}
+    with pool(min(workers, len(jobs))) as executor:
+        while len(results) < len(jobs):
+            for name, job in jobs.items():
+                ready = all(other in results for other in after.get(name, ()))
+                if ready and name not in results and name not in running.values():
+                    running[executor.submit(function, *job)] = name
+            for future in wait(running, return_when=FIRST_COMPLETED)[0]:
+                results[running.pop(future)] = future.result()
+    return results

@@ -1,14 +1,16 @@
-"""Train a method of an experiment: every seed, on every core, going on from whatever is on disk.
+"""Train the methods of an experiment, every seed, on every core, resuming whatever is on disk.
 
-A run is cut into slices, each from a stored state to the next, so that three seeds share two cores evenly and a
-killed run loses one slice at most.
+A run is cut into slices, each from a stored state to the next, so that many runs share two cores evenly and a killed
+one loses one slice at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,6 @@ import pandas as pd
 
 from ..data.formats.archives import folder_of
 from ..settings.tiers import Compute
-from ..settings.training import Method
 from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
@@ -27,6 +28,22 @@ from .processes import Processes, spread
 from .weights import load_log, weights_file
 
 SLICES = 12
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training among several.
+
+    steps    how many it has
+    open     its job and fingerprint, which are known once its teacher's weights are there
+    publish  what is done with the finished job
+    after    the place in the list of the run that trains its teacher, if one of them does
+    """
+
+    steps: int
+    open: Callable[[], tuple[Job, str]]
+    publish: Callable[[Job], object]
+    after: int | None = None
 
 
 def _slices(steps: int) -> list[int]:
@@ -49,7 +66,27 @@ def _reached(job: Job) -> int:
         return 0
 
 
-def _take_turns(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> None:
+def _advance(job: Job, mark: str, until: int) -> float:
+    """`advance` in a process of the pool; returns its seconds."""
+    started = time.monotonic()
+    step = advance(job, mark, until)
+    write_atomically(marker(job.state), str(step).encode())
+    return time.monotonic() - started
+
+
+def _in_turn(runs: Sequence[Run], bar: Progress) -> None:
+    """One run after the other, in this process."""
+    before = 0
+    for run in runs:
+        job, mark = run.open()
+        for until in _to_come(job):
+            advance(job, mark, until, lambda step, base=before: bar.update(base + step))
+            bar.update(before + until)
+        run.publish(job)
+        before += run.steps
+
+
+def _advance_each(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> None:
     """What each of several processes that train together does: bring every job to its step, one after the other."""
     for job, mark, until in turns:
         advance(job, mark, until, processes=processes)
@@ -57,49 +94,102 @@ def _take_turns(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> 
             write_atomically(marker(job.state), str(until).encode())
 
 
-def train_all(jobs: Sequence[Job], marks: Sequence[str], compute: Compute, label: str) -> None:
-    """Train every job to its end (`marks` are their fingerprints), at most `compute.workers` at a time, going on from the states on disk.
+def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
+    """One run after the other, each by all `compute.processes`; those that may start are shared out at once."""
+    opened_jobs: list[Job] = []
+    waiting = dict(enumerate(runs))
+    while waiting:
+        ready = [k for k, run in waiting.items() if run.after not in waiting]
+        opened = [runs[k].open() for k in ready]
+        turns = [(job, mark, until) for job, mark in opened for until in _to_come(job)]
+        opened_jobs += [job for job, _ in opened]
+        if turns:
+            spread(
+                _advance_each,
+                (turns,),
+                compute.processes,
+                compute.device,
+                lambda: bar.update(sum(map(_reached, opened_jobs))),
+            )
+        for k, (job, _) in zip(ready, opened):
+            waiting.pop(k).publish(job)
 
-    The seeds advance in turn, a slice at a time, so that three of them keep two cores busy to the end. With
-    `compute.processes` above 1 each job has all processes, which are started for the occasion, to itself.
+
+class _Schedule:
+    """Runs side by side, a slice at a time: which may go on, and how many seconds each still takes.
+
+    A run's pace is what its last slice took a step; before its first, that of the slowest.
     """
-    total = sum(job.method.steps for job in jobs)
-    with Progress(total, label) as bar:
+
+    def __init__(self, runs: Sequence[Run]):
+        self.runs = runs
+        self.jobs: dict[int, tuple[Job, str]] = {}
+        self.to_come: dict[int, list[int]] = {}
+        self.pace: dict[int, float] = {}
+        self.finished: set[int] = set()
+        self.open()
+
+    def open(self) -> None:
+        """Open the runs whose teacher is there, and publish those with nothing left to do."""
+        for k, run in enumerate(self.runs):
+            if k not in self.jobs and (run.after is None or run.after in self.finished):
+                self.jobs[k] = run.open()
+                self.to_come[k] = _to_come(self.jobs[k][0])
+            if k in self.jobs and not self.to_come[k] and k not in self.finished:
+                run.publish(self.jobs[k][0])
+                self.finished.add(k)
+
+    def _steps(self, k: int) -> int:
+        """The steps of the slices that run `k` has still before it."""
+        steps = self.runs[k].steps
+        if k not in self.jobs:
+            return steps
+        to_come = self.to_come[k]
+        return steps - max((step for step in [0, *_slices(steps)] if step not in to_come), default=0)
+
+    def left(self, k: int) -> float:
+        """Seconds left of run `k` and of the longest chain that waits for it: a long chain must start first."""
+        chain = [self.left(other) for other, run in enumerate(self.runs) if run.after == k]
+        pace = self.pace.get(k, max(self.pace.values(), default=1.0))
+        return pace * self._steps(k) + max(chain, default=0.0)
+
+    def advanced(self, k: int, seconds: float) -> None:
+        """Take note that run `k` did its next slice in `seconds`."""
+        before = self._steps(k)
+        self.to_come[k].pop(0)
+        self.pace[k] = seconds / (before - self._steps(k))
+        self.open()
+
+
+def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
+    """All runs, at most `workers` at a time, those that will take longest first."""
+    schedule, running = _Schedule(runs), {}
+    if len(schedule.finished) == len(runs):
+        return
+    with pool(min(workers, len(runs))) as executor:
+        while len(schedule.finished) < len(runs):
+            idle = [k for k, slices in schedule.to_come.items() if slices and k not in running.values()]
+            for k in sorted(idle, key=schedule.left, reverse=True)[: workers - len(running)]:
+                job, mark = schedule.jobs[k]
+                running[executor.submit(_advance, job, mark, schedule.to_come[k][0])] = k
+            for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED)[0]:
+                schedule.advanced(running.pop(future), future.result())
+            bar.update(sum(_reached(job) for job, _ in schedule.jobs.values()))
+
+
+def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
+    """Train and publish every run, resuming from the states on disk; a run stands behind that of its teacher.
+
+    At most `compute.workers` advance at a time, a slice each, so that two cores are busy to the end; on a GPU, and with
+    `compute.processes` above 1, which are started for the occasion, one run follows the other. The bits are the same.
+    """
+    with Progress(sum(run.steps for run in runs), label) as bar:
         if compute.processes > 1:
-            turns = [(job, mark, until) for job, mark in zip(jobs, marks) for until in _to_come(job)]
-            if turns:
-                spread(
-                    _take_turns,
-                    (turns,),
-                    compute.processes,
-                    compute.device,
-                    lambda: bar.update(sum(map(_reached, jobs))),
-                )
-            return
-        if compute.workers == 1 or len(jobs) == 1 or compute.device == "cuda":
-            before = 0
-            for job, mark in zip(jobs, marks):
-                for until in _to_come(job):
-                    advance(job, mark, until, lambda step, base=before: bar.update(base + step))
-                    bar.update(before + until)
-                before += job.method.steps
-            return
-        with pool(min(compute.workers, len(jobs))) as executor:
-            todo = {k: slices for k, job in enumerate(jobs) if (slices := _to_come(job))}
-            running: dict = {}
-            while todo or running:
-                # the seeds that have most left go first
-                idle = sorted((k for k in todo if k not in running.values()), key=lambda k: -len(todo[k]))
-                for k in idle[: compute.workers - len(running)]:
-                    running[executor.submit(advance, jobs[k], marks[k], todo[k][0])] = k
-                finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    k = running.pop(future)
-                    write_atomically(marker(jobs[k].state), str(future.result()).encode())
-                    todo[k] = todo[k][1:]
-                    if not todo[k]:
-                        del todo[k]
-                bar.update(sum(_reached(job) for job in jobs))
+            _together(runs, compute, bar)
+        elif compute.workers == 1 or len(runs) == 1 or compute.device == "cuda":
+            _in_turn(runs, bar)
+        else:
+            _side_by_side(runs, compute.workers, bar)
 
 
 def publish(job: Job, path: Path) -> None:
@@ -128,41 +218,32 @@ def publish(job: Job, path: Path) -> None:
     save_checkpoint(path, weights | log, described)
 
 
-def jobs(experiment: Experiment, method: str) -> list[tuple[Job, str]]:
-    """The training of `method` for each of its seeds, and its fingerprint.
+def job(experiment: Experiment, method: str, seed: int) -> tuple[Job, str]:
+    """The training of `method` from one seed, and its fingerprint; raises FileNotFoundError before its teacher is there.
 
     States are kept below the tier's `states` folder, by fingerprint: a run whose settings or code changed starts
     afresh, and going back to the old ones finds it where it was.
     """
-    settings, teacher = experiment.settings, experiment.settings.method(method).teacher
-    found = []
-    for seed in settings.training.seeds:
-        taught_by = (
-            experiment.workspace.read(weights_file(experiment.name, teacher, seed)) if teacher else None
-        )
-        draft = Job(
-            settings.training,
-            settings.method(method),
-            seed,
-            Path(),
-            taught_by,
-            experiment.compute.device,
-            experiment.data_folder,
-        )
-        mark = draft.fingerprint()
-        state = experiment.workspace.write(
-            f"states/{experiment.name}/{method}/seed-{seed}-{mark}.safetensors"
-        )
-        found.append((replace(draft, state=state), mark))
-    return found
+    own = experiment.settings.method(method)
+    teacher = experiment.workspace.read(weights_file(experiment, own.teacher, seed)) if own.teacher else None
+    device, folder = experiment.compute.device, experiment.data_folder
+    draft = Job(experiment.settings.training, own, seed, Path(), teacher, device, folder)
+    mark = draft.fingerprint()
+    state = experiment.workspace.write(f"states/{experiment.name}/{method}/seed-{seed}-{mark}.safetensors")
+    return replace(draft, state=state), mark
 
 
-def _taken(experiment: Experiment, method: str, file: Path) -> dict[int, Path]:
-    """The trained weights in `file` as the method's, for every seed; returns their files by seed.
+def jobs(experiment: Experiment, method: str) -> list[tuple[Job, str]]:
+    """`job` for each seed."""
+    return [job(experiment, method, seed) for seed in experiment.settings.training.seeds]
+
+
+def _copy_weights(experiment: Experiment, method: str, file: Path) -> None:
+    """The trained weights in `file` as the method's, for every seed.
 
     Raises CheckpointError where the file is absent or damaged, or of another network than the method's.
     """
-    settings, found = experiment.settings, {}
+    settings = experiment.settings
     tensors, info = load_checkpoint(file)
     wanted = (settings.method(method).network or settings.training.network).model_dump()
     for what, theirs, ours in (
@@ -171,59 +252,73 @@ def _taken(experiment: Experiment, method: str, file: Path) -> dict[int, Path]:
     ):
         if theirs != ours:
             raise CheckpointError(
-                f"{file} holds weights of another {what}, {theirs}, and {experiment.name} has {ours}: convert the right file, or change params.yaml"
+                f"{file} holds weights of another {what}, {theirs}, and {experiment.name} has {ours}: "
+                "convert the right file, or change params.yaml"
             )
     for seed in settings.training.seeds:
-        found[seed] = experiment.workspace.write(weights_file(experiment.name, method, seed))
-        save_checkpoint(found[seed], tensors, info | {"seed": seed})
+        path = experiment.workspace.write(weights_file(experiment, method, seed))
+        save_checkpoint(path, tensors, info | {"seed": seed})
+
+
+def _in_order(experiment: Experiment, methods: Sequence[str]) -> list[str]:
+    """`methods`, each behind its teacher."""
+    found: list[str] = []
+    waiting = list(methods)
+    while waiting:
+        ready = [m for m in waiting if experiment.settings.method(m).teacher not in waiting]
+        if not ready:
+            raise ValueError(f"the methods {', '.join(waiting)} of {experiment.name} are each other's teachers")
+        found += ready
+        waiting = [m for m in waiting if m not in ready]
     return found
 
 
-def train(experiment: Experiment, method: str) -> dict[int, Path]:
-    """Train `method` for all its seeds, or take the weights that its settings name, and write the flow maps; returns their files by seed."""
-    if weights := experiment.settings.method(method).weights:
-        folder, _, name = weights.partition("/")
-        return _taken(experiment, method, folder_of(folder) / name)
-    todo, marks = zip(*jobs(experiment, method))
-    train_all(
-        todo,
-        marks,
-        experiment.compute.of(experiment.settings.training),
-        f"training {experiment.name} {method}",
-    )
-    files = {}
-    for job in todo:
-        files[job.seed] = experiment.workspace.write(weights_file(experiment.name, method, job.seed))
-        publish(job, files[job.seed])
-    return files
+def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
+    """Train `methods` for all their seeds, side by side, and write their flow maps; returns the files by method and seed.
+
+    A method whose settings name a file of weights takes these. One whose teacher is among `methods` starts when the
+    teacher's weights are written.
+    """
+    settings, workspace = experiment.settings, experiment.workspace
+    runs: list[Run] = []
+    places: dict[tuple[str, int], int] = {}
+    for method in _in_order(experiment, methods):
+        own = settings.method(method)
+        if own.weights:
+            folder, _, name = own.weights.partition("/")
+            _copy_weights(experiment, method, folder_of(folder) / name)
+            continue
+        for seed in settings.training.seeds:
+            places[method, seed] = len(runs)
+            target = workspace.write(weights_file(experiment, method, seed))
+            opened = partial(job, experiment, method, seed)
+            runs.append(Run(own.steps, opened, partial(publish, path=target), places.get((own.teacher, seed))))
+    if runs:
+        label = f"training {experiment.name} {methods[0] if len(methods) == 1 else ''}".rstrip()
+        train_all(runs, experiment.compute.of(settings.training), label)
+    return {
+        method: {seed: workspace.read(weights_file(experiment, method, seed)) for seed in settings.training.seeds}
+        for method in methods
+    }
 
 
-def recipe_table(method: Method) -> pd.DataFrame:
-    """The terms of a method for people: objective, share of the batch, times and settings."""
-    rows = []
-    for term in method.terms:
-        times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
-        rows.append(
-            {
-                "share": term.share,
-                "times": times,
-                "settings": ", ".join(f"{k} = {v}" for k, v in term.options.items()),
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index([term.objective for term in method.terms], name="objective"))
+def summary(experiment: Experiment, files: dict[str, dict[int, Path]]) -> pd.DataFrame:
+    """One row a method and seed: steps, samples drawn, mean loss of the last tenth, median gradient norm.
 
-
-def summary(experiment: Experiment, method: str, files: dict[int, Path]) -> pd.DataFrame:
-    """One row a seed: steps, samples drawn, mean loss of the last tenth, median gradient norm; or the file that the weights were taken from."""
-    if weights := experiment.settings.method(method).weights:
-        return pd.DataFrame({"taken from": {f"seed {seed}": weights for seed in files}})
+    Of weights that were taken from a file, only which file.
+    """
     rows = {}
-    for seed, path in files.items():
-        log, steps = load_log(path), experiment.settings.method(method).steps
-        rows[f"seed {seed}"] = {
-            "steps": steps,
-            "samples drawn": f"{steps * experiment.settings.training.batch:,}",
-            "loss, last tenth": round(float(log["loss"][-max(steps // 10, 1) :].mean()), 4),
-            "gradient norm, median": round(float(np.median(log["gradient_norm"])), 4),
-        }
+    for method, seeds in files.items():
+        own = experiment.settings.method(method)
+        for seed, path in seeds.items():
+            if own.weights:
+                rows[own.label, f"seed {seed}"] = {"weights from": own.weights}
+                continue
+            log = load_log(path)
+            rows[own.label, f"seed {seed}"] = {
+                "steps": own.steps,
+                "samples drawn": f"{own.steps * experiment.settings.training.batch:,}",
+                "loss, last tenth": round(float(log["loss"][-max(own.steps // 10, 1) :].mean()), 4),
+                "gradient norm, median": round(float(np.median(log["gradient_norm"])), 4),
+            }
     return pd.DataFrame(rows).T

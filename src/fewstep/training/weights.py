@@ -8,13 +8,26 @@ import numpy as np
 
 from ..flows.flow_map import FlowMap
 from ..networks.load import load_flow_map
+from ..settings.tiers import ExperimentSettings
 from ..storage.checkpoint import load_checkpoint
 from .experiment import Experiment
 
 
-def weights_file(experiment: str, method: str, seed: int) -> str:
+# the phases of an experiment's training, in order
+PHASES = ("teacher", "students")
+
+
+def methods_of(settings: ExperimentSettings, phase: str) -> list[str]:
+    """The methods that `phase` trains: "teacher", those that others distil and that have no teacher; "students", the rest."""
+    named = {method.teacher for method in settings.methods.values()}
+    teachers = [name for name, own in settings.methods.items() if name in named and own.teacher is None]
+    return teachers if phase == "teacher" else [name for name in settings.methods if name not in teachers]
+
+
+def weights_file(experiment: Experiment, method: str, seed: int) -> str:
     """Where a trained flow map lies, below a tier's artifacts."""
-    return f"{experiment}/{method}/seed-{seed}.safetensors"
+    phase = next(phase for phase in PHASES if method in methods_of(experiment.settings, phase))
+    return f"{experiment.trained}/{phase}/{method}/seed-{seed}.safetensors"
 
 
 def load_log(path: Path) -> dict[str, np.ndarray]:
@@ -28,9 +41,7 @@ def load_log(path: Path) -> dict[str, np.ndarray]:
 def first_flow_map(experiment: Experiment, method: str) -> FlowMap:
     """The flow map of a method's first training seed."""
     return load_flow_map(
-        experiment.workspace.read(
-            weights_file(experiment.trained, method, experiment.settings.training.seeds[0])
-        )
+        experiment.workspace.read(weights_file(experiment, method, experiment.settings.training.seeds[0]))
     )
 
 
@@ -39,7 +50,7 @@ def logs(experiment: Experiment) -> dict[str, list[dict[str, np.ndarray]]]:
     seeds = experiment.settings.training.seeds
     return {
         method.label: [
-            load_log(experiment.workspace.read(weights_file(experiment.trained, name, seed)))
+            load_log(experiment.workspace.read(weights_file(experiment, name, seed)))
             for seed in seeds
         ]
         for name, method in experiment.settings.methods.items()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep import __main__
+from fewstep import cli
 from fewstep.release import picture, seeded
 
 from .students import PIXELS, TEXTS
@@ -18,7 +18,7 @@ from .students import PIXELS, TEXTS
 def run(monkeypatch, capsys, *words: str) -> tuple[int, str]:
     """The exit status of `python -m fewstep`, and what it says."""
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
-    status = __main__.main()
+    status = cli.main()
     said = capsys.readouterr()
     return status, said.err if status else said.out
 
@@ -288,7 +288,7 @@ def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monke
         tmp_path / "cut.png",
     )
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
-    assert __main__.main() == 0 and (tmp_path / "cut.png").is_file()
+    assert cli.main() == 0 and (tmp_path / "cut.png").is_file()
     assert re.fullmatch(
         r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end were lost\n",
         capsys.readouterr().err,

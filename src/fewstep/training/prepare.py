@@ -1,0 +1,69 @@
+"""What the experiments on a data set need beforehand, its parts side by side where none waits for another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..settings import tiers
+from ..settings.base import SettingsError
+from ..settings.tiers import Tier
+from ..storage.workspace import Workspace
+from .pool import run_after
+
+
+def prepared(tier: Tier, name: str) -> dict[str, list[str]]:
+    """The entries of `features`, `latents` and `clip` that are prepared with the data set of the entry `name`.
+
+    Raises SettingsError, naming those there are, where neither `features` nor `latents` has that entry.
+    """
+    entries = {**tier.features, **tier.latents}
+    if name not in entries:
+        raise SettingsError(f"there is no data set '{name}' to prepare; there are {', '.join(entries)}")
+    data = entries[name].data
+    latents = [key for key, own in tier.latents.items() if own.data == data]
+    readers = [tier.latents[key].clip for key in latents if tier.latents[key].clip]
+    features = [key for key, own in tier.features.items() if own.data == data]
+    # a classifier that another entry shares stands before it
+    features.sort(key=lambda key: tier.features[key].trained is not None)
+    return {"features": features, "clip": list(dict.fromkeys(readers)), "latents": latents}
+
+
+def _part(tier: str, part: str, name: str) -> dict[str, Any]:
+    # here, and not above: diffusers and transformers take seconds to load, and a classifier needs neither
+    if part == "features":
+        from . import features
+
+        return features.prepare(features.FeaturePreparation.open(tier, name))
+    if part == "clip":
+        from . import clip
+
+        return clip.train(clip.ClipPreparation.open(tier, name))
+    from . import autoencoder, latents
+
+    opened = autoencoder.LatentPreparation.open(tier, name)
+    return autoencoder.train(opened) if part == "autoencoder" else latents.encode_all(opened)
+
+
+def prepare(tier: str, name: str) -> dict[str, dict[str, Any]]:
+    """Prepare the data set of the entry `name` of `features` or `latents` at `tier`.
+
+    Returns what each part says of itself, by part ("features", "clip", "autoencoder", "latents") and entry.
+    """
+    settings = tiers.load(Workspace.here(tier).params, tier)
+    entries = prepared(settings, name)
+    after: dict[str, list[str]] = {}
+    jobs: dict[str, tuple[str, str, str]] = {}
+    for part in ("clip", "autoencoder", "features", "latents"):
+        for key in entries["latents" if part == "autoencoder" else part]:
+            jobs[f"{part} {key}"] = (tier, part, key)
+            if part == "features" and settings.features[key].trained:
+                after[f"{part} {key}"] = [f"features {settings.features[key].trained}"]
+            if part == "latents":
+                reader = settings.latents[key].clip
+                after[f"{part} {key}"] = [f"autoencoder {key}", *([f"clip {reader}"] if reader else [])]
+    workers = 1 if settings.compute.device == "cuda" else settings.compute.workers
+    found: dict[str, dict[str, Any]] = {part: {} for part in ("features", "clip", "autoencoder", "latents")}
+    for job, described in run_after(_part, jobs, after, workers).items():
+        part, _, key = job.partition(" ")
+        found[part][key] = described
+    return found
