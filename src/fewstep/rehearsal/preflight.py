@@ -1,7 +1,7 @@
 """Before a tier is run: is everything there that it needs, and how long will it take?
 
-What is missing is said all at once, each in one sentence that names the cure; the hours come from steps, network calls
-and metrics that are really measured here.
+What is missing is said all at once, each in one sentence that names the cure; the hours come from steps,
+network calls and metrics that are really measured here.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from ..evaluation import provenance
 from ..metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
 from ..networks import autoencoder
 from ..networks.published import clip
+from ..pipeline.stages import plan
 from ..settings.base import SettingsError
 from ..settings.tiers import Tier
 from ..training import published_weights
 from ..training.devices import require_cuda
 from . import disk
 from .forecast import Row, forecast
-from .timers import Measured
-
-GB = 10**9
+from .measured import GB, Measured, other_process
 
 
 class PreflightError(RuntimeError):
@@ -54,16 +53,17 @@ def _check_inception(checksums: bool) -> None:
     path = folder_of("inception") / INCEPTION
     if not path.is_file():
         raise FileNotFoundError(
-            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep never does)"
+            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep "
+            "never does)"
         )
     if checksums:
         verify(path, INCEPTION_SHA256)
 
 
 def missing_files(tier: Tier, checksums: bool) -> list[str]:
-    """A sentence for each data set and each weights file of `tier` that is not the published one; their checksums are read if asked for.
+    """A sentence for each data set and each weights file of `tier` that is not the published one.
 
-    Nothing is unpacked or decoded, and no network is loaded.
+    Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether these are read too.
     """
     found = []
     for name in _data_sets(tier):
@@ -97,8 +97,8 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
 
 
-def missing_room(root: Path, tier_name: str, needs: dict[str, int]) -> list[str]:
-    """A sentence for each disk with less free space than `needs` (bytes by kind) says that a run of the tier writes there.
+def missing_space(root: Path, tier_name: str, needs: dict[str, int]) -> list[str]:
+    """A sentence for each disk that has less than `needs`, the bytes by kind that a run writes there.
 
     What earlier runs have left below artifacts/<tier> counts as written.
     """
@@ -113,7 +113,8 @@ def missing_room(root: Path, tier_name: str, needs: dict[str, int]) -> list[str]
         free = shutil.disk_usage(place).free
         if free < wanted:
             found.append(
-                f"{place} has {free / GB:,.0f} GB free, and tier {tier_name} writes about {wanted / GB:,.0f} GB there: make room, or move the clone (for the archives: set {ENVIRONMENT})"
+                f"{place} has {free / GB:,.0f} GB free, and tier {tier_name} writes about {wanted / GB:,.0f} "
+                f"GB there: make room, or move the clone (for the archives: set {ENVIRONMENT})"
             )
     return found
 
@@ -145,8 +146,8 @@ def _hours(rows: list[Row]) -> str:
 def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) -> None:
     """Print what `tier` lacks on this machine and, with `times`, how long its stages will take.
 
-    The true batch is timed where the tier's own device is there, unless `quick`; elsewhere small ones on the CPU, and
-    the table says so. Raises PreflightError when anything is missing.
+    The true batch is timed where the tier's own device is there, unless `quick`; elsewhere small ones on the
+    CPU, and the table says so. Raises PreflightError when anything is missing.
     """
     if not tier.experiments:
         raise SettingsError(f"tier '{tier_name}' has no experiments: there is nothing to look ahead to")
@@ -165,21 +166,24 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {free / GB:,.0f} of {total / GB:,.0f} GB free")
     missing = (
-        missing_device(tier) + missing_files(tier, checksums=True) + missing_room(root, tier_name, needs)
+        missing_device(tier) + missing_files(tier, checksums=True) + missing_space(root, tier_name, needs)
     )
     if times:
         if not there:
             print(
-                "Hours on one core of this CPU, from small batches in proportion: what a GPU takes must be measured there."
+                "Hours on this CPU, from small batches in proportion: what a GPU takes must be measured "
+                "there."
             )
-        with Measured(tier, device, quick or not there, lambda what: print(what, flush=True)) as clock:
-            rows = forecast(tier, clock)
+        measured = Measured(tier, device, quick or not there)
+        with other_process() as measured.run:
+            rows = forecast(plan(root, tier_name), tier, measured)
         missing += [f"{row.stage}: {row.problem}" for row in rows if row.problem]
         print(_hours(rows))
     for sentence in missing:
         print(f"missing: {sentence}")
     if missing:
         raise PreflightError(
-            f"tier {tier_name} cannot run here as it is: {len(missing)} thing{'s' if len(missing) > 1 else ''} missing, listed above"
+            f"tier {tier_name} cannot run here as it is: {len(missing)} "
+            f"thing{'s' if len(missing) > 1 else ''} missing, listed above"
         )
     print(f"nothing is missing for tier {tier_name}")
