@@ -267,7 +267,9 @@ def _in_order(experiment: Experiment, methods: Sequence[str]) -> list[str]:
     while waiting:
         ready = [m for m in waiting if experiment.settings.method(m).teacher not in waiting]
         if not ready:
-            raise ValueError(f"the methods {', '.join(waiting)} of {experiment.name} are each other's teachers")
+            raise ValueError(
+                f"the methods {', '.join(waiting)} of {experiment.name} are each other's teachers"
+            )
         found += ready
         waiting = [m for m in waiting if m not in ready]
     return found
@@ -292,12 +294,16 @@ def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
             places[method, seed] = len(runs)
             target = workspace.write(weights_file(experiment, method, seed))
             opened = partial(job, experiment, method, seed)
-            runs.append(Run(own.steps, opened, partial(publish, path=target), places.get((own.teacher, seed))))
+            runs.append(
+                Run(own.steps, opened, partial(publish, path=target), places.get((own.teacher, seed)))
+            )
     if runs:
         label = f"training {experiment.name} {methods[0] if len(methods) == 1 else ''}".rstrip()
         train_all(runs, experiment.compute.of(settings.training), label)
     return {
-        method: {seed: workspace.read(weights_file(experiment, method, seed)) for seed in settings.training.seeds}
+        method: {
+            seed: workspace.read(weights_file(experiment, method, seed)) for seed in settings.training.seeds
+        }
         for method in methods
     }
 

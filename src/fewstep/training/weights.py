@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from ..networks.load import load_flow_map
 from ..settings.tiers import ExperimentSettings
 from ..storage.checkpoint import load_checkpoint
 from .experiment import Experiment
-
 
 # the phases of an experiment's training, in order
 PHASES = ("teacher", "students")
@@ -45,13 +45,15 @@ def first_flow_map(experiment: Experiment, method: str) -> FlowMap:
     )
 
 
-def logs(experiment: Experiment) -> dict[str, list[dict[str, np.ndarray]]]:
-    """The training logs of every method, by label, one for each seed."""
-    seeds = experiment.settings.training.seeds
+def logs(
+    experiment: Experiment, methods: Sequence[str] | None = None
+) -> dict[str, list[dict[str, np.ndarray]]]:
+    """The training logs of `methods`, or of all, by label, one for each seed."""
+    settings = experiment.settings
     return {
-        method.label: [
+        settings.method(name).label: [
             load_log(experiment.workspace.read(weights_file(experiment, name, seed)))
-            for seed in seeds
+            for seed in settings.training.seeds
         ]
-        for name, method in experiment.settings.methods.items()
+        for name in methods or settings.methods
     }

@@ -1,0 +1,205 @@
+"""What a notebook shows of the methods that it trains: each one's loss, its settings and its call, and what came of them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .. import objectives
+from ..objectives.scflow import losses
+from ..settings.scflow import SelfCorrection
+from ..settings.tiers import ExperimentSettings
+from ..settings.training import Method, Term
+
+Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+
+# from the plain formulas of docstrings to TeX, in this order
+TEX = (
+    (r"d_down", r"d_\\downarrow "), (r"d_up", r"d_\\uparrow "), (r"t_trunc", r"t_{\\mathrm{trunc}}"),
+    (r"f_theta", r"f_\\theta"), (r"f_target", r"f_{\\bar\\theta}"), (r"zhat", r"\\hat z"), (r"gamma", r"\\gamma"),
+    (r"\bL_([A-Z]+)", r"\\mathcal L_{\\mathrm{\1}}"), (r"softplus", r"\\mathrm{softplus}"),
+    (r" (where|elsewhere|and)\b", r"\\text{ \1 }"), (r"dI_(\w)(?:/d\w)?", r"\\dot I_\1"),
+    (r"d/d(\w)", r"\\partial_\1"), (r"\bd_(\w) X", r"\\partial_\1 X"), (r"\. grad", r"\\cdot \\nabla"),
+    (r"grad ", r"\\nabla "), (r"\bsg ?", r"\\mathrm{sg}\\,"), (r" o \.\.\. o ", r" \\circ \\dots \\circ "),
+    (r"\bx0", "x_0"), (r"\|(.*?)\|\^2", r"\\big|\1\\big|^2"),
+)  # fmt: skip
+LOSSES = {
+    "consistency": losses.truncated_consistency,
+    "adversarial": losses.adversarial,
+    "reflow": losses.reflow,
+    "bidirectional": losses.bidirectional_consistency,
+}
+
+
+def formula(function: Callable) -> tuple[str, str]:
+    """The formula at the head of a loss's docstring as TeX, and the plain words that follow it in its sentence."""
+    text = " ".join(inspect.getdoc(function).split())
+    if norms := re.search(r"^[^|]*?(\|.*?\|\^2(?: \+ \|.*?\|\^2)*)(.*)", text):
+        found, rest = (norms[1], norms[2]) if not text.startswith("L_") else (text, "")
+    else:
+        found, rest = text, ""
+    found = (
+        re.split(r", the mean over| \(R1\)|, non-|\.(?: |$)", found)[0] if text.startswith("L_") else found
+    )
+    for plain, tex in TEX:
+        found = re.sub(plain, tex, found)
+    return found, re.split(r",? ?shape \(batch|\.(?: |$)| / \(h|  ?\(arXiv|:", rest)[0].strip(" ,:")
+
+
+def source(function: Callable) -> str:
+    """Where a loss comes from, by its docstring or its module's, or nothing."""
+    module = inspect.getmodule(function)
+    for text in (inspect.getdoc(function) or "", module.__doc__ or ""):
+        if found := re.search(r"arXiv (\d{4}\.\d{5})(, [^).:;]*(?:\. \d[\d.]*\d)?)?", " ".join(text.split())):
+            return f"[arXiv {found[1]}](https://arxiv.org/abs/{found[1]}){found[2] or ''}"
+    return ""
+
+
+def _settings(method: Method, settings: ExperimentSettings) -> str:
+    """What of a method's settings is its own."""
+    said = [f"{method.steps:,} steps"]
+    if method.teacher:
+        start = ", whose weights it starts from" if method.start == "teacher" else ""
+        said.append(f"teacher {settings.methods[method.teacher].label}{start}")
+    said += [f"own {what}" for what in ("network", "optimiser") if getattr(method, what)]
+    return "; ".join(said) + (f"; weights from `{method.weights}`" if method.weights else "")
+
+
+def _call(term: Term) -> str:
+    """An objective's call as one would write it."""
+    options = "".join(f', {k}="{v}"' if isinstance(v, str) else f", {k}={v}" for k, v in term.options.items())
+    teacher = ", teacher" if objectives.needs_teacher(term.objective) else ""
+    return f"`objectives.{term.objective}(student, batch{teacher}{options})`"
+
+
+def _terms(method: Method) -> list[str]:
+    parts: list[str] = []
+    for name in dict.fromkeys(term.objective for term in method.terms):
+        tex, words = formula(objectives.load(name))
+        own = [term for term in method.terms if term.objective == name]
+        lines = [f"$$ {tex} $$", ". ".join(filter(None, [words, source(objectives.load(name))]))]
+        for term in own:
+            times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
+            weight = f", weight {term.weight:g}" if term.weight != 1 else ""
+            lines.append(f"- {_call(term)} on {100 * term.share:g} % of a batch{weight}; times: {times}")
+        parts.append("\n\n".join([*filter(None, lines[:2]), "\n".join(lines[2:])]))
+    return parts
+
+
+def _corrected(own: SelfCorrection) -> list[str]:
+    names = {"consistency": "TC", "adversarial": "G", "reflow": "RF", "bidirectional": "BI"}
+    there = {name: getattr(own, name, None) for name in names}
+    parts = [r"\mathcal L_{\mathrm{TC}}"] + [
+        rf"{loss.weight:g}\,\mathcal L_{{\mathrm{{{names[name]}}}}}" for name, loss in there.items() if loss
+    ]
+    waiting = [f"{name} from step {loss.warmup}" for name, loss in there.items() if loss and loss.warmup]
+    said = [
+        f"delta = {own.threshold:g}",
+        f"t_trunc = {own.truncation:g}",
+        f"target keeps {own.target:g}",
+        *waiting,
+    ]
+    return [f"$$ \\mathcal L = {' + '.join(parts)} $$\n\n{', '.join(said)}."]
+
+
+def section(name: str, settings: ExperimentSettings) -> str:
+    """A method as Markdown: its loss, where it comes from, its settings and its call."""
+    method = settings.method(name)
+    parts = _corrected(method.self_correction) if method.self_correction else _terms(method)
+    return "\n\n".join([f"### {method.label}", *parts, f"*{_settings(method, settings)}.*"])
+
+
+def sections(names: Sequence[str], settings: ExperimentSettings) -> str:
+    """`section` of every method, one below the other."""
+    return "\n\n".join(section(name, settings) for name in names)
+
+
+def self_correction(names: Sequence[str], settings: ExperimentSettings) -> str:
+    """The losses of SCFlow that any of the methods takes part in, as Markdown; nothing where none does."""
+    own = [settings.method(name).self_correction for name in names]
+    used = [n for n in LOSSES if any(c and (n == "consistency" or getattr(c, n)) for c in own)]
+    shown = [LOSSES[name] for name in used] + ([losses.discriminator] if "adversarial" in used else [])
+    return "\n\n".join(f"$$ {formula(loss)[0]} $$\n\n`losses.{loss.__name__}`" for loss in shown)
+
+
+def _ends(run: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """The mean loss of the first and of the last tenth of a training."""
+    tenth = max(len(run["loss"]) // 10, 1)
+    return float(run["loss"][:tenth].mean()), float(run["loss"][-tenth:].mean())
+
+
+def fell(logs: Logs) -> str:
+    """One sentence: of how many trainings the loss fell, and of which it did not."""
+    ends = {label: [_ends(run) for run in runs if len(run["loss"])] for label, runs in logs.items()}
+    ends = {label: own for label, own in ends.items() if own}
+    if not ends:
+        return "Nothing was trained here: the weights are published ones."
+    rose = [label for label, own in ends.items() if any(last >= first for first, last in own)]
+    count = sum(map(len, ends.values()))
+    if not rose:
+        return f"The loss is lower in the last tenth of training than in the first in all {count} trainings."
+    return f"The loss is not lower in the last tenth of training than in the first in some training of {', '.join(rose)}."
+
+
+def gradients(logs: Logs) -> str:
+    """One sentence: whose gradients are largest and smallest, by the median norm over steps and seeds."""
+    norms = {
+        label: float(np.median(np.concatenate([run["gradient_norm"] for run in runs])))
+        for label, runs in logs.items()
+        if sum(len(run["loss"]) for run in runs)
+    }
+    if len(norms) < 2:
+        return "".join(
+            f"The median norm of {label}'s gradient is {norm:.3g}." for label, norm in norms.items()
+        )
+    high, low = max(norms, key=norms.get), min(norms, key=norms.get)
+    ratio = f", {norms[high] / norms[low]:.3g} times" if norms[low] > 0 else ", against"
+    return (
+        f"The largest median norm of a gradient is {high}'s, {norms[high]:.3g}{ratio} the smallest, {low}'s."
+    )
+
+
+def last_parts(runs: Sequence[Mapping[str, np.ndarray]], label: str) -> str:
+    """One sentence: the mean of each logged loss over the last tenth of training, over all seeds."""
+    parts = {
+        name: float(np.mean([run[name][-max(len(run[name]) // 10, 1) :].mean() for run in runs]))
+        for name in runs[0]
+        if name not in ("loss", "gradient_norm") and any(np.any(run[name]) for run in runs)
+    }
+    if not parts:
+        return "Nothing was trained here: the weights are published ones."
+    said = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in parts.items())
+    return f"{label}, mean over the last tenth of training: {said}."
+
+
+def exact_row(settings: ExperimentSettings) -> str:
+    """What the row `exact` is, where an experiment has one, and else that it has none."""
+    if "exact" not in settings.sampling.steps:
+        return "The velocity of these data is not known in closed form: no row shows what a perfect sampler would reach."
+    return (
+        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it is a perfect "
+        "teacher, and its exact map in one jump is the perfect student. What they score is the floor under the tables."
+    )
+
+
+def moved(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """One sentence on samples by method and steps, from the same noise: whose move least from the fewest to the most."""
+    gaps = {}
+    for label, by_steps in panels.items():
+        first, last = list(by_steps.values())[0], list(by_steps.values())[-1]
+        if len(by_steps) > 1:
+            gaps[label] = float(np.sqrt(np.square(first.astype(np.float64) - last).mean()))
+    if not gaps:
+        return "Every method was sampled in one number of steps."
+    said = [f"{label} by {gap:.3g}" for label, gap in sorted(gaps.items(), key=lambda pair: pair[1])]
+    return f"From the fewest steps to the most, samples from the same noise move (root mean square): {', '.join(said)}."
+
+
+def counts(index: pd.DataFrame) -> str:
+    """One sentence on what was drawn: arrays, samples, and the range of network calls a sample."""
+    calls = f"{index.nfe.min()} to {index.nfe.max()}" if index.nfe.nunique() > 1 else f"{index.nfe.min()}"
+    return f"{len(index):,} arrays, {index['count'].sum():,} samples in all, each in {calls} network calls."
