@@ -35,7 +35,7 @@ from fewstep.rehearsal import (
 )
 from fewstep.rehearsal.forecast import ADAPTIVE_CALLS
 from fewstep.rehearsal.measured import Measured, TooLargeError, other_process
-from fewstep.rehearsal.timing import AutoencoderTiming, ClipTiming, MetricTiming, Timing
+from fewstep.rehearsal.timing import AutoencoderTiming, ClipTiming, MetricTiming, Noise, Timing
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import save_checkpoint
@@ -645,7 +645,7 @@ def recorded(tier: tiers.Tier, quick: bool, device: str = "cpu") -> tuple[Measur
     def run(function, *arguments):
         submitted.append((function, *arguments))
         fixed = {timing.metrics: METRICS, timing.autoencoder: AUTOENCODER, timing.clip: CLIP}
-        return fixed.get(function) or Timing(0.1, arguments[3])
+        return fixed.get(function) or Timing(0.1, next(own for own in arguments if isinstance(own, int)))
 
     return Measured(tier, device, quick, run), submitted
 
@@ -671,14 +671,14 @@ def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, 
         return [call[1:] for call in submitted if call[0] is function]
 
     assert len(arguments(timing.metrics)) == 4
-    assert sorted(own[3] for own in arguments(timing.call)) == [1, 4, 4, 4, 4, 500]
+    assert sorted(own[2] for own in arguments(timing.call)) == [1, 4, 4, 4, 4, 500]
     assert arguments(timing.autoencoder) == [((3, 256, 256), 1, "cpu"), ((3, 512, 512), 1, "cpu")]
     assert arguments(timing.clip) == [(512, "cpu")]
     of_captions = [own for own in arguments(timing.step) if own[0].latents == "laion"]
-    assert [(own[1].label, *own[3:]) for own in of_captions] == [("SCFlow", 2, (4, 64, 64), (77, 768))]
+    assert [(own[1].label, *own[3:]) for own in of_captions] == [("SCFlow", 2, Noise((4, 64, 64), (77, 768)))]
     full, submitted = recorded(paper, quick=False, device="cuda")
     assert rows(paper, full)["students@selfdistill-afhq64"].basis == "measured at batch 256"
-    assert sorted(own[3] for own in arguments(timing.call)) == [64, 500, 1000, 1000, 1000, 1000]
+    assert sorted(own[2] for own in arguments(timing.call)) == [64, 500, 1000, 1000, 1000, 1000]
     assert [own[1] for own in arguments(timing.autoencoder)] == [16, 4]
 
 
@@ -687,11 +687,11 @@ def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, mo
     monkeypatch.setattr(timing, "SECONDS", 0.0)
     experiment = smoke.experiments["fmm-checkerboard"]
     method = experiment.methods["lmd"].model_copy(update={"steps": 10**6})
-    pace = timing.step(experiment.training, method, "cpu", 64, (2,))
+    pace = timing.step(experiment.training, method, "cpu", 64, Noise((2,)))
     assert pace.batch == 64 and 1e-4 < pace.seconds < 0.5 and pace.device_bytes is None
     with pytest.raises(ValueError, match="2 steps are over before they can be timed"):
-        timing.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, (2,))
-    call = timing.call(experiment.training, method, "cpu", 500, (2,))
+        timing.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, Noise((2,)))
+    call = timing.call(experiment.training.network, "cpu", 500, Noise((2,)))
     assert call.batch == 500 and 0 < call.seconds < 0.5
 
 
@@ -699,7 +699,7 @@ def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, mo
 def test_a_step_on_captions_is_timed_without_latents_or_a_clip(smoke, name, monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 0.0)
     experiment, asked = smoke.experiments[CONDITIONAL[0]], []
-    true = timing._Noise.sample_with_conditions
+    true = timing.Noise.sample_with_conditions
 
     def sample_with_conditions(source, count, generator):
         points, texts = true(source, count, generator)
@@ -713,13 +713,15 @@ def test_a_step_on_captions_is_timed_without_latents_or_a_clip(smoke, name, monk
         )
         return points, texts
 
-    monkeypatch.setattr(timing._Noise, "sample_with_conditions", sample_with_conditions)
-    shape, texts = smoke.shape(experiment), disk.captions(smoke, experiment)
+    monkeypatch.setattr(timing.Noise, "sample_with_conditions", sample_with_conditions)
+    shape, captions = smoke.shape(experiment), disk.captions(smoke, experiment)
+    noise = Noise(shape, captions)
     method = experiment.methods[name].model_copy(update={"steps": 10**6})
-    pace = timing.step(experiment.training, method, "cpu", 4, shape, texts)
+    pace = timing.step(experiment.training, method, "cpu", 4, noise)
     assert pace.batch == 4 and 1e-3 < pace.seconds < 5
-    assert set(asked) == {((4, *shape), (4, *texts), True, (1, *texts))}
-    assert texts == (48, 16) and timing.call(experiment.training, method, "cpu", 3, shape, texts).batch == 3
+    assert set(asked) == {((4, *shape), (4, *captions), True, (1, *captions))}
+    network = method.network or experiment.training.network
+    assert captions == (48, 16) and timing.call(network, "cpu", 3, noise).batch == 3
 
 
 def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeypatch):

@@ -23,7 +23,7 @@ from ..settings.training import Method
 from ..training.pool import pool
 from . import disk, timing, tiny_archives
 from .settings import multiple, smallest_batch
-from .timing import AutoencoderTiming, ClipTiming, MetricTiming, Timing
+from .timing import AutoencoderTiming, ClipTiming, MetricTiming, Noise, Timing
 
 # what is timed where the true batch would take too long: points, images, and images of a caption
 QUICK_POINTS, QUICK_IMAGES, QUICK_CAPTIONED = 1000, 4, 1
@@ -82,6 +82,9 @@ class Measured:
             self.known[mark] = self.run(function, *arguments)
         return self.known[mark]
 
+    def _noise(self, experiment: ExperimentSettings) -> Noise:
+        return Noise(self.tier.shape(experiment), disk.captions(self.tier, experiment))
+
     def _check_memory(self, wanted: int) -> None:
         """Raise TooLargeError where a CPU has not so many bytes: the process would be killed silently."""
         if self.device == "cpu" and wanted > (free := available_memory()):
@@ -92,35 +95,32 @@ class Measured:
 
     def step(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One optimisation step."""
-        training, shape = experiment.training, self.tier.shape(experiment)
-        captions, terms = disk.captions(self.tier, experiment), method.terms
+        training, noise = experiment.training, self._noise(experiment)
         batch = max(training.batch // self.tier.compute.of(training).processes, 2)
-        if self.quick:
-            least = smallest_batch([[term.share for term in terms]])
-            least = multiple(least, [term.options.get("times", 1) for term in terms])
-            batch = min(batch, least if len(shape) > 1 else QUICK_POINTS)
-        self._check_memory(disk.held(experiment, method, shape))
+        if self.quick and len(noise.shape) > 1:
+            least = smallest_batch([[term.share for term in method.terms]])
+            batch = min(batch, multiple(least, [term.options.get("times", 1) for term in method.terms]))
+        elif self.quick:
+            batch = min(batch, QUICK_POINTS)
+        self._check_memory(disk.held(experiment, method, noise.shape))
         shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
         own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
-        what, key = (
-            f"a step of {method.label} on {training.data}, batch {batch}",
-            [batch, shared, own, shape, captions],
-        )
-        return self._once(what, key, timing.step, training, method, self.device, batch, shape, captions)
+        what = f"a step of {method.label} on {training.data}, batch {batch}"
+        key, arguments = [batch, shared, own, noise], (training, method, self.device, batch, noise)
+        return self._once(what, key, timing.step, *arguments)
 
     def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One network call of a sampler."""
-        training, shape = experiment.training, self.tier.shape(experiment)
-        captions, network = (
-            disk.captions(self.tier, experiment),
-            (method.network or training.network).model_dump(),
+        network, noise = method.network or experiment.training.network, self._noise(experiment)
+        batch = sample.together(len(noise.shape), noise.conditional, self.device)
+        if self.quick and len(noise.shape) > 1:
+            batch = QUICK_CAPTIONED if noise.conditional else QUICK_IMAGES
+        self._check_memory(disk.FLOAT * disk.weights(experiment, method, noise.shape))
+        what, arguments = (
+            f"a network call on {experiment.training.data}",
+            (network, self.device, batch, noise),
         )
-        batch = sample.together(len(shape), captions is not None, self.device)
-        if self.quick and len(shape) > 1:
-            batch = QUICK_CAPTIONED if captions else QUICK_IMAGES
-        self._check_memory(disk.FLOAT * disk.weights(experiment, method, shape))
-        what, key = f"a network call on {training.data}, batch {batch}", [batch, network, shape, captions]
-        return self._once(what, key, timing.call, training, method, self.device, batch, shape, captions)
+        return self._once(f"{what}, batch {batch}", list(arguments), timing.call, *arguments)
 
     def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricTiming:
         """The parts of image metrics."""

@@ -11,19 +11,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .. import data
+from .. import data, networks
 from ..evaluation.measure_images import NEIGHBOURS
-from ..flows.conditioning import Conditions, conditioned, is_conditional
+from ..flows.conditioning import Conditions, conditioned
 from ..metrics.features import CLEAN, INCEPTION, Extractor, clean, extract, inception
 from ..metrics.frechet import frechet, moments
 from ..metrics.kid import kid
 from ..metrics.precision_recall import precision_recall
 from ..networks.classifier import Classifier
-from ..settings.training import Method, Training
+from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
 from ..training.job import Job, advance
 from ..training.pool import one_thread
@@ -59,16 +60,14 @@ class MetricTiming:
     extractor: str
 
 
-@dataclass(frozen=True)
-class AutoencoderTiming:
+class AutoencoderTiming(NamedTuple):
     """Seconds that a published autoencoder takes to encode one picture, and to decode one."""
 
     encode: float
     decode: float
 
 
-@dataclass(frozen=True)
-class ClipTiming:
+class ClipTiming(NamedTuple):
     """Seconds that a published CLIP takes for one caption, and for one picture."""
 
     caption: float
@@ -76,8 +75,8 @@ class ClipTiming:
 
 
 @dataclass(frozen=True)
-class _Noise:
-    """A data set that is noise, of the shape of latents, with captions of so many tokens, numbers each."""
+class Noise:
+    """A data set that is noise in the shape of latents, with `captions`, (tokens, numbers each), or without."""
 
     shape: tuple[int, ...]
     captions: tuple[int, int] | None = None
@@ -105,14 +104,13 @@ class _Noise:
 
 @dataclass(frozen=True)
 class _Timed(Job):
-    """A training that is timed, where it is one on latents on latents that no stage has made yet."""
+    """A training that is timed: one on latents, which no stage has made yet, has `noise` in their place."""
 
-    shape: tuple[int, ...] = ()
-    captions: tuple[int, int] | None = None
+    noise: Noise | None = None
 
     @property
     def source(self) -> data.DataSource:
-        return _Noise(self.shape, self.captions) if self.training.latents else super().source
+        return self.noise if self.training.latents else super().source
 
 
 class _EnoughError(Exception):
@@ -123,18 +121,10 @@ def _peak(device: str) -> int | None:
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
-def step(
-    training: Training,
-    method: Method,
-    device: str,
-    batch: int,
-    shape: tuple[int, ...],
-    captions: tuple[int, int] | None = None,
-) -> Timing:
-    """One step at `batch`, by the training loop itself, on points of `shape`, the teacher untrained.
+def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> Timing:
+    """One step at `batch`, by the training loop itself, on data or `noise` like it, the teacher untrained.
 
-    `captions` are the tokens and the width of those that come with the points, if any do. Raises what torch
-    raises, OutOfMemoryError among it, and ValueError for a training that is over before it can be timed.
+    Raises what torch raises, OutOfMemoryError among it, and ValueError for a training too short to be timed.
     """
     ticks: list[tuple[float, int]] = []
 
@@ -145,11 +135,13 @@ def step(
 
     with tempfile.TemporaryDirectory() as folder:
         own, state = training.model_copy(update={"batch": batch}), Path(folder) / "state.safetensors"
-        job = _Timed(own, method, 0, state, None, device, shape=shape, captions=captions)
+        job = _Timed(own, method, 0, state, None, device, noise=noise)
         if method.teacher:
             teacher = Path(folder) / "teacher.safetensors"
             weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
-            save_checkpoint(teacher, weights, {"network": job.network.model_dump(), "shape": list(shape)})
+            save_checkpoint(
+                teacher, weights, {"network": job.network.model_dump(), "shape": list(noise.shape)}
+            )
             job = replace(job, teacher=teacher)
         if device == "cuda":
             torch.cuda.empty_cache()
@@ -181,22 +173,12 @@ def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 @torch.no_grad()
-def call(
-    training: Training,
-    method: Method,
-    device: str,
-    batch: int,
-    shape: tuple[int, ...],
-    captions: tuple[int, int] | None = None,
-) -> Timing:
-    """One call of a method's network, as sampling makes it, for `batch` samples of `shape`."""
-    # sampling evaluates the plain network, whatever training makes of it
-    plain = training.model_copy(update={"compile": None, "cuda_graphs": None, "channels_last": None})
-    job = _Timed(plain, method, 0, Path(), None, device, shape=shape, captions=captions)
-    flow_map = job.fresh().eval()
-    if is_conditional(job.source):
-        flow_map = conditioned(flow_map, job.source.empty.times(batch).to(device))
-    x = torch.randn(batch, *shape, device=device)
+def call(network: Network, device: str, batch: int, noise: Noise) -> Timing:
+    """One call of an untrained network, as sampling makes it, for `batch` points like `noise`."""
+    flow_map = networks.build(network.model_dump(), noise.shape).to(device).eval()
+    if noise.conditional:
+        flow_map = conditioned(flow_map, noise.empty.times(batch).to(device))
+    x = torch.randn(batch, *noise.shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
     with one_thread():
         return Timing(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, _peak(device))
