@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
-from ..data.formats.archives import ENVIRONMENT, folder_of
+from ..data.formats.archives import ENVIRONMENT
 from ..evaluation import sample
-from ..metrics.features import INCEPTION
 from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER
 from ..settings.latents import Latents
 from ..settings.tiers import ExperimentSettings, Tier
@@ -65,14 +64,14 @@ def other_process() -> Iterator[Callable[..., Any]]:
 class Measured:
     """Timings of the parts of `tier` on `device`, each by `run(function, *arguments)` and printed before.
 
-    With `quick` small batches are timed, and what they say is scaled in proportion. Work on a GPU raises
-    torch's OutOfMemoryError, and on a CPU TooLargeError, where it does not fit.
+    `inception` is where Inception's weights would lie. With `quick` small batches are timed, and what they say
+    is scaled in proportion. Work on a GPU raises torch's OutOfMemoryError, and on a CPU TooLargeError, where it
+    does not fit.
     """
 
-    def __init__(self, tier: Tier, device: str, quick: bool, run: Callable[..., Any]):
-        self.tier, self.device, self.quick, self.run = tier, device, quick, run
+    def __init__(self, tier: Tier, device: str, quick: bool, inception: Path, run: Callable[..., Any]):
+        self.tier, self.device, self.quick, self.inception, self.run = tier, device, quick, inception, run
         self.known: dict[str, Any] = {}
-        self.inception = (folder_of("inception") / INCEPTION).resolve()
 
     def _once(self, what: str, key: list, function: Callable, *arguments: Any) -> Any:
         """`function` of `arguments`; equal `key`s are measured once."""

@@ -31,15 +31,6 @@ class PreflightError(RuntimeError):
     """Something that a tier needs is missing."""
 
 
-def _data_sets(tier: Tier) -> list[str]:
-    """The data sets that a tier reads and somebody has to fetch."""
-    entries = [*tier.features.values(), *tier.latents.values()]
-    used = {experiment.training.data for experiment in tier.experiments.values()} | {
-        own.data for own in entries
-    }
-    return sorted(name for name in used if disk.is_fetched(name))
-
-
 def _said(check: Callable[..., None], *arguments: object) -> list[str]:
     """What a check raises, as a sentence, or nothing."""
     try:
@@ -65,17 +56,17 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
 
     Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether these are read too.
     """
+    prepared, latents, clips = [*tier.features.values(), *tier.latents.values()], tier.latents, tier.clip
+    used = {own.data for own in (*prepared, *(own.training for own in tier.experiments.values()))}
     found = []
-    for name in _data_sets(tier):
+    for name in sorted(name for name in used if disk.is_fetched(name)):
         found += _said(data.module(name).check, checksums)
     # what several entries share is said once
-    for repository in dict.fromkeys(
-        own.autoencoder.repository for own in tier.latents.values() if own.autoencoder.kind == "pretrained"
-    ):
+    coders = [own.autoencoder for own in latents.values() if own.autoencoder.kind == "pretrained"]
+    for repository in dict.fromkeys(own.repository for own in coders):
         found += _said(autoencoder.check, repository, checksums)
-    for repository, towers in dict.fromkeys(
-        (own.repository, own.towers) for own in tier.clip.values() if own.kind == "published"
-    ):
+    readers = [own for own in clips.values() if own.kind == "published"]
+    for repository, towers in dict.fromkeys((own.repository, own.towers) for own in readers):
         found += _said(clip.check, repository, towers, checksums)
     found += published_weights.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
@@ -121,18 +112,12 @@ def missing_space(root: Path, tier_name: str, needs: dict[str, int]) -> list[str
 
 def missing_device(tier: Tier) -> list[str]:
     """The sentence about GPUs that `tier` asks for and this machine does not have, if any."""
-    if tier.compute.device == "cuda":
-        try:
-            require_cuda(tier.processes)
-        except RuntimeError as error:
-            return [str(error)]
-    return []
+    return _said(require_cuda, tier.processes) if tier.compute.device == "cuda" else []
 
 
 def _hours(rows: list[Row]) -> str:
     """The forecast as a table for people, with its total."""
-    width = max(len(row.stage) for row in rows)
-    work = max(len(row.work) for row in rows)
+    width, work = max(len(row.stage) for row in rows), max(len(row.work) for row in rows)
     lines = [f"{'stage':{width}}  {'work':{work}}  {'hours':>9}  {'on GPU':>8}  basis"]
     for row in rows:
         hours = f"{row.seconds / 3600:9,.2f}" if row.seconds is not None else f"{'-':>9}"
@@ -155,27 +140,20 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
     device = tier.compute.device if there else "cpu"
     print(f"Preflight of tier {tier_name} on {provenance.hardware(device)}")
     needs = disk.needs(tier)
-    print(
-        "Disk: "
-        + ", ".join(f"{what} {size / GB:,.1f} GB" for what, size in needs.items() if size)
-        + f"; {shutil.disk_usage(root).free / GB:,.0f} GB free here"
-    )
+    sizes = ", ".join(f"{what} {size / GB:,.1f} GB" for what, size in needs.items() if size)
+    print(f"Disk: {sizes}; {shutil.disk_usage(root).free / GB:,.0f} GB free here")
     if device == "cuda":
         import torch
 
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {free / GB:,.0f} of {total / GB:,.0f} GB free")
-    missing = (
-        missing_device(tier) + missing_files(tier, checksums=True) + missing_space(root, tier_name, needs)
-    )
+    missing = [*missing_device(tier), *missing_files(tier, True), *missing_space(root, tier_name, needs)]
     if times:
         if not there:
-            print(
-                "Hours on this CPU, from small batches in proportion: what a GPU takes must be measured "
-                "there."
-            )
-        measured = Measured(tier, device, quick or not there)
-        with other_process() as measured.run:
+            print("Hours on this CPU, from small batches in proportion: a GPU's must be measured there.")
+        inception = (folder_of("inception") / INCEPTION).resolve()
+        with other_process() as run:
+            measured = Measured(tier, device, quick or not there, inception, run)
             rows = forecast(plan(root, tier_name), tier, measured)
         missing += [f"{row.stage}: {row.problem}" for row in rows if row.problem]
         print(_hours(rows))

@@ -76,7 +76,7 @@ class ClipTiming(NamedTuple):
 
 @dataclass(frozen=True)
 class Noise:
-    """A data set that is noise in the shape of latents, with `captions`, (tokens, numbers each), or without."""
+    """A data set that is noise in the shape of latents; `captions` are (tokens, numbers each), if any."""
 
     shape: tuple[int, ...]
     captions: tuple[int, int] | None = None

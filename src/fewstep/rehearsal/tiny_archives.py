@@ -1,7 +1,7 @@
 """Tiny archives in the formats in which the paper tier's data sets were published, for rehearsals.
 
-Each goes where the published files would, with a file that says what it is (see fewstep.storage.stand_in): without
-that the readers refuse it. The images are smooth noise, so that they compress like pictures.
+Each goes where the published files would, with a file that says what it is (see fewstep.storage.stand_in),
+without which the readers refuse it. The images are smooth noise, so that they compress like pictures.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def tar(members: Mapping[str, bytes], mode: str = "w") -> bytes:
 
 
 def _rows(count: int, seed: int) -> np.ndarray:
-    """`count` images of 32 x 32 as both such sets keep them: red, green and blue planes, (count, 3072), uint8."""
+    """`count` images of 32 x 32 as both such sets keep them, a plane a colour: (count, 3072), uint8."""
     return np.stack([np.asarray(own).transpose(2, 0, 1).ravel() for own in pictures(count, (32, 32), seed)])
 
 
