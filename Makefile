@@ -1,7 +1,7 @@
 # make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one)
 # make test       run all tests
 # make preflight  say what tier paper lacks on this machine, and how long its stages will take here
-# make rehearse   run every stage of tier paper in small (make rehearse STAGES="fmm-cifar10-lmd": these and what they need)
+# make rehearse   run every stage of tier paper in small (make rehearse STAGES="students@fmm-cifar10": these and what they need)
 # make bench      time the training steps, and a jitted JAX step beside them
 # Each makes its own environment in .venv first, on a machine that has Python 3.11 and make.
 

@@ -1,4 +1,4 @@
-"""Looking ahead to a tier: what is missing is said at once, and the forecast is arithmetic on what was measured."""
+"""Looking ahead to a tier: what is missing is said at once, and the forecast counts what was measured."""
 
 from __future__ import annotations
 
@@ -109,19 +109,30 @@ def test_everything_that_is_missing_is_listed_at_once(bare, paper):
     found = preflight.missing_files(paper, checksums=True)
     assert len(found) == 11 and all("\n" not in sentence for sentence in found)
     homes = {
-        "afhq64": "stargan-v2", "celeba64": "CelebA.html", "celebahq": "CelebA-HQ", "cifar10": "cs.toronto.edu", "imagenet32": "image-net.org",
-        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse", "clip-vit-large-patch14": "huggingface.co/openai/clip-vit-large-patch14",
-        "laion": "laion.ai/blog/laion-aesthetics", "coco/annotations/captions_val2017.json": "images.cocodataset.org/zips/val2014.zip",
-        "instaflow/2_rectified_flow.safetensors": "huggingface.co/XCLiu/2_rectified_flow_from_sd_1_5 (the folder unet) to a folder and turn them into it by `python -m fewstep convert-instaflow",
-        "instaflow/instaflow.safetensors": "huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet)",
-    }  # fmt: skip
+        "afhq64": "stargan-v2",
+        "celeba64": "CelebA.html",
+        "celebahq": "CelebA-HQ",
+        "cifar10": "cs.toronto.edu",
+        "imagenet32": "image-net.org",
+        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse",
+        "clip-vit-large-patch14": "huggingface.co/openai/clip-vit-large-patch14",
+        "laion": "laion.ai/blog/laion-aesthetics",
+        "coco/annotations/captions_val2017.json": "images.cocodataset.org/zips/val2014.zip",
+        "instaflow/2_rectified_flow.safetensors": (
+            "huggingface.co/XCLiu/2_rectified_flow_from_sd_1_5 (the folder unet) to a folder and turn them "
+            "into it by `python -m fewstep convert-instaflow"
+        ),
+        "instaflow/instaflow.safetensors": (
+            "huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet)"
+        ),
+    }
     for name, home in homes.items():
         assert [s for s in found if f"{bare / 'paper' / 'data' / name}" in s and home in s], name
     assert "Inception weights" in found[-1] and "nvlabs-fi-cdn" in found[-1]
 
 
 def captioned(paper: tiers.Tier, **network: object) -> tiers.Tier:
-    """The paper tier's experiments with captions alone, with another network of that kind where one is given."""
+    """The paper tier's experiments with captions alone, with another network of that kind if given."""
     shared = paper.experiments[CONDITIONAL[0]].training
     training = shared.model_copy(update={"network": shared.network.model_copy(update=network)})
     return paper.model_copy(
@@ -657,8 +668,17 @@ def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, 
     steps = [(own[1].data, own[2].label, own[4]) for own in submitted if own[0] is timing.step]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
     assert batches == {
-        "SI": 2, "LMD": 2, "EMD": 2, "PFMM": 2, "FMM": 2, "LSD": 6, "ESD": 3, "PSD-M": 6, "PSD-U": 6, "MeanFlow": 3
-    }  # fmt: skip
+        "SI": 2,
+        "LMD": 2,
+        "EMD": 2,
+        "PFMM": 2,
+        "FMM": 2,
+        "LSD": 6,
+        "ESD": 3,
+        "PSD-M": 6,
+        "PSD-U": 6,
+        "MeanFlow": 3,
+    }
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
     assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"}
     assert {batch for set_, _, batch in steps if set_ == "checkerboard"} == {1000}

@@ -1,4 +1,4 @@
-"""A rehearsal: what it makes small and what it leaves alone, what it runs, and that it can never pass for a run."""
+"""A rehearsal: what it makes small and what it leaves alone, what it runs, and that it passes for no run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from fewstep import data
 from fewstep.data import afhq64, celeba64, celebahq, cifar10, imagenet32
@@ -47,9 +46,16 @@ PAPER = {
 }
 # what a rehearsal may change, by the end of its path in params.yaml
 SMALL = (
-    r"compute\.(device|workers)", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
-    r"sampling\.solvers\.\w+\.(stochastic|guided)-[\d.]+", r"self_correction\.\w+\.warmup", r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
-)  # fmt: skip
+    r"compute\.(device|workers)",
+    r"training\.(batch|seeds)",
+    r"methods\.[\w-]+\.steps",
+    r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
+    r"sampling\.solvers\.\w+\.(stochastic|guided)-[\d.]+",
+    r"self_correction\.\w+\.warmup",
+    r"metrics\.(w2_samples|reference\.steps)",
+    r"speed\.(batches|repeats)",
+    r"features\.\w+\.reference",
+)
 
 
 @pytest.fixture(scope="module")
@@ -285,14 +291,14 @@ def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_wo
         archives.ArchiveError,
         match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get",
     ):
-        replace(PAPER[name].SOURCE).scale
+        _ = replace(PAPER[name].SOURCE).scale
 
 
 def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(archive_folder):
     stand_in.mark(archive_folder / "cifar10", stand_in.StandIn({"train": 40}, "0" * 32))
     with pytest.raises(
         archives.ArchiveError,
-        match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published ones",
+        match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published",
     ):
         cifar10.pixels()
     stand_in.mark(archive_folder / "afhq64", stand_in.StandIn({"train": 41}))
@@ -417,7 +423,10 @@ def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch
     )
     drawn = features._images(settings.features["imagenet32"])[1]
     assert drawn == "40 images drawn from a rehearsal's stand-in for imagenet32, as in training"
-    real = "extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; samples=50000; "
+    real = (
+        "extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; "
+        "samples=50000; "
+    )
     numbers = published.load()
     assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real)[0] is not None
     for old, new in (
@@ -468,15 +477,16 @@ def test_the_first_failure_names_its_stage_and_a_later_rehearsal_resumes_there(c
 
 
 def test_a_command_in_a_process_tells_its_sentence_its_time_and_its_memory(tmp_path, capfd):
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(300 * 2**20); x[::4096] = x[::4096]'])"
+    large = "x = bytearray(300 * 2**20); x[::4096] = x[::4096]"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{large}'])"
     good = run_process([sys.executable, "-c", child], tmp_path, os.environ, "cpu")
     # a process that is started begins, to Linux, with the peak of the one that starts it
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert good.error is None and good.seconds > 0 and good.device_bytes is None
     assert 300 * 2**20 < good.memory < max(600 * 2**20, 1.1 * own)
     bad = (
-        "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', file=sys.stderr); "
-        "sys.exit(3)"
+        "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', "
+        "file=sys.stderr); sys.exit(3)"
     )
     assert run_process([sys.executable, "-c", bad], tmp_path, os.environ, "cpu").error == "what is wrong"
     odd = [sys.executable, "-c", "raise ValueError('odd')"]
@@ -637,8 +647,11 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
         for width in (64, 320)
     )
     for device, memory, expected in (
-        ("cpu", None, [("sd-vae-ft-mse", tiny_networks.NARROW_AUTOENCODER), *clips, *narrow]), ("cpu", None, []), ("cuda", 80 * 10**9, wide), ("cuda", 80 * 10**9, []),
-    ):  # fmt: skip
+        ("cpu", None, [("sd-vae-ft-mse", tiny_networks.NARROW_AUTOENCODER), *clips, *narrow]),
+        ("cpu", None, []),
+        ("cuda", 80 * 10**9, wide),
+        ("cuda", 80 * 10**9, []),
+    ):
         made.clear()
         rehearse.lay_out(clone, device, 1, memory, stages)
         assert made == expected

@@ -64,9 +64,9 @@ def other_process() -> Iterator[Callable[..., Any]]:
 class Measured:
     """Timings of the parts of `tier` on `device`, each by `run(function, *arguments)` and printed before.
 
-    `inception` is where Inception's weights would lie. With `quick` small batches are timed, and what they say
-    is scaled in proportion. Work on a GPU raises torch's OutOfMemoryError, and on a CPU TooLargeError, where it
-    does not fit.
+    `inception` is where Inception's weights would lie. With `quick` small batches are timed, and what they
+    say is scaled in proportion. Work on a GPU raises torch's OutOfMemoryError, and on a CPU TooLargeError,
+    where it does not fit.
     """
 
     def __init__(self, tier: Tier, device: str, quick: bool, inception: Path, run: Callable[..., Any]):

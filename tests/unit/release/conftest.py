@@ -12,12 +12,24 @@ import pytest
 from fewstep.release import FewStepPipeline, saving
 from fewstep.storage.workspace import SCRATCH
 
-from .students import LATENTS, NETWORK, PIXELS, STUDENTS, TEXT_NETWORK, TEXTS, latents, reader, table, weights
+from .students import (
+    LATENTS,
+    NETWORK,
+    PIXELS,
+    STUDENTS,
+    TEXT_NETWORK,
+    TEXTS,
+    latents,
+    reader,
+    table,
+    trained,
+    weights,
+)
 
 
 @pytest.fixture(scope="package")
 def clone(root, tmp_path_factory) -> Path:
-    """A clone of the repository with six trained students at tier smoke, and tables that hold some of them."""
+    """A clone of the repository with six trained students at tier smoke, and tables with some of them."""
     own = tmp_path_factory.mktemp("clone")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(root / name, own / name)
@@ -25,11 +37,7 @@ def clone(root, tmp_path_factory) -> Path:
     made = own / "artifacts" / "smoke"
     for experiment, method in STUDENTS:
         shape = (4, 4, 4) if experiment in LATENTS else (1, 8, 8)
-        weights(
-            made / experiment / method / "seed-0.safetensors",
-            shape,
-            TEXT_NETWORK if experiment == TEXTS else NETWORK,
-        )
+        weights(made / trained(experiment, method), shape, TEXT_NETWORK if experiment == TEXTS else NETWORK)
     latents(made / "latents" / "celebahq")
     latents(made / "latents" / "laion", reader(own))
     (own / "results" / "smoke").mkdir(parents=True)
@@ -64,7 +72,7 @@ def here(clone, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def edited(students, tmp_path):
-    """edited(file, **settings): a copy of a student with other settings in a config; None as the file changes nothing."""
+    """edited(file, **settings): a copy of a student with other settings in a config, or the same without."""
 
     def make(file: str | None = None, student: tuple[str, str] = (PIXELS, "lsd"), **settings) -> Path:
         place = tmp_path / "edited"

@@ -31,8 +31,15 @@ NETWORK = {
     "dropout": 0.0,
 }
 TEXT_NETWORK = {
-    "kind": "text_unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": 16
-}  # fmt: skip
+    "kind": "text_unet",
+    "channels": [8, 8],
+    "layers": 1,
+    "attention": [False, True],
+    "heads": 2,
+    "groups": 4,
+    "time_scale": 10.0,
+    "width": 16,
+}
 PIXELS, FACES, TEXTS = "selfdistill-cifar10", "scflow-celebahq", "scflow-coco2017"
 # one of each: pixels and latents, jumps and Euler steps, conditioned on captions with guidance and without
 STUDENTS = (
@@ -46,6 +53,11 @@ STUDENTS = (
 LATENTS = {FACES: "celebahq", TEXTS: "laion"}
 # more than a chunk, and no multiple of one
 COUNT, STEPS = sample.IMAGES + 6, (1, 3)
+
+
+def trained(experiment: str, method: str) -> str:
+    """Where the weights of a method lie below a tier's artifacts."""
+    return f"{experiment}/{'teacher' if method == 'si' else 'students'}/{method}/seed-0.safetensors"
 
 
 def weights(path: Path, shape: tuple[int, ...], network: dict = NETWORK) -> None:
@@ -73,7 +85,7 @@ def reader(root: Path) -> contrastive.ClipPreparation:
 
 
 def latents(place: Path, clip: contrastive.ClipPreparation | None = None) -> None:
-    """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7.
+    """Latents and their autoencoder as stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7.
 
     With captions where a `clip` reads them.
     """
@@ -148,7 +160,7 @@ def table(path: Path, columns: list[str]) -> None:
                         "seeds": "1 training",
                     }
                 )
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

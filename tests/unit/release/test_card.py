@@ -75,10 +75,20 @@ def test_a_card_shows_published_numbers_with_their_status(here):
 def test_a_card_says_who_where_and_how_far(here, students):
     text = (students[FACES, "scflow"] / "README.md").read_text()
     for piece in (
-        "license: apache-2.0", f"# {FACES}, SCFlow", "tier smoke", "from the teacher `si`", "`faces`, images of 3 x 8 x 8 in 256 levels", "Euler steps",
-        "training seed 0", "[arXiv 2412.16906](https://arxiv.org/abs/2412.16906)", "mean nothing but that every part runs", "latents are scaled by 0.7",
-        'FewStepPipeline.from_pretrained("scflow-celebahq-scflow")', "num_inference_steps=1", "Apache-2.0",
-    ):  # fmt: skip
+        "license: apache-2.0",
+        f"# {FACES}, SCFlow",
+        "tier smoke",
+        "from the teacher `si`",
+        "`faces`, images of 3 x 8 x 8 in 256 levels",
+        "Euler steps",
+        "training seed 0",
+        "[arXiv 2412.16906](https://arxiv.org/abs/2412.16906)",
+        "mean nothing but that every part runs",
+        "latents are scaled by 0.7",
+        'FewStepPipeline.from_pretrained("scflow-celebahq-scflow")',
+        "num_inference_steps=1",
+        "Apache-2.0",
+    ):
         assert piece in text, piece
     digits = (students[PIXELS, "lsd"] / "README.md").read_text()
     assert (
@@ -96,18 +106,22 @@ def test_a_card_says_who_where_and_how_far(here, students):
 def test_a_card_says_what_a_student_is_conditioned_on(students):
     teacher, student = ((students[TEXTS, method] / "README.md").read_text() for method in ("si", "scflow"))
     for piece in (
-        "pipeline_tag: text-to-image", "the text tower of a CLIP (trained here, 4 steps of 32 pairs on `scenes`; sha256 ", "13,040 parameters",
-        "48 tokens of 560, 16 numbers each; trained with the captions of `scenes`", "the first 150 of `coco2017` of `scenes`, zero-shot",
-        "a prompt of more than 48 tokens is cut, with a warning", "It draws what captions like those of `scenes` say.",
-    ):  # fmt: skip
+        "pipeline_tag: text-to-image",
+        "the text tower of a CLIP (trained here, 4 steps of 32 pairs on `scenes`; sha256 ",
+        "13,040 parameters",
+        "48 tokens of 560, 16 numbers each; trained with the captions of `scenes`",
+        "the first 150 of `coco2017` of `scenes`, zero-shot",
+        "a prompt of more than 48 tokens is cut, with a warning",
+        "It draws what captions like those of `scenes` say.",
+    ):
         assert piece in teacher and piece in student, piece
     assert (
-        "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a `guidance_scale`; trained with 10% of its captions left empty |"
-        in teacher
+        "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a "
+        "`guidance_scale`; trained with 10% of its captions left empty |" in teacher
     )
     assert (
-        "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with its teacher under guidance of 1.5 |"
-        in student
+        "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with "
+        "its teacher under guidance of 1.5 |" in student
     )
     first = scenes.prompt_set("coco2017", 1).captions[0].text
     assert (
@@ -152,7 +166,7 @@ def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_
 
 def test_a_card_without_a_table_says_so(here):
     choice = saving.find(here, "smoke", PIXELS, "lsd", 0)
-    for path in (here / "results/smoke/tables").glob("*.csv"):
+    for _ in (here / "results/smoke/tables").glob("*.csv"):
         assert card.tables(choice.experiment, "LSD") and not card.tables(choice.experiment, "no such method")
     (here / "results/smoke/tables").rename(here / "results/smoke/elsewhere")
     try:

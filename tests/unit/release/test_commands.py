@@ -141,16 +141,17 @@ def test_a_folder_that_is_no_student_is_one_sentence(monkeypatch, capsys, tmp_pa
     assert (
         status == 1
         and found
-        == f"fewstep: {tmp_path} is no saved student: it holds no model_index.json; `python -m fewstep save` writes one\n"
+        == f"fewstep: {tmp_path} is no saved student: it holds no model_index.json; "
+        "`python -m fewstep save` writes one\n"
     )
 
 
 def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
     images = [Image.new("RGB", (80, 70), (k, 0, 0)) for k in range(3)]
     whole = picture.sheet(images)
-    assert whole.size == (162, 142) and [whole.getpixel(at) for at in ((0, 0), (82, 0), (0, 72), (82, 72), (80, 0))] == [
-        (0, 0, 0), (1, 0, 0), (2, 0, 0), (255, 255, 255), (255, 255, 255)
-    ]  # fmt: skip
+    assert whole.size == (162, 142) and [
+        whole.getpixel(at) for at in ((0, 0), (82, 0), (0, 72), (82, 72), (80, 0))
+    ] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (255, 255, 255), (255, 255, 255)]
 
 
 def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch, capsys, tmp_path):
@@ -166,8 +167,9 @@ def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch,
         monkeypatch, capsys, *asked, "--prompt", "a red circle", "--prompt", "赤い円", "--guidance", "3"
     )
     assert status == 0 and said == (
-        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, of "a red circle", "赤い円"\n'
-    )  # fmt: skip
+        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, of "a red '
+        'circle", "赤い円"\n'
+    )
     with Image.open("picture.png") as found:
         assert found.info[picture.KEY].endswith('of "a red circle", "赤い円"')
         pixels = np.asarray(found)
@@ -290,6 +292,7 @@ def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monke
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
     assert cli.main() == 0 and (tmp_path / "cut.png").is_file()
     assert re.fullmatch(
-        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end were lost\n",
+        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end "
+        r"were lost\n",
         capsys.readouterr().err,
     )

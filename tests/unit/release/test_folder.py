@@ -1,4 +1,4 @@
-"""A saved folder: what does not load is one sentence, and what is written replaces nothing of anybody else's."""
+"""A saved folder: what does not load is one sentence, and what is written replaces nobody else's files."""
 
 from __future__ import annotations
 
@@ -123,9 +123,16 @@ def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
     files = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
     name = "diffusion_pytorch_model.safetensors"
     assert files == {
-        "model_index.json", "README.md", "pipeline.py", "SHA256SUMS", "flow_map/config.json", f"flow_map/{name}", "scheduler/scheduler_config.json",
-        "vae/config.json", f"vae/{name}",
-    }  # fmt: skip
+        "model_index.json",
+        "README.md",
+        "pipeline.py",
+        "SHA256SUMS",
+        "flow_map/config.json",
+        f"flow_map/{name}",
+        "scheduler/scheduler_config.json",
+        "vae/config.json",
+        f"vae/{name}",
+    }
     listed = dict(reversed(line.split("  ")) for line in (place / "SHA256SUMS").read_text().splitlines())
     assert listed == {file: autoencoder.checksum(place / file) for file in files - {"SHA256SUMS"}}
     assert json.loads((place / "vae/config.json").read_text())["scaling_factor"] == 0.7
@@ -134,8 +141,14 @@ def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
     assert index["scheduler"] == ["diffusers", "FlowMapEulerDiscreteScheduler"]
     config = json.loads((place / "flow_map/config.json").read_text())
     assert config["student"] == {
-        "experiment": FACES, "method": "scflow", "label": "SCFlow", "tier": "smoke", "seed": 0, "data": "faces", "fingerprint": "0123456789abcdef"
-    }  # fmt: skip
+        "experiment": FACES,
+        "method": "scflow",
+        "label": "SCFlow",
+        "tier": "smoke",
+        "seed": 0,
+        "data": "faces",
+        "fingerprint": "0123456789abcdef",
+    }
     assert (config["bypass"], config["top"], config["sampler"]) == (True, 255, "euler")
     texts = [path.read_text() for path in place.rglob("*") if path.suffix in (".json", ".md", ".py")]
     assert not any(str(place.parent) in text for text in texts), "no folder of this machine"

@@ -1,4 +1,4 @@
-"""Saved students draw the project's own samples, up to rounding, in a fresh process and in several threads."""
+"""Saved students draw the project's own samples up to rounding, in a fresh process and in several threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewstep.networks.load import load_flow_map
 from fewstep.release import FewStepPipeline, saving, seeded
 from fewstep.settings import tiers
 
-from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS, TEXTS
+from .students import COUNT, FACES, PIXELS, STEPS, STUDENTS, TEXTS, trained
 
 FRESH = """
 import json, socket, sys
@@ -33,20 +33,24 @@ from diffusers import DiffusionPipeline
 
 jobs = json.load(open(sys.argv[1]))
 ends = [jobs[0], jobs[-1]]
+found = {}
 for place, *_ in ends:
     try:
         DiffusionPipeline.from_pretrained(place)
     except AttributeError as error:
         print(error)
 assert "fewstep.release" not in sys.modules
-found = {place: DiffusionPipeline.from_pretrained(place, custom_pipeline=place, trust_remote_code=True) for place, *_ in ends}
+for place, *_ in ends:
+    found[place] = DiffusionPipeline.from_pretrained(place, custom_pipeline=place, trust_remote_code=True)
 from fewstep.release import FewStepPipeline, seeded
 
 assert all(type(pipe) is FewStepPipeline for pipe in found.values())
 pipes = {folder: FewStepPipeline.from_pretrained(folder) for folder, *_ in jobs}
-for where, (folder, steps, seed, file, asked) in [*((pipes, job) for job in jobs), *((found, job) for job in ends)]:
-    expected, pipe = np.load(file), where[folder]
-    drawn = pipe(num_inference_steps=steps, batch_size=len(expected), generator=seeded(seed), output_type="uint8", **asked).images
+for where, job in [*((pipes, job) for job in jobs), *((found, job) for job in ends)]:
+    folder, steps, seed, file, asked = job
+    expected = np.load(file)
+    asked |= {"batch_size": len(expected), "generator": seeded(seed), "output_type": "uint8"}
+    drawn = where[folder](num_inference_steps=steps, **asked).images
     assert drawn.dtype == expected.dtype and drawn.shape == expected.shape
     # points differ by rounding, and of a point between two levels either is right
     apart = np.abs(drawn.astype(int) - expected)
@@ -74,7 +78,7 @@ def test_a_fresh_process_draws_the_projects_samples(here, students, tmp_path):
                 update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}
             ),
         )
-        file = here / "artifacts" / "smoke" / name / method / "seed-0.safetensors"
+        file = here / "artifacts/smoke" / trained(name, method)
         out = tmp_path / name / method
         captions = prompts.prepare(experiment, out) if name == TEXTS else None
         index = sample.sample_all(
@@ -117,7 +121,7 @@ def test_given_noise_is_started_from_as_it_is(here, pipe):
     noise = sample.noise(settings, 1)[:5]
     drawn = pipe(noise=noise, num_inference_steps=2, output_type="uint8").images
     points = sample.sample(
-        load_flow_map(here / f"artifacts/smoke/{PIXELS}/lsd/seed-0.safetensors"), "jumps", noise, 2
+        load_flow_map(here / "artifacts/smoke" / trained(PIXELS, "lsd")), "jumps", noise, 2
     ).points
     assert np.array_equal(drawn, ((points + 1) * 8).round().clamp(0, 16).numpy())
     assert np.array_equal(

@@ -19,7 +19,7 @@ from fewstep.release import FewStepPipeline, FlowMapModel, folder, pipeline, pro
 from fewstep.storage.checkpoint import CheckpointError
 from fewstep.training import clip as contrastive
 
-from .students import TEXT_NETWORK, TEXTS
+from .students import TEXT_NETWORK, TEXTS, trained
 
 ODD = [
     "",
@@ -42,7 +42,7 @@ def reader(clone) -> clip.Clip:
 
 @pytest.fixture(scope="module")
 def flow_map(clone):
-    return load_flow_map(clone / f"artifacts/smoke/{TEXTS}/scflow/seed-0.safetensors")
+    return load_flow_map(clone / "artifacts/smoke" / trained(TEXTS, "scflow"))
 
 
 def drawn(pipe, prompt, **asked) -> np.ndarray:
@@ -152,13 +152,17 @@ def test_a_long_prompt_is_cut_with_one_warning_that_counts_what_was_lost(conditi
     assert reader.length == 48 and 0 < lost[0] < lost[1]
     with pytest.warns(prompts.CutWarning) as caught:
         one = drawn(conditional, LONG)
-    said = f"the prompt is longer than the 48 tokens that this student reads: {lost[0]} tokens at the end were lost"
+    said = (
+        f"the prompt is longer than the 48 tokens that this student reads: {lost[0]} tokens at the end "
+        "were lost"
+    )
     assert [str(warning.message) for warning in caught] == [said] and caught[0].filename == __file__
     with pytest.warns(prompts.CutWarning) as caught:
         drawn(conditional, [LONG, "a", LONG + "and more"], guidance_scale=2)
     assert [str(warning.message) for warning in caught] == [
-        f"2 of 3 prompts are longer than the 48 tokens that this student reads: {sum(lost)} tokens at the end were lost"
-    ]  # fmt: skip
+        f"2 of 3 prompts are longer than the 48 tokens that this student reads: {sum(lost)} tokens at the "
+        "end were lost"
+    ]
     # what lies behind the cut decides nothing, and what fits is warned of by nobody
     assert np.array_equal(one, quietly(conditional, LONG + "and more"))
     drawn(conditional, "a red circle")
@@ -166,8 +170,12 @@ def test_a_long_prompt_is_cut_with_one_warning_that_counts_what_was_lost(conditi
 
 def test_a_guided_sampler_is_the_students_own_guidance(here, students, conditional):
     assert [saving.steps_of(name) for name in ("guided-1.5", "guided-1", "euler", "jumps", "heun")] == [
-        ("euler", 1.5), ("euler", 1.0), ("euler", 1.0), ("jumps", 1.0), ("heun", 1.0)
-    ]  # fmt: skip
+        ("euler", 1.5),
+        ("euler", 1.0),
+        ("euler", 1.0),
+        ("jumps", 1.0),
+        ("heun", 1.0),
+    ]
     guided = FewStepPipeline.from_pretrained(students[TEXTS, "si"])
     assert (guided.flow_map.config.guidance_scale, guided.flow_map.config.sampler) == (1.5, "euler")
     assert np.array_equal(drawn(guided, "a red circle"), drawn(guided, "a red circle", guidance_scale=1.5))
@@ -199,7 +207,7 @@ def test_only_the_clip_that_read_the_captions_is_saved_with_a_student(here, tmp_
     (own / "described.json").write_text(json.dumps(described | {"checksum": "0123456789"}))
     with pytest.raises(
         CheckpointError,
-        match=r"were read by another CLIP \(sha256 \w{8}\) than lies in \S+captions \(01234567\): run `dvc repro` again",
+        match=r"read by another CLIP \(sha256 \w{8}\) than lies in \S+captions \(01234567\): run `dvc repro`",
     ):
         saving.pipeline(student)
 
@@ -247,8 +255,11 @@ def test_a_saved_folder_holds_the_text_tower_alone_and_the_vocabulary(students, 
         path.relative_to(place).as_posix() for path in place.rglob("*") if path.parent.name in folder.TEXTS
     }
     assert files == {
-        "text_encoder/config.json", "text_encoder/model.safetensors", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
-    }  # fmt: skip
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+    }
     assert files <= {line.split("  ")[1] for line in (place / folder.SUMS).read_text().splitlines()}
     index = json.loads((place / folder.INDEX).read_text())
     assert index["text_encoder"] == ["transformers", "CLIPTextModel"]
@@ -337,7 +348,7 @@ def test_components_that_do_not_go_together_are_one_sentence(conditional, pipe, 
         ({"vae": None}, "draws in latents of 4 channels: give it the `vae`"),
         (
             {"tokenizer": other},
-            "makes texts of 7 tokens of 560, and the text encoder reads 48 of 560: take both from one student",
+            "makes texts of 7 tokens of 560, and the text encoder reads 48 of 560: take both from one",
         ),
         (
             {"flow_map": narrow},
