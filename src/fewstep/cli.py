@@ -90,7 +90,7 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
         root,
         arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         arguments.stages,
-        arguments.go_on,
+        arguments.resume,
     )
 
 
@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     rehearse.add_argument(
         "--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)"
     )
-    rehearse.add_argument("--go-on", action="store_true", help="keep what an earlier rehearsal finished")
+    rehearse.add_argument("--resume", action="store_true", help="keep what an earlier rehearsal finished")
     preflight = add(
         "preflight", _preflight, "say what a tier lacks on this machine, and how long its stages will take"
     )
@@ -214,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="what to draw, for a student that is told texts; give it again for a further image",
+        help="what to draw, for a student that is conditioned on captions; give it again for a further image",
     )
     texts.add_argument(
         "--prompts", type=Path, metavar="FILE", help="the same from a UTF-8 file with one prompt a line"
