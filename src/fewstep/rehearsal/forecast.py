@@ -176,22 +176,23 @@ def _preparing(tier: Tier, stage: Stage, measured: Measured) -> Row:
     entries = prepared(tier, stage.data)
     work, basis, seconds = [], [], 0.0
     for name in entries["features"]:
-        own, count = tier.features[name], disk.measured_against(tier, name)
-        timing = measured.metrics(data.load(own.data).shape, own.extractor)
+        features, count = tier.features[name], disk.measured_against(tier, name)
+        part = measured.metrics(data.load(features.data).shape, features.extractor)
         work.append(f"features of {count:,} images")
-        basis.append(timing.extractor)
-        seconds += count * timing.image
+        basis.append(part.extractor)
+        seconds += count * part.image
     for name in entries["latents"]:
-        own, flipped = tier.latents[name], data.load(tier.latents[name].data).flip
-        timing, count, caption = measured.autoencoder(own), disk.encoded(own), measured.clip(own).caption
-        if not timing.encode:
+        latents, count = tier.latents[name], disk.encoded(tier.latents[name])
+        coder, caption = measured.autoencoder(latents), measured.clip(latents).caption
+        if not coder.encode:
             continue
-        looked_at = (1 + data.offers(own.data, "held_out")) * (own.measured or autoencoder.MEASURED)
-        captions = " and their captions" if caption else ""
-        work.append(f"{count:,} images{' and their mirror images' if flipped else ''}{captions} encoded")
+        flipped, held_out = data.load(latents.data).flip, data.offers(latents.data, "held_out")
+        kept = (1 + held_out) * (latents.measured or autoencoder.MEASURED)
+        also = (" and their mirror images" if flipped else "") + (" and their captions" if caption else "")
+        work.append(f"{count:,} images{also} encoded")
         basis.append("untrained networks of the published sizes")
-        seconds += looked_at * (timing.encode + timing.decode)
-        seconds += count * ((1 + flipped) * timing.encode + caption)
+        seconds += kept * (coder.encode + coder.decode)
+        seconds += count * ((1 + flipped) * coder.encode + caption)
     if not work:
         return Row(stage.name, "minutes at most")
     return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)))

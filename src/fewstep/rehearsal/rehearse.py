@@ -83,20 +83,25 @@ def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Sequence[Sta
 
     entries = [prepared(tier, stage.data) for stage in stages if stage.data]
     for name in dict.fromkeys(name for own in entries for name in own["latents"]):
-        own = tier.latents[name].autoencoder
-        place = folder / own.repository.partition("/")[2] if own.kind == "pretrained" else None
+        autoencoder = tier.latents[name].autoencoder
+        place = _place(folder, autoencoder.repository) if autoencoder.kind == "pretrained" else None
         if place and not stand_in.is_marked(place):
             channels = tiny_networks.NARROW_AUTOENCODER if narrow else tiny_networks.AUTOENCODER
             tiny_networks.autoencoder(place, channels)
     for name in dict.fromkeys(name for own in entries for name in own["clip"]):
-        own = tier.clip[name]
-        place = folder / own.repository.partition("/")[2] if own.kind == "published" else None
+        clip = tier.clip[name]
+        place = _place(folder, clip.repository) if clip.kind == "published" else None
         if place and not stand_in.is_marked(place):
-            tiny_networks.clip(place, disk.token_states(tier, name)[1], own.towers)
+            tiny_networks.clip(place, disk.token_states(tier, name)[1], clip.towers)
     trained = {stage.experiment for stage in stages}
-    for k, own in enumerate(published_weights.weights_files(tier)):
-        if own.experiment in trained and not _holds(folder / own.name, own.network):
-            tiny_networks.weights(folder / own.name, own.network, own.shape, k)
+    for k, weights in enumerate(published_weights.weights_files(tier)):
+        if weights.experiment in trained and not _holds(folder / weights.name, weights.network):
+            tiny_networks.weights(folder / weights.name, weights.network, weights.shape, k)
+
+
+def _place(folder: Path, repository: str) -> Path:
+    """Where a published repository would lie."""
+    return folder / repository.partition("/")[2]
 
 
 def _holds(path: Path, network: Mapping[str, object]) -> bool:
