@@ -94,7 +94,7 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
         root,
         arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         arguments.stages,
-        arguments.go_on,
+        arguments.resume,
     )
 
 
@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     rehearse.add_argument(
         "--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)"
     )
-    rehearse.add_argument("--go-on", action="store_true", help="keep what an earlier rehearsal finished")
+    rehearse.add_argument("--resume", action="store_true", help="keep what an earlier rehearsal finished")
     preflight = add(
         "preflight", _preflight, "say what a tier lacks on this machine, and how long its stages will take"
     )

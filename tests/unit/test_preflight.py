@@ -1,4 +1,4 @@
-"""Looking ahead to a tier: what is missing is said at once, and the forecast is arithmetic on what was measured."""
+"""Looking ahead to a tier: what is missing is said at once, and the forecast counts what was measured."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from fewstep.pipeline import stages
 from fewstep.rehearsal import (
     disk,
     forecast,
-    memory,
+    measured,
     preflight,
-    rates,
+    timing,
     tiny_archives,
     tiny_captioned,
     tiny_networks,
 )
 from fewstep.rehearsal.forecast import ADAPTIVE_CALLS
-from fewstep.rehearsal.rates import ClipPaces, CoderPaces, MetricPaces, Pace
-from fewstep.rehearsal.timers import Measured, TooLargeError
+from fewstep.rehearsal.measured import Measured, TooLargeError, other_process
+from fewstep.rehearsal.timing import AutoencoderTiming, ClipTiming, MetricTiming, Noise, Timing
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import save_checkpoint
 from fewstep.training import published_weights
 
 PAPER = ("cifar10", "imagenet32", "celeba64", "afhq64")
-METRICS = MetricPaces(image=0.01, moment=1e-5, distance=2.0, kid=2e-9, pair=1e-9, extractor="fake")
-CODER, CLIP = CoderPaces(encode=0.03, decode=0.07), ClipPaces(text=0.001, image=0.005)
+METRICS = MetricTiming(image=0.01, moment=1e-5, distance=2.0, kid=2e-9, pair=1e-9, extractor="fake")
+AUTOENCODER, CLIP = AutoencoderTiming(encode=0.03, decode=0.07), ClipTiming(caption=0.001, image=0.005)
 CONDITIONAL = ("scflow-coco2017", "scflow-coco2014")
 
 
@@ -55,7 +55,8 @@ def paper(root) -> tiers.Tier:
 @pytest.fixture
 def bare(root, tmp_path, monkeypatch) -> Path:
     """A root with settings and no data."""
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", stages.PAPER_ONLY):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(root / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(archives.ENVIRONMENT, raising=False)
@@ -63,27 +64,42 @@ def bare(root, tmp_path, monkeypatch) -> Path:
 
 
 class Fake:
-    """A clock that says a tenth of a second for everything, and remembers what it was asked."""
+    """Timings of a tenth of a second for everything, at `batch`."""
 
     def __init__(self, batch: int = 10):
-        self.batch, self.asked = batch, []
+        self.batch = batch
 
-    def step(self, experiment, method) -> Pace:
-        self.asked.append((experiment.training.data, method.label))
-        return Pace(0.1, self.batch)
+    def step(self, experiment, method) -> Timing:
+        return Timing(0.1, self.batch)
 
-    def call(self, experiment, method) -> Pace:
-        return Pace(0.1, self.batch)
+    def call(self, experiment, method) -> Timing:
+        return Timing(0.1, self.batch)
 
-    def metrics(self, shape, extractor) -> MetricPaces:
+    def metrics(self, shape, extractor) -> MetricTiming:
         return METRICS
 
-    def coder(self, latents) -> CoderPaces:
-        return CODER
+    def autoencoder(self, latents) -> AutoencoderTiming:
+        return AUTOENCODER
 
-    def clip(self, side) -> ClipPaces:
-        assert side == 512
+    def clip(self, latents) -> ClipTiming:
         return CLIP
+
+
+@pytest.fixture(scope="module")
+def rows(root):
+    """rows(tier, timings): the rows of the stages of `tier`'s experiments, by name without the tier."""
+
+    def forecasts(tier: tiers.Tier, timings: object, name: str = "paper") -> dict[str, forecast.Row]:
+        plan = [
+            stage
+            for stage in stages.plan(root, name)
+            if stage.experiment is None or stage.experiment in tier.experiments
+        ]
+        found = forecast.forecast(plan, tier, timings)
+        assert [row.stage for row in found] == [stage.name for stage in plan]
+        return {row.stage.replace(f"@{name}-", "@").removesuffix(f"@{name}"): row for row in found}
+
+    return forecasts
 
 
 # What is missing
@@ -93,19 +109,30 @@ def test_everything_that_is_missing_is_listed_at_once(bare, paper):
     found = preflight.missing_files(paper, checksums=True)
     assert len(found) == 11 and all("\n" not in sentence for sentence in found)
     homes = {
-        "afhq64": "stargan-v2", "celeba64": "CelebA.html", "celebahq": "CelebA-HQ", "cifar10": "cs.toronto.edu", "imagenet32": "image-net.org",
-        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse", "clip-vit-large-patch14": "huggingface.co/openai/clip-vit-large-patch14",
-        "laion": "laion.ai/blog/laion-aesthetics", "coco/annotations/captions_val2017.json": "images.cocodataset.org/zips/val2014.zip",
-        "instaflow/2_rectified_flow.safetensors": "huggingface.co/XCLiu/2_rectified_flow_from_sd_1_5 (the folder unet) to a folder and turn them into it by `python -m fewstep convert-instaflow",
-        "instaflow/instaflow.safetensors": "huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet)",
-    }  # fmt: skip
+        "afhq64": "stargan-v2",
+        "celeba64": "CelebA.html",
+        "celebahq": "CelebA-HQ",
+        "cifar10": "cs.toronto.edu",
+        "imagenet32": "image-net.org",
+        "sd-vae-ft-mse": "huggingface.co/stabilityai/sd-vae-ft-mse",
+        "clip-vit-large-patch14": "huggingface.co/openai/clip-vit-large-patch14",
+        "laion": "laion.ai/blog/laion-aesthetics",
+        "coco/annotations/captions_val2017.json": "images.cocodataset.org/zips/val2014.zip",
+        "instaflow/2_rectified_flow.safetensors": (
+            "huggingface.co/XCLiu/2_rectified_flow_from_sd_1_5 (the folder unet) to a folder and turn them "
+            "into it by `python -m fewstep convert-instaflow"
+        ),
+        "instaflow/instaflow.safetensors": (
+            "huggingface.co/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet)"
+        ),
+    }
     for name, home in homes.items():
         assert [s for s in found if f"{bare / 'paper' / 'data' / name}" in s and home in s], name
     assert "Inception weights" in found[-1] and "nvlabs-fi-cdn" in found[-1]
 
 
-def told(paper: tiers.Tier, **network: object) -> tiers.Tier:
-    """The paper tier's experiments with texts alone, with another network of that kind where one is given."""
+def captioned(paper: tiers.Tier, **network: object) -> tiers.Tier:
+    """The paper tier's experiments with captions alone, with another network of that kind if given."""
     shared = paper.experiments[CONDITIONAL[0]].training
     training = shared.model_copy(update={"network": shared.network.model_copy(update=network)})
     return paper.model_copy(
@@ -119,7 +146,7 @@ def told(paper: tiers.Tier, **network: object) -> tiers.Tier:
 
 
 def test_weights_in_the_place_of_training_are_looked_at_and_not_loaded(bare, paper, monkeypatch):
-    tier = told(paper, channels=[8, 16], attention=[True, False], layers=1, heads=2, groups=4, width=12)
+    tier = captioned(paper, channels=[8, 16], attention=[True, False], layers=1, heads=2, groups=4, width=12)
     network, folder = (
         tier.experiments[CONDITIONAL[0]].training.network.model_dump(),
         bare / "paper" / "data" / "instaflow",
@@ -224,15 +251,15 @@ def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_agai
 def test_a_full_disk_is_named_with_what_is_wanted(bare, monkeypatch):
     needs = {"samples": 70 * 10**9, "decoded images": 30 * 10**9}
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: SimpleNamespace(free=99 * 10**9))
-    (sentence,) = preflight.missing_room(bare, "paper", needs)
+    (sentence,) = preflight.missing_space(bare, "paper", needs)
     assert f"{bare} has 99 GB free, and tier paper writes about 100 GB there: make room" in sentence
     monkeypatch.setattr(
         preflight, "_size", lambda folder: 2 * 10**9 if folder == bare / "artifacts" / "paper" else 0
     )
-    assert preflight.missing_room(bare, "paper", needs) == [], "what is written already is not written again"
+    assert preflight.missing_space(bare, "paper", needs) == [], "what is written already is not written again"
 
 
-def test_archives_on_another_disk_have_their_own_room(bare, monkeypatch):
+def test_archives_on_another_disk_have_space_of_their_own(bare, monkeypatch):
     elsewhere = bare / "big"
     elsewhere.mkdir()
     monkeypatch.setenv(archives.ENVIRONMENT, str(elsewhere))
@@ -242,7 +269,9 @@ def test_archives_on_another_disk_have_their_own_room(bare, monkeypatch):
         "disk_usage",
         lambda place: SimpleNamespace(free=(10 if place == elsewhere else 80) * 10**9),
     )
-    (sentence,) = preflight.missing_room(bare, "paper", {"samples": 70 * 10**9, "decoded images": 30 * 10**9})
+    (sentence,) = preflight.missing_space(
+        bare, "paper", {"samples": 70 * 10**9, "decoded images": 30 * 10**9}
+    )
     assert sentence.startswith(f"{elsewhere} has 10 GB free, and tier paper writes about 30 GB there")
 
 
@@ -271,10 +300,10 @@ def test_networks_are_counted_as_they_are_built(smoke, paper):
         8,
     )
     built = Discriminator((4, 32, 32), [512] * 4)
-    assert disk.judging(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(
+    assert disk.discriminator_weights(large[2], large[2].methods["scflow"], (4, 32, 32)) == sum(
         p.numel() for p in built.parameters()
     )
-    assert disk.judging(large[2], large[2].methods["lsd"], (4, 32, 32)) == 0
+    assert disk.discriminator_weights(large[2], large[2].methods["lsd"], (4, 32, 32)) == 0
 
 
 def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
@@ -285,12 +314,13 @@ def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
         method.self_correction.adversarial.head,
     )
     assert (
-        disk.judging(own, method, shape) == sum(p.numel() for p in built.parameters())
-        and disk.judging(own, own.methods["si"], shape) == 0
+        disk.discriminator_weights(own, method, shape) == sum(p.numel() for p in built.parameters())
+        and disk.discriminator_weights(own, own.methods["si"], shape) == 0
     )
     large = paper.experiments[CONDITIONAL[0]]
     numbers, critic = (
-        count(large, large.methods["scflow"], (4, 64, 64)) for count in (disk.weights, disk.judging)
+        count(large, large.methods["scflow"], (4, 64, 64))
+        for count in (disk.weights, disk.discriminator_weights)
     )
     assert (round(numbers / 1e6, 1), round(critic / 1e6, 1)) == (861.6, 352.3)
     # student, average, target and Adam's two; then the teacher and what is added in a step
@@ -300,7 +330,7 @@ def test_the_discriminator_of_texts_is_counted_as_it_is_built(smoke, paper):
     assert disk.held(large, large.methods["si"], (4, 64, 64)) == 4 * 5 * numbers
 
 
-def test_the_room_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
+def test_the_disk_space_of_a_tier_is_counted_by_kind(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
     names = ("selfdistill-cifar10",)
     kept = {
@@ -360,7 +390,7 @@ def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper
 
 
 def test_what_is_taken_or_was_trained_elsewhere_writes_no_state(paper):
-    both = told(paper)
+    both = captioned(paper)
     found, numbers = disk.needs(both), 861_568_964
     assert found["trained networks"] == 3 * 4 * numbers + 8 * 18_000, (
         "the files that are taken are written again, one for each seed"
@@ -413,140 +443,124 @@ def test_captioned_pictures_are_never_decoded_to_disk(paper):
 # How long it takes
 
 
-def test_a_forecast_has_a_row_for_every_stage_and_is_steps_times_seconds(paper):
-    clock = Fake(batch=512)
-    rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    assert list(rows) == [stage.name for stage in stages.plan(paper)]
-    assert (
-        rows["fmm-cifar10-lmd"].seconds == pytest.approx(400_000 * 0.1)
-        and rows["fmm-cifar10-lmd"].basis == "measured at batch 512"
-    )
-    assert (
-        rows["selfdistill-afhq64-lsd"].seconds == pytest.approx(800_000 * 0.1 / 2)
-        and "in proportion from batch 512" in rows["selfdistill-afhq64-lsd"].basis
-    )
-    assert rows["fmm-checkerboard-si"].seconds == pytest.approx(250_000 * 0.1 * 3 * 100_000 / 512)
-    assert rows["tour"].seconds == pytest.approx(2 * 5000 * 0.1 * 8192 / 512)
-    assert (
-        rows["figures"].seconds is None
-        and rows["fmm-speed"].seconds is None
-        and rows["fmm-cifar10-figures"].seconds is None
-    )
-    assert rows["features-imagenet32"].seconds == pytest.approx(50_000 * 0.01) and rows[
-        "features-celeba64"
-    ].seconds == pytest.approx(202_599 * 0.01)
+def test_a_forecast_has_a_row_for_every_stage_and_is_steps_times_seconds(paper, rows):
+    found = rows(paper, Fake(batch=512))
+    assert found["teacher@fmm-cifar10"].seconds == pytest.approx(400_000 * 0.1)
+    assert found["teacher@fmm-cifar10"].basis == "measured at batch 512"
+    assert found["students@fmm-cifar10"].seconds == pytest.approx(4 * 400_000 * 0.1)
+    assert found["students@fmm-cifar10"].work == "1,600,000 steps of 512, 4 x 1 trainings"
+    assert found["students@selfdistill-afhq64"].seconds == pytest.approx(5 * 800_000 * 0.1 / 2)
+    assert "in proportion from batch 512" in found["students@selfdistill-afhq64"].basis
+    assert found["teacher@fmm-checkerboard"].seconds == pytest.approx(250_000 * 0.1 * 3 * 100_000 / 512)
+    assert found["tour"].seconds == pytest.approx(2 * 5000 * 0.1 * 8192 / 512)
+    assert {
+        found[name].seconds
+        for name in ("check", "figures", "speed@fmm-cifar10", "figures-images@fmm-cifar10", "publish")
+    } == {None}
+    assert found["prepare@imagenet32"].seconds == pytest.approx(50_000 * 0.01)
+    assert found["prepare@celeba64"].seconds == pytest.approx(202_599 * 0.01)
 
 
-def test_sampling_is_calls_times_samples(paper):
-    rows = {row.stage: row for row in forecast.forecast(paper, Fake(batch=1000))}
+def test_sampling_is_calls_times_samples(paper, rows):
+    found = rows(paper, Fake(batch=1000))
     jumps = 3 * (4 * (1 + 2 + 4 + 8) - 15 + (1 + 2 + 4 + 8 + 16))
     calls = 3 * (1 + 2 + 4 + 8 + 16 + 64) + jumps + 3 * (2 * (2 + 4 + 8 + 16)) + 3 * 2 * ADAPTIVE_CALLS
-    assert rows["fmm-cifar10-sample"].work == f"{calls:,} calls for each of 50,000 samples"
-    assert rows["fmm-cifar10-sample"].seconds == pytest.approx(calls * 50_000 * 0.1 / 1000)
+    row = found["sample@fmm-cifar10"]
+    assert "decoded" not in row.work and row.work == f"{calls:,} calls for each of 50,000 samples"
+    assert row.seconds == pytest.approx(calls * 50_000 * 0.1 / 1000)
     own = 3 * 3 * 4 * (1 + 2 + 4 + 8 + 16)
-    assert rows["selfdistill-checkerboard-sample"].seconds == pytest.approx(own * 64_000 * 0.1 / 1000), (
+    assert found["sample@selfdistill-checkerboard"].seconds == pytest.approx(own * 64_000 * 0.1 / 1000), (
         "the exact map is no network"
     )
 
 
-def test_guided_samples_take_two_calls_a_step_and_are_decoded(paper):
-    rows = {row.stage: row for row in forecast.forecast(told(paper), Fake(batch=64))}
+def test_guided_samples_take_two_calls_a_step_and_are_decoded(paper, rows):
+    row = rows(captioned(paper), Fake(batch=64))["sample-captions@scflow-coco2017"]
     # the teacher under guidance and, at scale 1, without
     teacher = 2 * (1 + 2 + 4 + 8 + 25) + 25 + 2 * (25 + 25)
     calls, draws = 3 * (teacher + 2 * (1 + 2 + 4 + 8) + 2 * (1 + 4 + 1)), 3 * (5 + 4 + 4 + 3 + 3)
-    row = rows["scflow-coco2017-sample"]
     assert row.work == f"{calls} calls for each of 5,000 samples, decoded {draws} times"
-    assert row.seconds == pytest.approx(calls * 5_000 * 0.1 / 64 + draws * 5_000 * CODER.decode)
+    assert row.seconds == pytest.approx(calls * 5_000 * 0.1 / 64 + draws * 5_000 * AUTOENCODER.decode)
 
 
-def test_encoding_reading_and_reconstructing_are_counted_and_weights_that_are_taken_are_not(paper):
-    rows = {row.stage: row for row in forecast.forecast(paper, Fake(batch=20))}
-    assert rows["latents-laion"].work == "2,000,000 images encoded, their captions read"
-    assert rows["latents-laion"].seconds == pytest.approx(2_000_000 * (CODER.encode + CLIP.text))
-    assert rows["latents-celebahq"].work == "27,000 images and their mirror images encoded"
-    assert rows["latents-celebahq"].seconds == pytest.approx(27_000 * 2 * CODER.encode)
-    assert rows["autoencoder-laion"].seconds == pytest.approx(256 * (CODER.encode + CODER.decode))
-    assert rows["clip-captions"].seconds is None and rows["clip-captions"].problem is None
-    for name, file in (("si", "2_rectified_flow"), ("instaflow", "instaflow")):
-        row = rows[f"scflow-coco2017-{name}"]
-        assert (row.work, row.seconds, row.basis) == (
-            "its weights are taken from a file",
-            None,
-            f"instaflow/{file}.safetensors",
-        )
-    assert rows["scflow-coco2017-scflow"].seconds == pytest.approx(18_000 * 0.1 * 40 / 20)
-    assert not any(row.startswith("scflow-coco2014-s") and row != "scflow-coco2014-sample" for row in rows), (
+def test_encoding_and_reconstructing_are_counted_and_weights_that_are_taken_are_not(paper, rows):
+    found = rows(paper, Fake(batch=20))
+    both = AUTOENCODER.encode + AUTOENCODER.decode
+    row = found["prepare-captions@laion"]
+    assert row.work == (
+        "features of 5,000 images, features of 30,000 images, 2,000,000 images and their captions encoded"
+    )
+    encoding = 2_000_000 * (AUTOENCODER.encode + CLIP.caption)
+    assert row.seconds == pytest.approx(35_000 * 0.01 + 256 * both + encoding)
+    # pictures without captions have none to read
+    row = rows(paper, Uncaptioned(batch=20))["prepare-latents@celebahq"]
+    assert row.work.endswith(", 27,000 images and their mirror images encoded")
+    assert row.seconds == pytest.approx(27_000 * 0.01 + 256 * both + 27_000 * 2 * AUTOENCODER.encode)
+    row = found["teacher-captions@scflow-coco2017"]
+    assert (row.work, row.seconds) == ("weights are taken from files", None)
+    assert row.basis == "instaflow/2_rectified_flow.safetensors"
+    row = found["students-captions@scflow-coco2017"]
+    assert row.work == "18,000 steps of 40, 1 x 1 trainings"
+    assert row.seconds == pytest.approx(18_000 * 0.1 * 40 / 20)
+    named = {stage for stage in found if stage.endswith("scflow-coco2014")}
+    assert {stage.partition("-")[0] for stage in named} == {"sample", "measure", "figures"}, (
         "it trains nothing"
     )
 
 
-def test_small_networks_that_are_trained_here_take_minutes(smoke, root, monkeypatch):
+class Uncaptioned(Fake):
+    def clip(self, latents) -> ClipTiming:
+        return ClipTiming(0.0, 0.0)
+
+
+def test_small_networks_that_are_trained_here_take_minutes(smoke, root, rows, monkeypatch):
     monkeypatch.chdir(root)
-
-    class Never(Fake):
-        coder = clip = None
-
-    rows = {row.stage: row for row in forecast.forecast(smoke, Never())}
-    assert all(
-        rows[name].work == "minutes at most"
-        for name in ("latents-laion", "autoencoder-laion", "latents-celebahq")
-    )
-    assert "decoded" not in rows["scflow-coco2017-sample"].work
+    timings, submitted = recorded(smoke, quick=True)
+    found = rows(smoke, timings, "smoke")
+    assert not {call[0] for call in submitted} & {timing.autoencoder, timing.clip}
+    assert "encoded" not in found["prepare-captions@laion"].work + found["prepare-latents@celebahq"].work
+    assert "decoded" not in found["sample-captions@scflow-coco2017"].work
 
 
-def test_metrics_of_texts_are_clip_scores_too_and_noise_is_decoded(paper):
-    row = next(
-        row for row in forecast.forecast(told(paper), Fake()) if row.stage == "scflow-coco2017-metrics"
-    )
-    draws, one = (
-        57,
-        5_000 * 0.01 + 5_000 * 1e-5 + 2.0 + 15_000 * 5_000 * 1e-9 + 5_000 * (CLIP.image + CLIP.text),
-    )
+def test_metrics_of_texts_are_clip_scores_too_and_noise_is_decoded(paper, rows):
+    row = rows(captioned(paper), Fake())["measure-captions@scflow-coco2017"]
+    draws, looked_at = 57, CLIP.image + CLIP.caption
+    one = 5_000 * 0.01 + 5_000 * 1e-5 + 2.0 + 15_000 * 5_000 * 1e-9 + 5_000 * looked_at
     once = 5_000 * 1e-5 + 5_000**2 * 1e-9
     # no part of the data has more images than features, but of 2048 its half
-    checks = 5_000 * (0.01 + CODER.decode) + 4 * (5_000 * 1e-5 + 2.0) + 2 * 1_000 * (CLIP.image + CLIP.text)
+    checks = 5_000 * (0.01 + AUTOENCODER.decode) + 4 * (5_000 * 1e-5 + 2.0) + 2 * 1_000 * looked_at
     assert row.seconds == pytest.approx(draws * one + once + checks)
 
 
-def test_metrics_are_features_distances_and_pairs(paper):
-    rows = {row.stage: row for row in forecast.forecast(paper, Fake())}
-    draws, one = (
-        5 * 5 * 3,
-        50_000 * 0.01
-        + 50_000 * 1e-5
-        + 2.0
-        + 3 * 100 * 1000**2 * 2e-9
-        + (50_000 + 2 * 202_599) * 50_000 * 1e-9,
-    )
+def test_metrics_are_features_distances_and_pairs(paper, rows):
+    found = rows(paper, Fake())
+    draws, pairs = 5 * 5 * 3, (50_000 + 2 * 202_599) * 50_000
+    one = 50_000 * 0.01 + 50_000 * 1e-5 + 2.0 + 3 * 100 * 1000**2 * 2e-9 + pairs * 1e-9
     once = 202_599 * 1e-5 + 202_599**2 * 1e-9
     checks = 202_599 * 0.01 + (4 + 3 * 3) * (202_599 * 1e-5 + 2.0)
-    assert rows["selfdistill-celeba64-metrics"].seconds == pytest.approx(draws * one + once + checks)
-    assert rows["fmm-checkerboard-metrics"].seconds is None, "points are measured in minutes"
+    assert found["measure@selfdistill-celeba64"].seconds == pytest.approx(draws * one + once + checks)
+    assert found["measure@fmm-checkerboard"].seconds is None, "points are measured in minutes"
 
 
-def test_workers_share_the_seeds_and_processes_the_batch(smoke, paper):
+def test_workers_share_the_trainings_and_processes_the_batch(smoke, paper, rows):
     tier = smoke.model_copy(update={"compute": smoke.compute.model_copy(update={"workers": 2})})
-    one, two = ({row.stage: row.seconds for row in forecast.forecast(t, Fake())} for t in (smoke, tier))
-    assert (
-        two["fmm-checkerboard-si"] == one["fmm-checkerboard-si"] / 2
-        and two["fmm-cifar10-si"] == one["fmm-cifar10-si"]
-    ), "one seed is not shared"
-    assert two["fmm-cifar10-sample"] == one["fmm-cifar10-sample"] / 2
+    one, two = ({name: row.seconds for name, row in rows(t, Fake(), "smoke").items()} for t in (smoke, tier))
+    assert two["teacher@fmm-checkerboard"] == one["teacher@fmm-checkerboard"] / 2
+    assert two["students@fmm-cifar10"] == one["students@fmm-cifar10"] / 2
+    assert two["teacher@fmm-cifar10"] == one["teacher@fmm-cifar10"], "one training is not shared"
+    assert two["sample@fmm-cifar10"] == one["sample@fmm-cifar10"] / 2
     four = paper.model_copy(update={"compute": paper.compute.model_copy(update={"processes": 4})})
-    alone, shared = ({row.stage: row.seconds for row in forecast.forecast(t, Fake())} for t in (paper, four))
-    assert shared["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 4
     own = copy.deepcopy(paper.experiments["fmm-cifar10"])
     own = own.model_copy(update={"training": own.training.model_copy(update={"processes": 2})})
-    told = {
-        row.stage: row.seconds
-        for row in forecast.forecast(
-            four.model_copy(update={"experiments": four.experiments | {"fmm-cifar10": own}}), Fake()
-        )
-    }
+    mixed = four.model_copy(update={"experiments": four.experiments | {"fmm-cifar10": own}})
+    alone, shared, both = (
+        {name: row.seconds for name, row in rows(t, Fake()).items()} for t in (paper, four, mixed)
+    )
+    assert shared["students@fmm-cifar10"] == alone["students@fmm-cifar10"] / 4
+    assert both["students@fmm-cifar10"] == alone["students@fmm-cifar10"] / 2, "one experiment's own"
     assert (
-        told["fmm-cifar10-si"] == alone["fmm-cifar10-si"] / 2
-        and told["selfdistill-cifar10-lsd"] == shared["selfdistill-cifar10-lsd"]
-    ), "one experiment's own"
+        both["students-selfdistill@selfdistill-cifar10"] == shared["students-selfdistill@selfdistill-cifar10"]
+    )
 
 
 def test_the_gpus_are_those_of_the_training_that_asks_for_most(paper):
@@ -561,98 +575,97 @@ def test_the_gpus_are_those_of_the_training_that_asks_for_most(paper):
     )
 
 
-def test_a_step_that_does_not_fit_is_a_problem_and_no_number(paper):
+def test_a_step_that_does_not_fit_is_a_problem_and_no_number(paper, rows):
     class Full(Fake):
-        def step(self, experiment, method) -> Pace:
+        def step(self, experiment, method) -> Timing:
             if experiment.training.data == "celeba64":
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().step(experiment, method)
 
-    rows = [row for row in forecast.forecast(paper, Full()) if row.problem]
-    assert {row.stage for row in rows} == {
-        f"selfdistill-celeba64-{m}" for m in ("lsd", "esd", "psd-m", "psd-u", "meanflow")
-    }
-    assert rows[0].problem.startswith(
-        "a step at batch 256 does not fit into the GPU's free memory: lower training.batch"
+    found = {name: row for name, row in rows(paper, Full()).items() if row.problem}
+    assert list(found) == ["students@selfdistill-celeba64"]
+    assert found["students@selfdistill-celeba64"].problem.startswith(
+        "a step of LSD at batch 256 does not fit into the GPU's free memory: lower training.batch"
     )
 
 
-def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper):
+def test_what_a_cpu_cannot_hold_is_not_measured_and_said(paper, rows):
     class Small(Fake):
-        def step(self, experiment, method) -> Pace:
+        def step(self, experiment, method) -> Timing:
             raise TooLargeError("not measured: a step")
 
-        def call(self, experiment, method) -> Pace:
+        def call(self, experiment, method) -> Timing:
             raise TooLargeError("not measured: a call")
 
-    rows = {row.stage: row for row in forecast.forecast(told(paper), Small())}
-    assert (rows["scflow-coco2017-scflow"].seconds, rows["scflow-coco2017-scflow"].basis) == (
-        None,
-        "not measured: a step",
-    )
-    assert (rows["scflow-coco2017-sample"].seconds, rows["scflow-coco2017-sample"].basis) == (
-        None,
-        "not measured: a call",
-    )
-    assert not any(row.problem for row in rows.values())
+    found = rows(captioned(paper), Small())
+    row = found["students-captions@scflow-coco2017"]
+    assert (row.seconds, row.basis) == (None, "SCFlow: not measured: a step")
+    row = found["sample-captions@scflow-coco2017"]
+    assert (row.seconds, row.basis) == (None, "not measured: a call")
+    assert not any(row.problem for row in found.values())
+
+    class OneLarge(Fake):
+        def step(self, experiment, method) -> Timing:
+            if method.label == "LMD":
+                raise TooLargeError("not measured: too large")
+            return super().step(experiment, method)
+
+    row = rows(paper, OneLarge(batch=512))["students@fmm-cifar10"]
+    assert row.seconds == pytest.approx(3 * 400_000 * 0.1)
+    assert row.basis == "measured at batch 512; LMD: not measured: too large"
 
     class Full(Fake):
-        def call(self, experiment, method) -> Pace:
+        def call(self, experiment, method) -> Timing:
             raise torch.OutOfMemoryError
 
-    rows = {row.stage: row for row in forecast.forecast(told(paper), Full())}
-    assert "does not fit into the GPU's free memory" in rows["scflow-coco2014-sample"].problem
+    row = rows(captioned(paper), Full())["sample-captions@scflow-coco2014"]
+    assert "does not fit into the GPU's free memory" in row.problem
 
 
 @pytest.mark.parametrize(
     "device, free, refused", [("cpu", 29 * 10**9, True), ("cpu", 31 * 10**9, False), ("cuda", 0, False)]
 )
 def test_a_step_is_only_begun_where_a_cpu_can_hold_it(paper, device, free, refused, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: free)
-    clock, submitted = measured(paper, quick=True, device=device)
+    monkeypatch.setattr(measured, "available_memory", lambda: free)
+    timings, submitted = recorded(paper, quick=True, device=device)
     experiment = paper.experiments[CONDITIONAL[0]]
     if refused:
         with pytest.raises(
             TooLargeError, match="not measured: it takes 30 GB of memory and more, and 29 GB are free here"
         ):
-            clock.step(experiment, experiment.methods["scflow"])
+            timings.step(experiment, experiment.methods["scflow"])
         assert submitted == []
-    clock.call(experiment, experiment.methods["scflow"])
-    assert refused or clock.step(experiment, experiment.methods["scflow"]).batch == 2
+    timings.call(experiment, experiment.methods["scflow"])
+    assert refused or timings.step(experiment, experiment.methods["scflow"]).batch == 2
 
 
 def test_memory_is_what_the_system_says_or_all_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(measured, "MEMINFO", tmp_path / "meminfo")
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert memory.available() == whole
+    assert measured.available_memory() == whole
     (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:     1234 kB\nBuffers: 7 kB\n")
-    assert memory.available() == 1234 * 1024
+    assert measured.available_memory() == 1234 * 1024
     (tmp_path / "meminfo").write_text("MemTotal:  9 kB\n")
-    assert memory.available() == whole
+    assert measured.available_memory() == whole
 
 
-def measured(tier: tiers.Tier, quick: bool, device: str = "cpu") -> tuple[Measured, list[tuple]]:
+def recorded(tier: tiers.Tier, quick: bool, device: str = "cpu") -> tuple[Measured, list[tuple]]:
     """A `Measured` whose other process only writes down what it is asked."""
     submitted: list[tuple] = []
 
-    def submit(function, *arguments):
+    def run(function, *arguments):
         submitted.append((function, *arguments))
-        fixed = {rates.metrics: METRICS, rates.coder: CODER, rates.clip: CLIP}
-        return SimpleNamespace(result=lambda: fixed.get(function) or Pace(0.1, arguments[3]))
+        fixed = {timing.metrics: METRICS, timing.autoencoder: AUTOENCODER, timing.clip: CLIP}
+        return fixed.get(function) or Timing(0.1, next(own for own in arguments if isinstance(own, int)))
 
-    clock = Measured(tier, device, quick, lambda what: None)
-    clock.executor, clock.weights = SimpleNamespace(submit=submit), Path("nowhere")
-    return clock, submitted
+    return Measured(tier, device, quick, Path("nowhere"), run), submitted
 
 
-def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 10**12)
-    clock, submitted = measured(paper, quick=True)
-    rows = {row.stage: row for row in forecast.forecast(paper, clock)}
-    steps = [
-        (a.data, m.label, batch)
-        for function, a, m, _, batch, _, _ in (s for s in submitted if s[0] is rates.step)
-    ]
+def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, rows, monkeypatch):
+    monkeypatch.setattr(measured, "available_memory", lambda: 10**12)
+    timings, submitted = recorded(paper, quick=True)
+    found = rows(paper, timings)
+    steps = [(own[1].data, own[2].label, own[4]) for own in submitted if own[0] is timing.step]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
     assert batches == {
         "SI": 2,
@@ -667,49 +680,46 @@ def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, 
         "MeanFlow": 3,
     }
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
-    assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"} and {
-        b for s, _, b in steps if s == "checkerboard"
-    } == {1000}
-    assert rows["fmm-imagenet32-si"].basis == "in proportion from batch 2" and rows[
-        "fmm-imagenet32-si"
-    ].seconds == pytest.approx(400_000 * 0.1 * 256)
+    assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"}
+    assert {batch for set_, _, batch in steps if set_ == "checkerboard"} == {1000}
+    row = found["teacher@fmm-imagenet32"]
+    assert row.basis == "in proportion from batch 2" and row.seconds == pytest.approx(400_000 * 0.1 * 256)
+    assert found["students-selfdistill@selfdistill-cifar10"].basis == "in proportion from batch 3, 6"
     # and no picture is of 512 x 512 pixels but LAION's
-    assert sum(s[0] is rates.metrics for s in submitted) == 4 and [
-        s[4] for s in submitted if s[0] is rates.call
-    ] == [500, 4, 4, 4, 4, 1]
-    assert [s[1:3] for s in submitted if s[0] is rates.coder] == [
-        ((3, 256, 256), 1),
-        ((3, 512, 512), 1),
-    ] and [s[1:] for s in submitted if s[0] is rates.clip] == [(512, "cpu")]
-    told_steps = [s for s in submitted if s[0] is rates.step and s[1].latents == "laion"]
-    assert [(s[2].label, *s[4:]) for s in told_steps] == [("SCFlow", 2, (4, 64, 64), (77, 768))]
-    full, submitted = measured(paper, quick=False, device="cuda")
-    assert {row.stage: row.basis for row in forecast.forecast(paper, full)}[
-        "selfdistill-afhq64-lsd"
-    ] == "measured at batch 256"
-    assert [s[4] for s in submitted if s[0] is rates.call] == [500, 1000, 1000, 1000, 1000, 64] and [
-        s[2] for s in submitted if s[0] is rates.coder
-    ] == [16, 4]
+
+    def arguments(function) -> list[tuple]:
+        return [call[1:] for call in submitted if call[0] is function]
+
+    assert len(arguments(timing.metrics)) == 4
+    assert sorted(own[2] for own in arguments(timing.call)) == [1, 4, 4, 4, 4, 500]
+    assert arguments(timing.autoencoder) == [((3, 256, 256), 1, "cpu"), ((3, 512, 512), 1, "cpu")]
+    assert arguments(timing.clip) == [(512, "cpu")]
+    of_captions = [own for own in arguments(timing.step) if own[0].latents == "laion"]
+    assert [(own[1].label, *own[3:]) for own in of_captions] == [("SCFlow", 2, Noise((4, 64, 64), (77, 768)))]
+    full, submitted = recorded(paper, quick=False, device="cuda")
+    assert rows(paper, full)["students@selfdistill-afhq64"].basis == "measured at batch 256"
+    assert sorted(own[2] for own in arguments(timing.call)) == [64, 500, 1000, 1000, 1000, 1000]
+    assert [own[1] for own in arguments(timing.autoencoder)] == [16, 4]
 
 
 def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
-    monkeypatch.setattr(rates, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
     experiment = smoke.experiments["fmm-checkerboard"]
     method = experiment.methods["lmd"].model_copy(update={"steps": 10**6})
-    pace = rates.step(experiment.training, method, "cpu", 64, (2,))
+    pace = timing.step(experiment.training, method, "cpu", 64, Noise((2,)))
     assert pace.batch == 64 and 1e-4 < pace.seconds < 0.5 and pace.device_bytes is None
     with pytest.raises(ValueError, match="2 steps are over before they can be timed"):
-        rates.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, (2,))
-    call = rates.call(experiment.training, method, "cpu", 500, (2,))
+        timing.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, Noise((2,)))
+    call = timing.call(experiment.training.network, "cpu", 500, Noise((2,)))
     assert call.batch == 500 and 0 < call.seconds < 0.5
 
 
 @pytest.mark.parametrize("name", ["si", "instaflow", "scflow"])
-def test_a_step_that_is_told_texts_is_timed_without_latents_or_a_clip(smoke, name, monkeypatch):
-    monkeypatch.setattr(rates, "SECONDS", 0.0)
+def test_a_step_on_captions_is_timed_without_latents_or_a_clip(smoke, name, monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
     experiment, asked = smoke.experiments[CONDITIONAL[0]], []
-    true = rates._Noise.sample_with_conditions
+    true = timing.Noise.sample_with_conditions
 
     def sample_with_conditions(source, count, generator):
         points, texts = true(source, count, generator)
@@ -723,17 +733,19 @@ def test_a_step_that_is_told_texts_is_timed_without_latents_or_a_clip(smoke, nam
         )
         return points, texts
 
-    monkeypatch.setattr(rates._Noise, "sample_with_conditions", sample_with_conditions)
-    shape, texts = smoke.shape(experiment), disk.texts(smoke, experiment)
+    monkeypatch.setattr(timing.Noise, "sample_with_conditions", sample_with_conditions)
+    shape, captions = smoke.shape(experiment), disk.captions(smoke, experiment)
+    noise = Noise(shape, captions)
     method = experiment.methods[name].model_copy(update={"steps": 10**6})
-    pace = rates.step(experiment.training, method, "cpu", 4, shape, texts)
+    pace = timing.step(experiment.training, method, "cpu", 4, noise)
     assert pace.batch == 4 and 1e-3 < pace.seconds < 5
-    assert set(asked) == {((4, *shape), (4, *texts), True, (1, *texts))}
-    assert texts == (48, 16) and rates.call(experiment.training, method, "cpu", 3, shape, texts).batch == 3
+    assert set(asked) == {((4, *shape), (4, *captions), True, (1, *captions))}
+    network = method.network or experiment.training.network
+    assert captions == (48, 16) and timing.call(network, "cpu", 3, noise).batch == 3
 
 
 def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeypatch):
-    monkeypatch.setattr(rates, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
     assert tiny_networks.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), (
         "Stable Diffusion's is what is timed"
     )
@@ -743,9 +755,9 @@ def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeyp
         seen.append(work())
         return 6.0
 
-    monkeypatch.setattr(rates, "_seconds", seconds)
+    monkeypatch.setattr(timing, "_seconds", seconds)
     monkeypatch.setattr(tiny_networks.autoencoder_model, "__defaults__", (tiny_networks.NARROW_AUTOENCODER,))
-    assert rates.coder((3, 32, 48), 2, "cpu") == CoderPaces(3.0, 3.0)
+    assert timing.autoencoder((3, 32, 48), 2, "cpu") == AutoencoderTiming(3.0, 3.0)
     assert seen[0][0].shape == (2, 4, 4, 6) and seen[1].shape == (2, 3, 32, 48)
     small = {"hidden_size": 256, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     monkeypatch.setattr(
@@ -754,13 +766,13 @@ def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeyp
         {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8},
     )
     # as many texts, and as many pictures, as go through a tower together
-    assert rates.clip(40, "cpu") == ClipPaces(6.0 / 106, 6.0 / 7)
+    assert timing.clip(40, "cpu") == ClipTiming(6.0 / 106, 6.0 / 7)
     assert seen[2].hidden.shape == (106, 77, 256) and seen[3].shape == (7, 8)
 
 
 def test_what_takes_long_is_done_once(monkeypatch):
     now, done = [0.0], []
-    monkeypatch.setattr(rates.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
 
     def work(seconds):
         def once():
@@ -769,15 +781,15 @@ def test_what_takes_long_is_done_once(monkeypatch):
 
         return once
 
-    assert rates._seconds(work(rates.LONG + 1)) == rates.LONG + 1 and len(done) == 1
+    assert timing._seconds(work(timing.LONG + 1)) == timing.LONG + 1 and len(done) == 1
     done.clear()
     # the first, which chooses algorithms, does not count
-    assert rates._seconds(work(0.9)) == pytest.approx(0.9) and len(done) == 1 + 3
+    assert timing._seconds(work(0.9)) == pytest.approx(0.9) and len(done) == 1 + 3
 
 
 def test_metrics_are_timed_in_parts(monkeypatch):
-    monkeypatch.setattr(rates, "SECONDS", 0.0)
-    found = rates.metrics((1, 8, 8), "classifier", 64, Path("nowhere"), "cpu")
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    found = timing.metrics((1, 8, 8), "classifier", 64, Path("nowhere"), "cpu")
     parts = (found.image, found.moment, found.distance, found.kid, found.pair)
     assert (
         all(part > 0 for part in parts)
@@ -786,10 +798,13 @@ def test_metrics_are_timed_in_parts(monkeypatch):
     )
 
 
-def test_the_archives_of_a_clock_are_its_own_and_the_environment_comes_back(paper, bare):
-    with Measured(paper, "cpu", True, lambda what: None) as clock:
+def test_what_is_timed_has_archives_of_its_own_and_the_environment_comes_back(smoke, bare):
+    experiment = smoke.experiments["fmm-checkerboard"]
+    with other_process() as run:
         assert (Path(os.environ[archives.ENVIRONMENT]) / "cifar10" / cifar10.ARCHIVE).is_file()
-        assert clock.weights == bare / "paper" / "data" / "inception" / preflight.INCEPTION
+        assert run(os.getpid) != os.getpid()
+        timings = Measured(smoke, "cpu", True, Path("nowhere"), run)
+        assert timings.call(experiment, experiment.methods["lmd"]).seconds > 0
     assert archives.ENVIRONMENT not in os.environ
 
 
@@ -820,16 +835,10 @@ def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeyp
         def __init__(self, *settings):
             super().__init__()
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *problem):
-            pass
-
-        def step(self, experiment, method) -> Pace:
+        def step(self, experiment, method) -> Timing:
             if method.label == "MeanFlow":
                 raise torch.OutOfMemoryError
-            return Pace(3600.0, 10, 5 * 10**9)
+            return Timing(3600.0, 10, 5 * 10**9)
 
     monkeypatch.setattr(preflight, "Measured", Ready)
     with pytest.raises(
@@ -838,13 +847,11 @@ def test_the_table_shows_hours_bases_problems_and_the_total(smoke, root, monkeyp
         preflight.preflight(root, "smoke", smoke, quick=False, times=True)
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines() if line}
-    assert (
-        "20 steps of 16 " in lines["fmm-cifar10-si"]
-        and " 32.00 " in lines["fmm-cifar10-si"]
-        and "5.0 GB" in lines["fmm-cifar10-si"]
-    )
-    assert "does not fit" in lines["selfdistill-cifar10-meanflow"] and "all stages" in out
-    assert "missing: selfdistill-cifar10-meanflow: a step at batch 16 does not fit" in out
+    row = lines["teacher@smoke-fmm-cifar10"]
+    assert "20 steps of 16, 1 x 1 trainings " in row and " 32.00 " in row and "5.0 GB" in row
+    name = "students-selfdistill@smoke-selfdistill-cifar10"
+    assert "a step of MeanFlow at batch 16 does not fit" in lines[name] and "all stages" in out
+    assert f"missing: {name}: a step of MeanFlow at batch 16 does not fit" in out
 
 
 def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypatch, capsys):
@@ -852,7 +859,7 @@ def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypat
     from fewstep.training import processes
 
     monkeypatch.setattr(processes, "require_cuda", lambda count: None)
-    cli._check(bare, SimpleNamespace(tier="paper", inputs=None))
+    cli._check(bare, SimpleNamespace(tier="paper", settings=None))
     assert capsys.readouterr().out.count("missing: ") == 11
-    cli._check(bare, SimpleNamespace(tier="smoke", inputs=None))
+    cli._check(bare, SimpleNamespace(tier="smoke", settings=None))
     assert "missing" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A rehearsal: what it makes small and what it leaves alone, what it runs, and that it can never pass for a run."""
+"""A rehearsal: what it makes small and what it leaves alone, what it runs, and that it passes for no run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from fewstep import data
 from fewstep.data import afhq64, celeba64, celebahq, cifar10, imagenet32
@@ -28,16 +27,15 @@ from fewstep.networks.published import clip
 from fewstep.pipeline import stages as pipeline
 from fewstep.rehearsal import rehearse, tiny_archives, tiny_captioned, tiny_networks
 from fewstep.rehearsal import settings as rehearsal_settings
+from fewstep.rehearsal.process import Usage
+from fewstep.rehearsal.process import run as run_process
 from fewstep.rehearsal.rehearse import RehearsalError
 from fewstep.rehearsal.settings import NARROWER, smallest_batch
-from fewstep.rehearsal.supervise import Spent, supervise
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import load_checkpoint, save_checkpoint
 from fewstep.storage.workspace import Workspace
 from fewstep.training import features, published_weights
-from fewstep.training import train as training
-from fewstep.training.experiment import Experiment
 
 PAPER = {
     "cifar10": cifar10,
@@ -48,15 +46,22 @@ PAPER = {
 }
 # what a rehearsal may change, by the end of its path in the settings
 SMALL = (
-    r"compute\.(device|workers)", r"training\.(batch|seeds)", r"methods\.[\w-]+\.steps", r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
-    r"sampling\.solvers\.\w+\.(stochastic|guided)-[\d.]+", r"self_correction\.\w+\.warmup", r"metrics\.(w2_samples|reference\.steps)", r"speed\.(batches|repeats)", r"features\.\w+\.reference",
-)  # fmt: skip
+    r"compute\.(device|workers)",
+    r"training\.(batch|seeds)",
+    r"methods\.[\w-]+\.steps",
+    r"sampling\.(count|seeds|steps\.[\w-]+|solvers\.\w+\.\w+)",
+    r"sampling\.solvers\.\w+\.(stochastic|guided)-[\d.]+",
+    r"self_correction\.\w+\.warmup",
+    r"metrics\.(w2_samples|reference\.steps)",
+    r"speed\.(batches|repeats)",
+    r"features\.\w+\.reference",
+)
 
 
 @pytest.fixture(scope="module")
 def paper(root) -> dict:
-    """The settings of tier paper, resolved and not yet validated."""
-    return tiers.section(root / "params.yaml", "paper")
+    """The settings of tier paper, resolved and not validated."""
+    return rehearsal_settings.read(root)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +96,8 @@ def clone(root, tmp_path) -> Path:
         here / "notebooks",
         ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"),
     )
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", pipeline.PAPER_ONLY):
+        (here / name).parent.mkdir(exist_ok=True)
         shutil.copy(root / name, here / name)
     return here
 
@@ -111,7 +117,7 @@ def leaves(tree: object, path: str = "") -> dict[str, object]:
 )
 def test_only_amounts_are_made_small(paper, device, memory, narrow):
     before = copy.deepcopy(paper)
-    small = rehearsal_settings.settings(paper, device, 1, memory)
+    small = rehearsal_settings.small(paper, device, 1, memory)
     assert paper == before, "the argument is left alone"
     was, now = leaves(paper), leaves(small)
     # how many images are encoded and measured is said where tier paper leaves it open
@@ -139,7 +145,7 @@ def test_only_amounts_are_made_small(paper, device, memory, narrow):
 
 
 def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
-    small = tiers.Tier.model_validate(rehearsal_settings.settings(paper, "cpu", 1))
+    small = tiers.Tier.model_validate(rehearsal_settings.small(paper, "cpu", 1))
     assert small.experiments.keys() == tier.experiments.keys()
     for name, own in small.experiments.items():
         network = tier.experiments[name].training.network
@@ -177,12 +183,12 @@ def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
         small.features["imagenet32"].reference == tiny_archives.COUNT
         and small.features["cifar10"].reference is None
     )
-    told, again = small.experiments["scflow-coco2017"], small.experiments["scflow-coco2014"]
+    captioned, again = small.experiments["scflow-coco2017"], small.experiments["scflow-coco2014"]
     assert (
-        told.sampling.steps == {"si": [1, 4], "instaflow": [1, 4], "scflow": [1, 4]}
-        and told.metrics.reference.steps == 4
+        captioned.sampling.steps == {"si": [1, 4], "instaflow": [1, 4], "scflow": [1, 4]}
+        and captioned.metrics.reference.steps == 4
     )
-    assert told.sampling.solvers == {
+    assert captioned.sampling.solvers == {
         "si": {"guided-1": [2], "guided-3": [2], "guided-5": [2]},
         "scflow": {"guided-1.5": [1], "guided-3": [1]},
     }
@@ -225,12 +231,12 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
         "cuda_graphs": True,
     }
     fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16", "processes": 8}
-    small = tiers.Tier.model_validate(rehearsal_settings.settings(fast, "cpu", 16))
+    small = tiers.Tier.model_validate(rehearsal_settings.small(fast, "cpu", 16))
     own = small.experiments["fmm-cifar10"].training
     assert (own.precision, own.channels_last, own.compile, own.cuda_graphs) == (None, True, None, None)
     assert (small.compute.processes, small.compute.workers) == (1, 4)
     assert small.experiments["selfdistill-cifar10"].training.precision == "bf16" and small.processes == 1
-    two = tiers.Tier.model_validate(rehearsal_settings.settings(fast, "cuda", 2))
+    two = tiers.Tier.model_validate(rehearsal_settings.small(fast, "cuda", 2))
     assert (
         two.compute.processes == 2
         and two.compute.workers == 1
@@ -285,14 +291,14 @@ def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_wo
         archives.ArchiveError,
         match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get",
     ):
-        replace(PAPER[name].SOURCE).scale
+        _ = replace(PAPER[name].SOURCE).scale
 
 
 def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(archive_folder):
     stand_in.mark(archive_folder / "cifar10", stand_in.StandIn({"train": 40}, "0" * 32))
     with pytest.raises(
         archives.ArchiveError,
-        match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published ones",
+        match=r"instead of 0{32}: .*cifar10/rehearsal.json says what .* delete it if these are the published",
     ):
         cifar10.pixels()
     stand_in.mark(archive_folder / "afhq64", stand_in.StandIn({"train": 41}))
@@ -318,78 +324,70 @@ def test_a_broken_word_is_one_sentence(tmp_path, text):
 # Which stages
 
 
-def test_the_stages_are_the_plans_and_their_commands_are_dvcs(root, tier):
-    every = rehearse.steps(tier)
-    assert [step.name for step in every[1:-1]] == [stage.name for stage in pipeline.plan(tier)]
-    said = {}
-    for name in ("dvc.yaml", pipeline.PAPER_ONLY):
-        said |= yaml.safe_load((root / name).read_text())["stages"]
-    assert {step.name for step in every} == set(said)
-    for step in every:
-        entry = json.loads(json.dumps(said[step.name]).replace("${item.tier}", "paper"))
-        assert "python -m fewstep " + " ".join(step.words) == entry["cmd"]
-        if step.name not in ("check", "publish"):
-            assert list(step.makes) == entry["outs"] and list(step.after) == entry["deps"][2:]
-    made = {path for step in every for path in step.makes}
-    assert all(path in made for step in every for path in step.after), "what is needed is made by some stage"
+@pytest.fixture(scope="module")
+def plan(root) -> tuple[pipeline.Stage, ...]:
+    return pipeline.plan(root, "paper")
 
 
-def test_what_takes_its_weights_from_a_file_is_not_trained_before_its_stage(tier):
-    every = {step.name: step for step in rehearse.steps(tier)}
-    for name, trained in (("si", None), ("instaflow", None), ("scflow", ("scflow-coco2017", "scflow"))):
-        step = every[f"scflow-coco2017-{name}"]
-        assert step.trained == trained and step.trains == f"artifacts/paper/scflow-coco2017/{name}"
+def names(stages) -> list[str]:
+    return [stage.name.replace("@paper-", "@").removesuffix("@paper") for stage in stages]
 
 
-def test_a_named_stage_brings_what_it_needs_and_nothing_else(tier):
-    every = rehearse.steps(tier)
-    names = [step.name for step in rehearse.chosen(every, ["fmm-imagenet32-lmd"])]
-    assert names == ["fmm-imagenet32-si", "fmm-imagenet32-lmd"]
-    names = [step.name for step in rehearse.chosen(every, ["scflow-coco2014-sample"])]
-    assert names == [
-        "clip-captions",
-        "autoencoder-laion",
-        "latents-laion",
-        *(f"scflow-coco2017-{name}" for name in ("si", "instaflow", "scflow")),
-        "scflow-coco2014-sample",
-    ]
-    names = [step.name for step in rehearse.chosen(every, ["selfdistill-afhq64-metrics"])]
-    methods = [f"selfdistill-afhq64-{method}" for method in ("lsd", "esd", "psd-m", "psd-u", "meanflow")]
-    assert names == ["features-afhq64", *methods, "selfdistill-afhq64-sample", "selfdistill-afhq64-metrics"]
-    assert rehearse.chosen(every, []) == every
-    assert {step.name for step in every} - {step.name for step in rehearse.chosen(every, ["publish"])} == {
+def test_a_named_stage_brings_what_it_needs_and_nothing_else(plan):
+    everything = set(names(plan))
+    preparations = {name for name in everything if name.startswith("prepare")}
+    found = names(rehearse.chosen(plan, ["students@fmm-imagenet32"]))
+    assert found == ["check", "teacher@fmm-imagenet32", "students@fmm-imagenet32"]
+    found = names(rehearse.chosen(plan, ["sample-captions@paper-scflow-coco2014"]))
+    assert found == [
         "check",
-        "tour",
-    }
+        "prepare-captions@laion",
+        "teacher-captions@scflow-coco2017",
+        "students-captions@scflow-coco2017",
+        "sample-captions@scflow-coco2014",
+    ]
+    found = names(rehearse.chosen(plan, ["measure@selfdistill-afhq64"]))
+    own = [
+        "prepare@afhq64",
+        "students@selfdistill-afhq64",
+        "sample@selfdistill-afhq64",
+        "measure@selfdistill-afhq64",
+    ]
+    assert found == ["check", *own]
+    assert rehearse.chosen(plan, []) == list(plan)
+    assert set(names(rehearse.chosen(plan, ["publish"]))) == everything and len(preparations) == 6
     with pytest.raises(
-        RehearsalError, match="there is no stage 'fmm-cifar-lmd' at tier paper; there are fmm-cifar10-lmd, "
+        RehearsalError,
+        match="there is no stage 'students@fmm-cifar' at tier paper; there are students@fmm-cifar10, ",
     ):
-        rehearse.chosen(every, ["fmm-cifar-lmd"])
+        rehearse.chosen(plan, ["students@fmm-cifar"])
 
 
-def touch(tree: Path, *names: str) -> None:
-    for name in names:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).mkdir() if "." not in name else (tree / name).touch()
+def test_what_everybody_has_read_is_deleted_and_what_is_wanted_is_not(tmp_path):
+    def stage(name: str, deps: tuple[str, ...], out: str) -> pipeline.Stage:
+        return pipeline.Stage(name, (), None, "e", None, deps, (out,))
 
-
-def test_going_on_runs_what_is_lacking_and_tidying_keeps_what_is_wanted(tmp_path):
-    train = rehearse.Step("e-lsd", (), (), ("e/lsd", "n/lsd.ipynb"), "e/lsd")
-    sample = rehearse.Step("e-sample", (), ("e/lsd",), ("samples/e", "n/sample.ipynb"))
-    speed = rehearse.Step("e-speed", (), ("e/lsd", "samples/e"), ("report/e", "n/speed.ipynb"))
-    every = [train, sample, speed]
-    assert rehearse.to_come(tmp_path, every) == every
-    touch(tmp_path, "e/lsd", "n/lsd.ipynb", "samples/e", "n/sample.ipynb", "artifacts/paper/states")
-    assert rehearse.to_come(tmp_path, every) == [speed]
-    rehearse._tidy(tmp_path, every)
-    assert (tmp_path / "e/lsd").exists() and not (tmp_path / "artifacts/paper/states").exists()
-    touch(tmp_path, "report/e", "n/speed.ipynb")
-    rehearse._tidy(tmp_path, every)
-    assert not (tmp_path / "e/lsd").exists() and rehearse.to_come(tmp_path, every) == [], (
-        "weights that nobody wants are not made again"
-    )
-    (tmp_path / "n/speed.ipynb").unlink()
-    assert rehearse.to_come(tmp_path, every) == [train, speed]
+    teacher = stage("teacher@e", (), "artifacts/e/teacher")
+    students = stage("students@e", ("artifacts/e/teacher",), "artifacts/e/students")
+    sample = stage("sample@e", ("artifacts/e",), "artifacts/samples/e")
+    plan = [teacher, students, sample]
+    for place in (
+        "artifacts/e/teacher",
+        "artifacts/e/students",
+        "artifacts/samples/e",
+        "artifacts/paper/states",
+    ):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "done").mkdir()
+    rehearse._tidy(tmp_path, plan)
+    assert (tmp_path / "artifacts/e/teacher").exists() and not (tmp_path / "artifacts/paper/states").exists()
+    for own in (teacher, students):
+        rehearse._done(tmp_path, own).touch()
+    rehearse._tidy(tmp_path, plan)
+    assert (tmp_path / "artifacts/e/teacher").exists(), "samples are still to be drawn from it"
+    rehearse._done(tmp_path, sample).touch()
+    rehearse._tidy(tmp_path, plan)
+    assert not list((tmp_path / "artifacts/e").iterdir()) and (tmp_path / "artifacts/samples/e").exists()
 
 
 # The tree
@@ -402,7 +400,7 @@ def test_nothing_but_a_rehearsal_is_replaced(clone):
         RehearsalError,
         match="artifacts/rehearsal holds something that is no rehearsal's: move it away or delete it",
     ):
-        rehearse.rehearse(clone, "cpu", ["features-cifar10"])
+        rehearse.rehearse(clone, "cpu", ["prepare@cifar10"])
     assert (clone / "artifacts" / "rehearsal" / "thesis.txt").exists()
 
 
@@ -425,7 +423,10 @@ def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch
     )
     drawn = features._images(settings.features["imagenet32"])[1]
     assert drawn == "40 images drawn from a rehearsal's stand-in for imagenet32, as in training"
-    real = "extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; samples=50000; "
+    real = (
+        "extractor=inception-2015-12-05 (sha256 f58cb9b6); split=all 50000 training images of cifar10; "
+        "samples=50000; "
+    )
     numbers = published.load()
     assert published.lookup(numbers, "selfdistill-cifar10", "LSD", "FID", 1, real)[0] is not None
     for old, new in (
@@ -438,76 +439,59 @@ def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch
         )
 
 
-def test_training_is_cut_after_its_first_step_so_that_it_goes_on(clone, monkeypatch):
-    tree = rehearse.lay_out(clone, "cpu", 1)
-    monkeypatch.chdir(tree)
-    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
-    rehearse.first_step("selfdistill-checkerboard", "lsd")
-    ((job, mark),) = training.jobs(Experiment.open("paper", "selfdistill-checkerboard"), "lsd")
-    tensors, info = load_checkpoint(job.state)
-    assert (
-        info == {"fingerprint": mark, "step": 1, "columns": ["loss", "gradient_norm"]}
-        and tensors["log"][0].all()
-        and not tensors["log"][1].any()
-    )
-    assert training._to_come(job) == [2]
-
-
-def test_the_first_failure_names_its_stage_and_the_table_is_still_printed(clone, monkeypatch, capsys):
-    taken = []
+def test_the_first_failure_names_its_stage_and_a_later_rehearsal_resumes_there(clone, monkeypatch, capsys):
+    calls, error = [], "3-sample: ValueError: broken"
 
     def run(words, folder, environment, device):
-        taken.append(words)
-        assert folder == clone / "artifacts" / "rehearsal" and environment[archives.ENVIRONMENT] == str(
-            folder / "data" / "paper"
-        )
+        calls.append(words)
+        assert folder == clone / "artifacts" / "rehearsal"
+        assert environment[archives.ENVIRONMENT] == str(folder / "data" / "paper")
         assert not {"FEWSTEP_PIPELINE", "FEWSTEP_SCRATCH", "FEWSTEP_PROGRESS"} & set(environment)
-        return Spent(60.0, 2**31, None, "2-distill: ValueError: broken" if "lmd" in words else None)
+        return Usage(60.0, 2**31, None, error if "3-sample" in words else None)
 
     monkeypatch.chdir(clone)
     monkeypatch.setenv("FEWSTEP_SCRATCH", "elsewhere")
-    monkeypatch.setattr(rehearse, "supervise", run)
-    with pytest.raises(
-        RehearsalError,
-        match="^the rehearsal stopped at the stage 'fmm-cifar10-lmd': 2-distill: ValueError: broken$",
-    ):
-        rehearse.rehearse(clone, "cpu", ["fmm-cifar10-sample"])
+    monkeypatch.setattr(rehearse, "run", run)
+    stopped = "^the rehearsal stopped at the stage 'sample@paper-fmm-cifar10': 3-sample: ValueError: broken$"
+    with pytest.raises(RehearsalError, match=stopped):
+        rehearse.rehearse(clone, "cpu", ["measure-images@fmm-cifar10"])
     out = capsys.readouterr().out
-    assert (
-        re.search(r"fmm-cifar10-si +120.0 +2.0 GB", out)
-        and re.search("fmm-cifar10-lmd .*FAILED", out)
-        and "fmm-cifar10-emd" not in out
-    )
+    assert re.search(r"teacher@paper-fmm-cifar10 +60.0 +2.0 GB", out)
+    assert re.search("sample@paper-fmm-cifar10 .*FAILED", out) and "measure-images@paper-fmm" not in out
     assert "Its numbers mean nothing" in out and "Inception itself is not rehearsed" in out
-    assert [words[-2:] for words in taken[:2]] == [["fmm-cifar10", "si"], ["--method", "si"]], (
-        "the first step, then the stage"
-    )
+    assert calls[0][1:4] == ["-m", "fewstep", "check"] and len(calls) == 5
     everything = {path.relative_to(clone).parts[0] for path in clone.rglob("*") if path.is_file()}
-    assert everything == {"artifacts", "notebooks", "params.yaml", "dvc.yaml"} and {
-        p.name for p in (clone / "artifacts").iterdir()
-    } == {"rehearsal"}
+    assert everything == {"artifacts", "notebooks", "params.yaml", "dvc.yaml", "paper"}
+    assert {path.name for path in (clone / "artifacts").iterdir()} == {"rehearsal"}
+    error = None
+    rehearse.rehearse(clone, "cpu", ["measure-images@fmm-cifar10"], resume=True)
+    asked = [words[4] for words in calls[5:]]
+    assert asked == [
+        "3-sample",
+        pipeline.plan(clone, "paper")[
+            names(pipeline.plan(clone, "paper")).index("measure-images@fmm-cifar10")
+        ].notebook,
+    ]
+    rehearse.rehearse(clone, "cpu", ["teacher@fmm-cifar10"])
+    assert [words[3] for words in calls[7:]] == ["check", "run"], "all afresh"
 
 
-def test_a_supervised_command_tells_its_sentence_its_time_and_its_memory(tmp_path, capfd):
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(300 * 2**20); x[::4096] = x[::4096]'])"
-    good = supervise([sys.executable, "-c", child], tmp_path, os.environ, "cpu")
+def test_a_command_in_a_process_tells_its_sentence_its_time_and_its_memory(tmp_path, capfd):
+    large = "x = bytearray(300 * 2**20); x[::4096] = x[::4096]"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{large}'])"
+    good = run_process([sys.executable, "-c", child], tmp_path, os.environ, "cpu")
     # a process that is started begins, to Linux, with the peak of the one that starts it
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert (
-        good.failed is None
-        and 300 * 2**20 < good.bytes < max(600 * 2**20, 1.1 * own)
-        and good.seconds > 0
-        and good.device_bytes is None
+    assert good.error is None and good.seconds > 0 and good.device_bytes is None
+    assert 300 * 2**20 < good.memory < max(600 * 2**20, 1.1 * own)
+    bad = (
+        "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', "
+        "file=sys.stderr); sys.exit(3)"
     )
-    bad = "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', file=sys.stderr); sys.exit(3)"
-    assert supervise([sys.executable, "-c", bad], tmp_path, os.environ, "cpu").failed == "what is wrong"
-    assert (
-        supervise([sys.executable, "-c", "raise ValueError('odd')"], tmp_path, os.environ, "cpu").failed
-        == "ValueError: odd"
-    )
+    assert run_process([sys.executable, "-c", bad], tmp_path, os.environ, "cpu").error == "what is wrong"
+    odd = [sys.executable, "-c", "raise ValueError('odd')"]
+    assert run_process(odd, tmp_path, os.environ, "cpu").error == "ValueError: odd"
     assert "a late word" in capfd.readouterr().err
-    both = Spent(1.0, 5, 7, None).and_then(Spent(2.0, 3, 9, "oh"))
-    assert both == Spent(3.0, 5, 9, "oh")
 
 
 def test_cuda_is_refused_where_there_is_none(clone):
@@ -520,41 +504,29 @@ def test_cuda_is_refused_where_there_is_none(clone):
 
 
 def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
-    """Features in the published format and a training that goes on from its state, as anybody would start them."""
+    """Features in the published format and a training, as anybody would start them."""
     before = {path: path.stat().st_mtime_ns for path in clone.rglob("*")}
-    words = [
-        sys.executable,
-        "-m",
-        "fewstep",
-        "rehearse",
-        "--device",
-        "cpu",
-        "features-cifar10",
-        "fmm-checkerboard-si",
-    ]
-    source = str(Path(rehearse.__file__).parents[1])
+    stages = ["prepare@cifar10", "teacher@fmm-checkerboard"]
+    words = [sys.executable, "-m", "fewstep", "rehearse", "--device", "cpu", *stages]
+    source = str(Path(rehearse.__file__).parents[2])
     done = subprocess.run(
         words, cwd=clone, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"features-cifar10 +[\d.]+ +0\.\d GB", done.stdout) and "2 stages" in done.stdout
-    now = {
-        path: path.stat().st_mtime_ns
-        for path in clone.rglob("*")
-        if clone / "artifacts" not in [path, *path.parents]
-    }
+    assert re.search(r"prepare@paper-cifar10 +[\d.]+ +\d\.\d GB", done.stdout) and "3 stages" in done.stdout
+    outside = [path for path in clone.rglob("*") if clone / "artifacts" not in [path, *path.parents]]
+    now = {path: path.stat().st_mtime_ns for path in outside}
     assert {path: time for path, time in before.items() if path != clone} == {
         path: time for path, time in now.items() if path != clone
     }
     made = clone / "artifacts" / "rehearsal" / "artifacts" / "paper"
     described = json.loads((made / "features" / "cifar10" / "described.json").read_text())
     assert described["features"] == 3 and described["images"].endswith("a rehearsal's stand-in for cifar10")
-    log, info = load_checkpoint(made / "fmm-checkerboard" / "si" / "seed-0.safetensors")
+    log, info = load_checkpoint(made / "fmm-checkerboard" / "teacher" / "si" / "seed-0.safetensors")
     assert info["steps"] == 2 and (log["log.gradient_norm"] > 0).all() and info["network"]["width"] == 512
     assert not (made / "states").exists()
-    assert pd.read_csv(
-        clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv"
-    ).stage.tolist() == ["0-features-cifar10", "1-teacher-fmm-checkerboard-si"]
+    timings = pd.read_csv(clone / "artifacts" / "rehearsal" / "results" / "paper" / "timings.csv")
+    assert timings.stage.tolist() == ["0-prepare-cifar10", "1-teacher-fmm-checkerboard"]
 
 
 # Untrained networks in the place of published ones
@@ -593,13 +565,13 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
     found, described = clip.published(repository, towers)
     assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
     captions = tiny_captioned.captions()[:3]
-    told = found.text([*captions, ""])
+    captioned = found.text([*captions, ""])
     assert (
-        told.hidden.shape == (4, 77, 24)
-        and told.hidden.std() > 0.1
-        and not torch.allclose(told.hidden[0], told.hidden[1], atol=0.01)
+        captioned.hidden.shape == (4, 77, 24)
+        and captioned.hidden.std() > 0.1
+        and not torch.allclose(captioned.hidden[0], captioned.hidden[1], atol=0.01)
     )
-    assert (told.mask.sum(1) > 2).tolist() == [True] * 3 + [False]
+    assert (captioned.mask.sum(1) > 2).tolist() == [True] * 3 + [False]
     if towers == "both":
         scores = found.score(torch.randint(0, 256, (3, 3, 512, 512), dtype=torch.uint8), captions)
         assert scores.shape == (3,) and scores.isfinite().all()
@@ -632,9 +604,9 @@ def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(
     )
     tensors = load_checkpoint(paths[0])[0]
     assert len(tensors["log.loss"]) == len(tensors["log.gradient_norm"]) == 0
-    told = Conditions(torch.randn(2, 5, 12), torch.ones(2, 5, dtype=torch.bool))
+    captioned = Conditions(torch.randn(2, 5, 12), torch.ones(2, 5, dtype=torch.bool))
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.7])
-    velocities = [conditioned(flow, told).velocity(t, x) for flow in (flow_map, other)]
+    velocities = [conditioned(flow, captioned).velocity(t, x) for flow in (flow_map, other)]
     # an untrained network has a last layer of zeros, and would teach its students nothing
     assert velocities[0].std() > 0.01 and not torch.allclose(*velocities, atol=0.01)
 
@@ -660,15 +632,12 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
         save_checkpoint(path, {}, {"network": network})
 
     monkeypatch.setattr(tiny_networks, "weights", weights)
-    rehearse.lay_out(clone, "cpu", 1, stages=["features-cifar10", "fmm-cifar10-si"])
+    plan = pipeline.plan(clone, "paper")
+    rehearse.lay_out(
+        clone, "cpu", 1, stages=rehearse.chosen(plan, ["prepare@cifar10", "students@fmm-cifar10"])
+    )
     assert made == [], "no stage takes a published network"
-    stages = [
-        "clip-captions",
-        "autoencoder-laion",
-        "scflow-coco2017-si",
-        "scflow-coco2017-instaflow",
-        "scflow-coco2017-scflow",
-    ]
+    stages = rehearse.chosen(plan, ["students-captions@scflow-coco2017"])
     clips = [("clip-vit-large-patch14", 768, "both")]
     narrow, wide = (
         [
@@ -678,8 +647,11 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
         for width in (64, 320)
     )
     for device, memory, expected in (
-        ("cpu", None, [("sd-vae-ft-mse", tiny_networks.NARROW_AUTOENCODER), *clips, *narrow]), ("cpu", None, []), ("cuda", 80 * 10**9, wide), ("cuda", 80 * 10**9, []),
-    ):  # fmt: skip
+        ("cpu", None, [("sd-vae-ft-mse", tiny_networks.NARROW_AUTOENCODER), *clips, *narrow]),
+        ("cpu", None, []),
+        ("cuda", 80 * 10**9, wide),
+        ("cuda", 80 * 10**9, []),
+    ):
         made.clear()
         rehearse.lay_out(clone, device, 1, memory, stages)
         assert made == expected
@@ -691,13 +663,14 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
     )
 
 
-def test_a_rehearsal_says_what_is_made_narrow_and_why(clone, monkeypatch, capsys):
+def test_a_rehearsal_says_what_is_made_narrow_and_why(clone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rehearse, "lay_out", lambda *arguments: clone)
-    monkeypatch.setattr(rehearse, "supervise", lambda *arguments: Spent(1.0, 2**30, None, None))
+    monkeypatch.setattr(rehearse, "run", lambda *arguments: Usage(1.0, 2**30, None, None))
+    monkeypatch.setattr(rehearse, "_done", lambda tree, stage: tmp_path / "done" / stage.name)
     monkeypatch.setattr(rehearse, "_tidy", lambda *arguments: None)
     monkeypatch.chdir(clone)
-    rehearse.rehearse(clone, "cpu", ["scflow-coco2017-scflow"])
+    rehearse.rehearse(clone, "cpu", ["students-captions@scflow-coco2017"])
     said = [line for line in capsys.readouterr().out.splitlines() if "at reduced width" in line]
     assert len(said) == 1 and "and so are autoencoders, because a CPU would take hours for them" in said[0]
-    rehearse.rehearse(clone, "cpu", ["fmm-cifar10-si"])
+    rehearse.rehearse(clone, "cpu", ["teacher@fmm-cifar10"])
     assert "at reduced width" not in capsys.readouterr().out

@@ -1,3 +1,4 @@
-"""Tier paper before it is run: what is missing, how long and how large it will be, and every stage once on tiny archives with
-stand-in weights. Nothing that another room needs.
+"""Tier paper before it is run: what is missing, how long and large it will be, every stage once in small.
+
+Nothing that another room needs is here.
 """

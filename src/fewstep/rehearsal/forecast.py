@@ -1,7 +1,8 @@
-"""How long the stages of a tier will take on this machine: what is measured of their parts, times their number."""
+"""How long the stages of a tier will take here: what is measured of their parts, times their number."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +12,16 @@ from ..evaluation import sample
 from ..evaluation.measure_captions import CHECKED
 from ..evaluation.measure_images import SUBSET_SIZE, kid_subsets
 from ..flows import sampler_names
-from ..pipeline import stages
 from ..pipeline.stages import Stage
 from ..settings.latents import Latents
 from ..settings.tiers import ExperimentSettings, Tier
 from ..training import autoencoder
+from ..training.prepare import prepared
+from ..training.weights import PHASES, methods_of
 from . import disk
-from .rates import ClipPaces, CoderPaces, Pace
-from .timers import Clock, TooLargeError
+from .measured import Measured, TooLargeError
 
-# an adaptive solver takes as many calls as it takes; this is what is reckoned with
+# the calls of an adaptive solver, which takes as many as it takes
 ADAPTIVE_CALLS = 50
 
 
@@ -43,202 +44,175 @@ class Row:
     problem: str | None = None
 
 
-def _basis(pace: Pace, batch: int) -> str:
-    return f"measured at batch {batch}" if pace.batch == batch else f"in proportion from batch {pace.batch}"
+def _trainings(
+    tier: Tier, experiment: ExperimentSettings, methods: Sequence[str], stage: str, measured: Measured
+) -> Row:
+    """The trainings of some methods: on a CPU side by side, on a GPU one after the other."""
+    training, own = experiment.training, {name: experiment.methods[name] for name in methods}
+    batch, seeds = training.batch, len(training.seeds)
+    own = {name: method for name, method in own.items() if not method.weights}
+    if not own:
+        files = ", ".join(experiment.methods[name].weights for name in methods)
+        return Row(stage, "weights are taken from files", basis=files)
+    steps = seeds * sum(method.steps for method in own.values())
+    work = f"{steps:,} steps of {batch:,}, {len(own)} x {seeds} trainings"
+    # each of several processes has its share of the batch
+    compute, found, left_out = tier.compute.of(training), [], []
+    share = batch / compute.processes
+    for method in own.values():
+        try:
+            timing = measured.step(experiment, method)
+        except torch.OutOfMemoryError:
+            problem = (
+                f"a step of {method.label} at batch {batch} does not fit into the GPU's free memory: lower "
+                "training.batch, or raise compute.processes"
+            )
+            return Row(stage, work, problem=problem)
+        except TooLargeError as error:
+            left_out.append(f"{method.label}: {error}")
+            continue
+        found.append((timing.seconds * share / timing.batch * method.steps, timing))
+    if not found:
+        return Row(stage, work, basis="; ".join(left_out))
+    timed = sorted({timing.batch for _, timing in found})
+    basis = f"measured at batch {round(share)}"
+    if timed != [round(share)]:
+        basis = f"in proportion from batch {', '.join(map(str, timed))}"
+    workers = compute.workers if compute.device == "cpu" and compute.processes == 1 else 1
+    each = [seconds for seconds, _ in found]
+    peaks = [timing.device_bytes for _, timing in found if timing.device_bytes is not None]
+    # never less than the longest of them
+    seconds = max(seeds * sum(each) / workers, *each)
+    return Row(stage, work, seconds, "; ".join([basis, *left_out]), max(peaks, default=None))
+
+
+def _training_stage(tier: Tier, stage: Stage, measured: Measured) -> Row:
+    experiment = tier.experiments[stage.experiment]
+    phase = next(phase for phase in PHASES if stage.name.startswith(phase))
+    return _trainings(tier, experiment, methods_of(experiment, phase), stage.name, measured)
+
+
+def _tour(tier: Tier, stage: Stage, measured: Measured) -> Row:
+    return _trainings(tier, tier.tour, list(tier.tour.methods), stage.name, measured)
 
 
 def _latents(tier: Tier, experiment: ExperimentSettings) -> Latents | None:
-    """What an experiment's latents are made by, where it models some."""
     return tier.latents.get(experiment.training.latents)
 
 
-def _coder(latents: Latents | None, clock: Clock) -> CoderPaces:
-    """What the autoencoder of latents takes; a small one, that is trained here, nothing that counts."""
-    return (
-        clock.coder(latents) if latents and latents.autoencoder.kind == "pretrained" else CoderPaces(0.0, 0.0)
-    )
-
-
-def _clip(tier: Tier, latents: Latents | None, clock: Clock) -> ClipPaces:
-    """What the CLIP that reads the captions of latents takes; a small one, that is trained here, nothing that counts."""
-    published = latents and latents.clip and tier.clip[latents.clip].kind == "published"
-    return clock.clip(data.load(latents.data).shape[-1]) if published else ClipPaces(0.0, 0.0)
-
-
-def _training(tier: Tier, experiment: ExperimentSettings, stage: str, name: str, clock: Clock) -> Row:
-    method, batch, seeds = experiment.methods[name], experiment.training.batch, len(experiment.training.seeds)
-    if method.weights:
-        return Row(stage, "its weights are taken from a file", basis=method.weights)
-    work = f"{method.steps:,} steps of {batch:,}" + (f" x {seeds} seeds" if seeds > 1 else "")
-    try:
-        pace = clock.step(experiment, method)
-    except torch.OutOfMemoryError:
-        return Row(
-            stage,
-            work,
-            problem=f"a step at batch {batch} does not fit into the GPU's free memory: lower training.batch, or raise compute.processes",
-        )
-    except TooLargeError as error:
-        return Row(stage, work, basis=str(error))
-    # each of several processes has its share of the batch, and a CPU's workers each a seed
-    processes = tier.compute.of(experiment.training).processes
-    share = batch / processes
-    together = min(tier.compute.workers, seeds) if tier.compute.device == "cpu" and processes == 1 else 1
-    seconds = pace.seconds * share / pace.batch * method.steps * seeds / together
-    return Row(stage, work, seconds, _basis(pace, round(share)), pace.device_bytes)
-
-
-def _sampling(tier: Tier, experiment: ExperimentSettings, stage: str, clock: Clock) -> Row:
+def _sampling(tier: Tier, stage: Stage, measured: Measured) -> Row:
     """Network calls, and the decoding of what latents are drawn."""
-    count, calls, drawn, seconds, pace = experiment.sampling.count, 0, 0, 0.0, None
+    experiment = tier.experiments[stage.experiment]
+    count, calls, drawn, seconds, timing = experiment.sampling.count, 0, 0, 0.0, None
     try:
         for draw in sample.plan(experiment):
             if draw.network == sample.EXACT:
                 continue
             own = (sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
-            pace = clock.call(experiment, experiment.methods[draw.network])
+            timing = measured.call(experiment, experiment.methods[draw.network])
             calls, drawn = calls + own, drawn + 1
-            seconds += own * count * pace.seconds / pace.batch
+            seconds += own * count * timing.seconds / timing.batch
     except torch.OutOfMemoryError:
-        problem = "a network call does not fit into the GPU's free memory, as many samples as are drawn together: free some, or take a larger GPU"
-        return Row(stage, f"{count:,} samples", problem=problem)
+        problem = (
+            "a network call does not fit into the GPU's free memory, as many samples as are drawn together: "
+            "free some, or take a larger GPU"
+        )
+        return Row(stage.name, f"{count:,} samples", problem=problem)
     except TooLargeError as error:
-        return Row(stage, f"{count:,} samples", basis=str(error))
-    if pace is None:
-        return Row(stage, "nothing is drawn from a network")
-    decode = _coder(_latents(tier, experiment), clock).decode
+        return Row(stage.name, f"{count:,} samples", basis=str(error))
+    if timing is None:
+        return Row(stage.name, "nothing is drawn from a network")
+    latents = _latents(tier, experiment)
+    decode = measured.autoencoder(latents).decode if latents else 0.0
     work = f"{calls:,} calls for each of {count:,} samples" + (f", decoded {drawn:,} times" if decode else "")
-    return Row(
-        stage,
-        work,
-        (seconds + drawn * count * decode) / tier.compute.workers,
-        f"a call of {pace.batch}",
-        pace.device_bytes,
-    )
+    seconds = (seconds + drawn * count * decode) / tier.compute.workers
+    return Row(stage.name, work, seconds, f"a call of {timing.batch}", timing.device_bytes)
 
 
-def _metrics(tier: Tier, experiment: ExperimentSettings, stage: str, clock: Clock) -> Row:
+def _measuring(tier: Tier, stage: Stage, measured: Measured) -> Row:
     """Features and metrics of every array of samples, and the self-checks of the data."""
+    experiment = tier.experiments[stage.experiment]
+    if not experiment.metrics.of_images:
+        return Row(stage.name, "minutes at most")
+    latents, features = _latents(tier, experiment), tier.features[experiment.metrics.features]
     draws, count, measures = (
         len(sample.plan(experiment)),
         experiment.sampling.count,
-        experiment.metrics.measures,
+        set(experiment.metrics.measures),
     )
-    against, dimension = (
-        disk.measured_against(tier, experiment.metrics.features),
-        disk.dimension(tier, experiment),
-    )
-    latents = _latents(tier, experiment)
+    against = disk.measured_against(tier, experiment.metrics.features)
     shape = data.load(latents.data).shape if latents else tier.shape(experiment)
-    pace = clock.metrics(shape, tier.features[experiment.metrics.features].extractor)
+    part = measured.metrics(shape, features.extractor)
+    frechet, pairs = against * part.moment + part.distance, (count + 2 * against) * count
     # of every array; and of the data, once
-    one, once = count * pace.image, against * pace.moment
+    each, once = count * part.image, against * part.moment
     if "fid" in measures:
-        one += count * pace.moment + pace.distance
+        each += count * part.moment + part.distance
     if "t_fid" in measures:
-        one += 2 * count * pace.moment + pace.distance
+        each += 2 * count * part.moment + part.distance
     if "kid" in measures:
         subsets = kid_subsets(count, against)
-        one += (
-            (count**2 + count * against + against**2) if subsets is None else 3 * subsets * SUBSET_SIZE**2
-        ) * pace.kid
-    if {"precision", "recall"} & set(measures):
-        one += (count + 2 * against) * count * pace.pair
-        once += against**2 * pace.pair
-    sizes = sum(against // 2**k > dimension for k in (2, 3, 4))
+        all_pairs = count**2 + count * against + against**2
+        each += (all_pairs if subsets is None else 3 * subsets * SUBSET_SIZE**2) * part.kid
+    work = f"{draws} arrays of {count:,}"
+    if measures & {"precision", "recall"}:
+        each += pairs * part.pair
+        once += against**2 * part.pair
+        work += f"; precision and recall over {pairs:,} pairs each"
+    parts = sum(against // 2**k > disk.DIMENSIONS[features.extractor] for k in (2, 3, 4))
     # noise is as many images as there are to measure against
-    checks = against * (pace.image + _coder(latents, clock).decode) + (4 + 3 * sizes) * (
-        against * pace.moment + pace.distance
-    )
+    decode = measured.autoencoder(latents).decode if latents else 0.0
+    checks = against * (part.image + decode) + (4 + 3 * parts) * frechet
     if "clip" in measures:
-        own = _clip(tier, latents, clock)
-        one += count * (own.image + own.text)
-        checks += 2 * min(count, CHECKED) * (own.image + own.text)
-    pairs = (
-        f"; precision and recall over {(count + 2 * against) * count:,} pairs each"
-        if {"precision", "recall"} & set(measures)
-        else ""
-    )
-    return Row(
-        stage,
-        f"{draws} arrays of {count:,}{pairs}",
-        draws * one / tier.compute.workers + once + checks,
-        f"parts measured; {pace.extractor}",
-    )
+        clip = measured.clip(latents)
+        each += count * (clip.image + clip.caption)
+        checks += 2 * min(count, CHECKED) * (clip.image + clip.caption)
+    seconds = draws * each / tier.compute.workers + once + checks
+    return Row(stage.name, work, seconds, f"parts measured; {part.extractor}")
 
 
-def _features(tier: Tier, stage: Stage, clock: Clock) -> Row:
-    own = tier.features[stage.experiment]
-    pace, count = (
-        clock.metrics(data.load(own.data).shape, own.extractor),
-        disk.measured_against(tier, stage.experiment),
-    )
-    return Row(stage.name, f"features of {count:,} images", count * pace.image, pace.extractor)
-
-
-def _reconstruction(tier: Tier, stage: Stage, clock: Clock) -> Row:
-    """A published autoencoder is found, and what it keeps of some images is measured."""
-    own = tier.latents[stage.experiment]
-    pace, parts = _coder(own, clock), 1 + data.offers(own.data, "held_out")
-    count = parts * (own.measured or autoencoder.MEASURED)
-    if not pace.encode:
+def _preparing(tier: Tier, stage: Stage, measured: Measured) -> Row:
+    """The features to measure in, some images encoded and decoded, all images and captions encoded."""
+    entries = prepared(tier, stage.data)
+    work, basis, seconds = [], [], 0.0
+    for name in entries["features"]:
+        features, count = tier.features[name], disk.measured_against(tier, name)
+        part = measured.metrics(data.load(features.data).shape, features.extractor)
+        work.append(f"features of {count:,} images")
+        basis.append(part.extractor)
+        seconds += count * part.image
+    for name in entries["latents"]:
+        latents, count = tier.latents[name], disk.encoded(tier.latents[name])
+        coder, caption = measured.autoencoder(latents), measured.clip(latents).caption
+        if not coder.encode:
+            continue
+        flipped, held_out = data.load(latents.data).flip, data.offers(latents.data, "held_out")
+        kept = (1 + held_out) * (latents.measured or autoencoder.MEASURED)
+        also = (" and their mirror images" if flipped else "") + (" and their captions" if caption else "")
+        work.append(f"{count:,} images{also} encoded")
+        basis.append("untrained networks of the published sizes")
+        seconds += kept * (coder.encode + coder.decode)
+        seconds += count * ((1 + flipped) * coder.encode + caption)
+    if not work:
         return Row(stage.name, "minutes at most")
-    return Row(
-        stage.name,
-        f"{count:,} images encoded and decoded",
-        count * (pace.encode + pace.decode),
-        "an untrained autoencoder of its size",
-    )
+    return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)))
 
 
-def _encoding(tier: Tier, stage: Stage, clock: Clock) -> Row:
-    """Every image, where it is drawn so its mirror image too, and every caption."""
-    own = tier.latents[stage.experiment]
-    pace, read, count, flipped = (
-        _coder(own, clock),
-        _clip(tier, own, clock),
-        disk.encoded(own),
-        data.load(own.data).flip,
-    )
-    if not pace.encode:
-        return Row(stage.name, "minutes at most")
-    work = f"{count:,} images{' and their mirror images' if flipped else ''} encoded" + (
-        ", their captions read" if read.text else ""
-    )
-    return Row(
-        stage.name,
-        work,
-        count * ((1 + flipped) * pace.encode + read.text),
-        "untrained networks of the published sizes",
-    )
+# by how the names of stages begin; what is not here takes minutes at most
+PARTS = {
+    "tour": _tour,
+    "prepare": _preparing,
+    "teacher": _training_stage,
+    "students": _training_stage,
+    "sample": _sampling,
+    "measure": _measuring,
+}
 
 
-def _tour(tier: Tier, stage: Stage, clock: Clock) -> Row:
-    parts = [_training(tier, tier.tour, stage.name, name, clock) for name in tier.tour.methods]
-    taken, problem = (
-        sum(part.seconds or 0 for part in parts),
-        next((part.problem for part in parts if part.problem), None),
-    )
-    return Row(stage.name, f"{len(parts)} trainings", taken, parts[0].basis, parts[0].device_bytes, problem)
-
-
-# stages of an entry of a tier's settings, by their notebook
-ENTRIES = {"0-tour": _tour, "0-features": _features, "0-autoencoder": _reconstruction, "0-latents": _encoding}
-
-
-def forecast(tier: Tier, clock: Clock) -> list[Row]:
-    """One row a stage, in the plan's order, by the seconds of `clock`; what is not forecast takes minutes at most."""
+def forecast(stages: Sequence[Stage], tier: Tier, measured: Measured) -> list[Row]:
+    """One row a stage, in their order, by what is `measured`; what is not forecast takes minutes at most."""
     rows = []
-    for stage in stages.plan(tier):
-        experiment = tier.experiments.get(stage.experiment or "")
-        if stage.notebook in ENTRIES:
-            rows.append(ENTRIES[stage.notebook](tier, stage, clock))
-        elif stage.method:
-            rows.append(_training(tier, experiment, stage.name, stage.method, clock))
-        elif stage.notebook == "3-sample":
-            rows.append(_sampling(tier, experiment, stage.name, clock))
-        elif stage.notebook in ("4-metrics-images", "4-metrics-text"):
-            rows.append(_metrics(tier, experiment, stage.name, clock))
-        else:
-            rows.append(Row(stage.name, "minutes at most"))
+    for stage in stages:
+        part = next((own for name, own in PARTS.items() if stage.name.startswith(name)), None)
+        rows.append(part(tier, stage, measured) if part else Row(stage.name, "minutes at most"))
     return rows

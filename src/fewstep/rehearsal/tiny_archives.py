@@ -1,7 +1,7 @@
 """Tiny archives in the formats in which the paper tier's data sets were published, for rehearsals.
 
-Each goes where the published files would, with a file that says what it is (see fewstep.storage.stand_in): without that the
-readers refuse it. The images are smooth noise, so that they compress like pictures.
+Each goes where the published files would, with a file that says what it is (see fewstep.storage.stand_in),
+without which the readers refuse it. The images are smooth noise, so that they compress like pictures.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ COUNT, UNSEEN = 40, 8
 SEED = 4_000_037
 
 
-def _pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:
+def pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:
     """`count` RGB images of `size` (width, height)."""
     coarse = np.random.default_rng(SEED + seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return [Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC) for levels in coarse]
@@ -35,51 +35,49 @@ def _pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]
 
 def levels(count: int, size: tuple[int, int], seed: int) -> torch.Tensor:
     """`count` such images as levels 0..255, (count, 3, height, width), float32."""
-    return (
-        torch.from_numpy(np.stack([np.asarray(picture) for picture in _pictures(count, size, seed)]))
-        .permute(0, 3, 1, 2)
-        .float()
-    )
+    drawn = np.stack([np.asarray(picture) for picture in pictures(count, size, seed)])
+    return torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
+
+
+def tar(members: Mapping[str, bytes], mode: str = "w") -> bytes:
+    """A tar file of these members, by name."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
 
 
 def _rows(count: int, seed: int) -> np.ndarray:
-    """`count` images of 32x32 as both 32-pixel sets keep them: planes of red, green and blue, row by row, (count, 3072), uint8."""
-    return np.stack(
-        [np.asarray(picture).transpose(2, 0, 1).ravel() for picture in _pictures(count, (32, 32), seed)]
-    )
+    """`count` images of 32 x 32 as both such sets keep them, a plane a colour: (count, 3072), uint8."""
+    return np.stack([np.asarray(own).transpose(2, 0, 1).ravel() for own in pictures(count, (32, 32), seed)])
 
 
 def _cifar10(folder: Path) -> StandIn:
-    members = {"batches.meta.txt": b"airplane\n"}
-    images = {"train": COUNT, "test": UNSEEN}
+    members, images = {"batches.meta.txt": b"airplane\n"}, {"train": COUNT, "test": UNSEEN}
     for k, (part, names) in enumerate(cifar10.PARTS.items()):
         for n, name in enumerate(names):
             rows = _rows(images[part] // len(names), 10 * k + n)
             labels = np.arange(len(rows), dtype=np.uint8)[:, None] % 10
             members[name] = np.concatenate([labels, rows], axis=1).tobytes()
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    write_atomically(folder / cifar10.ARCHIVE, file.getvalue())
-    return StandIn(images, hashlib.md5(file.getvalue(), usedforsecurity=False).hexdigest())
+    content = tar({f"cifar-10-batches-bin/{name}": own for name, own in members.items()}, "w:gz")
+    write_atomically(folder / cifar10.ARCHIVE, content)
+    return StandIn(images, hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
 def _imagenet32(folder: Path) -> StandIn:
-    parts = {f"Imagenet32_train_npz/train_data_batch_{k}.npz": COUNT // 10 for k in range(1, 11)} | {
-        "val_data.npz": UNSEEN
-    }
-    for k, (name, count) in enumerate(parts.items()):
+    parts = {f"Imagenet32_train_npz/train_data_batch_{k}.npz": COUNT // 10 for k in range(1, 11)}
+    for k, (name, count) in enumerate((parts | {"val_data.npz": UNSEEN}).items()):
         rows, file = _rows(count, 100 + k), io.BytesIO()
         np.savez(file, data=rows, labels=np.arange(1, count + 1), mean=rows.mean(0))
         write_atomically(folder / name, file.getvalue())
     return StandIn({"train": COUNT, "val": UNSEEN})
 
 
-def _folder(folder: Path, names: Callable[[int], str], size: tuple[int, int], seed: int) -> StandIn:
-    for k, picture in enumerate(_pictures(COUNT, size, seed)):
+def _image_folder(folder: Path, names: Callable[[int], str], size: tuple[int, int], seed: int) -> StandIn:
+    for k, picture in enumerate(pictures(COUNT, size, seed)):
         path = folder / names(k)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
@@ -87,12 +85,12 @@ def _folder(folder: Path, names: Callable[[int], str], size: tuple[int, int], se
 
 
 def _celeba64(folder: Path) -> StandIn:
-    return _folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", celeba64.PUBLISHED, 200)
+    return _image_folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", celeba64.PUBLISHED, 200)
 
 
 def _afhq64(folder: Path) -> StandIn:
     kinds, part = ("cat", "dog", "wild"), lambda k: "test" if k >= COUNT - UNSEEN else "train"
-    return _folder(folder, lambda k: f"{part(k)}/{kinds[k % 3]}/{k:06}.png", afhq64.PUBLISHED, 300)
+    return _image_folder(folder, lambda k: f"{part(k)}/{kinds[k % 3]}/{k:06}.png", afhq64.PUBLISHED, 300)
 
 
 def _celebahq(folder: Path) -> StandIn:
@@ -101,24 +99,28 @@ def _celebahq(folder: Path) -> StandIn:
     path = folder / celebahq.DATABASE / celebahq.FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    pictures = _pictures(COUNT, (celebahq.SIDE, celebahq.SIDE), 400)
-    # room for the images and for as much again, which a database takes only as it fills
+    # twice the size of the images, which a database takes only as it fills
+    size = 2 * COUNT * celebahq.BYTES
     with (
-        lmdb.open(str(path), subdir=False, lock=False, map_size=2 * COUNT * celebahq.BYTES) as database,
-        database.begin(write=True) as transaction,
+        lmdb.open(str(path), subdir=False, lock=False, map_size=size) as database,
+        database.begin(write=True) as into,
     ):
-        for k, picture in enumerate(pictures):
-            transaction.put(celebahq.key(k), picture.tobytes())
+        for k, picture in enumerate(pictures(COUNT, (celebahq.SIDE, celebahq.SIDE), 400)):
+            into.put(celebahq.key(k), picture.tobytes())
     return StandIn({"train": COUNT})
 
 
 ARCHIVES: dict[str, Callable[[Path], StandIn]] = {
-    "cifar10": _cifar10, "imagenet32": _imagenet32, "celeba64": _celeba64, "afhq64": _afhq64, "celebahq": _celebahq
-}  # fmt: skip
+    "cifar10": _cifar10,
+    "imagenet32": _imagenet32,
+    "celeba64": _celeba64,
+    "afhq64": _afhq64,
+    "celebahq": _celebahq,
+}
 
 
 def write(folder: Path) -> None:
-    """Write a tiny archive of every published data set to `folder`/<name>, and a place without weights for Inception.
+    """Write a tiny archive of every published data set to `folder`/<name>, and an Inception without weights.
 
     40 training images each, always the same; each folder is marked as a rehearsal's and lists its checksums.
     """
@@ -129,10 +131,8 @@ def write(folder: Path) -> None:
         files = sorted(
             path for path in own.rglob("*") if path.suffix in (".gz", ".npz", ".jpg", ".png", ".mdb")
         )
-        lines = [
-            f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(own).as_posix()}\n"
-            for path in files
-        ]
+        sums = {path: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for path in files}
+        lines = [f"{total}  {path.relative_to(own).as_posix()}\n" for path, total in sums.items()]
         write_atomically(own / CHECKSUMS, "".join(lines).encode())
         stand_in.mark(own, holds)
     stand_in.mark(folder / "inception")

@@ -1,4 +1,4 @@
-"""The model card of a saved student. Its numbers are those of the project's tables on disk, letter for letter."""
+"""The model card of a saved student; its numbers are those of the project's tables, letter for letter."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import objectives
@@ -22,26 +23,24 @@ LICENCE = "Apache-2.0"
 # what the example asks for where the measured prompts are not on this machine
 PROMPT = "a red circle"
 LIMITS = {
-    "smoke": "Tier smoke trains for seconds, for tests: its images and numbers mean nothing but that every part runs.",
-    "laptop": "Tier laptop trains small networks for minutes, on data that stand in for the papers': its numbers compare with each other and with nobody's.",
-    "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside its own only where the protocol is the same.",
+    "smoke": "Tier smoke trains for seconds, for tests: its images and numbers mean nothing but that every "
+    "part runs.",
+    "laptop": "Tier laptop trains small networks for minutes, on data that stand in for the papers': its "
+    "numbers compare with each other and with nobody's.",
+    "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside "
+    "its own only where the protocol is the same.",
 }
 Row = dict[str, str]
 
 
 def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
-    """The rows of a method in the tables of its tier, as text, by table: the experiment's own first, and no cell twice.
-
-    Empty where no table holds the method.
-    """
-    folder, found, seen = experiment.workspace.root / "results" / experiment.tier / "tables", {}, set()
+    """The rows of a method by table, as text, the experiment's own table first and no cell twice."""
+    folder = experiment.workspace.root / "results" / experiment.tier / "tables"
+    own, found, seen = (experiment.name, label, experiment.tier), {}, set()
     for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [
-                row
-                for row in csv.DictReader(file)
-                if (row["experiment"], row["method"], row["tier"])
-                == (experiment.name, label, experiment.tier)
+                row for row in csv.DictReader(file) if (row["experiment"], row["method"], row["tier"]) == own
             ]
         fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
         seen |= {(row["metric"], row["nfe"]) for row in fresh}
@@ -50,61 +49,51 @@ def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
     return found
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _by_metric(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """The rows of each metric by their number of network calls."""
+    metrics = dict.fromkeys(row["metric"] for row in rows)
+    return {metric: {row["nfe"]: row for row in rows if row["metric"] == metric} for metric in metrics}
 
 
-def _grid(rows: list[Row]) -> str:
-    """Metrics down, network calls across: `value ± sd` as they stand in the rows, and under them what is published."""
-    calls = sorted({row["nfe"] for row in rows}, key=int)
-    lines = [_line(["", *(f"N = {n}" for n in calls)]), _line(["---"] * (len(calls) + 1))]
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        own = {row["nfe"]: row for row in rows if row["metric"] == metric}
-        lines.append(
-            _line(
-                [
-                    metric,
-                    *(
-                        own[n]["value"] + (f" ± {own[n]['sd']}" if own[n]["sd"] else "") if n in own else ""
-                        for n in calls
-                    ),
-                ]
-            )
-        )
-        if any(row["published"] for row in own.values()):
-            beside = [
-                f"{own[n]['published']} ({own[n]['status']})" if n in own and own[n]["published"] else ""
-                for n in calls
-            ]
-            lines.append(_line([f"{metric}, published", *beside]))
-    return "\n".join(lines)
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _origin(rows: list[Row]) -> list[str]:
-    """One line for each metric: protocol, seeds, notebook, revision, parameters and hardware."""
-    lines = []
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        row = next(row for row in rows if row["metric"] == metric)
-        lines.append(
-            f"- **{metric}**: {row['protocol']}; mean over {row['seeds']}, {row['samples']} samples each; notebook {row['notebook']}, revision "
-            f"{row['revision']}, parameters {row['parameters']}; {row['hardware']}; {row['software']}"
-        )
-    return lines
+def _grid(rows: Sequence[Row]) -> str:
+    """Metrics down, network calls across: `value ± sd` as in the rows, and under them what is published."""
+    calls, lines = sorted({row["nfe"] for row in rows}, key=int), []
+    for metric, own in _by_metric(rows).items():
+        cells = {n: row["value"] + (f" ± {row['sd']}" if row["sd"] else "") for n, row in own.items()}
+        lines.append([metric, *(cells.get(n, "") for n in calls)])
+        published = {n: f"{row['published']} ({row['status']})" for n, row in own.items() if row["published"]}
+        if published:
+            lines.append([f"{metric}, published", *(published.get(n, "") for n in calls)])
+    return _markdown(["", *(f"N = {n}" for n in calls)], lines)
+
+
+def _origin(metric: str, row: Row) -> str:
+    """Where a metric's numbers come from: protocol, seeds, notebook, revision, parameters, hardware."""
+    return (
+        f"- **{metric}**: {row['protocol']}; mean over {row['seeds']}, {row['samples']} samples each; "
+        f"notebook {row['notebook']}, revision {row['revision']}, parameters {row['parameters']}; "
+        f"{row['hardware']}; {row['software']}"
+    )
 
 
 def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     """The section of numbers, one entry a paragraph."""
     found = tables(experiment, experiment.settings.method(method).label)
     if not found:
-        return [
-            f"No table of results/{experiment.tier}/tables holds this method: nothing was measured that could stand here."
-        ]
+        return [f"No table of results/{experiment.tier}/tables holds this method: nothing was measured."]
     text = [
-        f"N is the number of network calls for an image; ± is the standard deviation between training seeds. Every number is a mean over seeds, of which "
-        f"these weights are training seed {seed}: theirs alone may differ by about the deviation."
+        "N is the number of network calls for an image; ± is the standard deviation between training seeds. "
+        f"Every number is a mean over seeds, of which these weights are training seed {seed}: theirs alone "
+        "may differ by about the deviation."
     ]
-    for name, own in found.items():
-        text += [f"From results/{experiment.tier}/tables/{name}.csv:", _grid(own), "\n".join(_origin(own))]
+    for name, rows in found.items():
+        origins = [_origin(metric, next(iter(own.values()))) for metric, own in _by_metric(rows).items()]
+        text += [f"From results/{experiment.tier}/tables/{name}.csv:", _grid(rows), "\n".join(origins)]
     return text
 
 
@@ -127,148 +116,153 @@ def papers(method: Method) -> list[str]:
     """One line for each objective of a method: what it is and its paper."""
     if method.self_correction:
         return [f"- self-corrected flow distillation (SCFlow): {_link(_named(scflow.__doc__))}"]
-    names = dict.fromkeys(term.objective for term in method.terms)
-    said = {
-        name: importlib.import_module(f"{objectives.__name__}.{name}").__doc__.partition(" (")[0]
-        for name in names
-    }
-    return [f"- `{name}`, {said[name]}: {_link(paper(name))}" for name in names]
+    lines = []
+    for name in dict.fromkeys(term.objective for term in method.terms):
+        docstring = importlib.import_module(f"{objectives.__name__}.{name}").__doc__
+        lines.append(f"- `{name}`, {docstring.partition(' (')[0]}: {_link(paper(name))}")
+    return lines
 
 
-def shown_steps(experiment: Experiment, method: str) -> int:
-    """How many steps to show: the fewest that are measured, or the most where nothing but the velocity was learned."""
+def example_steps(experiment: Experiment, method: str) -> int:
+    """The steps of the example: the fewest measured, or the most where only a velocity was learned."""
     steps, own = experiment.settings.sampling.steps[method] or [1], experiment.settings.method(method)
     return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
 
 
-def example(experiment: Experiment) -> str:
-    """The first of the prompts that an experiment's tables measured, or PROMPT where their files are not there."""
+def example_prompt(experiment: Experiment) -> str:
+    """The first prompt that an experiment's tables measured, or PROMPT where the files are not there."""
     try:
         return prompts.load(experiment.latents.data, experiment.settings.sampling.prompts, 1).captions[0].text
     except FileNotFoundError:
         return PROMPT
 
 
-def _of_texts(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
-    """The facts about what a student is told."""
-    own, sampling, tower, read = (
-        experiment.settings.method(method),
+def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
+    """The facts about the captions that a student is conditioned on."""
+    own, data = experiment.settings.method(method), experiment.data_name
+    sampling, tokenizer, width = (
         experiment.settings.sampling,
-        pipe.text_encoder,
-        pipe.tokenizer.texts,
+        pipe.texts,
+        pipe.text_encoder.config.hidden_size,
     )
-    said, scale = pipe.config.student["clip"], pipe.config.guidance_scale
-    captions = f" on `{said['captions']}`" if said["captions"] else ""
+    clip, scale = pipe.flow_map.config.student["clip"], pipe.flow_map.guidance()
+    source = f"{clip['clip']}{' on `' + clip['captions'] + '`' if clip['captions'] else ''}"
+    guidance = "none, one network call a step"
+    if scale != 1:
+        guidance = f"{scale:g} against the empty text, two network calls a step"
+    guidance += ", unless a call names a `guidance_scale`"
     # a teacher leaves captions out, a student has a teacher that is guided
-    trained = (
-        f"; trained with {own.conditioning_dropout:.0%} of its captions left empty"
-        if own.conditioning_dropout
-        else ""
-    )
-    trained += (
-        f"; trained with its teacher under guidance of {own.guidance_scale:g}" if own.guidance_scale else ""
-    )
-    usual = (
-        "none, one network call a step"
-        if scale == 1
-        else f"{scale:g} against the empty text, two network calls a step"
-    )
-    size = sum(p.numel() for p in tower.parameters())
+    if own.conditioning_dropout:
+        guidance += f"; trained with {own.conditioning_dropout:.0%} of its captions left empty"
+    if own.guidance_scale:
+        guidance += f"; trained with its teacher under guidance of {own.guidance_scale:g}"
     return {
-        "text encoder": f"the text tower of a CLIP ({said['clip']}{captions}; sha256 {said['checksum'][:8]}), {size:,} parameters",
-        "texts": f"{read.length} tokens of {len(read.vocabulary):,}, {tower.config.hidden_size} numbers each; trained with the captions of `{experiment.data_name}`",
-        "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{experiment.data_name}`, zero-shot",
-        "guidance": f"{usual}, unless a call names a `guidance_scale`{trained}",
+        "text encoder": f"the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]}), "
+        f"{pipe.text_encoder.num_parameters():,} parameters",
+        "texts": f"{tokenizer.length} tokens of {len(tokenizer.vocabulary):,}, {width} numbers each; trained "
+        f"with the captions of `{data}`",
+        "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{data}`, zero-shot",
+        "guidance": guidance,
     }
 
 
 def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
-    own, training = experiment.settings.method(method), experiment.settings.training
-    settings, shape = pipe.flow_map.config.settings, " x ".join(map(str, pipe.flow_map.config.shape))
-    source = experiment.source
-    image = " x ".join(map(str, getattr(source, "image", source.shape)))
+    own, source, model = experiment.settings.method(method), experiment.source, pipe.flow_map.config
+    image, shape = (" x ".join(map(str, s)) for s in (getattr(source, "image", source.shape), model.shape))
+    batch, size = experiment.settings.training.batch, pipe.flow_map.num_parameters()
+    origin = f"{own.steps:,} steps of {batch} samples, training seed {seed}, averaged over training"
+    if own.weights:
+        origin = f"converted from {own.weights}"
     taught = f", from the teacher `{own.teacher}`" if own.teacher else ""
-    trained = (
-        f"converted from {own.weights}"
-        if own.weights
-        else f"{own.steps:,} steps of {training.batch} samples, training seed {seed}, averaged over training"
-    )
-    mark = pipe.config.student["fingerprint"]
     facts = {
         "experiment": f"`{experiment.name}`, tier {experiment.tier}",
         "method": f"{own.label} (`{method}`){taught}",
         "data": f"`{experiment.data_name}`, images of {image} in {source.top + 1} levels",
-        "network": f"{settings['kind']}, {sum(p.numel() for p in pipe.flow_map.parameters()):,} parameters, on points of {shape}",
-        "steps": "jumps of the flow map"
-        if pipe.scheduler.config.kind == "jumps"
-        else "Euler steps of the velocity",
-        "weights": f"{trained} (fingerprint {mark})",
+        "network": f"{model.settings['kind']}, {size:,} parameters, on points of {shape}",
+        "steps": "jumps of the flow map" if model.sampler == "jumps" else "Euler steps of the velocity",
+        "weights": f"{origin} (fingerprint {model.student['fingerprint']})",
     }
     if pipe.vae is not None:
-        facts["decoder"] = (
-            f"an AutoencoderKL, {sum(p.numel() for p in pipe.vae.parameters()):,} parameters; latents are scaled by {source.factor:.5g}"
-        )
-    return facts | (_of_texts(experiment, method, pipe) if pipe.flow_map.conditional else {})
+        decoder = f"an AutoencoderKL, {pipe.vae.num_parameters():,} parameters"
+        facts["decoder"] = f"{decoder}; latents are scaled by {source.factor:.5g}"
+    return facts | (_captions(experiment, method, pipe) if pipe.flow_map.conditional else {})
 
 
 def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
-    draws = "- It draws without a prompt: images like its data, and no others."
+    draws = "It draws without a prompt: images like its data, and no others."
     if pipe.flow_map.conditional:
         draws = (
-            f"- It draws what captions like those of `{experiment.data_name}` say. Other words, and other languages, have tokens too, and nobody has looked at what "
-            f"becomes of them; a prompt of more than {pipe.tokenizer.texts.length} tokens is cut, with a warning."
+            f"It draws what captions like those of `{experiment.data_name}` say. Other words, and other "
+            "languages, have tokens too, and nobody has looked at what becomes of them; a prompt of more "
+            f"than {pipe.texts.length} tokens is cut, with a warning."
         )
-    lines = [
-        f"- {LIMITS[experiment.tier]}",
+    limits = [
+        LIMITS[experiment.tier],
         draws,
-        "- Other numbers of steps than the measured ones run, and nobody has looked at them.",
+        "Other numbers of steps than the measured ones run, and nobody has looked at them.",
     ]
     if pipe.vae is not None:
-        lines.append(
-            "- An image is no sharper than the decoder: what the autoencoder loses, the student never saw."
+        limits.append(
+            "An image is no sharper than the decoder: what the autoencoder loses, the student never saw."
         )
     return [
-        *lines,
-        "- The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly the same images.",
+        *limits,
+        "The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly "
+        "the same images.",
     ]
+
+
+HEAD = """---
+license: {licence}
+library_name: diffusers
+pipeline_tag: {task}
+tags: [flow-map, few-step, fewstep]
+---"""
+USE = """```python
+import torch
+from fewstep.release import FewStepPipeline
+
+pipe = FewStepPipeline.from_pretrained("{folder}")
+generator = torch.Generator().manual_seed(0)
+images = pipe({prompt}num_inference_steps={steps}, batch_size=4, generator=generator).images
+images[0].save("one.png")
+```"""
 
 
 def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
-    """The card as Markdown, for a hub and for people; `folder` is what the example calls the student's folder."""
-    own, steps = experiment.settings.method(method), shown_steps(experiment, method)
-    prompt = example(experiment) if pipe.flow_map.conditional else None
-    task, given, asked = ("unconditional-image-generation", "", "") if prompt is None else (
-        "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, ", f" --prompt {shlex.quote(prompt)}"
-    )  # fmt: skip
-    head = [
-        "---",
-        f"license: {LICENCE.lower()}",
-        "library_name: diffusers",
-        f"pipeline_tag: {task}",
-        "tags: [flow-map, few-step, fewstep]",
-        "---",
-    ]
-    use = [
-        "```python", "import torch", "from fewstep.release import FewStepPipeline", "", f'pipe = FewStepPipeline.from_pretrained("{folder}")',
-        f"images = pipe({given}num_inference_steps={steps}, batch_size=4, generator=torch.Generator().manual_seed(0)).images", 'images[0].save("one.png")', "```",
-    ]  # fmt: skip
-    facts = [
-        _line(["", ""]),
-        _line(["---", "---"]),
-        *(_line([name, fact]) for name, fact in _facts(experiment, method, seed, pipe).items()),
-    ]
+    """The card as Markdown, for a hub and for people; `folder` is what its example opens."""
+    own, steps = experiment.settings.method(method), example_steps(experiment, method)
+    task, argument, option = "unconditional-image-generation", "", ""
+    if pipe.flow_map.conditional:
+        prompt = example_prompt(experiment)
+        task, argument = "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, "
+        option = f" --prompt {shlex.quote(prompt)}"
     elsewhere = (
-        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{asked}`. Through diffusers' own class: "
-        f'`DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", trust_remote_code=True)`, which runs the one import in pipeline.py.'
+        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{option}`. "
+        "Through "
+        f'diffusers\' own class: `DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", '
+        "trust_remote_code=True)`, which runs the one import in pipeline.py."
     )
-    taken = {
-        "decoder": pipe.vae.config.get("_name_or_path") if pipe.vae is not None else "",
-        "text encoder": pipe.text_encoder.config._name_or_path if pipe.text_encoder is not None else "",
-    }
-    others = "".join(f" The {what} is {name}, under its own licence." for what, name in taken.items() if name)
+    licence = f"{LICENCE}, the weights as the code."
+    if pipe.vae is not None and pipe.vae.config.get("_name_or_path"):
+        licence += f" The decoder is {pipe.vae.config._name_or_path}, under its own licence."
+    if pipe.text_encoder is not None and pipe.text_encoder.config._name_or_path:
+        licence += f" The text encoder is {pipe.text_encoder.config._name_or_path}, under its own licence."
     parts = [
-        "\n".join(head), f"# {experiment.name}, {own.label}", "A student of fewstep, which draws images in a few network calls.", "\n".join(facts),
-        "## Use", "\n".join(use), elsewhere, "## Numbers", *numbers(experiment, method, seed), "## Papers", "\n".join(papers(own)),
-        "## Limits", "\n".join(_limits(experiment, pipe)), "## Licence", f"{LICENCE}, the weights as the code.{others}",
-    ]  # fmt: skip
+        HEAD.format(licence=LICENCE.lower(), task=task),
+        f"# {experiment.name}, {own.label}",
+        "A student of fewstep, which draws images in a few network calls.",
+        _markdown(["", ""], list(_facts(experiment, method, seed, pipe).items())),
+        "## Use",
+        USE.format(folder=folder, prompt=argument, steps=steps),
+        elsewhere,
+        "## Numbers",
+        *numbers(experiment, method, seed),
+        "## Papers",
+        "\n".join(papers(own)),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in _limits(experiment, pipe)),
+        "## Licence",
+        licence,
+    ]
     return "\n\n".join(parts) + "\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
 from diffusers.utils import logging  # isort: skip
-from transformers.utils import logging as logging_of_texts
+from transformers.utils import logging as transformers_logging
 
 from ..flows.sampler_names import GUIDED, calls_a_step
 from . import picture, prompts, saving
@@ -25,18 +25,19 @@ IMAGES = 16
 def _without_bars() -> None:
     # a bar that is full at once tells nobody anything
     logging.disable_progress_bar()
-    logging_of_texts.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def save(root: Path, arguments: argparse.Namespace) -> None:
     """Save a trained student as a pipeline, in the tier's scratch folder if nobody says where."""
-    choice = saving.chosen(root, arguments.tier, arguments.experiment, arguments.method, arguments.seed)
-    target = arguments.to or choice.experiment.workspace.writable / "students" / choice.name
+    student = saving.find(root, arguments.tier, arguments.experiment, arguments.method, arguments.seed)
+    target = arguments.to or student.experiment.workspace.writable / "students" / student.name
     _without_bars()
-    saving.save(choice, target)
-    told = ' --prompt "..."' if choice.reader else ""
+    saving.save(student, target)
+    prompt = ' --prompt "..."' if student.clip else ""
     print(
-        f"{target} holds {choice.name} of tier {arguments.tier}; draw from it with `python -m fewstep sample {target}{told}`"
+        f"{target} holds {student.name} of tier {arguments.tier}; draw from it with `python -m fewstep "
+        f"sample {target}{prompt}`"
     )
 
 
@@ -48,21 +49,20 @@ def _texts(arguments: argparse.Namespace) -> list[str] | None:
     return arguments.prompt and [text.encode("utf-8", "replace").decode() for text in arguments.prompt]
 
 
-def _check(pipe: FewStepPipeline, texts: list[str] | None, folder: Path) -> None:
-    if pipe.flow_map.conditional and texts is None:
+def _check(conditional: bool, texts: list[str] | None, folder: Path) -> None:
+    if conditional and texts is None:
         raise ValueError(
-            f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file of one prompt a line'
+            f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts '
+            "with a file of one prompt a line"
         )
-    if not pipe.flow_map.conditional and texts is not None:
+    if not conditional and texts is not None:
         raise ValueError(f"{folder} was trained without text: leave --prompt and --prompts out")
 
 
-def _quoted(texts: list[str] | None, most: int) -> str:
+def _quoted(texts: list[str], most: int) -> str:
     """The first `most` prompts as the end of a sentence."""
-    if texts is None:
-        return ""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", told " + ", ".join(f'"{" ".join(text.split())}"' for text in texts[:most]) + more
+    return ", of " + ", ".join(f'"{" ".join(text.split())}"' for text in texts[:most]) + more if texts else ""
 
 
 def sample(_: Path, arguments: argparse.Namespace) -> None:
@@ -72,21 +72,20 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
     _without_bars()
     pipe = FewStepPipeline.from_pretrained(arguments.folder)
     pipe.set_progress_bar_config(disable=True)
-    _check(pipe, texts, arguments.folder)
+    _check(pipe.flow_map.conditional, texts, arguments.folder)
     count = IMAGES if arguments.count is None and (texts is None or len(texts) == 1) else arguments.count
+    generator, scale = seeded(arguments.seed), pipe.flow_map.guidance(arguments.guidance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", prompts.CutWarning)
-        drawn = pipe(
-            texts, arguments.steps, arguments.guidance, batch_size=count, generator=seeded(arguments.seed)
-        ).images
+        drawn = pipe(texts, arguments.steps, scale, batch_size=count, generator=generator).images
     for warning in caught:
         print(f"fewstep: {warning.message}", file=sys.stderr)
-    student, scale = (
-        pipe.config.student or {},
-        pipe.config.guidance_scale if arguments.guidance is None else arguments.guidance,
-    )
+    student = pipe.flow_map.config.student or {}
     calls = arguments.steps * calls_a_step(f"{GUIDED}{scale}")
-    words = f"{student.get('label', 'a student')} of {student.get('experiment', arguments.folder)}, N = {calls}, sampling seed {arguments.seed}"
-    words += f", guidance {scale:g}" if scale != 1 else ""
-    picture.write(arguments.to, drawn, words + _quoted(texts, len(texts or ())))
+    words = (
+        f"{student.get('label', 'a student')} of {student.get('experiment', arguments.folder)}, N = {calls}, "
+        f"sampling seed {arguments.seed}" + (f", guidance {scale:g}" if scale != 1 else "")
+    )
+    texts = texts or []
+    picture.write(arguments.to, drawn, words + _quoted(texts, len(texts)))
     print(f"{arguments.to} shows {len(drawn)} images: {words}{_quoted(texts, SAID)}")

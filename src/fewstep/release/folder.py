@@ -1,4 +1,4 @@
-"""The folder of a saved student: written whole or not at all, over nothing but itself, and verified when it is opened."""
+"""A saved student's folder: written whole or not at all, over nothing but itself, verified when opened."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..networks.autoencoder import checksum
 from ..storage.checkpoint import CheckpointError
 from ..storage.files import write_atomically
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
-# what is held against its checksum when a student is opened, wherever it lies, and folders in which everything is; any other text
+# what is held against its checksum when a student is opened: weights and all that reads texts; any other file
 # may be edited, and what it says is checked by itself
 WEIGHTS, TEXTS = ".safetensors", ("text_encoder", "tokenizer")
 CURE = "`python -m fewstep save` writes one"
 
 
 class FolderError(ValueError):
-    """A folder is no saved student, or a place where none can be written; the message names it and the way out."""
+    """A folder is no saved student, or none can be written there; the message names it and the way out."""
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -28,27 +29,33 @@ def _listed(folder: Path) -> dict[str, str]:
     path = folder / SUMS
     if not path.is_file():
         raise FolderError(
-            f"{path} is not there: the folder was not copied whole, or is no saved student; save the student again"
+            f"{path} is not there: the folder was not copied whole, or is no saved student; save the student "
+            "again"
         )
-    lines = [line.split("  ", 1) for line in path.read_text().splitlines()]
+    lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
     if not lines or any(len(line) != 2 for line in lines):
         raise FolderError(f"{path} is no list of checksums and names: save the student again")
     return {name: total for total, name in lines}
 
 
+def _class(folder: Path) -> Any:
+    """The class of the pipeline in `folder`; raises OSError, ValueError or AttributeError without one."""
+    return json.loads((folder / INDEX).read_text(encoding="utf-8")).get("_class_name")
+
+
 def check(folder: Path) -> None:
-    """Raise FolderError where `folder` is no saved student or a file of it is gone, CheckpointError where weights, or what reads texts, are damaged."""
+    """Raise FolderError where `folder` is no whole saved student, CheckpointError for a damaged file."""
     if not folder.is_dir():
         raise FolderError(
-            f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be downloaded first"
+            f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be "
+            "downloaded first"
         )
-    index = folder / INDEX
-    if not index.is_file():
+    if not (folder / INDEX).is_file():
         raise FolderError(f"{folder} is no saved student: it holds no {INDEX}; {CURE}")
     try:
-        found = json.loads(index.read_text()).get("_class_name")
+        found = _class(folder)
     except (ValueError, AttributeError):
-        raise FolderError(f"{index} cannot be read as JSON: save the student again") from None
+        raise FolderError(f"{folder / INDEX} cannot be read as JSON: save the student again") from None
     if found != CLASS:
         raise FolderError(f"{folder} holds a {found} and no saved student ({CLASS}); {CURE}")
     for name, total in _listed(folder).items():
@@ -59,19 +66,19 @@ def check(folder: Path) -> None:
                 raise FolderError(f"{path} is not there: copy the folder whole, or save the student again")
         elif (path.suffix == WEIGHTS or Path(name).parts[0] in TEXTS) and checksum(path) != total:
             raise CheckpointError(
-                f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the student again"
+                f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the "
+                "student again"
             )
 
 
 def check_free(target: Path) -> None:
-    """Raise FolderError unless a student may be written to `target`: nothing is there, or an older student and no other file."""
+    """Raise FolderError unless `target` is free, or holds an older student and no other file."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not target.is_dir():
         raise FolderError(f"{target} is a file: nothing was written; name another folder")
     try:
-        found = json.loads((target / INDEX).read_text()).get("_class_name")
-        own = {SUMS, *_listed(target)} if found == CLASS else None
+        own = {SUMS, *_listed(target)} if _class(target) == CLASS else None
     except (OSError, ValueError, AttributeError):
         own = None
     if own is None:
@@ -82,15 +89,16 @@ def check_free(target: Path) -> None:
         name = path.relative_to(target).as_posix()
         if not path.is_dir() and name not in own:
             raise FolderError(
-                f"{target} holds {name}, which is no part of a saved student: nothing was written; move it away, or name another folder"
+                f"{target} holds {name}, which is no part of a saved student: nothing was written; move it "
+                "away, or name another folder"
             )
 
 
 def write(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make `target` the folder that `fill(folder)` fills, with the checksums of its files; raises as `check_free`.
+    """Make `target` the folder that `fill(folder)` fills, with its checksums; raises as `check_free`.
 
-    Whatever stops `fill` leaves `target` as it was. The older student is moved aside before the new one takes its place: a
-    power cut between these two steps leaves it beside `target`, its name ending in .old.tmp.
+    Whatever stops `fill` leaves `target` as it was. The older student is moved aside before the new one takes
+    its place: a power cut between these two steps leaves it beside `target`, its name ending in .old.tmp.
     """
     target = Path(os.path.abspath(target))
     check_free(target)

@@ -1,9 +1,11 @@
-"""A trained flow map as a model of diffusers: weights in safetensors, its network's settings in the config."""
+"""A trained flow map as a model of diffusers: its weights, and in its config all that decides its images."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +14,86 @@ from torch import Tensor
 from .. import networks
 from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
-from diffusers import ModelMixin  # isort: skip  by this name diffusers finds how a model of this module is loaded
+from diffusers import ConfigMixin, ModelMixin  # isort: skip  by this name diffusers finds how to load it
 from diffusers.configuration_utils import register_to_config
 
 from ..flows.conditioning import Conditions, conditioned
-from ..networks.load import load_flow_map
-from ..storage.checkpoint import load_checkpoint
-from .strict import Strict
+
+SAMPLERS = ("jumps", "euler")
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite real number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
+class Strict(ConfigMixin):
+    """A ConfigMixin that refuses unknown and missing settings, where diffusers warns and goes on."""
+
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
+        """As ConfigMixin's, whose signature this is; raises ValueError, naming the first wrong setting."""
+        known = {
+            name: own for name, own in inspect.signature(cls.__init__).parameters.items() if name != "self"
+        }
+        for name in [*config_dict, *kwargs]:
+            # what begins with an underscore is diffusers' own
+            if not name.startswith("_") and name not in known:
+                raise ValueError(
+                    f"{cls.__name__} has no setting '{name}'; it has {', '.join(known)}: remove it, or "
+                    f"correct its spelling in {cls.config_name}"
+                )
+        for name, own in known.items():
+            if own.default is own.empty and name not in config_dict and name not in kwargs:
+                raise ValueError(
+                    f"{cls.config_name} does not say `{name}` of a {cls.__name__}: save the student again"
+                )
+        return super().extract_init_dict(config_dict, **kwargs)
 
 
 class FlowMapModel(ModelMixin, Strict):
-    """v_{s,t}(x), of a text where the network is `conditional`; its `flow_map` is what fewstep's own samplers take.
+    """A student's v_{s,t}(x), or v_{s,t}(x | caption) where `conditional`; `flow_map` is the flow map itself.
 
-    settings  the network's kind and sizes, as in params.yaml
-    shape     of one point, (channels, height, width)
+    settings        the network's kind and sizes, as in params.yaml
+    shape           of one point, (channels, height, width)
+    sampler         a step is "jumps": X_{s,t}(x) = x + (t - s) v_{s,t}(x), or "euler": x + (t - s) v_{s,s}(x)
+    noise_scale     the standard deviation of the noise at time 0
+    top             the highest level of a pixel; the lowest is 0
+    bypass          of latents: whether decoded images are added to the enlarged latents, as autoencoders
+                    trained here do
+    guidance_scale  the scale of classifier-free guidance where a call names none; 1 is none
+    student         where it comes from: experiment, method, label, tier, seed, data, fingerprint
 
-    Raises ValueError for settings that describe no network, and for points that are no images.
+    Raises ValueError, in one sentence, for a setting that is none.
     """
 
     @register_to_config
-    def __init__(self, settings: dict[str, Any], shape: list[int]):
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        shape: list[int],
+        sampler: str,
+        noise_scale: float,
+        top: int,
+        bypass: bool = False,
+        guidance_scale: float = 1.0,
+        student: dict[str, Any] | None = None,
+    ):
         super().__init__()
+        for name, value, right, wanted in (
+            ("sampler", sampler, sampler in SAMPLERS, " or ".join(map(repr, SAMPLERS))),
+            ("noise_scale", noise_scale, is_number(noise_scale) and noise_scale > 0, "a number above 0"),
+            ("top", top, type(top) is int and 1 <= top <= 255, "a whole number from 1 to 255"),
+            ("bypass", bypass, type(bypass) is bool, "true or false"),
+        ):
+            if not right:
+                raise ValueError(
+                    f"`{name}` of a FlowMapModel is {wanted}, not {value!r}: correct it in {self.config_name}"
+                )
         if len(shape) != 3:
             raise ValueError(
-                f"a pipeline draws images of shape (channels, height, width), and this network is for points of shape {tuple(shape)}"
+                "a pipeline draws images of shape (channels, height, width), and this network is for points "
+                f"of shape {tuple(shape)}"
             )
         try:
             self.flow_map = networks.build(settings, tuple(shape))
@@ -43,49 +101,52 @@ class FlowMapModel(ModelMixin, Strict):
             raise ValueError(
                 f"{dict(settings)} are no settings of a network ({error}): save the student again"
             ) from None
+        self.guidance(guidance_scale)
 
     @property
     def conditional(self) -> bool:
-        """Whether the network is conditioned on texts."""
+        """Whether the network is conditioned on captions."""
         return "conditions" in inspect.signature(self.flow_map.network.forward).parameters
+
+    def guidance(self, scale: float | None = None) -> float:
+        """`scale`, or the student's own if None; raises ValueError for one that is none or needs captions."""
+        found = self.config.guidance_scale if scale is None else scale
+        if not is_number(found) or found < 0:
+            raise ValueError(f"`guidance_scale` is a number from 0 on, not {found!r}: 1 is none")
+        if found != 1 and not self.conditional:
+            raise ValueError(
+                "this student was trained without text, and guidance compares texts: leave `guidance_scale` "
+                f"at 1, not {found:g}"
+            )
+        return float(found)
 
     def forward(
         self,
         s: Tensor,
         t: Tensor,
         x: Tensor,
-        texts: Conditions | None = None,
+        captions: Conditions | None = None,
         empty: Conditions | None = None,
         guidance: float = 1.0,
     ) -> Tensor:
         """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
 
-        texts     the texts of a conditional network, one a point
-        empty     the empty text, a batch of one, which `guidance` compares with; a scale of 1 is none
+        captions  of a conditional network, one a point
+        empty     the empty caption, a batch of one, which `guidance` compares with; a scale of 1 is none
         """
-        if texts is None:
+        if captions is None:
             return self.flow_map.average_velocity(s, t, x)
-        return conditioned(self.flow_map, texts, empty).guided(guidance).average_velocity(s, t, x)
-
-    @classmethod
-    def trained(cls, path: Path) -> FlowMapModel:
-        """The flow map that a training has written to `path`, frozen; raises as `load_flow_map`."""
-        flow_map, (_, info) = load_flow_map(path), load_checkpoint(path)
-        model = cls(info["network"], info["shape"])
-        model.flow_map.load_state_dict(flow_map.state_dict())
-        return model.requires_grad_(False).eval()
+        return conditioned(self.flow_map, captions, empty).guided(guidance).average_velocity(s, t, x)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> FlowMapModel:
-        """As ModelMixin's, whose signature this is; raises ValueError for weights of another network, where diffusers may only warn."""
+        """As ModelMixin's, whose signature this is; raises ValueError for weights of another network."""
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path, **kwargs | {"output_loading_info": True}
             )
-            odd = [
-                f"'{name}' is in one and not in the other"
-                for name in (*info["missing_keys"], *info["unexpected_keys"])
-            ]
+            unknown = (*info["missing_keys"], *info["unexpected_keys"])
+            odd = [f"'{name}' is in one and not in the other" for name in unknown]
         except ValueError as error:
             # how diffusers says that a tensor is of another shape
             found = re.search(r"because (\S+) expected shape", str(error))
@@ -94,6 +155,7 @@ class FlowMapModel(ModelMixin, Strict):
             odd = [f"'{found[1]}' is of another shape"]
         if odd:
             raise ValueError(
-                f"the weights in {pretrained_model_name_or_path} are of another network than {cls.config_name} there says ({odd[0]}): save the student again"
+                f"the weights in {pretrained_model_name_or_path} are of another network than "
+                f"{cls.config_name} there says ({odd[0]}): save the student again"
             )
         return model.requires_grad_(False)

@@ -18,7 +18,7 @@ KEY = "fewstep"
 
 
 def sheet(images: list[Image.Image]) -> Image.Image:
-    """Equally large images row by row, about as many across as down, on white; each pixel of small ones becomes a square."""
+    """Equally large images row by row on white, as many across as down; pixels of small ones are squares."""
     across, by = ceil(sqrt(len(images))), ceil(SMALLEST / max(images[0].size))
     width, height = (by * side + GAP for side in images[0].size)
     rows = ceil(len(images) / across)
@@ -42,12 +42,13 @@ def check_free(path: Path) -> None:
         own = False
     if not own:
         raise ValueError(
-            f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name another file with --to"
+            f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name "
+            "another file with --to"
         )
 
 
 def write(path: Path, images: list[Image.Image], words: str) -> None:
-    """Write `images` to `path` as one picture, atomically; `words` say in its header what it shows. Raises as `check_free`."""
+    """Write `images` as one picture, atomically, with `words` in its header; raises as `check_free`."""
     check_free(path)
     said, file = PngImagePlugin.PngInfo(), io.BytesIO()
     said.add_text(KEY, words)

@@ -1,4 +1,4 @@
-"""From a training's weights to a pipeline: what a student needs besides them to draw without the project's files."""
+"""From a training's weights to a pipeline that draws without the project's files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..networks import torchvision_operators  # noqa: F401 - before diffusers
+
+from diffusers import FlowMapEulerDiscreteScheduler  # isort: skip
+
 from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
 from ..flows.sampler_names import GUIDED
 from ..networks import clip_files
 from ..networks.autoencoder import read_described
+from ..networks.load import load_flow_map
 from ..settings import tiers
 from ..settings.base import SettingsError
 from ..storage.checkpoint import CheckpointError, load_checkpoint
@@ -19,21 +24,24 @@ from ..storage.workspace import Workspace
 from ..training import clip as contrastive
 from ..training.experiment import Experiment
 from ..training.weights import weights_file
-from . import card, folder
-from .network import FlowMapModel
+from . import card, folder, prompts
+from .network import SAMPLERS, FlowMapModel
 from .pipeline import FewStepPipeline
-from .scheduler import KINDS, FlowMapScheduler, kind_of
-from .tokenizer import TextTokenizer
+
+
+def steps_of(sampler: str) -> tuple[str, float]:
+    """The steps of a sampler and its scale of guidance: "guided-2" takes Euler steps under guidance of 2."""
+    return ("euler", float(sampler.removeprefix(GUIDED))) if sampler.startswith(GUIDED) else (sampler, 1.0)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One trained student: a method of an experiment, from one of its training seeds; and the CLIP that has read the captions, if it is told texts."""
+class Student:
+    """A method of an experiment from one training seed, and the `clip` that read its captions, if any."""
 
     experiment: Experiment
     method: str
     seed: int
-    reader: contrastive.ClipPreparation | None = None
+    clip: contrastive.ClipPreparation | None = None
 
     @property
     def weights(self) -> Path:
@@ -46,11 +54,12 @@ class Choice:
         return f"{self.experiment.name}-{self.method}-seed-{self.seed}"
 
 
-def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Choice:
+def find(root: Path, tier: str, experiment: str, method: str, seed: int) -> Student:
     """The student of `experiment` at `tier`.
 
-    Raises SettingsError for a tier, experiment, method or seed that there is not, for experiments whose points are no
-    images, and for a sampler that is no steps of a pipeline; FileNotFoundError before it is trained.
+    Raises SettingsError for a tier, experiment, method or seed that there is not, for experiments whose
+    points are no images, and for a sampler that is no steps of a pipeline; FileNotFoundError before it is
+    trained.
     """
     workspace = Workspace(root, tier)
     settings = tiers.load(workspace.params, tier)
@@ -59,92 +68,101 @@ def chosen(root: Path, tier: str, experiment: str, method: str, seed: int) -> Ch
     if len(settings.shape(own)) != 3:
         pictures = [name for name, other in settings.experiments.items() if len(settings.shape(other)) == 3]
         raise SettingsError(
-            f"'{experiment}' models points in the plane, which make no pictures; a pipeline draws images: {', '.join(pictures)}"
+            f"'{experiment}' models points in the plane, which make no pictures; a pipeline draws images: "
+            f"{', '.join(pictures)}"
         )
-    if kind_of(own.sampling.samplers[method])[0] not in KINDS:
+    sampler = own.sampling.samplers[method]
+    if steps_of(sampler)[0] not in SAMPLERS:
         raise SettingsError(
-            f"'{method}' is sampled by '{own.sampling.samplers[method]}', and a pipeline knows {', '.join(KINDS)} and {GUIDED}<scale>"
+            f"'{method}' is sampled by '{sampler}', and a pipeline knows {', '.join(SAMPLERS)} and "
+            f"{GUIDED}<scale>"
         )
     if seed not in own.training.seeds:
         raise SettingsError(
-            f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier '{tier}', and not from {seed}"
+            f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier "
+            f"'{tier}', and not from {seed}"
         )
-    latents = settings.latents.get(own.training.latents)
-    reader = (
-        contrastive.ClipPreparation(latents.clip, workspace, settings.clip[latents.clip], "cpu")
-        if latents and latents.clip
-        else None
-    )
-    found = Choice(Experiment(experiment, workspace, own, settings.compute, latents), method, seed, reader)
-    found.weights
+    latents, clip = settings.latents.get(own.training.latents), None
+    if latents and latents.clip:
+        clip = contrastive.ClipPreparation(latents.clip, workspace, settings.clip[latents.clip], "cpu")
+    found = Student(Experiment(experiment, workspace, own, settings.compute, latents), method, seed, clip)
+    _ = found.weights  # which says at once where there are none
     return found
 
 
 def _decoder(source: LatentSource) -> dict[str, Any]:
-    """What a pipeline in latents has besides: the autoencoder, its scale in its own config."""
-    decoder = source.decoder()
+    """The autoencoder of a student in latents, as a component with their scale in its config."""
+    model = source.decoder().model
     # under its published name, and not the folder of this machine that it was found in
-    described = read_described(source.folder / AUTOENCODER)
-    decoder.model.register_to_config(
-        scaling_factor=source.factor, _name_or_path=described.get("repository", "")
-    )
-    return {"vae": decoder.model, "bypass": decoder.bypass}
+    repository = read_described(source.folder / AUTOENCODER).get("repository", "")
+    model.register_to_config(scaling_factor=source.factor, _name_or_path=repository)
+    return {"vae": model}
 
 
-def _said(choice: Choice) -> dict[str, Any]:
-    """What a stage has said of the CLIP that read a student's captions; raises CheckpointError where its folder holds another by now."""
-    described = clip_files.read_described(choice.reader.folder)
-    read_by = (
-        json.loads((choice.experiment.data_folder / DESCRIBED).read_text())
-        .get("captions", {})
-        .get("clip", "none")
-    )
+def _described(student: Student) -> dict[str, Any]:
+    """What is known of the CLIP that read a student's captions; raises CheckpointError for another."""
+    described = clip_files.read_described(student.clip.folder)
+    data = student.experiment.data_folder
+    captions = json.loads((data / DESCRIBED).read_text(encoding="utf-8")).get("captions", {})
+    read_by = captions.get("clip", "none")
     if described["checksum"] != read_by:
         raise CheckpointError(
-            f"the captions of {choice.experiment.data_folder} were read by another CLIP (sha256 {read_by[:8]}) than lies in {choice.reader.folder} "
-            f"({described['checksum'][:8]}): run `dvc repro` again"
+            f"the captions of {data} were read by another CLIP (sha256 {read_by[:8]}) than lies in "
+            f"{student.clip.folder} ({described['checksum'][:8]}): run `dvc repro` again"
         )
     return described
 
 
-def _texts(choice: Choice, described: dict[str, Any]) -> dict[str, Any]:
-    """What a pipeline that is told texts has besides: the tower of the CLIP so described that read the captions, and its tokenizer."""
-    network = contrastive.load(choice.reader)
+def _captions(student: Student, described: dict[str, Any]) -> dict[str, Any]:
+    """The tower of the CLIP so described that read the captions, and its tokenizer, as components."""
+    network = contrastive.load(student.clip)
     network.text_tower.config._name_or_path = described.get("repository", "")
-    return {"text_encoder": network.text_tower, "tokenizer": TextTokenizer(network.tokenizer)}
+    return {"text_encoder": network.text_tower, "tokenizer": prompts.component(network.tokenizer)}
 
 
-def pipeline(choice: Choice) -> FewStepPipeline:
-    """The student as a pipeline; raises CheckpointError for weights that are damaged, and for a CLIP that is not the one whose texts it was trained with."""
-    experiment = choice.experiment
-    source, method = experiment.source, experiment.settings.method(choice.method)
-    kind, guidance = kind_of(experiment.settings.sampling.samplers[choice.method])
-    scheduler = FlowMapScheduler(kind=kind, noise_scale=float(source.scale))
-    student = {
-        "experiment": experiment.name, "method": choice.method, "label": method.label, "tier": experiment.tier, "seed": choice.seed,
-        "data": experiment.data_name, "fingerprint": load_checkpoint(choice.weights)[1]["fingerprint"],
-    }  # fmt: skip
-    further = _decoder(source) if isinstance(source, LatentSource) else {}
-    if choice.reader:
-        said = _said(choice)
-        student["clip"] = {
-            "clip": said["clip"],
-            "checksum": said["checksum"],
-            "captions": None if "repository" in said else said["data"],
+def pipeline(student: Student) -> FewStepPipeline:
+    """The student as a pipeline; raises CheckpointError for damaged weights, or another CLIP than its own."""
+    experiment = student.experiment
+    source, method = experiment.source, experiment.settings.method(student.method)
+    sampler, guidance = steps_of(experiment.settings.sampling.samplers[student.method])
+    trained, (_, info) = load_flow_map(student.weights), load_checkpoint(student.weights)
+    facts = {
+        "experiment": experiment.name,
+        "method": student.method,
+        "label": method.label,
+        "tier": experiment.tier,
+        "seed": student.seed,
+        "data": experiment.data_name,
+        "fingerprint": info["fingerprint"],
+    }
+    in_latents = isinstance(source, LatentSource)
+    further = _decoder(source) if in_latents else {}
+    if student.clip:
+        described = _described(student)
+        facts["clip"] = {
+            "clip": described["clip"],
+            "checksum": described["checksum"],
+            "captions": None if "repository" in described else described["data"],
         }
-        further |= _texts(choice, said)
-    return FewStepPipeline(
-        FlowMapModel.trained(choice.weights),
-        scheduler,
+        further |= _captions(student, described)
+    model = FlowMapModel(
+        info["network"],
+        info["shape"],
+        sampler=sampler,
+        noise_scale=float(source.scale),
         top=source.top,
+        bypass=in_latents and source.decoder().bypass,
         guidance_scale=guidance,
-        student=student,
-        **further,
+        student=facts,
     )
+    model.flow_map.load_state_dict(trained.state_dict())
+    return FewStepPipeline(model.requires_grad_(False).eval(), FlowMapEulerDiscreteScheduler(), **further)
 
 
-def save(choice: Choice, target: Path) -> None:
-    """Write the student and its model card to the folder `target`; raises FolderError rather than write over anything else."""
+def save(student: Student, target: Path) -> None:
+    """Write the student and its model card to the folder `target`; raises as `folder.check_free`."""
     folder.check_free(target)
-    made = pipeline(choice)
-    made.save_pretrained(target, card.text(choice.experiment, choice.method, choice.seed, made, target.name))
+    made = pipeline(student)
+    made.save_pretrained(
+        target, card.text(student.experiment, student.method, student.seed, made, target.name)
+    )

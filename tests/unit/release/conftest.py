@@ -12,12 +12,24 @@ import pytest
 from fewstep.release import FewStepPipeline, saving
 from fewstep.storage.workspace import SCRATCH
 
-from .students import LATENTS, NETWORK, PIXELS, STUDENTS, TEXTS, TOLD_NETWORK, latents, reader, table, weights
+from .students import (
+    LATENTS,
+    NETWORK,
+    PIXELS,
+    STUDENTS,
+    TEXT_NETWORK,
+    TEXTS,
+    latents,
+    reader,
+    table,
+    trained,
+    weights,
+)
 
 
 @pytest.fixture(scope="package")
 def clone(root, tmp_path_factory) -> Path:
-    """A clone of the repository with six trained students at tier smoke, and tables that hold some of them."""
+    """A clone of the repository with six trained students at tier smoke, and tables with some of them."""
     own = tmp_path_factory.mktemp("clone")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(root / name, own / name)
@@ -25,11 +37,7 @@ def clone(root, tmp_path_factory) -> Path:
     made = own / "artifacts" / "smoke"
     for experiment, method in STUDENTS:
         shape = (4, 4, 4) if experiment in LATENTS else (1, 8, 8)
-        weights(
-            made / experiment / ("teacher" if method == "si" else "students") / method / "seed-0.safetensors",
-            shape,
-            TOLD_NETWORK if experiment == TEXTS else NETWORK,
-        )
+        weights(made / trained(experiment, method), shape, TEXT_NETWORK if experiment == TEXTS else NETWORK)
     latents(made / "latents" / "celebahq")
     latents(made / "latents" / "laion", reader(own))
     (own / "results" / "smoke").mkdir(parents=True)
@@ -50,7 +58,7 @@ def students(clone) -> dict[tuple[str, str], Path]:
         patch.setenv(SCRATCH, str(clone / "scratch"))
         found = {pair: clone / "saved" / "-".join(pair) for pair in STUDENTS}
         for (experiment, method), target in found.items():
-            saving.save(saving.chosen(clone, "smoke", experiment, method, 0), target)
+            saving.save(saving.find(clone, "smoke", experiment, method, 0), target)
     return found
 
 
@@ -64,7 +72,7 @@ def here(clone, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def edited(students, tmp_path):
-    """edited(file, **settings): a copy of a student with other settings in a config; None as the file changes nothing."""
+    """edited(file, **settings): a copy of a student with other settings in a config, or the same without."""
 
     def make(file: str | None = None, student: tuple[str, str] = (PIXELS, "lsd"), **settings) -> Path:
         place = tmp_path / "edited"
@@ -84,8 +92,8 @@ def pipe(students) -> FewStepPipeline:
 
 
 @pytest.fixture(scope="package")
-def told(students) -> FewStepPipeline:
-    """The student that is told texts without guidance."""
+def conditional(students) -> FewStepPipeline:
+    """The student that is conditioned on captions, without guidance."""
     found = FewStepPipeline.from_pretrained(students[TEXTS, "scflow"])
     found.set_progress_bar_config(disable=True)
     return found

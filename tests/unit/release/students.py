@@ -30,11 +30,18 @@ NETWORK = {
     "time_scale": 10.0,
     "dropout": 0.0,
 }
-TOLD_NETWORK = {
-    "kind": "text_unet", "channels": [8, 8], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "time_scale": 10.0, "width": 16
-}  # fmt: skip
+TEXT_NETWORK = {
+    "kind": "text_unet",
+    "channels": [8, 8],
+    "layers": 1,
+    "attention": [False, True],
+    "heads": 2,
+    "groups": 4,
+    "time_scale": 10.0,
+    "width": 16,
+}
 PIXELS, FACES, TEXTS = "selfdistill-cifar10", "scflow-celebahq", "scflow-coco2017"
-# one of each: pixels and latents, jumps and Euler steps, told texts with guidance and without
+# one of each: pixels and latents, jumps and Euler steps, conditioned on captions with guidance and without
 STUDENTS = (
     (PIXELS, "lsd"),
     ("fmm-cifar10", "si"),
@@ -46,6 +53,11 @@ STUDENTS = (
 LATENTS = {FACES: "celebahq", TEXTS: "laion"}
 # more than a chunk, and no multiple of one
 COUNT, STEPS = sample.IMAGES + 6, (1, 3)
+
+
+def trained(experiment: str, method: str) -> str:
+    """Where the weights of a method lie below a tier's artifacts."""
+    return f"{experiment}/{'teacher' if method == 'si' else 'students'}/{method}/seed-0.safetensors"
 
 
 def weights(path: Path, shape: tuple[int, ...], network: dict = NETWORK) -> None:
@@ -72,8 +84,11 @@ def reader(root: Path) -> contrastive.ClipPreparation:
     return maker
 
 
-def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> None:
-    """Latents and their autoencoder as their stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7; with captions where a CLIP is `told` them."""
+def latents(place: Path, clip: contrastive.ClipPreparation | None = None) -> None:
+    """Latents and their autoencoder as stages leave them: 3 x 8 x 8 images, 4 x 4 x 4 latents, scale 0.7.
+
+    With captions where a `clip` reads them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = autoencoder.small((3, 8, 8), [8, 8], 1, 4, 4)
@@ -94,11 +109,11 @@ def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> Non
         "scale": 0.7,
         "autoencoder": "abc",
     }
-    if told:
-        read = contrastive.load(told).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
+    if clip:
+        read = contrastive.load(clip).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])
         np.save(place / "texts.npy", read.hidden.numpy())
         np.save(place / "masks.npy", read.mask.numpy())
-        checksum = clip_files.read_described(told.folder)["checksum"]
+        checksum = clip_files.read_described(clip.folder)["checksum"]
         described |= {
             "data": "scenes",
             "captions": {
@@ -115,7 +130,7 @@ def latents(place: Path, told: contrastive.ClipPreparation | None = None) -> Non
 
 
 def table(path: Path, columns: list[str]) -> None:
-    """A table of the students that are told texts, its numbers all different."""
+    """A table of the students that are conditioned on captions, its numbers all different."""
     rows = []
     for label, calls in (("SI", (1, 2, 8)), ("SCFlow", (1, 2, 4))):
         for metric in (
@@ -145,7 +160,7 @@ def table(path: Path, columns: list[str]) -> None:
                         "seeds": "1 training",
                     }
                 )
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

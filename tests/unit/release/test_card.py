@@ -33,7 +33,10 @@ def cells(text: str, name: str) -> dict[tuple[str, str], str]:
 def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
     experiment, method = student
     text = (students[student] / "README.md").read_text()
-    label, shown = json.loads((students[student] / "model_index.json").read_text())["student"]["label"], {}
+    label, shown = (
+        json.loads((students[student] / "flow_map/config.json").read_text())["student"]["label"],
+        {},
+    )
     for name in re.findall(r"tables/(\S+)\.csv:", text):
         shown[name] = cells(text, name)
     expected: dict[tuple[str, str], str] = {}
@@ -57,7 +60,7 @@ def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
 def test_a_card_shows_published_numbers_with_their_status(here):
     rows = [
         row
-        for row in card.tables(saving.chosen(here, "smoke", PIXELS, "lsd", 0).experiment, "LSD")[PIXELS]
+        for row in card.tables(saving.find(here, "smoke", PIXELS, "lsd", 0).experiment, "LSD")[PIXELS]
         if row["metric"] == "FID"
     ]
     rows[0] |= {"published": "8.1", "status": "confirmed"}
@@ -72,10 +75,20 @@ def test_a_card_shows_published_numbers_with_their_status(here):
 def test_a_card_says_who_where_and_how_far(here, students):
     text = (students[FACES, "scflow"] / "README.md").read_text()
     for piece in (
-        "license: apache-2.0", f"# {FACES}, SCFlow", "tier smoke", "from the teacher `si`", "`faces`, images of 3 x 8 x 8 in 256 levels", "Euler steps",
-        "training seed 0", "[arXiv 2412.16906](https://arxiv.org/abs/2412.16906)", "mean nothing but that every part runs", "latents are scaled by 0.7",
-        'FewStepPipeline.from_pretrained("scflow-celebahq-scflow")', "num_inference_steps=1", "Apache-2.0",
-    ):  # fmt: skip
+        "license: apache-2.0",
+        f"# {FACES}, SCFlow",
+        "tier smoke",
+        "from the teacher `si`",
+        "`faces`, images of 3 x 8 x 8 in 256 levels",
+        "Euler steps",
+        "training seed 0",
+        "[arXiv 2412.16906](https://arxiv.org/abs/2412.16906)",
+        "mean nothing but that every part runs",
+        "latents are scaled by 0.7",
+        'FewStepPipeline.from_pretrained("scflow-celebahq-scflow")',
+        "num_inference_steps=1",
+        "Apache-2.0",
+    ):
         assert piece in text, piece
     digits = (students[PIXELS, "lsd"] / "README.md").read_text()
     assert (
@@ -90,21 +103,25 @@ def test_a_card_says_who_where_and_how_far(here, students):
     )
 
 
-def test_a_card_says_what_a_student_is_told(students):
+def test_a_card_says_what_a_student_is_conditioned_on(students):
     teacher, student = ((students[TEXTS, method] / "README.md").read_text() for method in ("si", "scflow"))
     for piece in (
-        "pipeline_tag: text-to-image", "the text tower of a CLIP (trained here, 4 steps of 32 pairs on `scenes`; sha256 ", "13,040 parameters",
-        "48 tokens of 560, 16 numbers each; trained with the captions of `scenes`", "the first 150 of `coco2017` of `scenes`, zero-shot",
-        "a prompt of more than 48 tokens is cut, with a warning", "It draws what captions like those of `scenes` say.",
-    ):  # fmt: skip
+        "pipeline_tag: text-to-image",
+        "the text tower of a CLIP (trained here, 4 steps of 32 pairs on `scenes`; sha256 ",
+        "13,040 parameters",
+        "48 tokens of 560, 16 numbers each; trained with the captions of `scenes`",
+        "the first 150 of `coco2017` of `scenes`, zero-shot",
+        "a prompt of more than 48 tokens is cut, with a warning",
+        "It draws what captions like those of `scenes` say.",
+    ):
         assert piece in teacher and piece in student, piece
     assert (
-        "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a `guidance_scale`; trained with 10% of its captions left empty |"
-        in teacher
+        "| guidance | 1.5 against the empty text, two network calls a step, unless a call names a "
+        "`guidance_scale`; trained with 10% of its captions left empty |" in teacher
     )
     assert (
-        "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with its teacher under guidance of 1.5 |"
-        in student
+        "| guidance | none, one network call a step, unless a call names a `guidance_scale`; trained with "
+        "its teacher under guidance of 1.5 |" in student
     )
     first = scenes.prompt_set("coco2017", 1).captions[0].text
     assert (
@@ -126,9 +143,9 @@ def test_a_card_without_the_files_of_its_prompts_has_an_example_all_the_same(her
     def absent(*asked):
         raise FileNotFoundError("download them")
 
-    experiment = saving.chosen(here, "smoke", TEXTS, "si", 0).experiment
+    experiment = saving.find(here, "smoke", TEXTS, "si", 0).experiment
     monkeypatch.setattr(card.prompts, "load", absent)
-    assert card.example(experiment) == card.PROMPT
+    assert card.example_prompt(experiment) == card.PROMPT
 
 
 @pytest.mark.parametrize("student", [(PIXELS, "lsd"), (TEXTS, "scflow")])
@@ -148,17 +165,15 @@ def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_
 
 
 def test_a_card_without_a_table_says_so(here):
-    choice = saving.chosen(here, "smoke", PIXELS, "lsd", 0)
-    for path in (here / "results/smoke/tables").glob("*.csv"):
+    choice = saving.find(here, "smoke", PIXELS, "lsd", 0)
+    for _ in (here / "results/smoke/tables").glob("*.csv"):
         assert card.tables(choice.experiment, "LSD") and not card.tables(choice.experiment, "no such method")
     (here / "results/smoke/tables").rename(here / "results/smoke/elsewhere")
     try:
         said = card.numbers(choice.experiment, "lsd", 0)
     finally:
         (here / "results/smoke/elsewhere").rename(here / "results/smoke/tables")
-    assert said == [
-        "No table of results/smoke/tables holds this method: nothing was measured that could stand here."
-    ]
+    assert said == ["No table of results/smoke/tables holds this method: nothing was measured."]
 
 
 def test_every_objective_names_a_paper(root):

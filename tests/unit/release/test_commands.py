@@ -141,19 +141,20 @@ def test_a_folder_that_is_no_student_is_one_sentence(monkeypatch, capsys, tmp_pa
     assert (
         status == 1
         and found
-        == f"fewstep: {tmp_path} is no saved student: it holds no model_index.json; `python -m fewstep save` writes one\n"
+        == f"fewstep: {tmp_path} is no saved student: it holds no model_index.json; "
+        "`python -m fewstep save` writes one\n"
     )
 
 
 def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
     images = [Image.new("RGB", (80, 70), (k, 0, 0)) for k in range(3)]
     whole = picture.sheet(images)
-    assert whole.size == (162, 142) and [whole.getpixel(at) for at in ((0, 0), (82, 0), (0, 72), (82, 72), (80, 0))] == [
-        (0, 0, 0), (1, 0, 0), (2, 0, 0), (255, 255, 255), (255, 255, 255)
-    ]  # fmt: skip
+    assert whole.size == (162, 142) and [
+        whole.getpixel(at) for at in ((0, 0), (82, 0), (0, 72), (82, 72), (80, 0))
+    ] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (255, 255, 255), (255, 255, 255)]
 
 
-def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys, tmp_path):
+def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch, capsys, tmp_path):
     status, said = run(
         monkeypatch, capsys, "save", "--experiment", TEXTS, "--method", "scflow", "--tier", "smoke"
     )
@@ -166,12 +167,13 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
         monkeypatch, capsys, *asked, "--prompt", "a red circle", "--prompt", "赤い円", "--guidance", "3"
     )
     assert status == 0 and said == (
-        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, told "a red circle", "赤い円"\n'
-    )  # fmt: skip
+        f'picture.png shows 2 images: SCFlow of {TEXTS}, N = 4, sampling seed 1, guidance 3, of "a red '
+        'circle", "赤い円"\n'
+    )
     with Image.open("picture.png") as found:
-        assert found.info[picture.KEY].endswith('told "a red circle", "赤い円"')
+        assert found.info[picture.KEY].endswith('of "a red circle", "赤い円"')
         pixels = np.asarray(found)
-    expected = told(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
+    expected = conditional(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
     assert pixels.shape == (64, 130, 3) and np.array_equal(
         pixels[:, 66:], np.asarray(expected[1]).repeat(8, 0).repeat(8, 1)
     )
@@ -179,7 +181,7 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
     assert (
         status == 0
         and said
-        == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, told "a red circle"\n'
+        == f'picture.png shows 16 images: SCFlow of {TEXTS}, N = 2, sampling seed 1, of "a red circle"\n'
     )
     # the guidance of a student's own table is its own, and counted
     status, said = run(
@@ -188,11 +190,11 @@ def test_a_picture_is_drawn_of_prompts(here, students, told, monkeypatch, capsys
     assert (
         status == 0
         and said
-        == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, told ""\n'
+        == f'picture.png shows 3 images: SI of {TEXTS}, N = 8, sampling seed 0, guidance 1.5, of ""\n'
     )
 
 
-def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tmp_path):
+def test_prompts_are_the_lines_of_a_file(students, conditional, monkeypatch, capsys, tmp_path):
     file, to = tmp_path / "prompts.txt", tmp_path / "all.png"
     file.write_bytes("\ufeffa red circle\r\nгород\nx\nx y\nlast".encode())
     status, said = run(
@@ -200,11 +202,11 @@ def test_prompts_are_the_lines_of_a_file(students, told, monkeypatch, capsys, tm
     )
     assert (
         status == 0
-        and said.endswith('told "a red circle", "город", "x" and 2 more\n')
+        and said.endswith('of "a red circle", "город", "x" and 2 more\n')
         and "shows 5 images" in said
     )
     with Image.open(to) as found:
-        assert found.info[picture.KEY].endswith('told "a red circle", "город", "x", "x y", "last"')
+        assert found.info[picture.KEY].endswith('of "a red circle", "город", "x", "x y", "last"')
     for content, words in (
         (b"", "prompts.txt is empty: give one prompt a line"),
         (b"a\n\nb\n", "line 2 of .*prompts.txt is blank: take it out"),
@@ -290,6 +292,7 @@ def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monke
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
     assert cli.main() == 0 and (tmp_path / "cut.png").is_file()
     assert re.fullmatch(
-        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at its end were lost\n",
+        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end "
+        r"were lost\n",
         capsys.readouterr().err,
     )

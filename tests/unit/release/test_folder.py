@@ -1,4 +1,4 @@
-"""A saved folder: what does not load is one sentence, and what is written replaces nothing of anybody else's."""
+"""A saved folder: what does not load is one sentence, and what is written replaces nobody else's files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,22 @@ from .students import FACES, NETWORK
 @pytest.mark.parametrize(
     "file, settings, said",
     [
-        ("scheduler/scheduler_config.json", {"beta": 1}, "FlowMapScheduler has no setting 'beta'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"beta": 1},
+            "FlowMapEulerDiscreteScheduler has no setting 'beta'",
+        ),
         ("flow_map/config.json", {"depth": 1}, "FlowMapModel has no setting 'depth'"),
         ("model_index.json", {"bottom": 3}, "FewStepPipeline has no setting 'bottom'"),
+        (
+            "flow_map/config.json",
+            {"top": 0},
+            "`top` of a FlowMapModel is a whole number from 1 to 255, not 0",
+        ),
+        ("flow_map/config.json", {"noise_scale": "1"}, "`noise_scale` .* is a number above 0, not '1'"),
+        ("flow_map/config.json", {"sampler": "heun"}, "`sampler` .* is 'jumps' or 'euler', not 'heun'"),
+        ("flow_map/config.json", {"bypass": "no"}, "`bypass` .* is true or false, not 'no'"),
+        ("flow_map/config.json", {"guidance_scale": 2}, "guidance compares texts: leave"),
         (
             "flow_map/config.json",
             {"settings": NETWORK | {"layer": 2}},
@@ -47,6 +60,25 @@ from .students import FACES, NETWORK
 def test_a_config_that_does_not_fit_is_one_sentence(edited, file, settings, said):
     with pytest.raises(ValueError, match=said):
         FewStepPipeline.from_pretrained(edited(file, **settings))
+
+
+@pytest.mark.parametrize("name", ["settings", "shape", "sampler", "noise_scale", "top"])
+def test_what_decides_the_images_has_no_default(edited, name):
+    place = edited()
+    config = json.loads((place / "flow_map/config.json").read_text())
+    (place / "flow_map/config.json").write_text(json.dumps({k: v for k, v in config.items() if k != name}))
+    with pytest.raises(ValueError, match=f"config.json does not say `{name}` of a FlowMapModel"):
+        FewStepPipeline.from_pretrained(place)
+
+
+def test_a_decoder_that_does_not_fit_is_one_sentence(edited):
+    place = edited("vae/config.json", (FACES, "scflow"), scaling_factor=None)
+    with pytest.raises(ValueError, match="`scaling_factor` of the `vae` is a number above 0, not None"):
+        FewStepPipeline.from_pretrained(place)
+    index = json.loads((place / folder.INDEX).read_text())
+    (place / folder.INDEX).write_text(json.dumps(index | {"vae": [None, None]}))
+    with pytest.raises(ValueError, match="draws in latents of 4 channels: give it the `vae`"):
+        FewStepPipeline.from_pretrained(place)
 
 
 def test_missing_and_damaged_files_are_one_sentence(edited, tmp_path):
@@ -91,21 +123,33 @@ def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
     files = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
     name = "diffusion_pytorch_model.safetensors"
     assert files == {
-        "model_index.json", "README.md", "pipeline.py", "SHA256SUMS", "flow_map/config.json", f"flow_map/{name}", "scheduler/scheduler_config.json",
-        "vae/config.json", f"vae/{name}",
-    }  # fmt: skip
+        "model_index.json",
+        "README.md",
+        "pipeline.py",
+        "SHA256SUMS",
+        "flow_map/config.json",
+        f"flow_map/{name}",
+        "scheduler/scheduler_config.json",
+        "vae/config.json",
+        f"vae/{name}",
+    }
     listed = dict(reversed(line.split("  ")) for line in (place / "SHA256SUMS").read_text().splitlines())
     assert listed == {file: autoencoder.checksum(place / file) for file in files - {"SHA256SUMS"}}
     assert json.loads((place / "vae/config.json").read_text())["scaling_factor"] == 0.7
     index = json.loads((place / "model_index.json").read_text())
-    assert index["student"] == {
-        "experiment": FACES, "method": "scflow", "label": "SCFlow", "tier": "smoke", "seed": 0, "data": "faces", "fingerprint": "0123456789abcdef"
-    }  # fmt: skip
-    assert (index["bypass"], index["top"], index["flow_map"]) == (
-        True,
-        255,
-        ["fewstep.release.network", "FlowMapModel"],
-    )
+    assert index["flow_map"] == ["fewstep.release.network", "FlowMapModel"]
+    assert index["scheduler"] == ["diffusers", "FlowMapEulerDiscreteScheduler"]
+    config = json.loads((place / "flow_map/config.json").read_text())
+    assert config["student"] == {
+        "experiment": FACES,
+        "method": "scflow",
+        "label": "SCFlow",
+        "tier": "smoke",
+        "seed": 0,
+        "data": "faces",
+        "fingerprint": "0123456789abcdef",
+    }
+    assert (config["bypass"], config["top"], config["sampler"]) == (True, 255, "euler")
     texts = [path.read_text() for path in place.rglob("*") if path.suffix in (".json", ".md", ".py")]
     assert not any(str(place.parent) in text for text in texts), "no folder of this machine"
 

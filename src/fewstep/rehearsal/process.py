@@ -1,4 +1,4 @@
-"""A command in a process of its own: its sentence when it fails, its seconds, and the most memory that it took."""
+"""A command in a process of its own: its sentence when it fails, its seconds and its peak memory."""
 
 from __future__ import annotations
 
@@ -15,28 +15,24 @@ PREFIX = "fewstep: "
 
 
 @dataclass(frozen=True)
-class Spent:
+class Usage:
     """What a command took.
 
     seconds       from its start to its end
-    bytes         the peak resident memory of its largest process; a system may count that of the process that started it
-    device_bytes  what it added to the memory in use on the GPU, at most, by all processes together; None without a GPU
-    failed        None, or what it said last on stderr
+    memory        bytes, the peak resident memory of its largest process, or of the process that started it
+    device_bytes  the most that all processes together added to the memory in use on the GPU; None without a
+                  GPU
+    error         None, or what it said last on stderr
     """
 
     seconds: float
-    bytes: int
+    memory: int
     device_bytes: int | None
-    failed: str | None
-
-    def and_then(self, later: Spent) -> Spent:
-        """This and what was spent after it: the seconds of both, the larger peaks, the later failure."""
-        peak = None if self.device_bytes is None else max(self.device_bytes, later.device_bytes)
-        return Spent(self.seconds + later.seconds, max(self.bytes, later.bytes), peak, later.failed)
+    error: str | None
 
 
 class _DevicePeak(threading.Thread):
-    """Looks at the memory in use on the first GPU twice a second. torch keeps what it has taken until it ends, so a peak stays in sight."""
+    """The peak memory in use on the first GPU, looked at twice a second: torch keeps what it takes."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -59,18 +55,18 @@ class _DevicePeak(threading.Thread):
         return self.peak
 
 
-def supervise(words: Sequence[str], folder: Path, environment: Mapping[str, str], device: str) -> Spent:
+def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], device: str) -> Usage:
     """Run `words` in `folder`; its stderr is passed on line by line, its stdout is dropped."""
     watch = _DevicePeak() if device == "cuda" else None
     if watch:
         watch.start()
-    started, said = time.monotonic(), ["it ended without a word"]
+    started, said, pipe = time.monotonic(), ["it ended without a word"], subprocess.PIPE
     process = subprocess.Popen(
         words,
         cwd=folder,
         env=dict(environment),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=pipe,
         text=True,
         errors="replace",
     )
@@ -78,8 +74,7 @@ def supervise(words: Sequence[str], folder: Path, environment: Mapping[str, str]
         for line in process.stderr:
             if line.strip():
                 said.append(line.strip())
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            print(line, end="", file=sys.stderr, flush=True)
         # of the process and of those that it waited for, where Popen.wait would not tell
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -92,8 +87,6 @@ def supervise(words: Sequence[str], folder: Path, environment: Mapping[str, str]
     sentence = next((line for line in reversed(said) if line.startswith(PREFIX)), said[-1]).removeprefix(
         PREFIX
     )
-    failed = sentence if process.returncode else None
     # macOS counts in bytes
-    return Spent(
-        time.monotonic() - started, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), peak, failed
-    )
+    memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Usage(time.monotonic() - started, memory, peak, sentence if process.returncode else None)
