@@ -1,4 +1,6 @@
-"""nbval over the executed smoke notebooks that are committed: a changed result fails, another machine passes."""
+"""nbval over the executed smoke notebooks that are committed: a changed result fails, another machine
+passes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from .conftest import Clone
 
 
 def start(clone: Clone, root: Path, folder: Path, notebooks: list[Path], scratch: Path) -> subprocess.Popen:
-    """nbval over `notebooks` of `folder` inside the clone, as a process; what they write goes to `scratch`."""
+    """nbval over `notebooks` of `folder` inside the clone, as a process; what they write goes to
+    `scratch`.
+    """
     environment = clone.environment() | {
         "FEWSTEP_SCRATCH": str(scratch),
         "FEWSTEP_WARM": "1",

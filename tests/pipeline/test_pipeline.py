@@ -20,8 +20,8 @@ from .conftest import Clone, scratch
 FMM, SELF, SCFLOW = "fmm-checkerboard", "selfdistill-checkerboard", "scflow-celebahq"
 CONSISTENCY = "consistency only"
 IMAGES = ("fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10")
-# the tour, four data sets, five teachers, seven experiments that train students, eight that are sampled and measured, seven
-# that are drawn, and the speed
+# the tour, four data sets, five teachers, seven experiments that train students, eight that are sampled and
+# measured, seven that are drawn, and the speed
 NOTEBOOKS = 1 + 4 + 5 + 7 + 2 * 8 + 7 + 1
 # what a second `dvc repro` may take of processor time
 NOTHING = 3.0
@@ -175,7 +175,9 @@ def test_one_methods_setting_trains_that_method_alone(built):
 
 
 def test_what_looks_at_results_computes_none_again(built):
-    """Text, plots, tables and what runs notebooks: nothing is trained, sampled or measured again for a change in these."""
+    """Text, plots, tables and what runs notebooks: nothing is trained, sampled or measured again for a change
+    in these.
+    """
     package = built.file("src/fewstep")
     figures = {"figures", "figures-images", "figures-latents", "figures-captions", "figures-prompts", "speed"}
     changes = {
@@ -241,7 +243,8 @@ def test_an_unknown_notebook_parameter_is_an_error(built):
 
 
 def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
-    """`dvc repro` and everything under it is killed at several moments; what comes out is what came out undisturbed.
+    """`dvc repro` and everything under it is killed at several moments; what comes out is what came out
+    undisturbed.
 
     The checkerboard and the students of one experiment on images: the other stages are of the same kinds.
     """

@@ -237,7 +237,9 @@ def test_what_is_finished_is_published_and_not_trained(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_methods_side_by_side_are_the_methods_one_by_one(root, tmp_path, workers):
-    """All students of a tier's experiment, one of which has another as its teacher, in one go and one at a time."""
+    """All students of a tier's experiment, one of which has another as its teacher, in one go and one at a
+    time.
+    """
     code = """
 from dataclasses import replace
 from fewstep.training.experiment import Experiment
