@@ -168,7 +168,7 @@ class Opaque(nn.Module):
 
 
 def random_network(seed: int = 5, activation: str = "silu") -> NetworkFlowMap:
-    """A small float64 MLP flow map whose parameters, the output layer's and the biases' included, are not zero."""
+    """A small float64 MLP flow map whose parameters, output layer and biases included, are not zero."""
     network = MLP((2,), 12, 3, activation, frequencies=[1.0, 2.0], time_frequencies=[1.0]).double()
     generator = seeded(seed)
     with torch.no_grad():

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewstep import cli
-from fewstep import networks
+from fewstep import cli, networks
 from fewstep.flows.flow_map import FlowMap
 from fewstep.networks import adm
 from fewstep.networks.load import load_flow_map

@@ -299,7 +299,8 @@ SI = {
 }
 
 
-STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher", "guidance_scale": 1.5, "conditioning_dropout": 0.1,
+STRAIGHT = {"label": "R", "steps": 4, "teacher": "si", "start": "teacher",
+            "guidance_scale": 1.5, "conditioning_dropout": 0.1,
             "terms": [
                 {"objective": "reflow", "times": {"region": "diagonal"}, "options": {"steps": 2, "times": 2}}
             ]}  # fmt: skip

@@ -8,8 +8,19 @@ import sys
 import time
 from pathlib import Path
 
-CHILD = "import os, time; from fewstep.training.lifetime import exit_with_parent; exit_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(120)"
-PARENT = f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], stdout=subprocess.PIPE, text=True); print(child.stdout.readline(), end='', flush=True); time.sleep(120)"
+CHILD = """
+import os, time
+from fewstep.training.lifetime import exit_with_parent
+exit_with_parent(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(120)
+"""
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline(), end='', flush=True)
+time.sleep(120)
+"""
 
 
 def test_a_stage_ends_when_whoever_started_it_is_killed():
@@ -23,7 +34,10 @@ def test_a_stage_ends_when_whoever_started_it_is_killed():
         while time.monotonic() - waiting < 30:
             try:
                 # an orphan is reaped by others; a zombie has ended
-                if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                if (
+                    Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+                    == "Z"
+                ):
                     return
                 os.kill(child, 0)
             except (ProcessLookupError, FileNotFoundError):

@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewstep import cli
-from fewstep import networks
+from fewstep import cli, networks
 from fewstep.flows.conditioning import Conditioned, Conditions, conditioned
 from fewstep.flows.flow_map import FlowMap
 from fewstep.networks import published_unet

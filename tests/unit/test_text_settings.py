@@ -76,15 +76,16 @@ def raw(root) -> dict:
 def test_what_is_prepared_of_texts_and_what_another_experiment_trains(raw):
     tier = tiers.Tier.model_validate(raw)
     entries = prepare.prepared(tier, "scenes")
-    assert (
-        "scenes" in entries["clip"] and "scenes" in entries["latents"] and "scenes" in entries["features"]
-    )
+    assert "scenes" in entries["clip"] and "scenes" in entries["latents"] and "scenes" in entries["features"]
     both = prepare.prepared(tier, "coco2014")["features"]
     assert both.index("coco2017") < both.index("coco2014"), "the classifier stands before who shares it"
     files = pipeline.settings_files(tier)
-    assert {"captioned/teacher.json", "captioned/students.json", "other/sampling.json", "other/experiment.json"} <= set(
-        files
-    )
+    assert {
+        "captioned/teacher.json",
+        "captioned/students.json",
+        "other/sampling.json",
+        "other/experiment.json",
+    } <= set(files)
     assert not {"other/teacher.json", "other/students.json"} & set(files), "nothing is trained twice"
     assert list(files["captioned/teacher.json"]["methods"]) == ["si"]
 
@@ -114,7 +115,11 @@ CONDITIONAL, PLAIN = "experiments/captioned", "experiments/scflow-celebahq"
         (f"{CONDITIONAL}/sampling/prompts", "coco", "has no prompts 'coco'; there are coco2017, coco2014"),
         (f"{CONDITIONAL}/training/network/width", 32, "reads tokens 32 wide, and its CLIP's are 16"),
         ("features/scenes/probe_steps", None, "give the steps of its training under `probe_steps`"),
-        ("features/celebahq/probe_steps", 20, "'faces' has nothing for `probe_steps`, which asks for its `all_pairs`"),
+        (
+            "features/celebahq/probe_steps",
+            20,
+            "'faces' has nothing for `probe_steps`, which asks for its `all_pairs`",
+        ),
         ("features/cifar10/prompts", "coco2017", "'digits' has no prompts 'coco2017'; there are none"),
         ("features/scenes/prompts", "coco", "'scenes' has no prompts 'coco'; there are coco2017, coco2014"),
         ("features/scenes/reference", None, "say how many under `reference`"),

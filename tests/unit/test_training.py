@@ -115,9 +115,11 @@ def test_workers_and_threads_do_not_change_a_bit(root, tmp_path, monkeypatch, wo
     def weights(name: str, workers: int, threads: str) -> bytes:
         code = (
             "from dataclasses import replace\n"
-            "from fewstep.training.experiment import Experiment\nfrom fewstep.training import train as training\n"
+            "from fewstep.training.experiment import Experiment\n"
+            "from fewstep.training import train as training\n"
             "experiment = Experiment.open('smoke', 'fmm-checkerboard')\n"
-            f"experiment = replace(experiment, compute=experiment.compute.model_copy(update={{'workers': {workers}}}))\n"
+            f"compute = experiment.compute.model_copy(update={{'workers': {workers}}})\n"
+            "experiment = replace(experiment, compute=compute)\n"
             "training.train(experiment, 'si')\n"
         )
         environment = os.environ | {

@@ -1,4 +1,4 @@
-"""Forked kernels: they are what fresh ones are, they end when they should, and without them everything goes on as ever."""
+"""Forked kernels: they are what fresh ones are, end when they should, and nothing fails without them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
     not kernels.wanted({kernels.CHOICE: "1"}), reason="kernels are not forked on this machine"
 )
 
-# what a notebook could notice of the process that it runs in; what must differ between two processes is left out
+# what a notebook could notice of its process, but for what must differ between two processes
 FACTS = """
 import json, multiprocessing, os, signal, sys, threading
 from concurrent.futures import ProcessPoolExecutor
@@ -57,7 +57,7 @@ facts = {
     "rest": [str(signal.getsignal(signal.SIGINT)).partition(" at ")[0], type(sys.stdout).__name__, sys.__stdout__.line_buffering, os.isatty(1)],
 }
 print(json.dumps({"facts": facts, "drawn": drawn, "forked": "kernels.py" in open("/proc/self/cmdline").read()}, default=str))
-"""
+"""  # noqa: E501
 
 
 def test_a_fork_is_what_a_fresh_kernel_is(tmp_path):
@@ -177,7 +177,7 @@ def test_a_forked_kernel_is_handled_as_a_subprocess(place):
 
 @contextmanager
 def stage(place: Place, name: str, *leader: str):
-    """A stage that waits beside its kernel, in a process group of its own; yields the group and the two processes' ids."""
+    """A stage that waits beside its kernel, in its own process group; yields the group and both ids."""
     script = f"""
 import sys, time; sys.path[:] = {sys.path!r}
 from pathlib import Path
@@ -207,7 +207,12 @@ def test_the_kernel_and_the_forker_end_with_what_started_them(place, kill):
 
 def test_a_stage_outlives_the_leader_of_its_group(place):
     def ticks() -> int:
-        return sum(map(int, Path(f"/proc/{forker}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        return sum(
+            map(
+                int,
+                Path(f"/proc/{forker}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13],
+            )
+        )
 
     with stage(place, "led", "sh", "-c", '"$@" & wait', "sh") as (group, kernel, forker):
         os.kill(group, signal.SIGKILL)

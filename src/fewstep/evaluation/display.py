@@ -87,9 +87,8 @@ def _discriminator(own: AdversarialLoss) -> str:
 
 def loss_settings(settings: SelfCorrection) -> pd.DataFrame:
     """The weight and the settings of each loss that takes part, losses down."""
-    own = (
-        f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}, target keeps {settings.target_ema:g}"
-    )
+    own = f"delta = {settings.threshold:g}, t_trunc = {settings.truncation:g}"
+    own += f", target keeps {settings.target_ema:g}"
     rows = {"consistency": (1.0, 0, own)}
     for name in loss_names(settings)[1:]:
         loss = getattr(settings, name)

@@ -22,7 +22,8 @@ Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 # from the plain formulas of docstrings to TeX, in this order
 TEX = (
     (r"d_down", r"d_\\downarrow "), (r"d_up", r"d_\\uparrow "), (r"t_trunc", r"t_{\\mathrm{trunc}}"),
-    (r"f_theta", r"f_\\theta"), (r"f_target", r"f_{\\bar\\theta}"), (r"zhat", r"\\hat z"), (r"gamma", r"\\gamma"),
+    (r"f_theta", r"f_\\theta"), (r"f_target", r"f_{\\bar\\theta}"),
+    (r"zhat", r"\\hat z"), (r"gamma", r"\\gamma"),
     (r"\bL_([A-Z]+)", r"\\mathcal L_{\\mathrm{\1}}"), (r"softplus", r"\\mathrm{softplus}"),
     (r" (where|elsewhere|and)\b", r"\\text{ \1 }"), (r"dI_(\w)(?:/d\w)?", r"\\dot I_\1"),
     (r"d/d(\w)", r"\\partial_\1"), (r"\bd_(\w) X", r"\\partial_\1 X"), (r"\. grad", r"\\cdot \\nabla"),
@@ -184,8 +185,9 @@ def exact_row(settings: ExperimentSettings) -> str:
     if "exact" not in settings.sampling.steps:
         return "The velocity of these data is not known in closed form: there is no row of a perfect sampler."
     return (
-        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it is a "
-        "perfect teacher, and its exact map in one jump is the perfect student. What they score is the floor under "
+        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it "
+        "is a perfect teacher, and its exact map in one jump is the perfect student. What they score is the "
+        "floor under "
         "the tables."
     )
 

@@ -10,7 +10,7 @@ from . import build
 
 
 def load_flow_map(path: str | Path, device: str = "cpu") -> FlowMap:
-    """The trained flow map stored in `path`; raises CheckpointError when the file is absent, damaged or foreign.
+    """The trained flow map in `path`; raises CheckpointError when the file is absent, damaged or foreign.
 
     >>> flow_map = load_flow_map("seed-0.safetensors")
     >>> jumps(flow_map, torch.randn(8, 2), steps=1).points.shape

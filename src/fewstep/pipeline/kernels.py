@@ -38,15 +38,17 @@ from types import SimpleNamespace
 
 CHOICE = "FEWSTEP_WARM"
 IDLE = 20.0  # seconds for which a forker waits to be asked again
-PATIENCE = 180.0  # seconds for which a stage waits for a fork: the first needs all imports, and the machine may be busy
+PATIENCE = 180.0  # seconds for which a stage waits for a fork: the first needs all imports
 LAUNCHER = "ipykernel_launcher"
 SHIM = str(Path(__file__).parents[1] / "networks" / "torchvision_operators.py")
 LIBRARIES = [
-    "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.debugger", "IPython.core.completerlib", "IPython.core.debugger",
-    "torch", SHIM, "torchvision", "torch._dynamo", "diffusers.models.unets.unet_2d", "diffusers.models.autoencoders.autoencoder_kl",
-    "accelerate", "torchdiffeq", "safetensors.torch", "scipy.stats", "scipy.optimize", "scipy.spatial.distance", "scipy.linalg.lapack",
-    "pandas", "pandas.io.formats.html", "pydantic.main", "pydantic.functional_validators", "yaml", "concurrent.futures.process",
-    "matplotlib.pyplot", "matplotlib.backends.backend_agg", "seaborn", "cleanfid.resize", "cleanfid.inception_torchscript",
+    "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.debugger",
+    "IPython.core.completerlib", "IPython.core.debugger", "torch", SHIM, "torchvision", "torch._dynamo",
+    "diffusers.models.unets.unet_2d", "diffusers.models.autoencoders.autoencoder_kl", "accelerate",
+    "torchdiffeq", "safetensors.torch", "scipy.stats", "scipy.optimize", "scipy.spatial.distance",
+    "scipy.linalg.lapack", "pandas", "pandas.io.formats.html", "pydantic.main",
+    "pydantic.functional_validators", "yaml", "concurrent.futures.process", "matplotlib.pyplot",
+    "matplotlib.backends.backend_agg", "cleanfid.resize", "cleanfid.inception_torchscript",
 ]  # fmt: skip
 # these look for the kernel when they are imported, to announce widgets to it, so every kernel imports them
 # itself
@@ -56,7 +58,8 @@ PASSING = ("FEWSTEP_", "JPY_", "DVC_STAGE=", "PWD=", "OLDPWD=", "SHLVL=", "_=", 
 # a fresh interpreter whose search path is that of `python -m`, less the folder where it starts
 FORKER = [
     "-c",
-    "import runpy, sys; sys.flags.safe_path or sys.path.pop(0); runpy.run_path(sys.argv[1], run_name='__main__')",
+    "import runpy, sys; sys.flags.safe_path or sys.path.pop(0)\n"
+    "runpy.run_path(sys.argv[1], run_name='__main__')",
     __file__,
 ]
 LARGEST = 1 << 20  # bytes of a message

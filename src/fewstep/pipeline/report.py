@@ -45,7 +45,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Part:
-    """One notebook's results as they lie in `folder`: tables, claims, and the pictures' titles and alt texts by file."""
+    """One notebook's results in `folder`: tables, claims, the pictures' titles and alt texts by file."""
 
     folder: Path
     notebook: str

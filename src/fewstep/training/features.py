@@ -149,7 +149,9 @@ def prepare(preparation: FeaturePreparation) -> dict:
     settings, folder = preparation.settings, preparation.output
     classified, right = settings.extractor == "classifier", None
     if classified and settings.classifier_of:
-        other = FeaturePreparation(settings.classifier_of, preparation.workspace, settings, preparation.device)
+        other = FeaturePreparation(
+            settings.classifier_of, preparation.workspace, settings, preparation.device
+        )
         for name in (CLASSIFIER, PROBE) if settings.probe_steps else (CLASSIFIER,):
             write_atomically(folder / name, (other.folder / name).read_bytes())
         right = other.description["accuracy"]

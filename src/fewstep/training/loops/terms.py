@@ -107,14 +107,18 @@ class Loop:
         """The objective of term `k` and the student, at the same texts as the teacher under its guidance."""
         teacher = self.teacher
         if teacher is not None:
-            teacher = guided(conditioned(teacher, conditions, self.source.empty), self.job.method.guidance_scale)
+            teacher = guided(
+                conditioned(teacher, conditions, self.source.empty), self.job.method.guidance_scale
+            )
         return self._residual(k, teacher, conditions), conditioned(self.state.networks[STUDENT], conditions)
 
     def step(self) -> None:
         """One optimisation step: the residuals of every term on its part of the batch, and one update."""
         job, state = self.job, self.state
         self._bind()
-        x1, texts = draw(self.source, job.training.batch, job.method.conditioning_dropout or 0.0, state.generator)
+        x1, texts = draw(
+            self.source, job.training.batch, job.method.conditioning_dropout or 0.0, state.generator
+        )
         progress = state.step / job.method.steps
         batch = draw_batch(
             job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator

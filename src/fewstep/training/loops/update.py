@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
     """The learning rate at `step` of `steps`.
 
-    A linear warm-up, then a straight line to zero, lr / sqrt(max(step / decay_after, 1)) (arXiv 2505.18825), or
-    a constant.
+    A linear warm-up, then a straight line to zero, lr / sqrt(max(step / decay_after, 1)) (arXiv
+    2505.18825), or a constant.
     """
     warm = settings.warmup * steps
     if step < warm:
@@ -49,7 +49,9 @@ def initial_state(job: Job, start: FlowMap | None, columns: tuple[str, ...] = (L
         student.load_state_dict(start.state_dict())
     ema.load_state_dict(student.state_dict())
     settings = job.optimiser
-    optimiser = optimisers.build(settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0)
+    optimiser = optimisers.build(
+        settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0
+    )
     return State(
         {STUDENT: student, EMA: ema.requires_grad_(False)},
         {STUDENT: optimiser},
