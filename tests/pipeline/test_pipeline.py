@@ -89,6 +89,17 @@ def stamps(clone: Clone, *folders: str) -> dict[str, int]:
     return {path.relative_to(clone.path).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
+def test_only_the_notebooks_of_todays_stages_are_published(built):
+    stale = built.file("artifacts/smoke/notebooks/4-metrics-old.ipynb")
+    before = contents(built, "results/smoke")
+    stale.write_text("{}", encoding="utf-8")
+    try:
+        built.run("python", "-m", "fewstep", "publish", "--tier", "smoke")
+    finally:
+        stale.unlink()
+    assert contents(built, "results/smoke") == before
+
+
 def test_a_second_run_does_nothing(built):
     before, used = contents(built, "results/smoke"), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = built.run("dvc", "repro")

@@ -20,6 +20,7 @@ from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
 from ..storage.files import write_atomically
 from ..storage.workspace import Workspace
+from .stages import plan
 
 # the part that stands first: what the README shows
 FIRST = "checkerboard"
@@ -177,7 +178,9 @@ def publish(workspace: Workspace) -> None:
     """Put the parts of the report and the executed notebooks together as results/<tier>."""
     made, folder = workspace.pipeline, workspace.root / "results" / workspace.tier
     parts = read_parts(made / "report")
-    notebooks = [p for p in (made / "notebooks").glob("*.ipynb") if not p.name.endswith(".failed.ipynb")]
+    # those of today's stages alone: what an earlier pipeline has left there is nobody's result
+    outs = [workspace.root / out for stage in plan(workspace.root, workspace.tier) for out in stage.outs]
+    notebooks = [path for path in outs if path.suffix == ".ipynb" and path.is_file()]
     kept = {
         "tables": [part.folder / "tables" / f"{name}.csv" for part in parts for name in part.tables],
         "settings": [
