@@ -29,10 +29,9 @@ def merge(under: Any, over: Any) -> Any:
     return {**under, **{key: merge(under[key], own) if key in under else own for key, own in over.items()}}
 
 
-def _without_nulls(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: _without_nulls(own) for key, own in value.items() if own is not None}
+def _without_nulls(owner: Section) -> dict[str, Any]:
+    kept = {key: own for key, own in owner.items() if own is not None}
+    return {key: _without_nulls(own) if isinstance(own, Mapping) else own for key, own in kept.items()}
 
 
 def _entry(entries: Section, name: Any, place: Place) -> Any:
@@ -41,11 +40,11 @@ def _entry(entries: Section, name: Any, place: Place) -> Any:
     return entries[name]
 
 
-def _keys(owner: Section, key: str, place: Place) -> Mapping[str, Any]:
+def _keys(owner: Section, key: str, place: Place) -> dict[str, Any]:
     value = {} if owner.get(key) is None else owner[key]
     if not isinstance(value, Mapping):
         raise Unresolved((*place, key), f"this must hold keys, and is {value!r}")
-    return value
+    return dict(value)
 
 
 def _like(entries: Section, name: str, place: Place, above: tuple[str, ...] = ()) -> Any:
@@ -73,12 +72,12 @@ def _in_full(own: Section, named: Mapping[str, Section], place: Place) -> dict[s
 
 
 def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
-    training, sampling = dict(_keys(own, "training", place)), dict(_keys(own, "sampling", place))
+    training, sampling = _keys(own, "training", place), _keys(own, "sampling", place)
     below = (*place, "methods")
     methods = _section(_keys(own, "methods", place), below)
     steps = {"steps": training.pop("steps")} if "steps" in training else {}
     for key in ("steps", "samplers"):
-        said = dict(_keys(sampling, key, (*place, "sampling")))
+        said = _keys(sampling, key, (*place, "sampling"))
         if OTHERS in said:
             sampling[key] = dict.fromkeys(methods, said.pop(OTHERS)) | said
     full = {name: _in_full(steps | _keys(methods, name, below), named, (*below, name)) for name in methods}
