@@ -32,11 +32,6 @@ class NotebookError(RuntimeError):
     """A notebook cannot be run as asked, or stopped with an error; the message says where."""
 
 
-def declared_parameters(path: Path) -> set[str]:
-    """The names that the notebook's `parameters` cell declares."""
-    return set(papermill.inspect_notebook(str(path)))
-
-
 def executed_name(notebook: str, of: str | None) -> str:
     """The file name of the notebook as executed for `of`, an experiment or a data set, or for neither."""
     return f"{notebook}-{of}.ipynb" if of else f"{notebook}.ipynb"
@@ -136,7 +131,7 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         raise NotebookError(f"there is no notebook {source}; there are {there}")
     parameters = {"tier": workspace.tier, "experiment": experiment, "data": data}
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    if unknown := sorted(set(parameters) - declared_parameters(source)):
+    if unknown := sorted(parameters.keys() - papermill.inspect_notebook(str(source))):
         lacking = f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}'"
         raise NotebookError(f"{lacking}: add it to its parameters cell")
     name = executed_name(notebook, experiment or data)

@@ -1,7 +1,4 @@
-"""The results of a tier: tables, claims, figures, headline metrics and a page that shows them all.
-
-Notebooks that draw figures each write a part; `publish` puts the parts and the executed notebooks together.
-"""
+"""The results of a tier: each notebook that draws figures writes a part, and `publish` puts them together."""
 
 import json
 import re
@@ -19,8 +16,7 @@ from ..evaluation.provenance import ProvenanceError
 from ..storage.files import write_atomically, write_json
 from ..storage.workspace import Workspace
 
-# the part that stands first: what the README shows
-FIRST = "checkerboard"
+FIRST = "checkerboard"  # the part that stands first
 # what the README shows of each table
 README_TABLES = (
     ("fmm-checkerboard", "KL to target"), ("selfdistill-checkerboard", "KL to target"),
@@ -48,7 +44,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Part:
-    """One notebook's results in `folder`: tables, claims, the pictures' titles and alt texts by file."""
+    """One notebook's results, read from `folder`: the pictures' titles and alt texts by file."""
 
     folder: Path
     notebook: str
@@ -74,8 +70,7 @@ def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
 
 def _markdown(frame: pd.DataFrame) -> str:
     head = [frame.index.name or "", *map(str, frame.columns)]
-    rows = [[str(i), *map(str, row)] for i, row in zip(frame.index, frame.to_numpy())]
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head, ["---"] * len(head), *(map(str, row) for row in frame.itertuples(name=None))]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
@@ -176,9 +171,12 @@ def publish(workspace: Workspace) -> None:
     write_atomically(folder / "report.md", page(parts, workspace.tier).encode())
 
 
-def readme_block(root: Path, tier: str = "laptop") -> str:
-    """The part of the README that shows results, made from the published files of a tier."""
-    parts, folder = [], root / "results" / tier
+def refresh_readme(root: Path, text: str) -> str:
+    """`text` with what stands between its marks replaced by the results; ValueError without the marks."""
+    begin, end = README_MARKS
+    if begin not in text or end not in text:
+        raise ValueError(f"README.md has lost its marks {begin.strip()} and {end.strip()}: restore them")
+    parts, folder = [], root / "results" / "laptop"
     for name, metric in README_TABLES:
         table = pd.read_csv(folder / "tables" / f"{name}.csv")
         first = table[table.metric == metric].iloc[0]
@@ -187,14 +185,6 @@ def readme_block(root: Path, tier: str = "laptop") -> str:
         data = f" against {against[1]} in features of a {extractor}" if against else ""
         how = f"{first.seeds} seeds, {first.samples} samples; {first.hardware}"
         parts += [f"**{name}**, {metric}{data} ({how})", _markdown(tables.shown(table, metric))]
-    ledger = _claims(pd.read_csv(folder / "claims.csv"))
-    return "\n\n".join([*parts, "**Claims**", *ledger]) + "\n"
-
-
-def refresh_readme(root: Path, text: str) -> str:
-    """`text` with what stands between its marks replaced by the results; ValueError without the marks."""
-    begin, end = README_MARKS
-    if begin not in text or end not in text:
-        raise ValueError(f"README.md has lost its marks {begin.strip()} and {end.strip()}: restore them")
-    head, _, rest = text.partition(begin)
-    return f"{head}{begin}\n{readme_block(root)}\n{end}{rest.partition(end)[2]}"
+    parts += ["**Claims**", *_claims(pd.read_csv(folder / "claims.csv"))]
+    (head, _, rest), block = text.partition(begin), "\n\n".join(parts)
+    return f"{head}{begin}\n{block}\n\n{end}{rest.partition(end)[2]}"

@@ -27,11 +27,6 @@ class ExperimentSettings(Settings):
     students_of: str | None = optional()  # the experiment whose trained methods it samples, for its own
 
     @property
-    def self_corrected(self) -> bool:
-        """Whether SCFlow is among the methods."""
-        return any(method.self_correction for method in self.methods.values())
-
-    @property
     def networks(self) -> list[Network]:
         """The networks that are trained: the shared one, and those of methods that have their own."""
         return [self.training.network, *(m.network for m in self.methods.values() if m.network)]
