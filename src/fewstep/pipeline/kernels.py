@@ -1,11 +1,9 @@
 """Kernels that start at once: one process has the libraries loaded, and each stage's kernel is a fork of it.
 
-Under `dvc repro` the first stage leaves this file behind, run by its path as the forker: it imports torch and
-the like, and nothing of this package, which may change. A fork of it gets the folder, the environment and the
-streams of the stage that asks, becomes Jupyter's kernel, and ends with that stage. A forker serves one folder
-of notebooks, one environment and one process group; it ends when it is idle for a while, when the folder is
-gone, and when the process that leads the group has ended. Whatever goes wrong, an ordinary kernel does the
-work. FEWSTEP_WARM=0 wants ordinary ones only, FEWSTEP_WARM=1 forks outside `dvc repro` too.
+Under `dvc repro` the first stage leaves this file behind, run by its path as the forker. It loads nothing of
+this package, which may change; it serves one folder of notebooks, one environment and one process group, and
+ends when it is idle for a while, when the folder is gone, and when the group's leader has ended. A fork ends
+with its stage; where none can be had, an ordinary kernel works. FEWSTEP_WARM=0 says never, 1 always.
 """
 
 import builtins
