@@ -1,11 +1,12 @@
 """The command line, `fewstep` or `python -m fewstep`: one function a command, which imports what it runs."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from .storage.workspace import Workspace, find_root
 
@@ -90,12 +91,8 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
 
     # whoever ends the rehearsal ends the stage that it waits for
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    rehearse(
-        root,
-        arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        arguments.stages,
-        arguments.resume,
-    )
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    rehearse(root, device, arguments.stages, arguments.resume)
 
 
 def _preflight(root: Path, arguments: argparse.Namespace) -> None:
@@ -106,147 +103,90 @@ def _preflight(root: Path, arguments: argparse.Namespace) -> None:
     preflight(root, arguments.tier, settings, arguments.quick, not arguments.no_times)
 
 
-def _convert_lfm(root: Path, arguments: argparse.Namespace) -> None:
-    from .networks.published import lfm
-
-    lfm.command(root, arguments)
-
-
-def _convert_instaflow(root: Path, arguments: argparse.Namespace) -> None:
-    from .networks.published import instaflow
-
-    instaflow.command(root, arguments)
+def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], None]:
+    """The function `name` of a module of this package, which is imported when it is called."""
+    return lambda *arguments: getattr(import_module(f"{__package__}.{module}"), name)(*arguments)
 
 
-def _save(root: Path, arguments: argparse.Namespace) -> None:
-    from .release import commands
-
-    commands.save(root, arguments)
-
-
-def _sample(root: Path, arguments: argparse.Namespace) -> None:
-    from .release import commands
-
-    commands.sample(root, arguments)
+def _add(command: argparse._ActionsContainer, name: str, about: str | None = None, **options: Any) -> None:
+    command.add_argument(name, help=about, **options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fewstep", description="Few-step generative models, from formula to table."
-    )
+    about = "Few-step generative models, from formula to table."
+    parser = argparse.ArgumentParser("fewstep", description=about)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, action, help: str, anywhere: bool = False) -> argparse.ArgumentParser:
+    def command(name: str, action: Callable, about: str, anywhere: bool = False) -> argparse.ArgumentParser:
         """`anywhere`: whether it runs outside a clone of the repository."""
-        command = commands.add_parser(name, help=help, description=help)
-        command.set_defaults(action=action, anywhere=anywhere)
-        return command
+        found = commands.add_parser(name, help=about, description=about)
+        found.set_defaults(action=action, anywhere=anywhere)
+        return found
 
-    add("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
-    check = add("check", _check, "validate params.yaml before anything runs")
-    check.add_argument("--tier", help="the tier to check (default: the one that params.yaml selects)")
-    check.add_argument(
-        "--settings", type=Path, help="a folder for the settings that each stage depends on, one file a phase"
-    )
-    settings = add("settings", _settings, "print what params.yaml comes to for an experiment, in full")
-    settings.add_argument("name", help="an experiment, tour, features/NAME, latents/NAME or clip/NAME")
-    settings.add_argument("--tier", help="at which tier (default: the one that params.yaml selects)")
-    add("tier", _tier, "select a tier in params.yaml").add_argument("tier")
-    add("readme", _readme, "bring the results in README.md up to date with results/laptop")
-    run = add("run", _run, "execute a notebook as a stage of the pipeline")
-    run.add_argument("notebook")
-    run.add_argument("--tier", required=True)
-    run.add_argument("--experiment")
-    run.add_argument("--data", help="the data set that is prepared")
-    add("publish", _publish, "put the results of a tier together under results/").add_argument(
-        "--tier", required=True
-    )
-    rehearse = add(
-        "rehearse",
-        _rehearse,
-        "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest",
-    )
-    rehearse.add_argument(
-        "stages", nargs="*", metavar="stage", help="rehearse these stages and what they need (default: all)"
-    )
-    rehearse.add_argument(
-        "--device", choices=("cpu", "cuda"), help="where to compute (default: a GPU if there is one)"
-    )
-    rehearse.add_argument("--resume", action="store_true", help="keep what an earlier rehearsal finished")
-    preflight = add(
-        "preflight", _preflight, "say what a tier lacks on this machine, and how long its stages will take"
-    )
-    preflight.add_argument("--tier", default="paper", help="the tier to look ahead to (default: paper)")
-    preflight.add_argument(
-        "--quick", action="store_true", help="time small batches, and scale them in proportion"
-    )
-    preflight.add_argument(
-        "--no-times", action="store_true", help="measure nothing, and only say what is missing"
-    )
-    convert = add(
-        "convert-lfm",
-        _convert_lfm,
-        "turn the published checkpoint of Latent Flow Matching into a flow map of this library",
-    )
-    convert.add_argument("source", type=Path, help="the published file, celeba_f8_adm's model_480.pth")
-    convert.add_argument("target", type=Path, help="the flow map to write, a safetensors file")
-    convert.add_argument(
-        "--head-channels",
-        type=int,
-        help="the channels of an attention head (default: 4 heads, 128 channels each, as trained)",
-    )
-    convert = add(
-        "convert-instaflow",
-        _convert_instaflow,
-        "turn the published text-to-image UNet of InstaFlow, or of SCFlow, into a flow map of this library",
-    )
-    convert.add_argument(
-        "source",
-        type=Path,
-        help="the published folder in diffusers' format, with config.json and the weights",
-    )
-    convert.add_argument("target", type=Path, help="the flow map to write, a safetensors file")
-    save = add("save", _save, "save a trained student as a pipeline of diffusers, with its model card")
-    save.add_argument("--experiment", required=True)
-    save.add_argument("--method", required=True)
-    save.add_argument("--tier", default="laptop", help="the tier that it was trained at (default: laptop)")
-    save.add_argument("--seed", type=int, default=0, help="the training seed (default: 0)")
-    save.add_argument(
-        "--to", type=Path, help="the folder to write (default: one of the tier's scratch folder)"
-    )
-    sample = add("sample", _sample, "draw a picture from a saved student", anywhere=True)
-    sample.add_argument("folder", type=Path, help="what `save` has written")
-    texts = sample.add_mutually_exclusive_group()
-    texts.add_argument(
-        "--prompt",
-        action="append",
-        metavar="TEXT",
-        help="what to draw, for a student conditioned on captions; repeat it for more images",
-    )
-    texts.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="the same from a UTF-8 file with one prompt a line"
-    )
-    sample.add_argument(
-        "--steps",
-        type=int,
-        default=1,
-        help="steps for an image, one network call each and two under guidance (default: 1)",
-    )
-    sample.add_argument(
-        "--guidance",
-        type=float,
-        metavar="W",
-        help="the scale of classifier-free guidance; 1 is none (default: that of the student's own table)",
-    )
-    sample.add_argument(
-        "--count", type=int, help="how many images (default: 16, or one a prompt where there are several)"
-    )
-    sample.add_argument(
-        "--seed", type=int, default=0, help="the sampling seed, as in the project's tables (default: 0)"
-    )
-    sample.add_argument(
-        "--to", type=Path, default=Path("picture.png"), help="the PNG to write (default: picture.png)"
-    )
+    command("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
+    check = command("check", _check, "validate params.yaml before anything runs")
+    _add(check, "--tier", "the tier to check (default: the one that params.yaml selects)")
+    folder = "a folder for the settings that each stage depends on, one file a phase"
+    _add(check, "--settings", folder, type=Path)
+    settings = command("settings", _settings, "print what params.yaml comes to for an experiment, in full")
+    _add(settings, "name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
+    _add(settings, "--tier", "at which tier (default: the one that params.yaml selects)")
+    _add(command("tier", _tier, "select a tier in params.yaml"), "tier")
+    command("readme", _readme, "bring the results in README.md up to date with results/laptop")
+    run = command("run", _run, "execute a notebook as a stage of the pipeline")
+    _add(run, "notebook")
+    _add(run, "--tier", required=True)
+    _add(run, "--experiment")
+    _add(run, "--data", "the data set that is prepared")
+    publish = command("publish", _publish, "put the results of a tier together under results/")
+    _add(publish, "--tier", required=True)
+    small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
+    rehearse = command("rehearse", _rehearse, small)
+    which = "rehearse these stages and what they need (default: all)"
+    _add(rehearse, "stages", which, nargs="*", metavar="stage")
+    _add(rehearse, "--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
+    _add(rehearse, "--resume", "keep what an earlier rehearsal finished", action="store_true")
+    lacks = "say what a tier lacks on this machine, and how long its stages will take"
+    preflight = command("preflight", _preflight, lacks)
+    _add(preflight, "--tier", "the tier to look ahead to (default: paper)", default="paper")
+    _add(preflight, "--quick", "time small batches, and scale them in proportion", action="store_true")
+    _add(preflight, "--no-times", "measure nothing, and only say what is missing", action="store_true")
+
+    into = "into a flow map of this library"
+    lfm = f"turn the published checkpoint of Latent Flow Matching {into}"
+    convert = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
+    _add(convert, "source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
+    _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
+    channels = "the channels of an attention head (default: 4 heads, 128 channels each, as trained)"
+    _add(convert, "--head-channels", channels, type=int)
+    unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
+    convert = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
+    folder = "the published folder in diffusers' format, with config.json and the weights"
+    _add(convert, "source", folder, type=Path)
+    _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
+
+    as_pipeline = "save a trained student as a pipeline of diffusers, with its model card"
+    save = command("save", _imported("release.commands", "save"), as_pipeline)
+    _add(save, "--experiment", required=True)
+    _add(save, "--method", required=True)
+    _add(save, "--tier", "the tier that it was trained at (default: laptop)", default="laptop")
+    _add(save, "--seed", "the training seed (default: 0)", type=int, default=0)
+    _add(save, "--to", "the folder to write (default: one of the tier's scratch folder)", type=Path)
+    draws = "draw a picture from a saved student"
+    sample = command("sample", _imported("release.commands", "sample"), draws, anywhere=True)
+    _add(sample, "folder", "what `save` has written", type=Path)
+    prompts = sample.add_mutually_exclusive_group()
+    drawn = "what to draw, for a student conditioned on captions; repeat it for more images"
+    _add(prompts, "--prompt", drawn, action="append", metavar="TEXT")
+    _add(prompts, "--prompts", "the same from a UTF-8 file with one prompt a line", type=Path, metavar="FILE")
+    steps = "steps for an image, one network call each and two under guidance (default: 1)"
+    _add(sample, "--steps", steps, type=int, default=1)
+    scale = "the scale of classifier-free guidance; 1 is none (default: that of the student's own table)"
+    _add(sample, "--guidance", scale, type=float, metavar="W")
+    count = "how many images (default: 16, or one a prompt where there are several)"
+    _add(sample, "--count", count, type=int)
+    _add(sample, "--seed", "the sampling seed, as in the project's tables (default: 0)", type=int, default=0)
+    _add(sample, "--to", "the PNG to write (default: picture.png)", type=Path, default=Path("picture.png"))
     return parser
 
 

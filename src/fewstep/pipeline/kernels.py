@@ -1,18 +1,10 @@
-"""Kernels that start at once: one process has the libraries loaded, and the kernel of every stage is a fork
-of it.
+"""Kernels that start at once: one process has the libraries loaded, and each stage's kernel is a fork of it.
 
-A fresh kernel spends most of a short stage on importing torch, diffusers and matplotlib. Under `dvc repro`
-the first stage leaves behind a process, the forker, that imports them, and nothing of this package, which may
-change. A fork of it gets the folder, the environment and the streams of the stage that asks, becomes
-Jupyter's kernel, and ends with that stage. A forker serves one folder of notebooks, one environment and one
-process group; it ends when it is idle for a while, when the folder is gone, and when the process that leads
-the group has ended. Whatever goes wrong, an ordinary kernel does the work. FEWSTEP_WARM=0 wants ordinary ones
-only, FEWSTEP_WARM=1 forks outside `dvc repro` too.
-
-This file is imported by the stage and run, by its path, as the forker.
+Under `dvc repro` the first stage leaves this file behind, run by its path as the forker. It loads nothing of
+this package, which may change; it serves one folder of notebooks, one environment and one process group, and
+ends when it is idle for a while, when the folder is gone, and when the group's leader has ended. A fork ends
+with its stage; where none can be had, an ordinary kernel works. FEWSTEP_WARM=0 says never, 1 always.
 """
-
-from __future__ import annotations
 
 import builtins
 import gc
@@ -50,26 +42,20 @@ LIBRARIES = [
     "pydantic.functional_validators", "yaml", "concurrent.futures.process", "matplotlib.pyplot",
     "matplotlib.backends.backend_agg", "cleanfid.resize", "cleanfid.inception_torchscript",
 ]  # fmt: skip
-# these look for the kernel when they are imported, to announce widgets to it, so every kernel imports them
-# itself
+# these look for the kernel when they are imported, to announce widgets to it: each imports them itself
 LOOKING = ("tqdm.auto", "tqdm.notebook", "ipywidgets", "matplotlib_inline.backend_inline")
 # variables that differ from stage to stage (or test to test), and that no library reads when it is imported
 PASSING = ("FEWSTEP_", "JPY_", "DVC_STAGE=", "PWD=", "OLDPWD=", "SHLVL=", "_=", "PYTEST_CURRENT_TEST=")
 # a fresh interpreter whose search path is that of `python -m`, less the folder where it starts
-FORKER = [
-    "-c",
-    "import runpy, sys; sys.flags.safe_path or sys.path.pop(0)\n"
-    "runpy.run_path(sys.argv[1], run_name='__main__')",
-    __file__,
-]
+_SCRIPT = """import runpy, sys; sys.flags.safe_path or sys.path.pop(0)
+runpy.run_path(sys.argv[1], run_name='__main__')"""
+FORKER = ["-c", _SCRIPT, __file__]
 LARGEST = 1 << 20  # bytes of a message
 _KEPT: dict = {}  # what was imported: the operators that the shim declares live no longer than its names
 
 
 class Kernel:
-    """A forked kernel, in place of a subprocess.Popen: it is the forker's child, and the forker says how it
-    ended.
-    """
+    """A forked kernel in place of a subprocess.Popen; the forker, whose child it is, says how it ended."""
 
     stdin = stdout = stderr = returncode = None
 
@@ -77,9 +63,7 @@ class Kernel:
         self.pid, self.line, self.process = pid, line, os.pidfd_open(pid)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended; raises subprocess.TimeoutExpired when that takes longer than
-        `timeout`.
-        """
+        """Its exit status, once it has ended; raises subprocess.TimeoutExpired after `timeout` seconds."""
         if self.returncode is None:
             if not select.select([self.process], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("kernel", timeout)
@@ -106,14 +90,12 @@ class Kernel:
 
 
 def _peer(line: socket.socket) -> tuple[int, int]:
-    """The process at the other end of the line, and its user."""
+    """The ids of the process at the other end of the line and of its user."""
     return struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[:2]
 
 
 def wanted(environment: dict[str, str]) -> bool:
-    """Whether kernels are forked: in the pipeline, on Linux, and without a GPU, whose driver does not bear
-    it.
-    """
+    """Whether kernels are forked: in the pipeline, on Linux, without a GPU, whose driver does not bear it."""
     choice = environment.get(CHOICE) or ("1" if "DVC_STAGE" in environment else "0")
     if choice == "0" or sys.platform != "linux" or not hasattr(signal, "pidfd_send_signal"):
         return False
@@ -121,19 +103,13 @@ def wanted(environment: dict[str, str]) -> bool:
 
 
 def address(folder: str, environment: dict[str, str]) -> str:
-    """The name under which a forker is found: another one for whatever a kernel or an import could notice.
-
-    It is one of Linux's abstract names: no path that is too long and no file that stays, and one process
-    alone has it.
-    """
+    """Linux's abstract name under which a forker is found: another for all that an import could notice."""
     import resource  # here, because Windows has none
 
     lasting = sorted(text for text in map("=".join, environment.items()) if not text.startswith(PASSING))
     os.umask(mask := os.umask(0o077))
-    power = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), mask]
-    power += [
-        resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")
-    ]
+    limits = [resource.getrlimit(value) for name, value in vars(resource).items() if name[:7] == "RLIMIT_"]
+    power = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), mask, limits]
     place = [os.path.realpath(folder), os.stat(folder).st_ino, os.getpgrp(), os.getuid(), os.getgid()]
     place += [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "pid")]
     sites = [(path, os.stat(path).st_mtime_ns) for path in site.getsitepackages() if os.path.isdir(path)]
@@ -162,25 +138,20 @@ def _start(name: str, folder: str, environment: dict[str, str]) -> socket.socket
 
 
 def launch(command: list[str], folder: str, environment: dict[str, str]) -> Kernel | None:
-    """A fork in place of the ordinary kernel that `command` would start in `folder`; None when there has to
-    be that one.
-    """
+    """A fork in place of the kernel that `command` would start in `folder`; None when that has to start."""
     if not wanted(environment) or command[:3] != [sys.executable, "-m", LAUNCHER]:
         return None
-    told = {
-        "command": command,
-        "folder": folder,
-        "environment": environment | {"JPY_PARENT_PID": str(os.getpid())},
-    }
+    own = environment | {"JPY_PARENT_PID": str(os.getpid())}
+    message = json.dumps({"command": command, "folder": folder, "environment": own}).encode()
     with suppress(OSError, subprocess.SubprocessError):
         name = address(folder, environment)
         for _ in range(2):  # a forker that is found may be about to end
             if not (line := _connect(name) or _start(name, folder, environment)):
                 break
             try:
-                socket.send_fds(line, [json.dumps(told).encode()], [1, 2])
+                socket.send_fds(line, [message], [1, 2])
                 kernel = Kernel(int(line.recv(LARGEST)), line)
-                line.send(b"go")  # a fork without this word ends: there is never an ordinary kernel beside it
+                line.send(b"go")  # a fork without this word ends: no ordinary kernel is ever beside it
                 return kernel
             except (OSError, ValueError) as problem:  # it has ended, or refuses
                 with line:
@@ -191,11 +162,8 @@ def launch(command: list[str], folder: str, environment: dict[str, str]) -> Kern
 
 
 def _load(libraries: list[str]) -> dict[str, str]:
-    """Import the forker's libraries, and return the variables that they set; raises what would make its forks
-    worse than fresh kernels.
-    """
-    # not 0, or the kernel explains itself on the terminal, and not a process: it would wait for the forker's
-    # end
+    """Import `libraries`, and return the variables that they set; raises where forks would be no good."""
+    # not 0, or the kernel explains itself on the terminal, and no process, for whose end it would wait
     os.environ["JPY_PARENT_PID"] = "1"
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel does
     # pandas, for one, asks whether it is in a notebook, to show all columns of a table
@@ -207,35 +175,31 @@ def _load(libraries: list[str]) -> dict[str, str]:
     for name in [name for name in sys.modules if name.startswith(LOOKING)]:
         parent, _, own = name.rpartition(".")
         vars(sys.modules.get(parent, sys.modules.pop(name))).pop(own, None)
-    if len(os.listdir("/proc/self/task")) > 1 or (
-        "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
-    ):
+    threads, torch = os.listdir("/proc/self/task"), sys.modules.get("torch")
+    if len(threads) > 1 or (torch and torch.cuda.is_initialized()):
         raise RuntimeError("a fork would lack the threads, or break the GPU")
     gc.collect()
     gc.freeze()  # what a fork's collector does not touch stays shared
     return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
-def _become(told: dict, streams: list[int], asker: int) -> None:
-    """Make this fork what the command would have started, up to its main module; it ends with the process
-    `asker`.
-    """
+def _become(request: dict, streams: list[int], asker: int) -> None:
+    """Make this fork what the command would have started, up to its main module, ending with `asker`."""
     os.setsid()
     end, other = os.pipe()
     os.close(other)  # there is nothing to read for an ordinary kernel either
     for number, stream in enumerate([end, *streams]):
         os.dup2(stream, number)
         os.close(stream)
-    os.chdir(told["folder"])
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(told["environment"])
-    sys.orig_argv[:] = told["command"]
-    sys.argv[:] = ["-m", *told["command"][3:]]
+    os.environ.update(request["environment"])
+    sys.orig_argv[:] = request["command"]
+    sys.argv[:] = ["-m", *request["command"][3:]]
     sys.path[:0] = [] if sys.flags.safe_path else [os.getcwd()]
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
     importlib.invalidate_caches()
-    # unless they are given a seed, both start from one of their own in every kernel (and `random` sees to
-    # that itself)
+    # unless they are given a seed, both start from one of their own in every kernel, as `random` does itself
     if "torch" in sys.modules:
         sys.modules["numpy"].random.seed()
         sys.modules["torch"].default_generator.seed()
@@ -250,7 +214,7 @@ def _become(told: dict, streams: list[int], asker: int) -> None:
 
 
 def _asked(listener: socket.socket) -> tuple[socket.socket, dict, list[int], int] | None:
-    """The line to who asks, what is asked for, its streams and its process."""
+    """The line to who asks, what is asked for, its streams and its process; None for whom it is not for."""
     line = listener.accept()[0]
     line.settimeout(5)
     with suppress(OSError):
@@ -264,9 +228,7 @@ def _asked(listener: socket.socket) -> tuple[socket.socket, dict, list[int], int
 
 
 def _serve(listener: socket.socket, folder: str, idle: float, libraries: list[str]) -> bool:
-    """Fork a kernel whenever one is asked for: True in the fork, False once there is nothing left to wait
-    for.
-    """
+    """Fork a kernel whenever one is asked for: True in the fork, False once nothing is left to wait for."""
     selector, kernels, here, leader, have = selectors.DefaultSelector(), {}, os.stat(folder).st_ino, [], None
     selector.register(listener, selectors.EVENT_READ)
     with suppress(OSError):
@@ -288,8 +250,8 @@ def _serve(listener: socket.socket, folder: str, idle: float, libraries: list[st
         if listener.fileno() in ready and have is None:
             listener.accept()[0].close()
         elif listener.fileno() in ready and (found := _asked(listener)):
-            line, told, streams, asker = found
-            told["environment"] |= have
+            line, request, streams, asker = found
+            request["environment"] |= have
             if (pid := os.fork()) == 0:
                 for opened in [selector, listener, *(other for _, other in kernels.values())]:
                     opened.close()
@@ -297,7 +259,7 @@ def _serve(listener: socket.socket, folder: str, idle: float, libraries: list[st
                 if not line.recv(LARGEST):
                     os._exit(1)
                 line.close()
-                _become(told, streams, asker)
+                _become(request, streams, asker)
                 return True
             for number in [*streams, asker]:
                 os.close(number)
@@ -316,18 +278,16 @@ def _serve(listener: socket.socket, folder: str, idle: float, libraries: list[st
 
 
 def _main(name: str, folder: str, idle: str, *libraries: str) -> None:
-    """Leave the forker behind: an orphan in its process group, which has its name by the time that this one
-    ends.
-    """
-    named, told = os.pipe()
+    """Leave the forker behind, an orphan in its process group, and end once it has its name."""
+    named, naming = os.pipe()
     if os.fork():
-        os.close(told)
+        os.close(naming)
         os.read(named, 1)  # nothing: it ends when the other has closed it
         os._exit(0)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind("\0" + name)  # an error, and the end of this one, where another was faster
     listener.listen(8)
-    os.close(told)
+    os.close(naming)
     if _serve(listener, folder, float(idle), list(libraries)):
         runpy.run_module(LAUNCHER, run_name="__main__", alter_sys=True)
 

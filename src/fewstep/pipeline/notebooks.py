@@ -1,11 +1,8 @@
-"""Run a notebook as a stage: papermill executes it, what it prints is kept, what varies from run to run is
-not.
+"""Run a notebook as a stage: papermill executes it, and what varies from run to run is dropped.
 
 The executed notebook is byte-stable: no run times, no random cell ids, no stderr. Progress and the time that
 is left are shown on the terminal instead, by the process that waits for the kernel.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -16,8 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-# jsonschema would compile a grammar of web addresses at its import, a second that every stage pays, and check
-# none here
+# jsonschema would compile a grammar of web addresses, a second that every stage pays, and check none here
 sys.modules.setdefault("rfc3987_syntax", None)
 
 import nbformat  # noqa: E402
@@ -36,61 +32,43 @@ class NotebookError(RuntimeError):
     """A notebook cannot be run as asked, or stopped with an error; the message says where."""
 
 
-def declared_parameters(path: Path) -> set[str]:
-    """The names that the notebook's `parameters` cell declares."""
-    return set(papermill.inspect_notebook(str(path)))
-
-
 def executed_name(notebook: str, of: str | None) -> str:
-    """The executed notebook's file, below artifacts/<tier>/notebooks and results/<tier>/notebooks.
-
-    `of` is the experiment or the data set that it was run for.
-    """
+    """The file name of the notebook as executed for `of`, an experiment or a data set, or for neither."""
     return f"{notebook}-{of}.ipynb" if of else f"{notebook}.ipynb"
 
 
 def stabilise(notebook: nbformat.NotebookNode) -> str:
-    """Drop from an executed notebook what differs between two equal runs; returns the stderr that was in
-    it.
-    """
+    """Drop from an executed notebook what differs between two equal runs; returns the stderr in it."""
     said = []
-    notebook.metadata = nbformat.from_dict(
-        {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "language_info")}
-    )
-    notebook.metadata["kernelspec"] = {
-        "display_name": "Python 3 (ipykernel)",
-        "language": "python",
-        "name": "python3",
-    }
-    notebook.metadata["language_info"] = {"name": "python"}
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     for k, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{k}"
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type != "code":
             continue
-        said += [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
-        cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+        said += [o.text for o in cell.outputs if o.get("name") == "stderr"]
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return "".join(said)
 
 
 def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    return "{}:{:02d}".format(*divmod(int(seconds), 60))
 
 
 class _Provisioner(LocalProvisioner):
-    """Starts a kernel as a fork of one that has the libraries loaded, where that can be had, and else as
-    ever.
-    """
+    """Starts a kernel as a fork of one that has the libraries loaded, where that can be had."""
 
     async def launch_kernel(self, cmd, **options):
-        folder = os.path.abspath(options.get("cwd") or os.getcwd())
-        if not options.keys() - {"cwd", "env"} and (
-            forked := kernels.launch(cmd, folder, options.get("env") or dict(os.environ))
-        ):
-            self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
-            return self.connection_info
-        return await super().launch_kernel(cmd, **options)
+        folder, environment = os.path.abspath(options.get("cwd") or "."), options.get("env")
+        forked = None
+        if options.keys() <= {"cwd", "env"}:
+            forked = kernels.launch(cmd, folder, environment or dict(os.environ))
+        if forked is None:
+            return await super().launch_kernel(cmd, **options)
+        self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
+        return self.connection_info
 
 
 class Forking:
@@ -99,9 +77,8 @@ class Forking:
     async def _async_pre_start_kernel(self, **options):
         if self.provisioner is None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
-            self.provisioner = _Provisioner(
-                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
-            )
+            own = {"kernel_id": self.kernel_id, "kernel_spec": self.kernel_spec}
+            self.provisioner = _Provisioner(parent=self, **own)
         return await super()._async_pre_start_kernel(**options)
 
 
@@ -112,9 +89,7 @@ class _LocalKernel(Forking, AsyncKernelManager):
 
 
 class _Watch(threading.Thread):
-    """Prints the kernel's progress and the time left: a line that changes on a terminal, now and then
-    elsewhere.
-    """
+    """Prints progress and the time left: a line that changes on a terminal, now and then elsewhere."""
 
     def __init__(self, stage: str, channel: Path, plan: timings.Plan):
         super().__init__(daemon=True)
@@ -123,11 +98,10 @@ class _Watch(threading.Thread):
 
     def line(self) -> str:
         elapsed, message = time.monotonic() - self.started, progress.read(self.channel)
-        share, label = 0.0, "starting"
-        if message:
-            share, label = message["done"] / max(message["total"], 1), message["label"]
+        message = message or {"done": 0, "total": 1, "label": "starting"}
+        share = message["done"] / max(message["total"], 1)
         stage_left, all_left = self.plan.left(self.stage, elapsed, share)
-        text = f"{self.stage}: {label} {share:4.0%}, {_clock(elapsed)} gone"
+        text = f"{self.stage}: {message['label']} {share:4.0%}, {_clock(elapsed)} gone"
         if stage_left is not None:
             text += f", about {_clock(stage_left)} left here"
         return text if all_left is None else f"{text} and {_clock(all_left)} for the whole pipeline"
@@ -155,15 +129,11 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
     if not source.is_file():
         there = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
         raise NotebookError(f"there is no notebook {source}; there are {there}")
-    given = {
-        k: v
-        for k, v in (("tier", workspace.tier), ("experiment", experiment), ("data", data))
-        if v is not None
-    }
-    if unknown := sorted(set(given) - declared_parameters(source)):
-        raise NotebookError(
-            f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}': add it to its parameters cell"
-        )
+    parameters = {"tier": workspace.tier, "experiment": experiment, "data": data}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    if unknown := sorted(parameters.keys() - papermill.inspect_notebook(str(source))):
+        lacking = f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}'"
+        raise NotebookError(f"{lacking}: add it to its parameters cell")
     name = executed_name(notebook, experiment or data)
     target = workspace.pipeline / "notebooks" / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -172,14 +142,8 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
     with tempfile.TemporaryDirectory() as folder:
         raw, channel = Path(folder) / "raw.ipynb", Path(folder) / "progress.json"
         # one thread in the kernel too: what is computed there must not depend on the machine's cores
-        os.environ.update(
-            {
-                PIPELINE: "1",
-                progress.CHANNEL: str(channel),
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-            }
-        )
+        os.environ |= {PIPELINE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        os.environ[progress.CHANNEL] = str(channel)
         os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
         if kernels.wanted(dict(os.environ)):
             # what a forked kernel starts may be forks too
@@ -187,19 +151,11 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         watch, started = _Watch(stage, channel, timings.Plan.load(workspace)), time.monotonic()
         watch.start()
         try:
-            papermill.execute_notebook(
-                str(source),
-                str(raw),
-                parameters=given,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(source.parent),
-                log_output=False,
-                request_save_on_cell_execute=False,
-                kernel_manager_class=_LocalKernel,
-                # all that it wrote is on the disk; a polite end takes half a second
-                shutdown_kernel="immediate",
-            )
+            quiet = {"progress_bar": False, "request_save_on_cell_execute": False}
+            # "immediate": all that it wrote is on the disk, and a polite end takes half a second
+            kernel = {"kernel_manager_class": _LocalKernel, "shutdown_kernel": "immediate"}
+            kernel |= {"kernel_name": "python3", "cwd": str(source.parent)}
+            papermill.execute_notebook(str(source), str(raw), parameters, **kernel, **quiet)
         except papermill.PapermillExecutionError as error:
             failed = target.with_suffix(".failed.ipynb")
             write_atomically(failed, raw.read_bytes())

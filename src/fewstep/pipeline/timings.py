@@ -3,10 +3,9 @@
 results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -31,11 +30,7 @@ def read(workspace: Workspace) -> pd.DataFrame:
 
 
 def record(workspace: Workspace, stage: str, seconds: float) -> None:
-    """Store the seconds of a stage.
-
-    A stage that resumed from stored states says little of its length: under half of what is known is left
-    out.
-    """
+    """Store the seconds of a stage, unless under half of what is known: it resumed from stored states."""
     known = read(workspace)
     before = known.seconds.get(stage, np.nan)
     if seconds < before / 2:
@@ -47,19 +42,15 @@ def record(workspace: Workspace, stage: str, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What earlier runs say about the stages, which of them are still to come, and this run's pace beside
-    theirs.
-    """
+    """What earlier runs took for each stage, the stages still to come, and this run's pace beside theirs."""
 
     seconds: dict[str, float]
     to_come: frozenset[str]
     pace: float = 1.0
 
     @classmethod
-    def load(cls, workspace: Workspace) -> Plan:
-        """The pace is the median, over the stages that are done, of what they took and what was known
-        before.
-        """
+    def load(cls, workspace: Workspace) -> Self:
+        """The pace is the median, over the stages that are done, of seconds taken over those known before."""
         known = read(workspace)
         names = {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
         known = known[known.index.isin(names)]
@@ -69,9 +60,7 @@ class Plan:
         return cls(known.seconds.to_dict(), frozenset(known.index) - done, pace)
 
     def left(self, stage: str, elapsed: float, share: float) -> tuple[float | None, float | None]:
-        """Seconds left in `stage`, of which `share` is done, and in the whole pipeline; None without a
-        record.
-        """
+        """Seconds left in `stage`, of which `share` is done, and in the pipeline; None without a record."""
         expected = self.seconds.get(stage)
         if expected is None:
             return (elapsed / share - elapsed, None) if share > 0.05 else (None, None)

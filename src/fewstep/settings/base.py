@@ -1,7 +1,5 @@
 """What all settings have in common: frozen, strict about types, closed to unknown keys, and whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -19,7 +17,7 @@ class Settings(BaseModel):
 
     def problems(self) -> Iterator[str]:
         """What is wrong with settings that are right each for itself, a sentence each."""
-        yield from ()
+        return iter(())
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -34,5 +32,4 @@ def optional(**limits: Any) -> Any:
 
 
 def listed(names: Iterable[str]) -> str:
-    """What there is, in words."""
     return f"there are {', '.join(names) or 'none'}"

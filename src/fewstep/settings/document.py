@@ -1,7 +1,5 @@
 """params.yaml as a document: YAML 1.2 without anchors, each key once; and how a value in it is replaced."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 from io import StringIO
@@ -15,15 +13,15 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from .base import SettingsError
 
+_ANCHOR = "an anchor, an alias or a merge key: use `like`, or a name of `networks`, `optimisers` or `terms`"
+
 
 def text(path: Path) -> str:
     """The text of a UTF-8 file, its line ends as they are; raises SettingsError where there is none."""
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise SettingsError(
-            "it is not there: restore it, for example by `git checkout params.yaml`"
-        ) from None
+        raise SettingsError("it is not there: restore it, say by `git checkout params.yaml`") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"it is not UTF-8 from byte {error.start} on: save it as UTF-8") from None
 
@@ -43,26 +41,17 @@ def _duplicates(node: Node, place: str = "") -> Iterator[str]:
             yield from _duplicates(value, name)
 
 
-def _parse(content: str) -> Any:
-    # libyaml's parser, where ruamel.yaml.clib is there
-    for event in YAML(typ="safe").parse(content):
-        if getattr(event, "anchor", None) or getattr(event, "value", None) == "<<":
-            raise SettingsError(
-                f"line {event.start_mark.line + 1} has an anchor, an alias or a merge key: use `like`, or "
-                "a name of `networks`, `optimisers` or `terms`"
-            )
-    try:
-        return YAML(typ="safe").load(content)
-    except DuplicateKeyError:
-        raise SettingsError(next(_duplicates(YAML(typ="safe").compose(content)))) from None
-
-
 # each stage asks for its settings several times
 @lru_cache(maxsize=8)
 def parse(content: str) -> Any:
     """The values of a document, not to be changed; raises SettingsError for one that is broken."""
     try:
-        return _parse(content)
+        for event in YAML(typ="safe").parse(content):
+            if getattr(event, "anchor", None) or getattr(event, "value", None) == "<<":
+                raise SettingsError(f"line {event.start_mark.line + 1} has {_ANCHOR}")
+        return YAML(typ="safe").load(content)
+    except DuplicateKeyError:
+        raise SettingsError(next(_duplicates(YAML(typ="safe").compose(content)))) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" on line {mark.line + 1}" if mark else ""

@@ -1,7 +1,5 @@
 """The settings of an experiment: what is compared, how it is trained, sampled and measured."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from .. import data
@@ -18,24 +16,15 @@ EXACT = "exact"
 
 
 class ExperimentSettings(Settings):
-    """What fills a table: its training, methods, sampling and metrics, and what is timed, if anything.
-
-    tables       where one experiment fills several: the rows of each, by the table's name
-    students_of  the experiment whose trained methods this one samples and measures, in place of its own
-    """
+    """What fills a table: its training, methods, sampling and metrics, and what is timed, if anything."""
 
     training: Training
     methods: dict[str, Method]
     sampling: Sampling
     metrics: Metrics
     speed: Speed | None = None
-    tables: dict[str, list[str]] | None = optional()
-    students_of: str | None = optional()
-
-    @property
-    def self_corrected(self) -> bool:
-        """Whether SCFlow is among the methods."""
-        return any(method.self_correction for method in self.methods.values())
+    tables: dict[str, list[str]] | None = optional()  # the rows of each table, where there are several
+    students_of: str | None = optional()  # the experiment whose trained methods it samples, for its own
 
     @property
     def networks(self) -> list[Network]:
@@ -69,10 +58,8 @@ class ExperimentSettings(Settings):
                     yield f"`{where}` names '{name}', which is not a row here; {listed(sorted(self.rows))}"
         teacher = self.metrics.reference
         if teacher and teacher.steps not in self.sampling.steps.get(teacher.method, []):
-            yield (
-                f"`metrics.reference` is {teacher.method} at {teacher.steps} steps, which `sampling` does "
-                "not draw"
-            )
+            drawn = f"{teacher.method} at {teacher.steps} steps"
+            yield f"`metrics.reference` is {drawn}, which `sampling` does not draw"
         between = [measure for measure in ("w2_teacher", "t_fid") if measure in self.metrics.measures]
         if between and len(self.sampling.seeds) < 2:
             yield f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds"
@@ -90,11 +77,9 @@ class ExperimentSettings(Settings):
             if name not in self.methods:
                 yield f"`sampling.solvers` names '{name}', {there}"
             for solver, steps in solvers.items():
-                if f"{name}-{solver}" in self.methods or not all(n >= 1 for n in steps):
-                    yield (
-                        f"`sampling.solvers.{name}.{solver}` must be positive whole numbers, and no method "
-                        f"may be called '{name}-{solver}'"
-                    )
+                if f"{name}-{solver}" in self.methods or min(steps, default=1) < 1:
+                    numbers = f"`sampling.solvers.{name}.{solver}` must be positive whole numbers"
+                    yield f"{numbers}, and no method may be called '{name}-{solver}'"
 
 
 def _of_captions(experiment: ExperimentSettings) -> Iterator[str]:
@@ -119,16 +104,14 @@ def caption_problems(
 ) -> Iterator[str]:
     """What does not go together in an experiment on captions, or on none, a sentence each.
 
-    `latents` are those that it models, `encoder` the CLIP that reads their captions, and `features` what its
-    images are measured in, each None where there is none.
+    `latents` are what it models, `encoder` reads their captions, and `features` measure its images, if any.
     """
     conditional, prompts = encoder is not None, experiment.sampling.prompts
     kinds = {network.kind in CONDITIONAL for network in experiment.networks}
     if kinds != {conditional} or (prompts is not None) != conditional:
-        yield (
-            f"latents with captions (`clip`), networks of kind {' or '.join(CONDITIONAL)} and "
-            "`sampling.prompts` go together: give all or none"
-        )
+        networks = f"networks of kind {' or '.join(CONDITIONAL)}"
+        together = f"latents with captions (`clip`), {networks} and `sampling.prompts` go together"
+        yield f"{together}: give all or none"
     if latents is None or encoder is None:
         for needing in _of_captions(experiment):
             yield f"{needing} needs latents with captions: remove it, or name a `clip` for the latents"
@@ -137,12 +120,8 @@ def caption_problems(
         yield f"the data set '{latents.data}' has no prompts '{prompts}'; {listed(there)}"
     for network in experiment.networks if encoder.kind == "trained" else ():
         if network.width != encoder.width:
-            yield (
-                f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}: give "
-                "`network.width` the CLIP's `width`"
-            )
+            wide = f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}"
+            yield f"{wide}: give `network.width` the CLIP's `width`"
     if "attributes" in experiment.metrics.measures and not (features and features.probe_steps):
-        yield (
-            "the measure 'attributes' reads pictures with a probe: give the steps of its training under "
-            "`probe_steps` of its features"
-        )
+        steps = "give the steps of its training under `probe_steps` of its features"
+        yield f"the measure 'attributes' reads pictures with a probe: {steps}"

@@ -1,7 +1,5 @@
 """The settings of latents: which images are encoded, and by which autoencoder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -19,18 +17,14 @@ PUBLISHED = (4, 8)
 class TrainedAutoencoder(Settings):
     """A small autoencoder that is trained here, on the images themselves; see fewstep.networks.autoencoder.
 
-    channels         the width of each level, the finest first; all but the last halve the image
-    layers           residual blocks a level
-    groups           the groups of every normalisation
-    latent_channels  the channels of the latents, as many as the images have or more
-    steps, batch, lr how it is trained: Adam, its learning rate falling to zero along a straight line
-    kl_weight        that of the latents' divergence from N(0, I), beside a reconstruction in units of [-1, 1]
+    Trained by Adam, its learning rate falling to zero along a straight line. `kl_weight` is that of the
+    latents' divergence from N(0, I), beside a reconstruction in units of [-1, 1].
     """
 
     kind: Literal["trained"]
-    channels: list[int] = Field(min_length=2)
-    layers: int = Field(ge=1)
-    groups: int = Field(ge=1)
+    channels: list[int] = Field(min_length=2)  # by level, the finest first; all but the last halve the image
+    layers: int = Field(ge=1)  # residual blocks a level
+    groups: int = Field(ge=1)  # of every normalisation
     latent_channels: int = Field(default=4, ge=1)
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
@@ -44,18 +38,11 @@ class TrainedAutoencoder(Settings):
 
 
 class PretrainedAutoencoder(Settings):
-    """A published autoencoder in diffusers' format, found on this machine and never fetched.
-
-    repository  its name on the hub, owner/name
-    scale       what its latents are multiplied by, so that their variance is about 1
-    """
+    """A published autoencoder in diffusers' format, found on this machine and never fetched."""
 
     kind: Literal["pretrained"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    scale: float = Field(default=SCALE, gt=0)
-
-
-Autoencoder = Annotated[TrainedAutoencoder | PretrainedAutoencoder, Field(discriminator="kind")]
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")  # its name on the hub, owner/name
+    scale: float = Field(default=SCALE, gt=0)  # of its latents, so that their variance is about 1
 
 
 def _of_images(name: str) -> bool:
@@ -63,18 +50,13 @@ def _of_images(name: str) -> bool:
 
 
 class Latents(Settings):
-    """An entry of a tier's `latents`: the data set of images that is encoded, and the autoencoder.
-
-    count     how many of the images are encoded, the first ones; without it, all of them
-    measured  how many images the reconstruction is measured on; without it, 256
-    clip      the entry of the tier's `clip` whose text tower reads the images' captions, where they have some
-    """
+    """An entry of a tier's `latents`: the data set of images that is encoded, and the autoencoder."""
 
     data: str
-    autoencoder: Autoencoder
-    count: int | None = Field(default=None, ge=1)
-    measured: int | None = optional(ge=1)
-    clip: str | None = optional()
+    autoencoder: Annotated[TrainedAutoencoder | PretrainedAutoencoder, Field(discriminator="kind")]
+    count: int | None = Field(default=None, ge=1)  # how many images are encoded, the first; else all
+    measured: int | None = optional(ge=1)  # how many images the reconstruction is measured on; else 256
+    clip: str | None = optional()  # the entry of `clip` whose text tower reads the images' captions
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,13 +73,11 @@ class Latents(Settings):
         if self.clip is not None and not data.offers(self.data, "captions"):
             yield f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it"
         if self.autoencoder.kind == "trained":
-            channels, height, width = data.load(self.data).shape
+            channels, *sides = data.load(self.data).shape
+            images, widths = f"the images of '{self.data}'", len(self.autoencoder.channels)
             if self.autoencoder.latent_channels < channels:
-                there = f"the {channels} channels of the images of '{self.data}'"
-                yield f"`autoencoder.latent_channels` must be at least {there}"
-            halvings = len(self.autoencoder.channels) - 1
-            if height % 2**halvings or width % 2**halvings:
-                yield (
-                    f"{halvings + 1} widths in `autoencoder.channels` halve the image {halvings} times, and "
-                    f"the images of '{self.data}', {height} x {width}, are not divisible by {2**halvings}"
-                )
+                yield f"`autoencoder.latent_channels` must be at least the {channels} channels of {images}"
+            factor = 2 ** (widths - 1)
+            if any(side % factor for side in sides):
+                halve = f"{widths} widths in `autoencoder.channels` halve the image {widths - 1} times"
+                yield f"{halve}, and {images}, {sides[0]} x {sides[1]}, are not divisible by {factor}"

@@ -1,7 +1,5 @@
 """The settings of networks, one class a kind."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -73,7 +71,5 @@ class PublishedUNetSettings(_ConditionalUNetSettings):
 
 # the kinds of networks that are conditioned on captions
 CONDITIONAL = ("text_unet", "published_unet")
-Network = Annotated[
-    MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings,
-    Field(discriminator="kind"),
-]
+_Any = MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings
+Network = Annotated[_Any, Field(discriminator="kind")]

@@ -1,7 +1,5 @@
 """From what params.yaml says to the settings of one tier, as plain values: by the five rules at its top."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
@@ -13,6 +11,7 @@ TOUR, OTHERS = "tour", "others"
 NAMED = {"network": "networks", "optimiser": "optimisers"}
 
 Place = tuple[str | int, ...]
+Section = Mapping[str, Any]
 
 
 def dotted(place: Place) -> str:
@@ -20,11 +19,7 @@ def dotted(place: Place) -> str:
 
 
 class Unresolved(Exception):
-    """What is wrong at a place of the settings of a tier."""
-
-    def __init__(self, place: Place, sentence: str):
-        super().__init__(sentence)
-        self.place = place
+    """A place of the settings of a tier, and a sentence that says what is wrong there."""
 
 
 def merge(under: Any, over: Any) -> Any:
@@ -34,26 +29,25 @@ def merge(under: Any, over: Any) -> Any:
     return {**under, **{key: merge(under[key], own) if key in under else own for key, own in over.items()}}
 
 
-def _without_nulls(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: _without_nulls(own) for key, own in value.items() if own is not None}
+def _without_nulls(owner: Section) -> dict[str, Any]:
+    kept = {key: own for key, own in owner.items() if own is not None}
+    return {key: _without_nulls(own) if isinstance(own, Mapping) else own for key, own in kept.items()}
 
 
-def _entry(entries: Mapping[str, Any], name: Any, place: Place) -> Any:
+def _entry(entries: Section, name: Any, place: Place) -> Any:
     if not isinstance(name, str) or name not in entries:
         raise Unresolved(place, f"there is no '{name}'; {listed(entries)}")
     return entries[name]
 
 
-def _keys(owner: Mapping[str, Any], key: str, place: Place) -> Mapping[str, Any]:
+def _keys(owner: Section, key: str, place: Place) -> dict[str, Any]:
     value = {} if owner.get(key) is None else owner[key]
     if not isinstance(value, Mapping):
         raise Unresolved((*place, key), f"this must hold keys, and is {value!r}")
-    return value
+    return dict(value)
 
 
-def _like(entries: Mapping[str, Any], name: str, place: Place, above: tuple[str, ...] = ()) -> Any:
+def _like(entries: Section, name: str, place: Place, above: tuple[str, ...] = ()) -> Any:
     """The entry `name` of the section at `place`, upon the entry that its `like` names."""
     own, where = entries[name], (*place, name, "like")
     if not isinstance(own, Mapping) or "like" not in own:
@@ -65,11 +59,11 @@ def _like(entries: Mapping[str, Any], name: str, place: Place, above: tuple[str,
     return merge(under, {key: value for key, value in own.items() if key != "like"})
 
 
-def _section(entries: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def _section(entries: Section, place: Place) -> dict[str, Any]:
     return {name: _like(entries, name, place) for name in entries}
 
 
-def _in_full(own: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]], place: Place) -> dict[str, Any]:
+def _in_full(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
     """`own` with the network, the optimiser and the terms that it names by a text."""
     return {
         key: _entry(named[key], value, (*place, key)) if key in named and isinstance(value, str) else value
@@ -77,58 +71,41 @@ def _in_full(own: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]], pla
     }
 
 
-def _experiment(
-    own: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]], place: Place
-) -> dict[str, Any]:
-    training, sampling = _keys(own, "training", place), dict(_keys(own, "sampling", place))
-    methods = _section(_keys(own, "methods", place), (*place, "methods"))
-    steps = {"steps": training["steps"]} if "steps" in training else {}
+def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
+    training, sampling = _keys(own, "training", place), _keys(own, "sampling", place)
+    below = (*place, "methods")
+    methods = _section(_keys(own, "methods", place), below)
+    steps = {"steps": training.pop("steps")} if "steps" in training else {}
     for key in ("steps", "samplers"):
         said = _keys(sampling, key, (*place, "sampling"))
         if OTHERS in said:
-            of_methods = {name: said.get(name, said[OTHERS]) for name in methods}
-            sampling[key] = of_methods | {name: value for name, value in said.items() if name != OTHERS}
-    return {
-        **own,
-        "training": _in_full(
-            {key: value for key, value in training.items() if key != "steps"}, named, (*place, "training")
-        ),
-        "methods": {
-            name: _in_full(steps | _keys(methods, name, where[:-1]), named, where)
-            for name in methods
-            for where in [(*place, "methods", name)]
-        },
-        "sampling": sampling,
-    }
+            sampling[key] = dict.fromkeys(methods, said.pop(OTHERS)) | said
+    full = {name: _in_full(steps | _keys(methods, name, below), named, (*below, name)) for name in methods}
+    training = _in_full(training, named, (*place, "training"))
+    return {**own, "training": training, "methods": full, "sampling": sampling}
 
 
-def _resolved(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
-    sizes, every = file["tiers"][tier], file["experiments"]
-    sections = {
-        key: _section(sizes.get(key, {}), (key,))
-        for key in ("networks", "optimisers", "features", "latents", "clip")
-    }
+def _resolved(file: Section, tier: str) -> dict[str, Any]:
+    sizes, every, place = file["tiers"][tier], file["experiments"], ("experiments",)
+    keys = (*NAMED.values(), "features", "latents", "clip")
+    sections = {key: _section(sizes.get(key, {}), (key,)) for key in keys}
     named = {"terms": file.get("terms", {}), **{key: sections.pop(name) for key, name in NAMED.items()}}
     for name in sizes["experiments"]:
-        _entry(every, name, ("experiments",))
+        _entry(every, name, place)
     merged = {name: merge(what, sizes["experiments"].get(name, {})) for name, what in every.items()}
-    own = {name: _like(merged, name, ("experiments",)) for name in every if name in sizes["experiments"]}
+    own = {name: _like(merged, name, place) for name in every if name in sizes["experiments"]}
     for name, experiment in own.items():
         if "students_of" in experiment:
-            trained = _entry(own, experiment["students_of"], ("experiments", name, "students_of"))
-            inherited = {
-                key: _keys(trained, key, ("experiments", experiment["students_of"]))
-                for key in ("training", "methods")
-            }
+            other = experiment["students_of"]
+            trained = _entry(own, other, (*place, name, "students_of"))
+            inherited = {key: _keys(trained, key, (*place, other)) for key in ("training", "methods")}
             own[name] = merge(inherited, experiment)
-    experiments = {
-        name: _experiment(experiment, named, ("experiments", name)) for name, experiment in own.items()
-    }
+    experiments = {name: _experiment(what, named, (*place, name)) for name, what in own.items()}
     tour = {TOUR: experiments.pop(TOUR)} if TOUR in experiments else {}
     return _without_nulls({"compute": sizes["compute"], **tour, **sections, "experiments": experiments})
 
 
-def where(file: Mapping[str, Any], tier: str, place: Place) -> str:
+def where(file: Section, tier: str, place: Place) -> str:
     """The dotted key of params.yaml that says what stands at `place` in the settings of `tier`."""
     place = ("experiments", *place) if place[:1] == (TOUR,) else place
     like: list[Place] = []
@@ -150,7 +127,7 @@ def where(file: Mapping[str, Any], tier: str, place: Place) -> str:
     return where(file, tier, like[0]) if like else dotted(("tiers", tier, *place))
 
 
-def resolve(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
+def resolve(file: Section, tier: str) -> dict[str, Any]:
     """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
 
     Raises SettingsError, with the key, for a name that names nothing, and for entries like each other.
@@ -158,16 +135,13 @@ def resolve(file: Mapping[str, Any], tier: str) -> dict[str, Any]:
     try:
         return _resolved(file, tier)
     except Unresolved as error:
-        raise SettingsError(f"{where(file, tier, error.place)}: {error}") from None
+        place, sentence = error.args
+        raise SettingsError(f"{where(file, tier, place)}: {sentence}") from None
 
 
-def as_file(settings: Mapping[str, Any], tier: str) -> dict[str, Any]:
+def as_file(settings: Section, tier: str) -> dict[str, Any]:
     """What params.yaml would hold for the settings of `tier` alone: what `resolve` takes back to them."""
     every = {TOUR: settings[TOUR], **settings["experiments"]}
     sizes = {key: value for key, value in settings.items() if key not in (TOUR, "experiments")}
-    return {
-        "tier": tier,
-        "terms": {},
-        "experiments": every,
-        "tiers": {tier: sizes | {"experiments": {name: {} for name in every}}},
-    }
+    sizes["experiments"] = {name: {} for name in every}
+    return {"tier": tier, "terms": {}, "experiments": every, "tiers": {tier: sizes}}

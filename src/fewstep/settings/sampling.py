@@ -1,7 +1,5 @@
 """The settings of what follows training: sampling, metrics and timing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
@@ -12,8 +10,8 @@ from .base import Settings, optional
 
 OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
 OfImages = Literal[
-    "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg",
-    "one_step", "teacher_images", "clip", "attributes",
+    "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip",
+    "attributes",
 ]  # fmt: skip
 POINTS, IMAGES = get_args(OfPoints), get_args(OfImages)
 # those that compare with the samples of a teacher
@@ -23,10 +21,9 @@ OF_TEACHER = ("w2_teacher", "map_teacher", "t_fid", "teacher_images")
 class Sampling(Settings):
     """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
 
-    solvers  further solvers of a method's velocity, by method, each a row of its own: steps of "heun", of
-             "stochastic-<beta>" (SCFlow's, see fewstep.flows.samplers) or of "guided-<scale>" (Euler under
-             classifier-free guidance), or digits of tolerance of "adaptive" (2 for 0.01)
-    prompts  the data set's set of prompts that the samples are conditioned on: `count` of them, in its order
+    `solvers` are further ones of a method's velocity, by method, each a row of its own: steps of "heun", of
+    "stochastic-<beta>" (SCFlow's, see fewstep.flows.samplers) or of "guided-<scale>" (Euler under
+    classifier-free guidance), or digits of tolerance of "adaptive" (2 for 0.01).
     """
 
     count: int = Field(ge=1)
@@ -34,7 +31,7 @@ class Sampling(Settings):
     steps: dict[str, list[int]]
     samplers: dict[str, Annotated[str, AfterValidator(check_method_sampler)]]
     solvers: dict[str, dict[Annotated[str, AfterValidator(check_solver)], list[int]]] = {}
-    prompts: str | None = optional()
+    prompts: str | None = optional()  # the data set's prompts that the samples are conditioned on, in order
 
 
 class Reference(Settings):
@@ -45,22 +42,16 @@ class Reference(Settings):
 
 
 class Metrics(Settings):
-    """The evaluation protocol.
+    """The evaluation protocol: the measures of points, or of images; see fewstep.evaluation.measure.
 
-    measures    which distances are taken: of points (see fewstep.evaluation.measure) or of images
-                (fewstep.evaluation.measure_images)
-    bins        the histogram's cells along one axis, for KL
-    w2_samples  the samples that an exact W2 is computed on
-    features    the entry of the tier's `features` that images are measured in
-    reference   what stands for the teacher, for the measures that need one
-    only        measures that are taken of some rows alone: their names, as `tables` gives them, by measure
+    `only` gives, by measure, the names of the rows that alone it is taken of.
     """
 
     measures: list[Literal[OfPoints, OfImages]] = Field(min_length=1)
-    bins: int | None = Field(default=None, ge=1)
-    w2_samples: int = Field(default=2, ge=2)
-    features: str | None = None
-    reference: Reference | None = None
+    bins: int | None = Field(default=None, ge=1)  # the histogram's cells along one axis, for KL
+    w2_samples: int = Field(default=2, ge=2)  # the samples that an exact W2 is computed on
+    features: str | None = None  # the entry of the tier's `features` that images are measured in
+    reference: Reference | None = None  # what stands for the teacher, for the measures that need one
     only: dict[str, list[str]] = Field(default={}, exclude_if=lambda value: not value)
 
     def of_row(self, row: str) -> list[str]:
@@ -88,9 +79,10 @@ class Metrics(Settings):
             yield f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
         if self.only and images == {False}:
             yield "`metrics.only` is for measures of images: remove it"
-        if unknown := [measure for measure in self.only if measure not in self.measures]:
-            there = ", ".join(self.measures)
-            yield f"`metrics.only` names '{unknown[0]}', which is not among the measures {there}"
+        there = ", ".join(self.measures)
+        for measure in self.only:
+            if measure not in self.measures:
+                yield f"`metrics.only` names '{measure}', which is not among the measures {there}"
 
 
 class Speed(Settings):

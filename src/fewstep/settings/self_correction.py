@@ -1,7 +1,5 @@
 """The settings of self-corrected flow distillation, as params.yaml says them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal
 
@@ -20,22 +18,15 @@ class WeightedLoss(Settings):
 class AdversarialLoss(WeightedLoss):
     """The adversarial loss and its discriminator; see fewstep.networks.discriminator.
 
-    lr        the discriminator's learning rate, Adam's
-    schedule  "constant", or "student": it warms up and falls as the student's does, so that a student that
-              hardly moves does not face a discriminator that still does. As published, both are constant
-    beta1     Adam's first for the discriminator; 0, as StyleGAN2 has it, keeps a fast one from overshooting
-    r1        the weight gamma of the gradient penalty at real data
-    channels  the discriminator's width at each resolution, from the latents' own down to 4 x 4, or
-    head      the width of the head of a discriminator made of the teacher's encoder, which is conditioned on
-              captions and sees noised latents; see fewstep.networks.text_discriminator
+    Its learning rate is "constant", as published, or warms up and falls as the student's does. It is given
+    by `channels`, its width at each resolution from the latents' own down to 4 x 4, or by `head`: the width
+    of a head on the teacher's encoder, conditioned on captions; see fewstep.networks.text_discriminator.
     """
 
-    lr: float = Field(gt=0)
-    schedule: Literal["constant", "student"] = Field(
-        default="constant", exclude_if=lambda value: value == "constant"
-    )
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    r1: float = Field(ge=0)
+    lr: float = Field(gt=0)  # of the discriminator, trained by Adam
+    schedule: Literal["constant", "student"] = Field("constant", exclude_if=lambda value: value == "constant")
+    beta1: float = Field(default=0.9, ge=0, lt=1)  # Adam's; 0, as in StyleGAN2, does not overshoot
+    r1: float = Field(ge=0)  # the weight gamma of the gradient penalty at real data
     channels: list[int] | None = optional(min_length=1)
     head: int | None = optional(ge=1)
 
@@ -45,18 +36,12 @@ class AdversarialLoss(WeightedLoss):
 
 
 class SelfCorrection(Settings):
-    """The four losses (arXiv 2412.16906); one that is not named does not take part.
+    """The four losses (arXiv 2412.16906); one that is not named does not take part."""
 
-    threshold   delta, the largest move along the teacher's flow
-    truncation  t_trunc: below it the consistency target is the data itself; 0 never truncates
-    huber_c     c of the pseudo-Huber distance
-    target_ema  how much of the target network's weights is kept at each step
-    """
-
-    threshold: float = Field(gt=0, le=1)
-    truncation: float = Field(ge=0, lt=1)
-    huber_c: float = Field(default=0.01, gt=0)
-    target_ema: float = Field(default=0.9, ge=0, lt=1)
+    threshold: float = Field(gt=0, le=1)  # delta, the largest move along the teacher's flow
+    truncation: float = Field(ge=0, lt=1)  # t_trunc: below it the consistency target is the data; 0: never
+    huber_c: float = Field(default=0.01, gt=0)  # c of the pseudo-Huber distance
+    target_ema: float = Field(default=0.9, ge=0, lt=1)  # what is kept of the target's weights at each step
     reflow: WeightedLoss | None = None
     adversarial: AdversarialLoss | None = None
     bidirectional: WeightedLoss | None = None

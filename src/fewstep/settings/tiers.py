@@ -1,14 +1,9 @@
-"""params.yaml -> validated, typed, frozen settings of one tier.
-
-Every key, type and value is checked before anything runs; what is wrong is one sentence that names it.
-"""
-
-from __future__ import annotations
+"""params.yaml -> validated, typed, frozen settings of one tier; a mistake is one sentence that names it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError
 
@@ -29,15 +24,14 @@ TIERS = get_args(TierName)
 class Compute(Settings):
     """Where the work runs: `workers` processes of one thread each on the CPU, or one process on the GPU.
 
-    With `processes` above 1, that many train each network together, each on its share of every batch and on a
-    GPU of its own; seeds then follow one another. See fewstep.training.processes.
+    With `processes` above 1, that many train each network together; see fewstep.training.processes.
     """
 
     device: Literal["cpu", "cuda"]
     workers: int = Field(ge=1, le=64)
     processes: int = Field(default=1, ge=1, le=64)
 
-    def of(self, training: Training) -> Compute:
+    def of(self, training: Training) -> Self:
         """Where `training` runs: here, with as many `processes` as it asks for itself, if it does."""
         return self.model_copy(update={"processes": training.processes or self.processes})
 
@@ -126,8 +120,6 @@ def show(tier: Tier, name: str) -> str:
 
 
 class _Sizes(Settings):
-    """The section of a tier, before anything is resolved."""
-
     compute: dict[str, Any]
     networks: dict[str, dict[str, Any]] = {}
     optimisers: dict[str, dict[str, Any]] = {}
@@ -188,9 +180,8 @@ def _outline(content: str) -> dict[str, Any]:
 
 def _section(raw: dict[str, Any], tier: str) -> dict[str, Any]:
     if tier not in raw["tiers"]:
-        raise SettingsError(
-            f"there is no tier '{tier}'; {listed(name for name in TIERS if name in raw['tiers'])}"
-        )
+        there = listed(name for name in TIERS if name in raw["tiers"])
+        raise SettingsError(f"there is no tier '{tier}'; {there}")
     return resolve(raw, tier)
 
 

@@ -1,7 +1,5 @@
 """How a method is trained: what is minimised, on which data, with which network and optimiser."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Literal
 
@@ -46,33 +44,24 @@ class Term(Settings):
 class Method(Settings):
     """A row of a table: what is minimised, for how many steps, from where, with which teacher.
 
-    terms            objectives of flow maps, each on its share of a batch, or
-    self_correction  the losses of SCFlow
-    teacher          the method of the same experiment whose network is distilled
-    teacher_as       "velocity", or "euler": its Euler step as a map; "stages" replaces it by the student at
-                     each doubling of the strip
-    start            "scratch", or "teacher": begin from the teacher's weights
-    weights          trained weights in the place of training, a file below paper/data or $FEWSTEP_DATA such
-                     as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes
-    network, optimiser    in place of those that the methods share
-    guidance_scale        of classifier-free guidance on the teacher, where data have captions
-    conditioning_dropout  the share of captions replaced by the empty one, which guidance is against
-    stop_gradient         what self-distillation reads under its stop-gradient: the "student" or its "ema"
+    `teacher_as` takes the teacher's "velocity", or its "euler" step as a map; "stages" replaces it by the
+    student at each doubling of the strip. `weights`, in the place of training, are a file below paper/data or
+    $FEWSTEP_DATA such as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes.
     """
 
     label: str
-    terms: list[Term] = []
-    self_correction: SelfCorrection | None = optional()
+    terms: list[Term] = []  # objectives of flow maps, each on its share of a batch, or
+    self_correction: SelfCorrection | None = optional()  # the losses of SCFlow
     steps: int = Field(ge=1)
-    teacher: str | None = None
+    teacher: str | None = None  # the method of the same experiment whose network is distilled
     teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
-    start: Literal["scratch", "teacher"] = "scratch"
-    stop_gradient: Literal["student", "ema"] = "student"
+    start: Literal["scratch", "teacher"] = "scratch"  # whose weights it begins from
+    stop_gradient: Literal["student", "ema"] = "student"  # what self-distillation reads under it
     weights: str | None = optional()
-    guidance_scale: float | None = optional(ge=0)
-    conditioning_dropout: float | None = optional(ge=0, lt=1)
-    network: Network | None = None
-    optimiser: Optimiser | None = None
+    guidance_scale: float | None = optional(ge=0)  # of classifier-free guidance on the teacher
+    conditioning_dropout: float | None = optional(ge=0, lt=1)  # the share of empty captions
+    network: Network | None = None  # in place of that which the methods share, and
+    optimiser: Optimiser | None = None  # in place of theirs
 
     @property
     def loop(self) -> str:
@@ -101,13 +90,12 @@ class Method(Settings):
 class Training(Settings):
     """What all methods of an experiment share; for the last four settings see fewstep.training.precision.
 
-    latents    the entry of the tier's `latents` that `data: latents` means
-    processes  how many processes train each network together, in the place of the tier's `compute.processes`;
-               results depend on it in their last digits, so it is said and not found out from the machine
+    `processes` train each network together, in the place of the tier's `compute.processes`: results depend on
+    it in their last digits, so it is said and not found out from the machine.
     """
 
     data: str
-    latents: str | None = optional()
+    latents: str | None = optional()  # the entry of the tier's `latents` that `data: latents` means
     interpolant: str
     network: Network
     optimiser: Optimiser
@@ -122,17 +110,14 @@ class Training(Settings):
     def problems(self) -> Iterator[str]:
         if self.interpolant not in INTERPOLANTS:
             yield f"there is no interpolant '{self.interpolant}'; {listed(INTERPOLANTS)}"
-        if self.data not in data.names():
-            yield f"there is no data set '{self.data}'; {listed(data.names())}"
+        data.module(self.data)  # raises where there is none
         if data.is_prepared(self.data) != (self.latents is not None):
             yield "`data: latents` and `latents`, the entry of the tier, go together: give both or neither"
         if len(set(self.seeds)) < len(self.seeds):
             yield "the training seeds must differ from each other"
         if self.batch < (self.processes or 1):
-            yield (
-                f"{self.processes} processes cannot share a batch of {self.batch}: lower `processes`, or "
-                "raise `batch`"
-            )
+            shared = f"{self.processes} processes cannot share a batch of {self.batch}"
+            yield f"{shared}: lower `processes`, or raise `batch`"
 
 
 def precision_problems(training: Training, kinds: Collection[str], device: str) -> Iterator[str]:
@@ -145,9 +130,7 @@ def precision_problems(training: Training, kinds: Collection[str], device: str) 
         yield "training.precision tf32 needs compute.device cuda"
     if training.compile and device != "cuda":
         # torch 2.13 stops at a derivative in forward mode with its backward pass: ZeroTensors are immutable
-        yield (
-            "training.compile needs compute.device cuda; forward-mode derivatives with a backward pass do "
-            "not compile on a CPU"
-        )
+        because = "forward-mode derivatives with a backward pass do not compile on a CPU"
+        yield f"training.compile needs compute.device cuda; {because}"
     if training.cuda_graphs and not training.compile:
         yield "training.cuda_graphs replays what training.compile compiles: set both, or neither"
