@@ -1,7 +1,5 @@
 """How the two times s and t of an objective are drawn, on the whole square or on a strip |t - s| <= tau."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

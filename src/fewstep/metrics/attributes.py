@@ -6,8 +6,6 @@ among equals the most shapes, then the most colours, then the most relations; wh
 things in the order of their places. A mention without a match is wrong in all its attributes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 

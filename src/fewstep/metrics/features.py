@@ -4,8 +4,6 @@ At tier paper clean-fid's Inception network and its resizing; at tier laptop a s
 of clean-fid's `custom_feat_extractor`. Nothing here reaches the network.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The Fréchet distance of two Gaussians: with Inception features, FID (arXiv 1706.08500, eq. 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ It saves each sample by torchvision's `save_image` under a name that ends in .jp
 without an option: quality 75, colour at half the resolution (4:2:0), the standard tables.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """KID, the kernel distance of features (Bińkowski et al., arXiv 1801.01401)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .features import as_features, check_same_dim

@@ -1,7 +1,5 @@
 """KL from the checkerboard to samples, by the protocol of arXiv 2505.18825."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import log
 

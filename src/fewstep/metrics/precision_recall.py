@@ -1,7 +1,5 @@
 """Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The evaluation protocol of a number about images: two numbers compare only if theirs are equal."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 

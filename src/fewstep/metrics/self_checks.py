@@ -1,7 +1,5 @@
 """What FID gives where the answer is known: the data against itself, against noise, and at few samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

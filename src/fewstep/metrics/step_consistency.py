@@ -5,8 +5,6 @@ Every distance is one of pairs: image k of `a` and image k of `b` come from the 
 pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What every objective shares: the squared norm of a residual, and the check of a named choice."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

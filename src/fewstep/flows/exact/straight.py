@@ -1,7 +1,5 @@
 """A Gaussian carried to a Gaussian along straight lines: one Euler step is exact."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
