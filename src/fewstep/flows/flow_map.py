@@ -85,7 +85,7 @@ class NetworkFlowMap(FlowMap):
 
     Where the network has `pushforward(s, t, x, ds, dt, dx) -> (v, dv)`, it takes torch.func.jvp's place.
 
-    >>> network = MLP(2, width=16, depth=2, activation="silu", frequencies=[1], time_frequencies=[1])
+    >>> network = MLP((2,), width=16, depth=2, activation="silu", frequencies=[1], time_frequencies=[1])
     >>> NetworkFlowMap(network).jump(torch.zeros(8), torch.ones(8), torch.randn(8, 2)).shape
     torch.Size([8, 2])
     """
