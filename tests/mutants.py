@@ -151,7 +151,7 @@ FAULTS = [
         "equivalences residuals_at_truth",
         ("derivative in the end time", "student.jump_ds(", "student.jump_dt("),
         ("sign of dI", "there.tangent + path.velocity", "there.tangent - path.velocity"),
-        ("weight of invertibility", "residual + invertibility *", "residual +"),
+        ("weight of invertibility", "moves + invertibility *", "moves +"),
     ),
     *_in(
         "objectives/consistency.py",

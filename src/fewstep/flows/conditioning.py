@@ -81,9 +81,8 @@ class Conditioned(FlowMap):
     def captions_of(self, count: int) -> Conditions:
         """The captions of `count` samples."""
         if not len(self.conditions) or count % len(self.conditions):
-            raise ValueError(
-                f"{count} samples do not go with {len(self.conditions)} captions: give one each, or more"
-            )
+            captions = f"{len(self.conditions)} captions"
+            raise ValueError(f"{count} samples do not go with {captions}: give one each, or more")
         return self.conditions.times(count // len(self.conditions))
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
@@ -122,13 +121,10 @@ def first(flow_map: Map, count: int) -> Map | Conditioned | Guided:
 
 
 def conditioned(flow_map: FlowMap, conditions: Conditions | None, empty: Conditions | None = None) -> FlowMap:
-    """`flow_map`, that of a network, given `conditions`; itself where there are none.
-
-    `empty` is the empty caption, a batch of one, on any device.
-    """
+    """`flow_map`, a network's, given `conditions`, if any; `empty` is the empty caption, a batch of one."""
     if conditions is None:
         return flow_map
-    # sources keep it on the CPU, and guidance puts both into one batch
+    # sources keep it on the CPU
     empty = None if empty is None else empty.to(conditions.hidden.device)
     return Conditioned(cast(NetworkFlowMap, flow_map), conditions, empty)
 

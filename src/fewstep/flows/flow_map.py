@@ -1,8 +1,7 @@
 """Flow maps: X_{s,t}(x) = x + (t - s) v_{s,t}(x)  (Flow Map Matching, arXiv 2406.07507, Eq. 4.1).
 
-X_{s,t} carries a point of the probability flow from time s to time t. The form makes X_{s,s}(x) = x hold
-by construction, and its diagonal v_{t,t} is the velocity b_t of the flow, so a teacher is a flow map too.
-Times have shape (batch,), points (batch, ...).
+X_{s,t} carries a point of the flow from time s to time t; its diagonal v_{t,t} is the velocity b_t, so that a
+teacher is a flow map too. Times have shape (batch,), points (batch, ...).
 """
 
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ class NetworkFlowMap(FlowMap):
 class EulerMap(FlowMap):
     """One Euler step of a velocity as a (crude) flow map: X_{s,t}(x) = x + (t - s) b_s(x).
 
-    It is right to second order in t - s, which is what progressive distillation starts from.
+    Right to second order in t - s: what progressive distillation starts from.
 
     >>> flow = EulerMap(StraightFlow(torch.eye(2), torch.ones(2)))
     >>> flow.jump(torch.zeros(1), torch.ones(1), torch.zeros(1, 2))

@@ -13,7 +13,7 @@ from .sampler_names import calls_a_step, check_sampler
 
 @dataclass(frozen=True)
 class Samples:
-    """Points of shape (count, ...) and the network calls that each of them took."""
+    """Points (count, ...) and the network calls of each."""
 
     points: Tensor
     nfe: int
@@ -111,7 +111,7 @@ def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
         raise ModuleNotFoundError("adaptive needs torchdiffeq: pip install 'fewstep[adaptive]'") from error
     counted = CountedCalls(flow_map)
     ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
-    # Without step_t the last step runs past t = 1, where no velocity is defined, and is interpolated back.
+    # without step_t the last step runs past t = 1, where no velocity is defined
     how = dict(rtol=tolerance, atol=tolerance, method="dopri5", options={"step_t": ends[1:]})
     path = torchdiffeq.odeint(lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x), x0, ends, **how)
     return Samples(path[-1], counted.calls)
@@ -123,8 +123,8 @@ def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator
 
         xhat = x + (1 - s) b_s(x),  and back to the next time,  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
 
-    with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays the
-    same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as in the paper's formula.
+    with fresh e ~ N(0, 1) from `generator` on the CPU, one call a step. For 0 < beta < 1 the bracket's variance
+    is (1 - beta)^2 + beta^2 < 1, as in the paper.
     """
     counted, x = CountedCalls(flow_map), x0
     for s, t in _intervals(steps):

@@ -1,7 +1,6 @@
 """The objectives, one file each. Data, optimisers and training loops never stand here.
 
-An objective named `lmd` is the function `lmd` of the module `fewstep.objectives.lmd`. It is pure, reads like
-its equation, and returns one squared residual a sample, shape (batch,):
+The objective `lmd` is the function `lmd` of fewstep.objectives.lmd: pure, one residual a sample, (batch,):
 
     lmd(student, batch, teacher, gradient="full") -> Tensor
 

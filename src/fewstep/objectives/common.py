@@ -1,4 +1,4 @@
-"""What every objective shares: the squared norm of a residual, and the check of a named choice."""
+"""What objectives share."""
 
 from torch import Tensor
 

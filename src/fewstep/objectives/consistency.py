@@ -28,8 +28,7 @@ def consistency(student: FlowMap, batch: Batch, teacher: Velocity) -> Tensor:
     but v_{s,t} stopped. With t = 1 throughout it trains a consistency model.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((consistency(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((consistency(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     start = batch.at(batch.s).point

@@ -18,8 +18,7 @@ def emd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: str = "semi
     "semi", which stops the transport term grad X b_s.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((emd(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((emd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     one_of("gradient", gradient, ("full", "semi"))

@@ -18,8 +18,7 @@ def esd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, gradient
     map read under sg, the student itself when None. `gradient` "full" stops v_{s,s} alone.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((esd(flow, batch) < 1e-6).all())
+    >>> bool((esd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     one_of("gradient", gradient, ("full", "semi"))

@@ -17,14 +17,11 @@ def eulerian(student: FlowMap, batch: Batch, invertibility: float = 0.0) -> Tens
     -b_t(I_t). `invertibility` weighs FMM's second term |X_{s,t}(X_{t,s}(I_t)) - I_t|^2.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((eulerian(flow, batch) < 1e-6).all())
+    >>> bool((eulerian(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.t)
     back = student.jump_ds(batch.t, batch.s, path.point)
     there = student.jump_along(batch.s, batch.t, back.point, back.tangent)
-    residual = squared_norm(there.tangent + path.velocity)
-    if not invertibility:
-        return residual
-    return residual + invertibility * squared_norm(there.point - path.point)
+    moves, returns = squared_norm(there.tangent + path.velocity), squared_norm(there.point - path.point)
+    return moves + invertibility * returns

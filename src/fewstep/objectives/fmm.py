@@ -17,8 +17,7 @@ def fmm(student: FlowMap, batch: Batch, invertibility: float = 1.0) -> Tensor:
     interpolant does (first term; d/dt acts on the end time of the outer jump alone). (s, t) in [0, 1]^2.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((fmm(flow, batch) < 1e-6).all())
+    >>> bool((fmm(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.t)

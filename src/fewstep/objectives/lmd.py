@@ -17,8 +17,7 @@ def lmd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: str = "full
     "semi", which detaches the teacher's input.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((lmd(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((lmd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     one_of("gradient", gradient, ("full", "semi"))

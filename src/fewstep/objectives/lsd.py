@@ -18,8 +18,7 @@ def lsd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None) -> Tenso
     map read under sg, the student itself when None.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((lsd(flow, batch) < 1e-6).all())
+    >>> bool((lsd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     jump = student.jump_dt(batch.s, batch.t, batch.at(batch.s).point)

@@ -16,8 +16,7 @@ def meanflow(student: FlowMap, batch: Batch) -> Tensor:
     `consistency` with dI_s for b_s, its conditional mean; at s = t the velocity loss `si`.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((meanflow(flow, batch) < 1e-6).all())
+    >>> bool((meanflow(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.s)

@@ -18,8 +18,7 @@ def pfmm(student: FlowMap, batch: Batch, teacher: FlowMap, jumps: int = 2) -> Te
     for less than one jump.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((pfmm(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((pfmm(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     if jumps < 1:

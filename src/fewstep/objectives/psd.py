@@ -18,8 +18,7 @@ def psd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, split: s
     the student as its own teacher. `stopped` is the map read under sg, the student itself when None.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((psd(flow, batch) < 1e-6).all())
+    >>> bool((psd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     one_of("split", split, ("midpoint", "uniform"))

@@ -20,15 +20,14 @@ def reflow(student: FlowMap, batch: Batch, teacher: Velocity, steps: int = 8, ti
     batch, which differ in s. Raises ValueError unless `times` divides the batch.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((reflow(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((reflow(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     count = len(batch.x0)
     if steps < 1 or times < 1 or count % times:
         needed = f"steps ({steps}) and times ({times}) of 1 or more, times that divide its share of a batch"
         raise ValueError(f"reflow needs {needed} ({count})")
-    # with several samples a solution, the captions are repeated as a whole as well
+    # of a batch's captions, those of one round
     student, teacher = first(student, count // times), first(teacher, count // times)
     with torch.no_grad():
         x0 = y = batch.x0[: count // times]

@@ -16,8 +16,7 @@ def si(student: FlowMap, batch: Batch) -> Tensor:
     Its minimiser is b_t(x) = E[dI_t/dt | I_t = x], where the residual is a variance and not zero.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((si(flow, batch) < 1e-6).all())
+    >>> bool((si(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.t)
