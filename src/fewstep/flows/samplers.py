@@ -123,7 +123,7 @@ def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator
 
         xhat = x + (1 - s) b_s(x),  and back to the next time,  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
 
-    with fresh e ~ N(0, 1) from `generator` on the CPU, one call a step. For 0 < beta < 1 the bracket's variance
+    with fresh e ~ N(0, 1) from `generator` on the CPU, one call a step. For 0 < beta < 1 its variance
     is (1 - beta)^2 + beta^2 < 1, as in the paper.
     """
     counted, x = CountedCalls(flow_map), x0
