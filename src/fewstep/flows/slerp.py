@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# below this angle, in radians, the great circle cannot be told from the straight line
-PARALLEL = 1e-3
+PARALLEL = 1e-3  # radians, below which the great circle is the straight line
 
 
 def slerp(a: np.ndarray | Tensor, b: np.ndarray | Tensor, steps: int) -> Tensor:

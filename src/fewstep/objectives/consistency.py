@@ -12,10 +12,7 @@ from .common import squared_norm
 
 
 def consistency_residual(student: FlowMap, batch: Batch, start: Tensor, drift: Tensor) -> Tensor:
-    """|v_{s,t}(x) - sg[drift + (t - s) (d/ds + drift . grad) v_{s,t}(x)]|^2 at x = `start`, shape (batch,).
-
-    Minus the Eulerian derivative d/ds X + grad X drift, all but the leading v_{s,t} stopped.
-    """
+    """|v_{s,t}(x) - sg[drift + (t - s) (d/ds + drift . grad) v_{s,t}(x)]|^2 at x = `start`, (batch,)."""
     one, zero = torch.ones_like(batch.s), torch.zeros_like(batch.t)
     v, dv = student.average_velocity_pushforward(batch.s, batch.t, start, one, zero, drift)
     return squared_norm(v - (drift + per_sample(batch.t - batch.s, start) * dv).detach())

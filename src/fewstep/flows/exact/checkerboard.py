@@ -10,14 +10,11 @@ from torch import Tensor
 
 from ..flow_map import FlowMap
 
-SIDE = 0.5
-CELLS = 4
+SIDE, CELLS = 0.5, 4
 EDGES = tuple(-1 + SIDE * k for k in range(CELLS + 1))
 FILLED = tuple((i, j) for i in range(CELLS) for j in range(CELLS) if (i + j) % 2 == 0)
-# the standard deviation of one coordinate, which the base Gaussian is scaled to
-DATA_SCALE = sqrt(1 / 3)
-# the ends of the time interval are limits of the formula, not values of it
-EARLIEST, LATEST = 1e-4, 1 - 1e-6
+DATA_SCALE = sqrt(1 / 3)  # the standard deviation of one coordinate, which the noise is scaled to
+EARLIEST, LATEST = 1e-4, 1 - 1e-6  # the ends of the time interval are limits of the formula
 
 
 def sample(count: int, generator: torch.Generator) -> Tensor:

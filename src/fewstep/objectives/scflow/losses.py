@@ -1,8 +1,7 @@
 """SCFlow's losses (arXiv 2412.16906) in its notation: data z_0 at time 0, noise z_1 at 1.
 
 Each returns one value a sample, (batch,); predictions are arguments, so that losses share a network's call.
-
-    f(z, t) = z - t v(z, t)   predicts z_0; d is pseudo_huber; d_down and d_up are those of `moves`
+f(z, t) = z - t v(z, t) predicts z_0, d is pseudo_huber, d_down and d_up are those of `moves`.
 """
 
 from collections.abc import Callable
