@@ -1,7 +1,6 @@
 """The samplers' names, as settings hold them, and their network calls a step; see fewstep.flows.samplers."""
 
 STOCHASTIC, GUIDED = "stochastic-", "guided-"
-# network calls a step; an adaptive solver has no number
 CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": None}
 
 
