@@ -4,8 +4,6 @@ A conditional network is called as network(s, t, x, conditions) and gives v_{s,t
 samplers take `conditioned(flow_map, conditions)`, which is a flow map like any other.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard, TypeVar, cast
 
@@ -19,13 +17,11 @@ Map = TypeVar("Map")
 
 @dataclass(frozen=True)
 class Conditions:
-    """Captions as a flow's cross-attention takes them.
+    """Captions as a flow's cross-attention reads them.
 
-    hidden  (batch, tokens, width), float32: the last layer's states after the final norm, as Stable Diffusion
-            uses them
-    mask    (batch, tokens), bool: the caption's tokens, start and end included, without the padding behind
-            them. Their states do not depend on the padding, whose own states mean nothing in a text encoder
-            that is trained here: attend under the mask. Stable Diffusion itself attends to all.
+    hidden  (batch, tokens, width), float32: the text encoder's states after its final norm
+    mask    (batch, tokens), bool: the caption's tokens, start and end included, without the padding, whose
+            states mean nothing in a text encoder trained here (Stable Diffusion itself attends to all)
     """
 
     hidden: Tensor
@@ -34,19 +30,19 @@ class Conditions:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def part(self, start: int, stop: int) -> Conditions:
+    def part(self, start: int, stop: int) -> "Conditions":
         """The captions start..stop-1."""
         return Conditions(self.hidden[start:stop], self.mask[start:stop])
 
-    def to(self, device: torch.device | str) -> Conditions:
+    def to(self, device: torch.device | str) -> "Conditions":
         """The same on `device`."""
         return Conditions(self.hidden.to(device), self.mask.to(device))
 
-    def times(self, count: int) -> Conditions:
+    def times(self, count: int) -> "Conditions":
         """All captions, repeated `count` times as a whole."""
         return Conditions(self.hidden.repeat(count, 1, 1), self.mask.repeat(count, 1))
 
-    def where(self, dropped: Tensor, empty: Conditions) -> Conditions:
+    def where(self, dropped: Tensor, empty: "Conditions") -> "Conditions":
         """These, with the empty caption `empty` (a batch of one) where `dropped` (batch,), bool."""
         return Conditions(
             torch.where(dropped[:, None, None], empty.hidden, self.hidden),
@@ -59,7 +55,6 @@ class Source(Protocol):
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` points, (count, *shape), float32."""
-        ...
 
 
 class ConditionalSource(Source, Protocol):
@@ -70,7 +65,6 @@ class ConditionalSource(Source, Protocol):
 
     def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """`count` points, (count, *shape), float32, and their captions."""
-        ...
 
 
 class Conditioned(FlowMap):
@@ -87,22 +81,13 @@ class Conditioned(FlowMap):
     def captions_of(self, count: int) -> Conditions:
         """The captions of `count` samples."""
         if not len(self.conditions) or count % len(self.conditions):
-            raise ValueError(
-                f"{count} samples do not go with {len(self.conditions)} captions: give one each, or more"
-            )
+            captions = f"{len(self.conditions)} captions"
+            raise ValueError(f"{count} samples do not go with {captions}: give one each, or more")
         return self.conditions.times(count // len(self.conditions))
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         v: Tensor = self.flow_map.network(s, t, x, self.captions_of(len(x)))
         return v
-
-    def first(self, count: int) -> Conditioned:
-        """The flow map given the first `count` captions."""
-        return Conditioned(self.flow_map, self.conditions.part(0, count), self.empty)
-
-    def guided(self, scale: float) -> FlowMap:
-        """The flow map under guidance of `scale`; itself at 1. Raises ValueError without an empty caption."""
-        return self if scale == 1 else Guided(self, scale)
 
 
 class Guided(FlowMap):
@@ -128,30 +113,32 @@ class Guided(FlowMap):
 
 def first(flow_map: Map, count: int) -> Map | Conditioned | Guided:
     """The flow map given the first `count` of its captions; itself where it takes none."""
-    if isinstance(flow_map, Guided):
-        return Guided(flow_map.conditioned.first(count), flow_map.scale)
-    return flow_map.first(count) if isinstance(flow_map, Conditioned) else flow_map
+    if not isinstance(flow_map, (Conditioned, Guided)):
+        return flow_map
+    own = flow_map.conditioned if isinstance(flow_map, Guided) else flow_map
+    part = Conditioned(own.flow_map, own.conditions.part(0, count), own.empty)
+    return Guided(part, flow_map.scale) if isinstance(flow_map, Guided) else part
 
 
 def conditioned(flow_map: FlowMap, conditions: Conditions | None, empty: Conditions | None = None) -> FlowMap:
-    """`flow_map`, that of a network, given `conditions`; itself where there are none.
-
-    `empty` is the empty caption, a batch of one, on any device.
-    """
+    """`flow_map`, a network's, given `conditions`, if any; `empty` is the empty caption, a batch of one."""
     if conditions is None:
         return flow_map
-    # sources keep it on the CPU, and guidance puts both into one batch
+    # sources keep it on the CPU
     empty = None if empty is None else empty.to(conditions.hidden.device)
     return Conditioned(cast(NetworkFlowMap, flow_map), conditions, empty)
 
 
 def guided(flow_map: FlowMap, scale: float | None) -> FlowMap:
-    """`flow_map` under guidance of `scale`, or itself at None; raises ValueError for one without captions."""
+    """`flow_map` under guidance of `scale`; itself at None or 1.
+
+    Raises ValueError for a flow map without captions, and for one without an empty caption.
+    """
     if scale is None:
         return flow_map
     if not isinstance(flow_map, Conditioned):
         raise ValueError("guidance needs captions, and this flow map takes none: remove the guidance")
-    return flow_map.guided(scale)
+    return flow_map if scale == 1 else Guided(flow_map, scale)
 
 
 def is_conditional(source: object) -> TypeGuard[ConditionalSource]:

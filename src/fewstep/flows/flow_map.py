@@ -1,13 +1,9 @@
 """Flow maps: X_{s,t}(x) = x + (t - s) v_{s,t}(x)  (Flow Map Matching, arXiv 2406.07507, Eq. 4.1).
 
-X_{s,t} carries a point of the probability flow from time s to time t. The form makes X_{s,s}(x) = x hold
-by construction, and its diagonal v_{t,t} is the velocity b_t of the flow, so a teacher is a flow map too.
-Times have shape (batch,), points (batch, ...).
+X_{s,t} carries a point of the flow from time s to time t; its diagonal v_{t,t} is the velocity b_t, so that a
+teacher is a flow map too. Times have shape (batch,), points (batch, ...).
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +19,6 @@ class Jump:
 
     point: Tensor
     tangent: Tensor
-
-
-# (s, t, x, ds, dt, dx) -> (v, dv)
-Pushforward = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Velocity(Protocol):
@@ -65,33 +57,26 @@ class FlowMap(nn.Module):
         return x + per_sample(t - s, x) * self.average_velocity(s, t, x)
 
     def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> Jump:
-        """X_{s,t}(x) with its derivative along (ds, dt, dx):
-
-        dX = dx + (dt - ds) v_{s,t}(x) + (t - s) dv.
-        """
+        """X_{s,t}(x) with its derivative along (ds, dt, dx), dX = dx + (dt - ds) v_{s,t}(x) + (t - s) dv."""
         v, dv = self.average_velocity_pushforward(s, t, x, ds, dt, dx)
         span = per_sample(t - s, x)
         return Jump(x + span * v, dx + per_sample(dt - ds, x) * v + span * dv)
 
     def jump_dt(self, s: Tensor, t: Tensor, x: Tensor) -> Jump:
         """X_{s,t}(x) and d/dt X_{s,t}(x), the Lagrangian derivative."""
-        zero, one = torch.zeros_like(s), torch.ones_like(t)
-        return self.pushforward(s, t, x, zero, one, torch.zeros_like(x))
+        return self.pushforward(s, t, x, torch.zeros_like(s), torch.ones_like(t), torch.zeros_like(x))
 
     def jump_ds(self, s: Tensor, t: Tensor, x: Tensor) -> Jump:
         """X_{s,t}(x) and d/ds X_{s,t}(x) at fixed x."""
-        one, zero = torch.ones_like(s), torch.zeros_like(t)
-        return self.pushforward(s, t, x, one, zero, torch.zeros_like(x))
+        return self.jump_following(s, t, x, torch.zeros_like(x))
 
     def jump_along(self, s: Tensor, t: Tensor, x: Tensor, dx: Tensor) -> Jump:
         """X_{s,t}(x) and grad X_{s,t}(x) dx, the spatial derivative along `dx` (batch, ...)."""
-        zero = torch.zeros_like(s)
-        return self.pushforward(s, t, x, zero, zero, dx)
+        return self.pushforward(s, t, x, torch.zeros_like(s), torch.zeros_like(t), dx)
 
     def jump_following(self, s: Tensor, t: Tensor, x: Tensor, dx: Tensor) -> Jump:
         """X_{s,t}(x) and d/ds X + grad X dx, the Eulerian derivative, in one pass with tangents (1, dx)."""
-        one, zero = torch.ones_like(s), torch.zeros_like(t)
-        return self.pushforward(s, t, x, one, zero, dx)
+        return self.pushforward(s, t, x, torch.ones_like(s), torch.zeros_like(t), dx)
 
 
 class NetworkFlowMap(FlowMap):
@@ -99,7 +84,7 @@ class NetworkFlowMap(FlowMap):
 
     Where the network has `pushforward(s, t, x, ds, dt, dx) -> (v, dv)`, it takes torch.func.jvp's place.
 
-    >>> network = MLP(2, width=16, depth=2, activation="silu", frequencies=[1], time_frequencies=[1])
+    >>> network = MLP((2,), width=16, depth=2, activation="silu", frequencies=[1], time_frequencies=[1])
     >>> NetworkFlowMap(network).jump(torch.zeros(8), torch.ones(8), torch.randn(8, 2)).shape
     torch.Size([8, 2])
     """
@@ -115,16 +100,15 @@ class NetworkFlowMap(FlowMap):
     def average_velocity_pushforward(
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
-        pushforward: Pushforward | None = getattr(self.network, "pushforward", None)
-        if pushforward is None:
-            return super().average_velocity_pushforward(s, t, x, ds, dt, dx)
-        return pushforward(s, t, x, ds, dt, dx)
+        own = getattr(self.network, "pushforward", super().average_velocity_pushforward)
+        v, dv = own(s, t, x, ds, dt, dx)
+        return v, dv
 
 
 class EulerMap(FlowMap):
     """One Euler step of a velocity as a (crude) flow map: X_{s,t}(x) = x + (t - s) b_s(x).
 
-    It is right to second order in t - s, which is what progressive distillation starts from.
+    Right to second order in t - s: what progressive distillation starts from.
 
     >>> flow = EulerMap(StraightFlow(torch.eye(2), torch.ones(2)))
     >>> flow.jump(torch.zeros(1), torch.ones(1), torch.zeros(1, 2))

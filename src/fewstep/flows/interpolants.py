@@ -1,11 +1,8 @@
 """Interpolants between noise and data: I_t = alpha_t x0 + beta_t x1 + gamma_t z.
 
 Noise x0 sits at time 0 and data x1 at time 1, so alpha_0 = beta_1 = 1 and alpha_1 = beta_0 =
-gamma_0 = gamma_1 = 0 (Flow Map Matching, arXiv 2406.07507, section 2). A schedule returns its values
-and their time derivatives together, because no objective ever needs one without the other.
+gamma_0 = gamma_1 = 0 (Flow Map Matching, arXiv 2406.07507, section 2).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,8 +81,7 @@ def _trigonometric(t: Tensor) -> Coefficients:
 
 
 def _stochastic(t: Tensor) -> Coefficients:
-    # gamma_t = sin^2(pi t) / 2 vanishes with its derivative at both ends, unlike sqrt(t (1 - t)), whose
-    # derivative is infinite there.
+    # its derivative vanishes at both ends, where that of sqrt(t (1 - t)) is infinite
     one = torch.ones_like(t)
     gamma, d_gamma = torch.sin(pi * t) ** 2 / 2, torch.sin(2 * pi * t) * (pi / 2)
     return Coefficients(1 - t, t, gamma, -one, one, d_gamma)
@@ -124,7 +120,7 @@ class Batch:
         """I and dI/dt of this batch's couple (x0, x1) at `time` (batch,)."""
         return self.interpolant.at(time, self.x0, self.x1, self.z)
 
-    def part(self, start: int, stop: int) -> Batch:
+    def part(self, start: int, stop: int) -> "Batch":
         """The samples start..stop-1 as a batch of their own."""
         cut = slice(start, stop)
         z = None if self.z is None else self.z[cut]

@@ -1,22 +1,17 @@
 """The samplers' names, as settings hold them, and their network calls a step; see fewstep.flows.samplers."""
 
-from __future__ import annotations
-
 STOCHASTIC, GUIDED = "stochastic-", "guided-"
-# network calls a step; an adaptive solver takes as many as it needs
 CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": None}
 
 
 def check_sampler(name: str) -> str:
     """`name`; raises ValueError unless in CALLS, "guided-<scale>" or "stochastic-<beta>", beta in [0, 1]."""
-    prefix = next((prefix for prefix in (STOCHASTIC, GUIDED) if name.startswith(prefix)), "")
-    number = name.removeprefix(prefix)
-    is_number = bool(prefix) and number.replace(".", "", 1).isdigit()
-    if name not in CALLS and not (is_number and (prefix == GUIDED or float(number) <= 1)):
-        raise ValueError(
-            f"there is no sampler '{name}'; there are {', '.join(CALLS)}, {GUIDED}<scale> and "
-            f"{STOCHASTIC}<beta> with beta from 0 to 1"
-        )
+    kind, _, number = name.partition("-")
+    is_number = number.replace(".", "", 1).isdigit()
+    known = is_number and (kind == "guided" or kind == "stochastic" and float(number) <= 1)
+    if name not in CALLS and not known:
+        there = f"{', '.join(CALLS)}, {GUIDED}<scale> and {STOCHASTIC}<beta> with beta from 0 to 1"
+        raise ValueError(f"there is no sampler '{name}'; there are {there}")
     return name
 
 
@@ -30,9 +25,8 @@ def check_method_sampler(name: str) -> str:
 def check_solver(name: str) -> str:
     """`name`; raises ValueError unless it integrates the velocity, for a row beside the method's own."""
     if name not in ("heun", "adaptive") and not name.startswith((STOCHASTIC, GUIDED)):
-        raise ValueError(
-            f"a solver is 'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>', not '{name}'"
-        )
+        known = f"'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>'"
+        raise ValueError(f"a solver is {known}, not '{name}'")
     return check_sampler(name)
 
 

@@ -1,10 +1,4 @@
-"""Samplers: from noise at time 0 to data at time 1, with every network call counted.
-
-Each sampler returns the points and `nfe`, the number of times that the network was called for each sample,
-as counted and not as intended; a table's column is checked against it.
-"""
-
-from __future__ import annotations
+"""Samplers from noise at time 0 to data at time 1; `nfe`, the network calls of a sample, is counted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +8,12 @@ from torch import Tensor
 
 from .conditioning import guided
 from .flow_map import FlowMap
-from .sampler_names import GUIDED, STOCHASTIC, check_sampler
+from .sampler_names import calls_a_step, check_sampler
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Points of shape (count, ...) and the network calls that each of them took."""
+    """Points (count, ...) and the network calls of each."""
 
     points: Tensor
     nfe: int
@@ -117,22 +111,10 @@ def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
         raise ModuleNotFoundError("adaptive needs torchdiffeq: pip install 'fewstep[adaptive]'") from error
     counted = CountedCalls(flow_map)
     ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
-    # Without step_t the last step runs past t = 1, where no velocity is defined, and is interpolated back.
-    path = torchdiffeq.odeint(
-        lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x),
-        x0,
-        ends,
-        rtol=tolerance,
-        atol=tolerance,
-        method="dopri5",
-        options={"step_t": ends[1:]},
-    )
+    # without step_t the last step runs past t = 1, where no velocity is defined
+    how = dict(rtol=tolerance, atol=tolerance, method="dopri5", options={"step_t": ends[1:]})
+    path = torchdiffeq.odeint(lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x), x0, ends, **how)
     return Samples(path[-1], counted.calls)
-
-
-def to_digits(flow_map: FlowMap, x0: Tensor, digits: int) -> Samples:
-    """`adaptive` with a tolerance of `digits` decimal digits: 2 for 0.01."""
-    return adaptive(flow_map, x0, 10.0**-digits)
 
 
 @torch.no_grad()
@@ -141,8 +123,8 @@ def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator
 
         xhat = x + (1 - s) b_s(x),  and back to the next time,  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
 
-    with fresh e ~ N(0, 1) drawn from `generator` on the CPU. One call a step. With beta 0 the noise stays the
-    same; for 0 < beta < 1 the bracket's variance is (1 - beta)^2 + beta^2 < 1, as in the paper's formula.
+    with fresh e ~ N(0, 1) from `generator` on the CPU, one call a step. For 0 < beta < 1 its variance
+    is (1 - beta)^2 + beta^2 < 1, as in the paper.
     """
     counted, x = CountedCalls(flow_map), x0
     for s, t in _intervals(steps):
@@ -152,23 +134,25 @@ def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator
     return Samples(x, counted.calls)
 
 
-def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int, scale: float) -> Samples:
-    """`euler` under guidance of `scale`: two calls a step, one at scale 1. Raises as `guided`."""
-    drawn = euler(guided(flow_map, scale), x0, steps)
-    return Samples(drawn.points, drawn.nfe if scale == 1 else 2 * drawn.nfe)
-
-
 Sampler = Callable[[FlowMap, Tensor, int], Samples]
-SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun, "adaptive": to_digits}
+# the tables' "steps" of an adaptive sampler are the decimal digits of its tolerance: 2 for 0.01
+SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun}
+SAMPLERS["adaptive"] = lambda flow_map, x0, digits: adaptive(flow_map, x0, 10.0**-digits)
 
 
 def named(name: str, generator: torch.Generator) -> Sampler:
-    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check_sampler`."""
-    check_sampler(name)
-    if name in SAMPLERS:
+    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check_sampler`.
+
+    "guided-<scale>" is `euler` under that guidance, two calls a step, one at scale 1; it raises as `guided`.
+    """
+    if check_sampler(name) in SAMPLERS:
         return SAMPLERS[name]
-    if name.startswith(GUIDED):
-        scale = float(name.removeprefix(GUIDED))
-        return lambda flow_map, x0, steps: under_guidance(flow_map, x0, steps, scale)
-    beta = float(name.removeprefix(STOCHASTIC))
-    return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, beta, generator)
+    kind, _, number = name.partition("-")
+    if kind == "stochastic":
+        return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, float(number), generator)
+
+    def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
+        drawn = euler(guided(flow_map, float(number)), x0, steps)
+        return Samples(drawn.points, drawn.nfe * (calls_a_step(name) or 1))
+
+    return under_guidance

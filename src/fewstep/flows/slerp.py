@@ -1,25 +1,17 @@
-"""Paths between noises.
-
-Gaussian noise of d dimensions has norm about sqrt(d), and two such noises are about orthogonal: halfway along
-the straight line the norm is sqrt(d / 2), which no noise has. On the great circle it is typical all the way.
-"""
-
-from __future__ import annotations
+"""Paths between Gaussian noises on great circles, where the norm is that of noise all the way."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# below this angle, in radians, the great circle cannot be told from the straight line
-PARALLEL = 1e-3
+PARALLEL = 1e-3  # radians, below which the great circle is the straight line
 
 
 def slerp(a: np.ndarray | Tensor, b: np.ndarray | Tensor, steps: int) -> Tensor:
     """`steps` noises from `a` to `b`, (steps, *shape), by equal angles; the norm goes evenly from end to end.
 
-    `a` and `b` are one noise each, floats of equal shape; the first and the last of the path are exactly
-    these. Nearly parallel ones, or a zero, are joined by the straight line. Raises ValueError for fewer than
-    2 steps, for different shapes, and for opposite ends, which no great circle joins more than another.
+    `a` and `b`, of one shape, are the exact ends of the path. Nearly parallel ones, or a zero, are joined by
+    the straight line. Raises ValueError for fewer than 2 steps, different shapes, and opposite ends.
     """
     a, b = torch.as_tensor(a), torch.as_tensor(b)
     if steps < 2:
@@ -34,9 +26,7 @@ def slerp(a: np.ndarray | Tensor, b: np.ndarray | Tensor, steps: int) -> Tensor:
         # exact at small angles too, where the arc cosine is not
         angle = 2 * torch.atan2((u - v).norm(), (u + v).norm())
         if angle > torch.pi - PARALLEL:
-            raise ValueError(
-                "the two noises are opposite: every great circle through one passes through the other"
-            )
+            raise ValueError("the two noises are opposite: more than one great circle joins them")
         if angle > PARALLEL:
             direction = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
             path = ((1 - share) * norms[0] + share * norms[1]) * direction

@@ -1,6 +1,4 @@
-"""How the two times s and t of an objective are drawn, on the whole square or on a strip |t - s| <= tau."""
-
-from __future__ import annotations
+"""How the times s and t of an objective are drawn, on the whole square or on a strip |t - s| <= tau."""
 
 from dataclasses import dataclass
 
@@ -18,7 +16,7 @@ class Times:
             those that end in data; "forward": 0 <= s <= t <= 1; "square": both directions, [0, 1]^2
     strip   tau, the largest |t - s|, in (0, 1]
     anneal  the fraction of training over which the strip widens linearly from `strip` to 1; 0 keeps it
-    doublings  how many times a staged run doubles the strip, at equal intervals, until it is 1; 0 for none
+    doublings  how many times the strip is doubled, at equal intervals, until it is 1; 0 for none
     """
 
     region: str = "forward"

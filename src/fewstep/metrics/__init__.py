@@ -1,4 +1,1 @@
-"""Metrics: pure functions of arrays, each with the protocol that its numbers are measured by.
-
-Files, experiments and tables never stand here; the one file that is read is Inception's published weights.
-"""
+"""Metrics: pure functions of arrays. No files here but Inception's published weights, no experiments."""

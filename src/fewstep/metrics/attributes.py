@@ -1,12 +1,9 @@
 """The share of captions' statements that hold in images, as a probe reads these: by attribute, by caption.
 
-Each thing that a caption mentions is matched with one thing that was read. One mentioned with its place is
-what was read there, or nothing. The others take what is left so that the most of their attributes are right;
-among equals the most shapes, then the most colours, then the most relations; what is equal still goes to the
-things in the order of their places. A mention without a match is wrong in all its attributes.
+Each thing that a caption mentions is matched with one that was read: with its place, the one that was read
+there, or none; without, so that the most attributes are right, among equals the most shapes, then colours,
+then relations, then in the order of places. A mention without a match is wrong in all its attributes.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -45,12 +42,6 @@ def _right(caption: Caption, things: tuple[Thing | None, ...]) -> np.ndarray:
     return right
 
 
-def _said(caption: Caption) -> np.ndarray:
-    """How many statements a caption makes, by attribute, (7,)."""
-    of_things = [sum(getattr(m, name) is not None for m in caption.mentions) for name in OF_THINGS]
-    return np.array([*of_things, len(caption.relations), caption.background is not None, 1], np.int64)
-
-
 def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
     """How many statements of each caption hold in its scene, and how many it makes, both (captions, 7).
 
@@ -58,24 +49,19 @@ def judge(captions: Sequence[Caption], read: Sequence[Scene]) -> tuple[np.ndarra
     scene a caption, and for two things mentioned at one place.
     """
     if len(captions) != len(read) or not len(captions):
-        raise ValueError(
-            f"{len(captions)} captions do not judge {len(read)} scenes: give one scene a caption"
-        )
+        raise ValueError(f"{len(captions)} captions do not judge {len(read)} scenes: give one a caption")
     right, said = np.zeros((2, len(captions), len(ATTRIBUTES)), np.int64)
     for k, (caption, scene) in enumerate(zip(captions, read)):
         places = [mention.place for mention in caption.mentions if mention.place is not None]
         if len(set(places)) < len(places):
-            raise ValueError(
-                f"the caption '{caption.text}' mentions two things at one place, where a scene has one"
-            )
+            raise ValueError(f"the caption '{caption.text}' mentions two things at one place")
         # permutations come in the order of the places, and max keeps the first of equals
-        right[k] = max(
-            (_right(caption, things) for things in _matchings(caption, scene)),
-            key=lambda r: (r[:RELATION].sum(), r[0], r[1], r[RELATION]),
-        )
+        matched = (_right(caption, things) for things in _matchings(caption, scene))
+        right[k] = max(matched, key=lambda r: (r[:RELATION].sum(), r[0], r[1], r[RELATION]))
         right[k, BACKGROUND] = caption.background is not None and caption.background == scene.background
         right[k, NUMBER] = len(caption.mentions) == len(scene.things)
-        said[k] = _said(caption)
+        of_things = [sum(getattr(m, name) is not None for m in caption.mentions) for name in OF_THINGS]
+        said[k] = *of_things, len(caption.relations), caption.background is not None, 1
     return right, said
 
 

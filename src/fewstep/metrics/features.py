@@ -1,10 +1,4 @@
-"""Features of images: what FID, KID and precision and recall are computed on.
-
-At tier paper clean-fid's Inception network and its resizing; at tier laptop a small classifier, in the form
-of clean-fid's `custom_feat_extractor`. Nothing here reaches the network.
-"""
-
-from __future__ import annotations
+"""Features of images, which FID, KID, precision and recall are computed on. Nothing here is downloaded."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# The file that clean-fid downloads if it is let: 95,607,719 bytes, the checksum that k-diffusion and others
-# pin.
+# the file that clean-fid downloads if it is let: 95,607,719 bytes, the checksum that k-diffusion pins
 INCEPTION = "inception-2015-12-05.pt"
 INCEPTION_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION}"
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
@@ -35,11 +28,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network of features under a name that identifies its weights, and the resizing before it.
+    """A network of features and the resizing before it, with the words of the protocol for both.
 
-    `network` maps float32 images (batch, channels, height, width) in [0, 255] to (batch, dim), as clean-fid's
-    do; `resizer` maps one image (height, width, channels) uint8 to float32, and None leaves images as they
-    are. `name` and `resize` are words for the evaluation protocol.
+    network  float32 images (batch, channels, height, width) in [0, 255] to (batch, dim), as clean-fid's
+    resizer  one image (height, width, channels), uint8 to float32; None leaves images as they are
     """
 
     name: str
@@ -57,19 +49,16 @@ def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
         raise ValueError(f"{what} has {len(values)} samples and at least {least} are needed: generate more")
     bad = ~np.isfinite(values).all(1)
     if bad.any():
-        raise ValueError(
-            f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row "
-            f"{np.argmax(bad)}): mend the images"
-        )
+        found = f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row"
+        raise ValueError(f"{found} {np.argmax(bad)}): mend the images")
     return values
 
 
 def check_same_dim(a: np.ndarray, b: np.ndarray) -> None:
     """Raise ValueError unless two matrices of features (count, dim) have one dim."""
     if a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"features of {a.shape[1]} and {b.shape[1]} dimensions do not compare: use one extractor for both"
-        )
+        dims = f"{a.shape[1]} and {b.shape[1]} dimensions"
+        raise ValueError(f"features of {dims} do not compare: use one extractor for both")
 
 
 def _resized(images: np.ndarray, extractor: Extractor) -> Tensor:
@@ -87,18 +76,15 @@ def extract(
 ) -> Features:
     """Features of uint8 images (count, channels, height, width), `batch` at a time on `device`, in eval mode.
 
-    Raises ValueError for images of another shape or type (clean-fid measures 8-bit images: quantise first),
-    and for features that are not finite.
+    Raises ValueError for images of another shape or type, and for features that are not finite.
     """
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3) or len(images) == 0:
-        raise ValueError(
-            f"features need uint8 images (count, 1 or 3, height, width), not {images.dtype} of {images.shape}"
-        )
+        found = f"{images.dtype} of {images.shape}"
+        raise ValueError(f"features need uint8 images (count, 1 or 3, height, width), not {found}")
     network = extractor.network.to(device).eval()
-    # images that are decoded when they are read become an array here, a batch at a time
+    # asarray: images that are decoded when they are read
     batches = (np.asarray(images[k : k + batch]) for k in range(0, len(images), batch))
-    parts = [network(_resized(some, extractor).to(device)).cpu().numpy() for some in batches]
-    values = np.concatenate(parts)
+    values = np.concatenate([network(_resized(b, extractor).to(device)).cpu().numpy() for b in batches])
     as_features(values, f"the features by {extractor.name}", least=1)
     return Features(values, f"{extractor.name}, resize {extractor.resize}")
 
@@ -128,30 +114,23 @@ def channel_means() -> Extractor:
 def verify(path: Path, sha256: str) -> None:
     """Raise FileNotFoundError where `path` is no file, and ValueError where its SHA-256 is not `sha256`."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path "
-            "(fewstep never does)"
-        )
+        missing = f"the Inception weights {path} are not there"
+        raise FileNotFoundError(f"{missing}: download {INCEPTION_URL} to that path (fewstep never does)")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise ValueError(
-            f"{path} has SHA-256 {found} and not {sha256}: it was not loaded; delete it and download "
-            f"{INCEPTION_URL} again"
-        )
+        wrong = f"{path} has SHA-256 {found} and not {sha256}: it was not loaded"
+        raise ValueError(f"{wrong}; delete it and download {INCEPTION_URL} again")
 
 
 def inception(path: Path, sha256: str = INCEPTION_SHA256) -> Extractor:
     """clean-fid's Inception V3 (2048 features) after its "clean" resizing, from a file on the disk.
 
-    The file is TorchScript: loading it executes code that stands in it. So its checksum is verified first,
-    and a file that differs is not opened by torch at all. Raises FileNotFoundError where the file is absent
-    (nothing is downloaded), and ValueError where its name or its checksum is another.
+    The file is TorchScript, whose code is executed when it is loaded: its checksum is verified first. Raises
+    FileNotFoundError where it is absent (nothing is downloaded), ValueError for another name or checksum.
     """
     if path.name != INCEPTION:
-        raise ValueError(
-            f"clean-fid reads its Inception weights from a file named {INCEPTION}, not {path.name}: rename it"
-        )
+        raise ValueError(f"clean-fid reads a file named {INCEPTION}, not {path.name}: rename it")
     verify(path, sha256)
     from cleanfid.inception_torchscript import InceptionV3W  # here, and not above: tier paper alone needs it
 

@@ -1,7 +1,5 @@
 """The Fréchet distance of two Gaussians: with Inception features, FID (arXiv 1706.08500, eq. 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,9 +23,8 @@ class Moments:
     def __post_init__(self) -> None:
         dim = self.mean.shape
         if len(dim) != 1 or self.covariance.shape != dim * 2:
-            raise ValueError(
-                f"a mean {dim} and a covariance {self.covariance.shape} are not moments of one sample"
-            )
+            shapes = f"a mean {dim} and a covariance {self.covariance.shape}"
+            raise ValueError(f"{shapes} are not moments of one sample")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
             raise ValueError(f"the moments of {self.count} samples are not finite: mend their features")
         if np.abs(self.covariance - self.covariance.T).max() > 1e-9 * np.abs(self.covariance).max():
@@ -37,16 +34,14 @@ class Moments:
 def moments(features: np.ndarray, rank_deficient: bool = False) -> Moments:
     """Mean and covariance (divided by count - 1, as clean-fid does) of features (count, dim), in float64.
 
-    Up to dim samples give a singular covariance and a distance that says more of their number than of the
-    images: ValueError, unless `rank_deficient` is set. Raises ValueError for less than two samples and NaN.
+    Raises ValueError for NaN, less than two samples and, unless `rank_deficient`, up to dim samples, whose
+    covariance is singular.
     """
     values = as_features(features, "the features")
     count, dim = values.shape
     if count <= dim and not rank_deficient:
-        raise ValueError(
-            f"{count} samples of {dim} features have a singular covariance and a biased Fréchet distance: "
-            f"measure more than {dim} samples, or pass rank_deficient=True if you mean it"
-        )
+        singular = f"{count} samples of {dim} features have a singular covariance and a biased distance"
+        raise ValueError(f"{singular}: measure more than {dim}, or pass rank_deficient=True if you mean it")
     mean = values.mean(0)
     centred = values - mean
     return Moments(mean, centred.T @ centred / (count - 1), count)
@@ -76,9 +71,8 @@ def _root(covariance: np.ndarray) -> _Root:
 def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
     """tr (a b)^{1/2} for covariances a = A A^T, b = B B^T: the sum of the singular values of A^T B.
 
-    The eigenvalues of A^T b A are their squares, and are found in a third of the time. But a square loses
-    half of the digits of what is small; where that could change the ninth digit, the singular values are
-    taken.
+    The eigenvalues of A^T b A are their squares, found in a third of the time; but a square loses half of the
+    digits of what is small, so where the ninth digit is in doubt the singular values themselves are computed.
     """
     root = _root(a)
     if root.rank == 0:
@@ -97,16 +91,14 @@ def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
 def frechet(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^{1/2}: FID, in squared units of the features.
 
-    No matrix root is taken: the last trace comes from a symmetric eigenvalue problem or from singular values,
-    right to nine digits or more at any rank. Raises ValueError for moments of different dimension.
+    Right to nine digits at any rank. Raises ValueError for moments of different dimension.
     """
     if a.mean.shape != b.mean.shape:
-        raise ValueError(
-            f"moments of {len(a.mean)} and {len(b.mean)} features do not compare: use one extractor for both"
-        )
+        dims = f"{len(a.mean)} and {len(b.mean)} features"
+        raise ValueError(f"moments of {dims} do not compare: use one extractor for both")
     traces = np.square(a.mean - b.mean).sum() + np.trace(a.covariance) + np.trace(b.covariance)
     # the lower rank first: A^T b A has then no eigenvalues that are zero but for rounding
     few, many = (a, b) if a.count <= b.count else (b, a)
     distance = traces - 2 * _trace_of_root(few.covariance, many.covariance)
-    # equal moments may come out at -1e-16; a distance is not negative
+    # equal moments may come out at -1e-16
     return max(0.0, float(distance))

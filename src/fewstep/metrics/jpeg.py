@@ -1,10 +1,4 @@
-"""Images as SCFlow's official script stores them, to measure FID once on lossless images and once on these.
-
-It saves each sample by torchvision's `save_image` under a name that ends in .jpg, which hands it to Pillow
-without an option: quality 75, colour at half the resolution (4:2:0), the standard tables.
-"""
-
-from __future__ import annotations
+"""Images as JPEG files, as SCFlow's official script stores them: quality 75, colour at half resolution."""
 
 import io
 
@@ -17,24 +11,20 @@ QUALITY = 75
 def jpeg_bytes(image: np.ndarray, quality: int = QUALITY) -> bytes:
     """The JPEG file of one uint8 image (channels, height, width), 3 channels or 1, with levels 0..255."""
     file = io.BytesIO()
-    # Pillow's own choices, named: another release may choose others
-    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(
-        file, format="jpeg", quality=quality, subsampling="4:2:0"
-    )
+    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    picture.save(file, format="jpeg", quality=quality, subsampling="4:2:0")
     return file.getvalue()
 
 
 def as_jpeg(images: np.ndarray, quality: int = QUALITY) -> np.ndarray:
     """uint8 `images` (count, 3 or 1, height, width), levels 0..255, as they come back from a JPEG file.
 
-    One build of libjpeg gives the same pixels every time, another may round a few of them by a level. Raises
-    ValueError for images of another shape or type, and for a quality outside 1 to 95, where Pillow's scale
-    ends.
+    Another build of libjpeg may round a few pixels by a level. Raises ValueError for images of another shape
+    or type, and for a quality outside 1 to 95.
     """
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"JPEG takes uint8 images (count, 3 or 1, height, width), not {images.dtype} of {images.shape}"
-        )
+        other = f"{images.dtype} of {images.shape}"
+        raise ValueError(f"JPEG takes uint8 images (count, 3 or 1, height, width), not {other}")
     if not 1 <= quality <= 95:
         raise ValueError(f"the quality of a JPEG file is 1 to 95, not {quality}")
     found = np.empty_like(images)

@@ -1,7 +1,5 @@
 """KID, the kernel distance of features (Bińkowski et al., arXiv 1801.01401)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .features import as_features, check_same_dim
@@ -34,19 +32,17 @@ def kid(
 ) -> float:
     """KID between features a (n, dim) and b (m, dim): the squared MMD, averaged over random subsets.
 
-    With `subsets` None it is taken once over all pairs. Else the subsets are those that clean-fid's
-    `kernel_distance(a, b, subsets, subset_size)` draws after `np.random.seed(seed)`, and the number is the
-    same; a subset is never larger than either set. Raises ValueError for NaN, less than two samples or
-    different dimensions.
+    `subsets` None measures all pairs once. Else subsets, and the number, are those of clean-fid's
+    `kernel_distance(a, b, subsets, subset_size)` after `np.random.seed(seed)`. Raises ValueError for NaN,
+    less than two samples or different dimensions.
     """
     a, b = as_features(a, "the first set of features"), as_features(b, "the second set of features")
     check_same_dim(a, b)
     if subsets is None:
         return squared_mmd(a, b)
     if subsets < 1 or subset_size < 2:
-        raise ValueError(
-            f"KID needs at least one subset of at least two samples, not {subsets} of {subset_size}"
-        )
+        found = f"{subsets} of {subset_size}"
+        raise ValueError(f"KID needs at least one subset of at least two samples, not {found}")
     random, size = np.random.RandomState(seed), min(len(a), len(b), subset_size)
     total = 0.0
     for _ in range(subsets):

@@ -1,7 +1,5 @@
 """KL from the checkerboard to samples, by the protocol of arXiv 2505.18825."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import log
 
@@ -31,10 +29,9 @@ def _overlap(bins: int) -> np.ndarray:
 def kl_to_checkerboard(samples: np.ndarray, bins: int = 50) -> HistogramKL:
     """KL(checkerboard || histogram of `samples`), samples (count, 2), by exact quadrature.
 
-    The histogram has bins x bins cells on [-1, 1]^2 and is divided by *all* samples, so those outside count
-    as lost mass. The target's density is constant on the filled part of each cell, so the integral is a sum.
-    An empty cell that carries target mass would make the divergence infinite; it is given half a sample, and
-    `empty` says how many there were. Raises ValueError for samples that are not finite or not (count, 2).
+    The histogram of bins x bins cells on [-1, 1]^2 is divided by *all* samples, so those outside are lost
+    mass. An empty cell that carries target mass, of which `empty` is the number, counts as half a sample.
+    Raises ValueError for samples that are not finite or not (count, 2).
     """
     if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
         raise ValueError(f"KL to the checkerboard needs samples of shape (count, 2), not {samples.shape}")

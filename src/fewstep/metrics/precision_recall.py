@@ -1,7 +1,5 @@
 """Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +8,7 @@ import numpy as np
 from .features import as_features, check_same_dim
 
 BLOCK = 1024  # rows of a distance matrix at a time
-ROUNDING = 1e-12  # of |x|^2: what a squared distance that is computed as |x|^2 - 2 x.y + |y|^2 may be off by
+ROUNDING = 1e-12  # times |x|^2, the error of a squared distance |x|^2 - 2 x.y + |y|^2
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def _squared_radii(x: np.ndarray, k: int) -> np.ndarray:
 class Manifold:
     """The union of the balls about samples that reach to their k-th nearest neighbours among them.
 
-    centre (dim,) the samples' mean, which is taken from `points` (n, dim); squared_radii (n,).
+    centre (dim,) is the samples' mean, subtracted in `points` (n, dim); squared_radii (n,).
     """
 
     centre: np.ndarray
@@ -71,10 +69,9 @@ def _covered(points: np.ndarray, centres: np.ndarray, squared_radii: np.ndarray,
 def precision_recall(data: np.ndarray | Manifold, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
     """Precision and recall of `generated` (m, dim) against `data` (n, dim): arXiv 1904.06991, eq. 1 and 2.
 
-    A set's manifold is the union of the balls about its samples that reach to their k-th nearest neighbours
-    in the set (k = 3 in the paper). Precision is the share of generated samples in the data's, recall the
-    share of data in the generated one's. All pairs are measured. `data` may be its `manifold`, whose k then
-    counts. Raises ValueError for NaN, different dimensions or less than k + 1 samples.
+    Precision is the share of generated samples in the data's `Manifold`, recall that of data in the generated
+    one's; k = 3 in the paper. `data` may be its `manifold`, whose k then counts. Raises ValueError for NaN,
+    different dimensions or less than k + 1 samples.
     """
     real = data if isinstance(data, Manifold) else manifold(data, k)
     generated = as_features(generated, "the generated features", real.k + 1)

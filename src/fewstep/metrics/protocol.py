@@ -1,7 +1,5 @@
 """The evaluation protocol of a number about images: two numbers compare only if theirs are equal."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 
@@ -36,9 +34,8 @@ class ImageProtocol:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str) and (not value or value != value.strip() or {";", "\n"} & set(value)):
-                raise ValueError(
-                    f"the protocol's '{field.name}' is {value!r}: give one line without a semicolon"
-                )
+                sentence = f"the protocol's '{field.name}' is {value!r}"
+                raise ValueError(f"{sentence}: give one line without a semicolon")
         if self.samples < 2:
             raise ValueError(f"the protocol's 'samples' is {self.samples}: give two or more")
         if not self.seeds or not isinstance(self.seeds, tuple):

@@ -1,7 +1,5 @@
 """What FID gives where the answer is known: the data against itself, against noise, and at few samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,18 +9,13 @@ from .features import as_features
 from .frechet import frechet, moments
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    return frechet(moments(a), moments(b))
-
-
 def two_parts(features: np.ndarray, size: int, seed: int) -> float:
     """FID between two disjoint random parts, `size` each, of features (count, dim): the truth is zero."""
     if 2 * size > len(features):
-        raise ValueError(
-            f"two disjoint parts of {size} samples need {2 * size} and there are {len(features)}: take fewer"
-        )
+        needed = f"two disjoint parts of {size} samples need {2 * size}"
+        raise ValueError(f"{needed} and there are {len(features)}: ask for fewer")
     order = np.random.default_rng(seed).permutation(len(features))
-    return _distance(features[order[:size]], features[order[size : 2 * size]])
+    return frechet(moments(features[order[:size]]), moments(features[order[size : 2 * size]]))
 
 
 def self_checks(
@@ -43,6 +36,6 @@ def self_checks(
     features = as_features(features, "the data's features")
     half = len(features) // 2
     rows = [("split in two", half, k, two_parts(features, half, seed + k)) for k in range(repeats)]
-    rows.append(("noise", len(features), 0, _distance(features, noise(len(features)))))
+    rows.append(("noise", len(features), 0, frechet(moments(features), moments(noise(len(features))))))
     rows += [("bias", size, k, two_parts(features, size, seed + k)) for size in sizes for k in range(repeats)]
     return pd.DataFrame(rows, columns=["check", "samples", "repeat", "fid"])

@@ -1,11 +1,8 @@
 """Step consistency: how far apart the images are that one noise becomes in different numbers of steps.
 
-Every distance is one of pairs: image k of `a` and image k of `b` come from the same noise. Images are uint8
-(count, channels, height, width) with levels 0..top. Every function raises ValueError for images that are no
-pairs.
+Image k of `a` and image k of `b` come from the same noise; images are uint8 (count, channels, height, width)
+with levels 0..top. Every function raises ValueError for images that are no pairs.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
@@ -14,35 +11,24 @@ import torch
 from scipy.ndimage import correlate1d
 from torch import nn
 
-# what identical images score, and the most that any pair does: infinity has no mean
-CAP = 60.0
+CAP = 60.0  # dB of identical images, and the most of any pair: infinity has no mean
 # Wang et al. 2004: the window, its standard deviation in pixels, and the constants that keep divisions stable
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
-# LPIPS's: under a position where no channel is active
-EPSILON = 1e-10
-# images at a time: five float64 copies of 16 at 256 x 256 are 120 MB
-BATCH = 16
+EPSILON = 1e-10  # LPIPS's: under a position where no channel is active
+BATCH = 16  # images at a time: five float64 copies of 16 at 256 x 256 are 120 MB
 
 # feature maps of uint8 images (count, channels, height, width): one array (count, features, ...) a layer
 Maps = Callable[[np.ndarray], Sequence[np.ndarray]]
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _check(a: np.ndarray, b: np.ndarray) -> None:
-    if a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8 or not a.size:
-        raise ValueError(
-            "step consistency needs uint8 images (count, channels, height, width), "
-            f"not {a.dtype} of {a.shape} and {b.dtype} of {b.shape}"
-        )
-    if a.shape != b.shape:
-        raise ValueError(
-            f"images of the same noises come in pairs, and these are of shape {a.shape} and {b.shape}"
-        )
-
-
 def _by_blocks(measure: Measure, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`measure` of each pair, (count,), BATCH pairs at a time."""
-    _check(a, b)
+    if a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8 or not a.size:
+        found = f"{a.dtype} of {a.shape} and {b.dtype} of {b.shape}"
+        raise ValueError(f"step consistency needs uint8 images (count, channels, height, width), not {found}")
+    if a.shape != b.shape:
+        raise ValueError(f"images come in pairs, and these are of shape {a.shape} and {b.shape}")
     return np.concatenate([measure(a[k : k + BATCH], b[k : k + BATCH]) for k in range(0, len(a), BATCH)])
 
 
@@ -58,9 +44,8 @@ def psnr(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
 def window_of(side: int) -> np.ndarray:
     """The Gaussian weights of SSIM's window along one side of an image of `side` pixels; they add up to one.
 
-    11 of them from 20 pixels on, as published. A smaller image gets the largest odd number that leaves the
-    window half of the side's pixels or more to stand at (5 of 8, 9 of 16), of the same Gaussian. Raises
-    ValueError for less than 4 pixels.
+    11 of them from 20 pixels on, as published; on smaller images the largest odd number that leaves it half
+    of     the side's pixels or more to stand at (5 of 8, 9 of 16). Raises ValueError for less than 4 pixels.
     """
     if side < 4:
         raise ValueError(f"SSIM needs images of 4 pixels a side or more, not {side}")
@@ -91,10 +76,8 @@ def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     """The structural similarity of each pair, (count,), at most 1; higher is nearer (Wang et al. 2004).
 
     (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2)), C1 = (0.01 top)^2, C2 = (0.03
-    top)^2. Means m, variances s^2 and covariance s_ab (not corrected for bias) are weighted by an 11 x 11
-    Gaussian window of standard deviation 1.5 (`window_of`: smaller below 20 pixels). The mean is over the
-    places where the window lies inside the image, then over the channels, each measured by itself; the images
-    are not reduced first.
+    top)^2: means m, variances s^2 and covariance s_ab (not corrected for bias) in a Gaussian window of
+    deviation 1.5 (`window_of`); the mean over all places of the window inside the image, and the channels.
     """
     return _by_blocks(lambda one, other: _ssim(one, other, top), a, b)
 
@@ -102,25 +85,22 @@ def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
 def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The mean over positions of |a / |a| - b / |b||^2, (count,), of pairs of maps (count, features, ...).
 
-    The norms run over the features at one position; plain features (count, features) have one position, and
-    the distance is 2 - 2 cos of their angle. Raises ValueError for maps of different shape.
+    The norms run over the features at one position; plain features (count, features) have one. Raises
+    ValueError for maps of different shape.
     """
     if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(
-            f"feature maps of pairs have one shape (count, features, ...), not {a.shape} and {b.shape}"
-        )
-    units = []
-    for maps in (a, b):
-        maps = np.asarray(maps, dtype=np.float64).reshape(*maps.shape[:2], -1)
-        units.append(maps / (np.sqrt(np.square(maps).sum(1, keepdims=True)) + EPSILON))
-    return np.asarray(np.square(units[0] - units[1]).sum(1).mean(1))
+        found = f"{a.shape} and {b.shape}"
+        raise ValueError(f"feature maps of pairs have one shape (count, features, ...), not {found}")
+    pair = (maps.astype(np.float64).reshape(*maps.shape[:2], -1) for maps in (a, b))
+    u, v = (maps / (np.sqrt(np.square(maps).sum(1, keepdims=True)) + EPSILON) for maps in pair)
+    return np.asarray(np.square(u - v).sum(1).mean(1))
 
 
 def layer_distance(maps: Maps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The mean of `feature_distance` over the layers of `maps`, for each pair of images, (count,), float64.
 
-    That is LPIPS (arXiv 1801.03924, eq. 1) with every channel's weight one and the layers averaged instead of
-    summed, in the network of `maps`: its numbers do not compare with anybody's LPIPS.
+    LPIPS (arXiv 1801.03924, eq. 1) in the network of `maps`, with all weights one and the layers averaged
+    instead of summed: its numbers do not compare with anybody's LPIPS.
     """
 
     def measure(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -146,9 +126,6 @@ def activations(convolutions: nn.Sequential, top: int = 255, device: str | torch
 
 
 def distances(a: np.ndarray, b: np.ndarray, maps: Maps, top: int = 255) -> dict[str, float]:
-    """The means over all pairs: "PSNR" in dB, "SSIM" (both higher is nearer), "feature distance" (lower is).
-
-    The PSNR is a mean of decibels, each image's from its own error and at most 60.
-    """
+    """The means over all pairs: "PSNR" in dB, "SSIM" (higher is nearer), "feature distance" (lower is)."""
     found = {"PSNR": psnr(a, b, top), "SSIM": ssim(a, b, top), "feature distance": layer_distance(maps, a, b)}
     return {name: float(values.mean()) for name, values in found.items()}

@@ -1,7 +1,5 @@
 """Distances between samples: squared Wasserstein-2, and between maps fed the same noise."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist

@@ -1,18 +1,13 @@
 """The objectives, one file each. Data, optimisers and training loops never stand here.
 
-An objective named `lmd` is the function `lmd` of the module `fewstep.objectives.lmd`. It is pure, reads like
-its equation, and returns one squared residual a sample, shape (batch,):
+The objective `lmd` is the function `lmd` of fewstep.objectives.lmd: pure, one residual a sample, (batch,):
 
     lmd(student, batch, teacher, gradient="full") -> Tensor
 
-`student` and `batch` come first. An argument called `teacher` is filled in by training, and so is `stopped`,
-the map that self-distillation reads under its stop-gradient (the student itself when None). The others are
-the objective's own settings, which params.yaml may set by name. A new objective is one new file here and one
-line of params.yaml that names it. Its module's docstring says what it is and where it comes from, with the
-loss in LaTeX between `$$`.
+Training fills in an argument called `teacher`, and `stopped`, the map that self-distillation reads under its
+stop-gradient (the student itself when None); the others are settings of params.yaml. The module's docstring
+says what it is and where it comes from, with the loss in LaTeX between `$$`.
 """
-
-from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -30,7 +25,7 @@ Residual = Callable[[FlowMap, Batch], Tensor]
 
 
 def names() -> list[str]:
-    """The objectives there are, by file."""
+    """The objectives, by file."""
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "common"))
 
 
@@ -52,11 +47,11 @@ def needs_teacher(name: str) -> bool:
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
     """Raise ValueError when `options` holds a setting that the objective does not have."""
-    settings = _arguments(name) - {"student", "batch", "teacher", "stopped"}
+    settings = sorted(_arguments(name) - {"student", "batch", "teacher", "stopped"})
     for key in options:
         if key not in settings:
-            there = f"it has {', '.join(sorted(settings))}" if settings else "it has none"
-            raise ValueError(f"the objective '{name}' has no setting '{key}'; {there}")
+            there = ", ".join(settings) or "none"
+            raise ValueError(f"the objective '{name}' has no setting '{key}'; it has {there}")
 
 
 def bind(

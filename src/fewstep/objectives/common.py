@@ -1,6 +1,4 @@
-"""What every objective shares: the squared norm of a residual, and the check of a named choice."""
-
-from __future__ import annotations
+"""What objectives share."""
 
 from torch import Tensor
 

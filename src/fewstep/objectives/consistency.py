@@ -12,11 +12,7 @@ from .common import squared_norm
 
 
 def consistency_residual(student: FlowMap, batch: Batch, start: Tensor, drift: Tensor) -> Tensor:
-    """|v_{s,t}(x) - sg[drift + (t - s) (d/ds + drift . grad) v_{s,t}(x)]|^2 at x = `start`, shape (batch,).
-
-    `start` and `drift` are (batch, ...). The residual is minus the Eulerian derivative d/ds X + grad X drift,
-    with every term but the leading v_{s,t} held fixed.
-    """
+    """|v_{s,t}(x) - sg[drift + (t - s) (d/ds + drift . grad) v_{s,t}(x)]|^2 at x = `start`, (batch,)."""
     one, zero = torch.ones_like(batch.s), torch.zeros_like(batch.t)
     v, dv = student.average_velocity_pushforward(batch.s, batch.t, start, one, zero, drift)
     return squared_norm(v - (drift + per_sample(batch.t - batch.s, start) * dv).detach())
@@ -25,13 +21,11 @@ def consistency_residual(student: FlowMap, batch: Batch, start: Tensor, drift: T
 def consistency(student: FlowMap, batch: Batch, teacher: Velocity) -> Tensor:
     """The residual above with the teacher's velocity, drift = b_s(I_s), shape (batch,).
 
-    Its gradient is that of |X_{s,t}(x_s) - sg X_{s+h,t}(x_s + h b_s)|^2 / (h (t - s)) as h -> 0: consistency
-    distillation on the two-time map, and Eulerian map distillation with all but v_{s,t} stopped. With t = 1
-    throughout it trains a consistency model.
+    Its gradient is that of |X_{s,t}(x_s) - sg X_{s+h,t}(x_s + h b_s)|^2 / (h (t - s)) as h -> 0: EMD with all
+    but v_{s,t} stopped. With t = 1 throughout it trains a consistency model.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((consistency(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((consistency(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     start = batch.at(batch.s).point

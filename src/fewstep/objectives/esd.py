@@ -14,13 +14,11 @@ from .common import one_of, squared_norm
 def esd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, gradient: str = "semi") -> Tensor:
     """|d/ds X_{s,t}(I_s) + sg(grad X_{s,t}(I_s) v_{s,s}(I_s))|^2, shape (batch,).
 
-    EMD with the student's own diagonal as its teacher, stopped (sg). Used off the diagonal, beside the
-    velocity loss `si` on it. `stopped` is the map read under sg; the student itself when None. `gradient`
-    "semi" is the equation above; "full" stops v_{s,s} alone and learns through grad X as well.
+    EMD with the student's own diagonal as its teacher; off the diagonal, beside `si` on it. `stopped` is the
+    map read under sg, the student itself when None. `gradient` "full" stops v_{s,s} alone.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((esd(flow, batch) < 1e-6).all())
+    >>> bool((esd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     one_of("gradient", gradient, ("full", "semi"))

@@ -13,13 +13,11 @@ from .common import squared_norm
 def fmm(student: FlowMap, batch: Batch, invertibility: float = 1.0) -> Tensor:
     """|d/dt X_{s,t}(X_{t,s}(I_t)) - dI_t/dt|^2 + |X_{s,t}(X_{t,s}(I_t)) - I_t|^2, shape (batch,).
 
-    Jump from t back to s, and from there to t again: the end must be where one began (the second term, times
-    `invertibility`), and must move as the interpolant does (the first, in which d/dt acts on the end time of
-    the outer jump alone). s and t range over the whole square, so both directions of the map are learned.
+    A jump from t to s and back must end where it began (second term, times `invertibility`) and move as the
+    interpolant does (first term; d/dt acts on the end time of the outer jump alone). (s, t) in [0, 1]^2.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((fmm(flow, batch) < 1e-6).all())
+    >>> bool((fmm(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.t)

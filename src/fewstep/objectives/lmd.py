@@ -13,13 +13,11 @@ from .common import one_of, squared_norm
 def lmd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: str = "full") -> Tensor:
     """|d/dt X_{s,t}(I_s) - b_t(X_{s,t}(I_s))|^2, shape (batch,).
 
-    The end of each jump must move as the teacher says a particle at that place moves. `gradient` is "full"
-    (through the teacher's input as well) or "semi" (the teacher's input detached, which spares one backward
-    pass through the teacher). Zero, sample by sample, at the teacher's flow map.
+    The end of each jump must move as the teacher says that a particle there moves. `gradient` is "full", or
+    "semi", which detaches the teacher's input.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((lmd(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((lmd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     one_of("gradient", gradient, ("full", "semi"))

@@ -14,12 +14,11 @@ from .common import squared_norm
 def lsd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None) -> Tensor:
     """|d/dt X_{s,t}(I_s) - sg v_{t,t}(X_{s,t}(I_s))|^2, shape (batch,).
 
-    LMD with the student's own diagonal as its teacher, stopped (sg). Used off the diagonal, beside the
-    velocity loss `si` on it. `stopped` is the map read under sg; the student itself when None.
+    LMD with the student's own diagonal as its teacher; off the diagonal, beside `si` on it. `stopped` is the
+    map read under sg, the student itself when None.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((lsd(flow, batch) < 1e-6).all())
+    >>> bool((lsd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     jump = student.jump_dt(batch.s, batch.t, batch.at(batch.s).point)

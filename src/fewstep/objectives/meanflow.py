@@ -13,12 +13,10 @@ from .consistency import consistency_residual
 def meanflow(student: FlowMap, batch: Batch) -> Tensor:
     """|v_{s,t}(I_s) - sg[dI_s + (t - s) (d/ds + dI_s . grad) v_{s,t}(I_s)]|^2, dI_s = dI_s/ds, (batch,).
 
-    `consistency` with b_s replaced by dI_s, whose conditional mean it is. Needs no teacher; at s = t it is
-    the velocity loss `si`.
+    `consistency` with dI_s for b_s, its conditional mean; at s = t the velocity loss `si`.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((meanflow(flow, batch) < 1e-6).all())
+    >>> bool((meanflow(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.s)

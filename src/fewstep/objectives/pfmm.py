@@ -14,12 +14,11 @@ from .common import squared_norm
 def pfmm(student: FlowMap, batch: Batch, teacher: FlowMap, jumps: int = 2) -> Tensor:
     """|X_{s,t}(I_s) - (Y_{t_{K-1},t} o ... o Y_{s,t_1})(I_s)|^2, shape (batch,).
 
-    Y is the teacher *map*, good for short jumps, K = `jumps`, and t_k = s + (k / K) (t - s). Zero, sample by
-    sample, when student and teacher are the same exact flow map. Raises ValueError for less than one jump.
+    Y is the teacher *map*, good for short jumps, K = `jumps` and t_k = s + (k / K) (t - s). Raises ValueError
+    for less than one jump.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((pfmm(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((pfmm(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     if jumps < 1:

@@ -14,13 +14,11 @@ from .common import one_of, squared_norm
 def psd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, split: str = "midpoint") -> Tensor:
     """|v_{s,t}(I_s) - sg[(1 - g) v_{s,u}(I_s) + g v_{u,t}(X_{s,u}(I_s))]|^2, u = g s + (1 - g) t, (batch,).
 
-    `split` is "midpoint" (PSD-M, g = 1/2) or "uniform" (PSD-U, g ~ U(0, 1), taken from `batch.g`). The
-    bracket is the average velocity of the two jumps, so this is a PFMM residual divided by (t - s)^2, with
-    the student as its own teacher. `stopped` is the map read under sg; the student itself when None.
+    `split` is "midpoint" (PSD-M, g = 1/2) or "uniform" (PSD-U, g = `batch.g`). PFMM divided by (t - s)^2 with
+    the student as its own teacher. `stopped` is the map read under sg, the student itself when None.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((psd(flow, batch) < 1e-6).all())
+    >>> bool((psd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     one_of("split", split, ("midpoint", "uniform"))

@@ -15,24 +15,19 @@ from .common import squared_norm
 def reflow(student: FlowMap, batch: Batch, teacher: Velocity, steps: int = 8, times: int = 1) -> Tensor:
     """|v_{s,s}((1 - s) x0 + s y) - (y - x0)|^2, y the teacher's Euler solution in `steps` steps, (batch,).
 
-    Linear between the coupled ends, whatever the batch's interpolant. With s uniform the minimiser is the
-    2-rectified flow; with s = 0 alone it is the distillation of the teacher into one step. Each y serves
-    `times` samples of the batch, which differ in s; the batch's own data are not used. Zero, sample by
-    sample, when student and teacher are the same exact straight flow. Raises ValueError unless `times`
-    divides the batch.
+    Linear whatever the batch's interpolant; its data are not used. With s uniform the minimiser is the
+    2-rectified flow, with s = 0 the teacher distilled into one step. Each y serves `times` samples of the
+    batch, which differ in s. Raises ValueError unless `times` divides the batch.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((reflow(flow, batch, teacher=flow) < 1e-6).all())
+    >>> bool((reflow(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
     count = len(batch.x0)
     if steps < 1 or times < 1 or count % times:
-        raise ValueError(
-            f"reflow needs steps ({steps}) and times ({times}) of 1 or more, and times that divide its share "
-            f"of a batch ({count})"
-        )
-    # with several samples a solution, the captions are repeated as a whole as well
+        needed = f"steps ({steps}) and times ({times}) of 1 or more, times that divide its share of a batch"
+        raise ValueError(f"reflow needs {needed} ({count})")
+    # of a batch's captions, those of one round
     student, teacher = first(student, count // times), first(teacher, count // times)
     with torch.no_grad():
         x0 = y = batch.x0[: count // times]

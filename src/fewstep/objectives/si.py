@@ -13,12 +13,10 @@ from .common import squared_norm
 def si(student: FlowMap, batch: Batch) -> Tensor:
     """|v_{t,t}(I_t) - dI_t/dt|^2, shape (batch,); `batch.s` is not used.
 
-    Its minimiser is b_t(x) = E[dI_t/dt | I_t = x]. The residual is noisy: at the minimiser its conditional
-    mean is zero, not its value, unless noise and data are coupled by the flow itself.
+    Its minimiser is b_t(x) = E[dI_t/dt | I_t = x], where the residual is a variance and not zero.
 
     >>> flow, x0 = StraightFlow(torch.eye(2), torch.ones(2)), torch.randn(8, 2)
-    >>> batch = Batch(x0, flow.end(x0), *torch.rand(3, 8))
-    >>> bool((si(flow, batch) < 1e-6).all())
+    >>> bool((si(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
     path = batch.at(batch.t)

@@ -17,7 +17,7 @@ from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 from diffusers import ConfigMixin, ModelMixin  # isort: skip  by this name diffusers finds how to load it
 from diffusers.configuration_utils import register_to_config
 
-from ..flows.conditioning import Conditions, conditioned
+from ..flows.conditioning import Conditions, conditioned, guided
 
 SAMPLERS = ("jumps", "euler")
 
@@ -136,7 +136,7 @@ class FlowMapModel(ModelMixin, Strict):
         """
         if captions is None:
             return self.flow_map.average_velocity(s, t, x)
-        return conditioned(self.flow_map, captions, empty).guided(guidance).average_velocity(s, t, x)
+        return guided(conditioned(self.flow_map, captions, empty), guidance).average_velocity(s, t, x)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> FlowMapModel:

@@ -1,10 +1,7 @@
-"""The checkerboard: eight filled squares of side 1/2 on [-1, 1]^2, and its exact velocity.
+"""The checkerboard, eight filled squares of side 1/2 on [-1, 1]^2, and the exact velocity to it.
 
-It is a mixture of uniform squares, so the velocity of the linear flow that leads to it from a Gaussian is a
-ratio of normal densities and distribution functions. This is the oracle teacher of the tables' `exact` rows.
+The teacher of the tables' `exact` rows.
 """
-
-from __future__ import annotations
 
 from math import log, pi, sqrt
 
@@ -13,14 +10,11 @@ from torch import Tensor
 
 from ..flow_map import FlowMap
 
-SIDE = 0.5
-CELLS = 4
+SIDE, CELLS = 0.5, 4
 EDGES = tuple(-1 + SIDE * k for k in range(CELLS + 1))
 FILLED = tuple((i, j) for i in range(CELLS) for j in range(CELLS) if (i + j) % 2 == 0)
-# The standard deviation of one coordinate of the checkerboard; the base Gaussian is scaled to it.
-DATA_SCALE = sqrt(1 / 3)
-# The ends of the time interval are limits of the formula, not values of it.
-EARLIEST, LATEST = 1e-4, 1 - 1e-6
+DATA_SCALE = sqrt(1 / 3)  # the standard deviation of one coordinate, which the noise is scaled to
+EARLIEST, LATEST = 1e-4, 1 - 1e-6  # the ends of the time interval are limits of the formula
 
 
 def sample(count: int, generator: torch.Generator) -> Tensor:
@@ -36,9 +30,8 @@ def _truncated_normal(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     a, b = torch.where(flip, -high, low), torch.where(flip, -low, high)
     below, above = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
     mass = above + torch.log1p(-torch.exp(below - above))
-    mean = torch.exp(-a.square() / 2 - log(2 * pi) / 2 - mass) - torch.exp(
-        -b.square() / 2 - log(2 * pi) / 2 - mass
-    )
+    at_a, at_b = (torch.exp(-end.square() / 2 - log(2 * pi) / 2 - mass) for end in (a, b))
+    mean = at_a - at_b
     return mass, torch.where(flip, -mean, mean)
 
 

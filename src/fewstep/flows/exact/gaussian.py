@@ -1,7 +1,5 @@
 """A Gaussian carried to a Gaussian: velocity and flow map in closed form."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -31,10 +29,7 @@ class GaussianFlow(FlowMap):
         self.m0, self.m1, self.c0, self.c1, self.interpolant = m0, m1, c0, c1, interpolant
         commute = torch.allclose(c0 @ c1, c1 @ c0, atol=1e-10)
         if interpolant.noisy and not commute:
-            raise ValueError(
-                "a Gaussian flow with a gamma_t has a closed form only if C0 and C1 commute: take other "
-                "covariances, or an interpolant without a gamma_t"
-            )
+            raise ValueError("there is a closed form with a gamma_t only if C0 and C1 commute: take others")
         if commute:
             # A generic combination separates the eigenvectors that C0 and C1 have in common.
             basis = torch.linalg.eigh(c0 + 0.7320508 * c1).eigenvectors
@@ -59,10 +54,9 @@ class GaussianFlow(FlowMap):
     def velocity(self, t: Tensor, x: Tensor) -> Tensor:
         c = self.interpolant.coefficients(t)
         a, b, g = c.alpha[:, None], c.beta[:, None], c.gamma[:, None]
-        half = (
-            a * c.d_alpha[:, None] + b * c.d_beta[:, None] * self.ratio + g * c.d_gamma[:, None] * self.noise
-        )
-        drift = c.d_alpha[:, None] * self.m0 + c.d_beta[:, None] * self.m1
+        da, db, dg = c.d_alpha[:, None], c.d_beta[:, None], c.d_gamma[:, None]
+        half = a * da + b * db * self.ratio + g * dg * self.noise
+        drift = da * self.m0 + db * self.m1
         return drift + ((x - self._mean(c)) @ self.w * (half / self._spectrum(c))) @ self.w_inverse
 
     def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:

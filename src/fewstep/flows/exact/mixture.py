@@ -1,7 +1,5 @@
 """A Gaussian carried to a mixture of Gaussians: velocity in closed form."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -32,14 +30,11 @@ class MixtureFlow(FlowMap):
         c = self.interpolant.coefficients(t)
         a, b, g = c.alpha[:, None], c.beta[:, None], c.gamma[:, None]
         variance = a**2 * self.scale**2 + b**2 * self.sigma**2 + g**2
-        half = (
-            a * c.d_alpha[:, None] * self.scale**2
-            + b * c.d_beta[:, None] * self.sigma**2
-            + g * c.d_gamma[:, None]
-        )
+        da, db, dg = c.d_alpha[:, None], c.d_beta[:, None], c.d_gamma[:, None]
+        half = a * da * self.scale**2 + b * db * self.sigma**2 + g * dg
         centred = x[:, None, :] - b[..., None] * self.mu
         log = self.weights.log() - centred.square().sum(-1) / (2 * variance) - x.shape[1] / 2 * variance.log()
-        conditional = c.d_beta[:, None, None] * self.mu + (half / variance)[..., None] * centred
+        conditional = db[..., None] * self.mu + (half / variance)[..., None] * centred
         return (log.softmax(1)[..., None] * conditional).sum(1)
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """A Gaussian carried to a Gaussian along straight lines: one Euler step is exact."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -12,10 +10,9 @@ from ..interpolants import per_sample
 class StraightFlow(FlowMap):
     """The flow of the deterministic coupling x1 = x0 A' + m, under the linear interpolant.
 
-    Every particle moves from x0 to x1 at constant speed: x_t = (1 - t) x0 + t x1 = x0 M_t' + t m with
-    M_t = (1 - t) 1 + t A, so x0 = (x - t m) M_t^-T, b_t(x) = x1 - x0, and v_{s,t} = b_s for every t. With
-    x0 ~ N(0, 1) the data are N(m, A A'). A is (dim, dim), without eigenvalues on the negative real axis or
-    at zero, so that M_t is invertible; m is (dim,), points are (batch, dim).
+    x_t = (1 - t) x0 + t x1 = x0 M_t' + t m with M_t = (1 - t) 1 + t A, so x0 = (x - t m) M_t^-T and
+    b_t(x) = v_{t,u}(x) = x1 - x0. With x0 ~ N(0, 1) the data are N(m, A A'). A is (dim, dim), without
+    eigenvalues at zero or on the negative real axis, m (dim,), points (batch, dim).
 
     >>> flow = StraightFlow(2 * torch.eye(2), torch.ones(2))
     >>> flow.jump(torch.zeros(1), torch.ones(1), torch.ones(1, 2))

@@ -1,14 +1,8 @@
 """SCFlow's losses (arXiv 2412.16906) in its notation: data z_0 at time 0, noise z_1 at 1.
 
-The student's predictions come in as arguments, so that one call of a network can serve several losses. Each
-loss returns one value a sample, shape (batch,); nothing here draws a random number.
-
-    f(z, t) = z - t v(z, t) predicts z_0
-    (fewstep.objectives.scflow.reversed_time.Reversed) d(x, y) = mean of sqrt((x - y)^2 + c^2) - c
-    (pseudo-Huber) d_down = U min(t, delta),  d_up = U' min(1 - t, delta)       (Moves)
+Each returns one value a sample, (batch,); predictions are arguments, so that losses share a network's call.
+f(z, t) = z - t v(z, t) predicts z_0, d is pseudo_huber, d_down and d_up are those of `moves`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,17 +14,13 @@ from torch.nn import functional as F
 from ...flows.interpolants import per_sample
 from .reversed_time import Reversed, between
 
-# D(z) of latents (batch, ...), or D(z, parts) of `parts` equal batches in one, whose statistics it keeps
-# apart
+# D(z) of latents (batch, ...), or D(z, parts) of `parts` equal batches in one, whose statistics stay apart
 Critic = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
 class Moves:
-    """Two points on the teacher's flow beside z_t, one nearer to the data, one to the noise, and their times.
-
-    down, up (batch, ...); t_down = t - d_down, t_up = t + d_up (batch,).
-    """
+    """Points (batch, ...) on the teacher's flow on both sides of z_t, and their times (batch,)."""
 
     down: Tensor
     t_down: Tensor
@@ -47,8 +37,8 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
 def moves(teacher: Reversed, z: Tensor, t: Tensor, u_down: Tensor, u_up: Tensor, delta: float) -> Moves:
     """Both moves along the teacher's flow from one call of it.
 
-    z_{t - d_down} = z_t - d_down v(z_t, t), z_{t + d_up} = z_t + d_up v(z_t, t), with d_down = u_down min(t,
-    delta) and d_up = u_up min(1 - t, delta); u_down, u_up uniform in [0, 1), (batch,).
+    z_{t - d_down} = z_t - d_down v(z_t, t),  d_down = u_down min(t, delta),
+    z_{t + d_up} = z_t + d_up v(z_t, t),  d_up = u_up min(1 - t, delta);  u_down, u_up in [0, 1), (batch,).
     """
     v = teacher.v(z, t)
     down, up = u_down * t.clamp(max=delta), u_up * (1 - t).clamp(max=delta)
@@ -60,8 +50,7 @@ def truncated_consistency(
 ) -> Tensor:
     """L_TC = d(f_theta(z_t, t), sg y), y = z_0 if t' < t_trunc, else f_target(z_t', t'); t' = t - d_down.
 
-    `predicted` is f_theta(z_t, t) and `target` the target network's prediction, both (batch, ...). With
-    `truncation` 0 this is consistency distillation.
+    `predicted` is f_theta(z_t, t), `target` the target network's. Consistency distillation at `truncation` 0.
     """
     y = torch.where(per_sample(t_down < truncation, z0), z0, target)
     return pseudo_huber(predicted, y.detach(), c)
@@ -89,15 +78,13 @@ def adversarial(critic: Critic, one_step: Tensor) -> Tensor:
 def discriminator(critic: Critic, z0: Tensor, one_step: Tensor, gamma: float) -> Tensor:
     """L_D = softplus(-D(z_0)) + softplus(D(sg zhat_0)) + (gamma / 2) |grad D(z_0)|^2 (R1), (batch,).
 
-    With `gamma` 0 no gradient is taken, and data and predictions, as many of each, go through D in one call.
-    The gradient is that of the sum over the batch, whose samples meet in D's minibatch statistic and nowhere
-    else.
+    With `gamma` 0 data and predictions, as many of each, go through D in one call. The gradient is of the
+    sum over the batch, whose samples meet in D's minibatch statistic alone.
     """
     if gamma == 0:
         on_data, on_sample = critic(torch.cat([z0.detach(), one_step.detach()]), 2).chunk(2)
         return F.softplus(-on_data) + F.softplus(on_sample)
-    # two calls: the penalty is differentiated twice, and in one call the predictions would be carried through
-    # it for nothing, which takes a quarter longer (4 x 8 x 8 latents, one core)
+    # in one call the predictions would be carried through the penalty for nothing
     real = z0.detach().requires_grad_()
     on_data, on_sample = critic(real), critic(one_step.detach())
     loss = F.softplus(-on_data) + F.softplus(on_sample)

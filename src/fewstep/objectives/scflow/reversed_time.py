@@ -1,11 +1,8 @@
-"""Where SCFlow's time becomes this library's, and nowhere else.
+"""SCFlow's time (arXiv 2412.16906) becomes this library's here, and nowhere else.
 
-SCFlow (arXiv 2412.16906) has the data at time 0 and noise at 1: z_t = (1 - t) z_0 + t z_1, v approximates
-z_1 - z_0, and f(z, t) = z - t v(z, t) predicts z_0. Here noise is at 0: with x0 = z_1 and x1 = z_0 the same
+There data are at 0: z_t = (1 - t) z_0 + t z_1, v approximates z_1 - z_0. With x0 = z_1 and x1 = z_0 the same
 path is I_{1-t}, and v(z, t) = -b_{1-t}(z), so f(z, t) = z + t b_{1-t}(z) is one Euler step to the data.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
