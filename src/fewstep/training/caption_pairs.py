@@ -29,20 +29,17 @@ class Pairs:
     captions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        pictures, count = self.pictures, len(self.captions)
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or not len(pictures) == count > 0:
-            raise ValueError(
-                f"{count} captions do not go with {pictures.dtype} pictures of shape {pictures.shape}: "
-                "give uint8 of shape (count, channels, height, width), and one caption each"
-            )
+        kind, shape, count = self.pictures.dtype, self.pictures.shape, len(self.captions)
+        if kind != np.uint8 or len(shape) != 4 or not shape[0] == count > 0:
+            problem = f"{count} captions do not go with {kind} pictures of shape {shape}"
+            wanted = "uint8 of shape (count, channels, height, width), and one caption each"
+            raise ValueError(f"{problem}: give {wanted}")
 
     def tensor(self) -> Tensor:
-        """A copy of the pictures as a tensor."""
-        # a tensor may not share memory with an array that is read-only
+        """The pictures as a tensor, copied: it may not share memory with an array that is read-only."""
         return torch.from_numpy(np.array(self.pictures))
 
     def __getitem__(self, indices: Sequence[int]) -> Pairs:
-        """The pairs with these indices."""
         return Pairs(self.pictures[list(indices)], tuple(self.captions[k] for k in indices))
 
 
@@ -54,9 +51,9 @@ class Captioned(Protocol):
     pixels: np.ndarray
 
 
-def _pairs(pictures: np.ndarray, captions: Sequence[Any]) -> Pairs:
-    """Pairs of a data set, whose captions are strings or have a `text`."""
-    return Pairs(pictures, tuple(getattr(caption, "text", caption) for caption in captions))
+def texts_of(captions: Sequence[Any]) -> tuple[str, ...]:
+    """The captions of a data set, which are strings or have a `text`."""
+    return tuple(getattr(caption, "text", caption) for caption in captions)
 
 
 def _is_true(caption: Caption, scene: Scene) -> bool:
@@ -70,16 +67,15 @@ def _is_true(caption: Caption, scene: Scene) -> bool:
 def unambiguous(drawn: Captioned, count: int) -> Pairs:
     """The first `count` of the pairs drawn, at most, none of whose captions is true of another's picture.
 
-    Among captions that merely differ, "a circle" is true of every picture of one circle, and a right
-    retrieval would count as wrong.
+    "a circle" is true of every picture of one circle: a right retrieval would count as wrong.
     """
     kept: list[int] = []
-    for k, (caption, scene) in enumerate(zip(drawn.captions, drawn.scenes)):
-        if len(kept) < count and not any(
-            _is_true(caption, drawn.scenes[other]) or _is_true(drawn.captions[other], scene) for other in kept
-        ):
+    captions, scenes = drawn.captions, drawn.scenes
+    for k, (caption, scene) in enumerate(zip(captions, scenes)):
+        confused = (_is_true(caption, scenes[j]) or _is_true(captions[j], scene) for j in kept)
+        if len(kept) < count and not any(confused):
             kept.append(k)
-    return _pairs(drawn.pixels, drawn.captions)[kept]
+    return Pairs(drawn.pixels, texts_of(drawn.captions))[kept]
 
 
 def pairs_of(name: str, which: str) -> Pairs:
@@ -89,14 +85,13 @@ def pairs_of(name: str, which: str) -> Pairs:
     """
     module = data.module(name)
     if which == "training":
-        return _pairs(module.pictures(), module.captions())
+        return Pairs(module.pictures(), texts_of(module.captions()))
     drawn = module.all_pairs(len(module.captions()), ALL_SEED)
-    return _pairs(drawn.pixels, drawn.captions)
+    return Pairs(drawn.pixels, texts_of(drawn.captions))
 
 
 def unseen_pairs(name: str, count: int) -> dict[str, Pairs]:
     """`count` unambiguous pairs of each part of the data set `name` that is in no training, by its name."""
     module = data.module(name)
-    return {
-        part: unambiguous(getattr(module, draw)(DRAWN, DRAW_SEED), count) for part, draw in UNSEEN.items()
-    }
+    drawn = {part: getattr(module, draw)(DRAWN, DRAW_SEED) for part, draw in UNSEEN.items()}
+    return {part: unambiguous(pairs, count) for part, pairs in drawn.items()}

@@ -17,6 +17,7 @@ from ..data.latents import MASKS, TEXTS
 from ..storage.block_array import BlockArray
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from .caption_pairs import texts_of
 from .pool import one_thread
 
 if TYPE_CHECKING:
@@ -54,13 +55,12 @@ def _texts(preparation: LatentPreparation, count: int) -> list[str]:
     """The captions of the first `count` images, and the empty one; raises ValueError for too few."""
     name = preparation.settings.data
     if preparation.source.images.flip:
-        raise ValueError(
-            f"the data set '{name}' is drawn mirrored, and captions say left and right: it has no texts"
-        )
+        problem = f"the data set '{name}' is drawn mirrored, and captions say left and right"
+        raise ValueError(f"{problem}: it has no texts")
     found = data.module(name).captions()
     if len(found) < count:
         raise ValueError(f"the data set '{name}' has {len(found)} captions for {count} images: give one each")
-    return [getattr(caption, "text", caption) for caption in found[:count]] + [""]
+    return [*texts_of(found[:count]), ""]
 
 
 def checksums(preparation: LatentPreparation, count: int) -> list[str]:
@@ -73,12 +73,10 @@ def checksums(preparation: LatentPreparation, count: int) -> list[str]:
 
 
 def encode_captions(preparation: LatentPreparation, count: int, path: Path) -> EncodedCaptions:
-    """Encode the captions of the first `count` images, and the empty one, into `path`; resumes an earlier
-    run.
+    """Encode the captions of the first `count` images, and the empty one, into `path`; resumes a run.
 
     The description: clip (checksum of its weights), tokens, width, cut (captions longer than the context).
-    Raises FileNotFoundError where there is no CLIP yet, and ValueError for captions that do not go with the
-    images.
+    Raises FileNotFoundError where there is no CLIP, and ValueError for captions that do not fit the images.
     """
     from . import clip
 

@@ -6,7 +6,6 @@ What is minimised comes from params.yaml; the loop knows no method by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,12 +17,10 @@ from ...flows.interpolants import INTERPOLANTS, Batch
 from ...flows.times import Times
 from ...settings.training import Training
 from .. import precision
+from ..job import Job
 from ..processes import Processes
 from ..state import EMA, STUDENT, State
 from .update import initial_state, update_student
-
-if TYPE_CHECKING:
-    from ..job import Job
 
 # the network that teaches a staged run, a copy of its EMA at the end of the stage before
 STAGE = "stage"
@@ -66,10 +63,8 @@ class Loop:
         self.sizes = [round(term.share * batch) for term in self.terms[:-1]]
         self.sizes.append(batch - sum(self.sizes))
         if max(self.sizes) < processes.count:
-            raise ValueError(
-                f"{processes.count} processes cannot share the samples of a batch of {batch}: "
-                "lower `processes`"
-            )
+            problem = f"{processes.count} processes cannot share the samples of a batch of {batch}"
+            raise ValueError(f"{problem}: lower `processes`")
         self.times = [term.times.build() for term in self.terms]
         self.doublings = max(times.doublings for times in self.times)
         self.residuals: list[objectives.Residual] = []
@@ -107,22 +102,17 @@ class Loop:
         """The objective of term `k` and the student, at the same texts as the teacher under its guidance."""
         teacher = self.teacher
         if teacher is not None:
-            teacher = guided(
-                conditioned(teacher, conditions, self.source.empty), self.job.method.guidance_scale
-            )
+            teacher = conditioned(teacher, conditions, self.source.empty)
+            teacher = guided(teacher, self.job.method.guidance_scale)
         return self._residual(k, teacher, conditions), conditioned(self.state.networks[STUDENT], conditions)
 
     def step(self) -> None:
         """One optimisation step: the residuals of every term on its part of the batch, and one update."""
-        job, state = self.job, self.state
+        job, state, source, generator = self.job, self.state, self.source, self.state.generator
         self._bind()
-        x1, texts = draw(
-            self.source, job.training.batch, job.method.conditioning_dropout or 0.0, state.generator
-        )
+        x1, texts = draw(source, job.training.batch, job.method.conditioning_dropout or 0.0, generator)
         progress = state.step / job.method.steps
-        batch = draw_batch(
-            job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator
-        )
+        batch = draw_batch(job.training, x1, source.scale, self.times, self.sizes, progress, generator)
         loss, start = 0.0, 0
         with precision.evaluating(job.training, job.device):
             for k, (term, size) in enumerate(zip(self.terms, self.sizes)):
