@@ -78,12 +78,8 @@ def _train(preparation: LatentPreparation, path: Path) -> dict[str, Any]:
     """Train to the end, write the weights to `path`, and return their description."""
     settings = preparation.settings.autoencoder
     network = advance(preparation, settings.steps)
-    info = {
-        "network": settings.model_dump(),
-        "shape": list(preparation.source.shape),
-        "data": data_name(preparation.settings.data),
-        "fingerprint": preparation.fingerprint(),
-    }
+    info = {"network": settings.model_dump(), "shape": list(preparation.source.shape)}
+    info |= {"data": data_name(preparation.settings.data), "fingerprint": preparation.fingerprint()}
     save_checkpoint(path, network.state_dict(), info)
     words = f"trained here, {settings.steps:,} steps of {settings.batch} images"
     return {"autoencoder": words, "checksum": autoencoder.checksum(path)}
@@ -100,15 +96,12 @@ def train(preparation: LatentPreparation) -> dict[str, Any]:
     preparation.retract()
     if settings.kind == "pretrained":
         network, description = autoencoder.pretrained(settings.repository)
-        description = description | {"repository": settings.repository}
+        description |= {"repository": settings.repository}
     else:
         path = preparation.output / autoencoder.TRAINED
         description, network = _train(preparation, path), autoencoder.trained(path)
-    description |= {
-        "data": data_name(preparation.settings.data),
-        "shape": list(shape),
-        "latents": list(network.latent_shape(shape)),
-    }
+    description |= {"data": data_name(preparation.settings.data), "shape": list(shape)}
+    description |= {"latents": list(network.latent_shape(shape))}
     return preparation.describe(description | _measure(preparation, network.to(preparation.device)))
 
 

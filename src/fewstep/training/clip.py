@@ -32,8 +32,8 @@ LOG = "log.csv"
 COLDEST = 0.01
 # unambiguous pairs, among which each must be found
 MEASURED = 256
-PERCENT = {"pairs": "{}"} | dict.fromkeys(("image to text", "text to image"), "{:.1%}")
-PERCENT |= dict.fromkeys(("score", "score of mismatches"), "{:.1f}")
+PERCENT = {"pairs": "{}", "image to text": "{:.1%}", "text to image": "{:.1%}"}
+PERCENT |= {"score": "{:.1f}", "score of mismatches": "{:.1f}"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,15 @@ class ClipPreparation(Preparation):
 
     @cached_property
     def pairs(self) -> Pairs:
-        """The pairs that it is trained on."""
         return pairs_of(self.settings.data, self.settings.pairs)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of their captions."""
         return tokens.train(self.pairs.captions, self.settings.vocabulary, self.settings.tokens)
 
     @cached_property
     def encoded(self) -> tuple[Tensor, Tensor]:
-        """The tokens of their captions, (count, longest), and the index of each pair's caption, (count,)."""
+        """The tokens of the captions, (count, longest), and the index of each pair's caption, (count,)."""
         ids, mask = self.tokenizer.encode(self.pairs.captions)
         # no token looks ahead: what stands behind the longest caption changes nothing
         return ids[:, : mask.sum(1).max()], torch.unique(ids, dim=0, return_inverse=True)[1]
@@ -111,12 +109,8 @@ def _train(preparation: ClipPreparation) -> dict[str, Any]:
     """Train to the end, write weights, tokenizer and log, and return their description."""
     settings, folder = preparation.settings, preparation.output
     network, logged = advance(preparation, settings.steps)
-    info = {
-        "network": settings.model_dump(),
-        "shape": list(preparation.pairs.pictures.shape[1:]),
-        "data": settings.data,
-        "fingerprint": preparation.fingerprint(),
-    }
+    info = {"network": settings.model_dump(), "shape": list(preparation.pairs.pictures.shape[1:])}
+    info |= {"data": settings.data, "fingerprint": preparation.fingerprint()}
     clip_files.save(network, folder, info)
     steps = pd.RangeIndex(1, settings.steps + 1, name="step")
     table = pd.DataFrame(logged.double().numpy(), steps, ["loss", "temperature"])
@@ -174,10 +168,8 @@ def figures(network: Clip, parts: dict[str, Pairs]) -> dict[str, dict[str, float
             images, texts = retrieved(cosines := cosines.cpu().double())
             scores = 100 * cosines.clamp(min=0)
             mismatches = (scores.sum() - scores.trace()) / max(len(scores) * (len(scores) - 1), 1)
-            found[part] = {
-                "pairs": len(scores),
-                "image to text": images,
-                "text to image": texts,
+            found[part] = {"pairs": len(scores), "image to text": images, "text to image": texts}
+            found[part] |= {
                 "score": float(scores.diagonal().mean()),
                 "score of mismatches": float(mismatches),
             }

@@ -43,7 +43,6 @@ class Experiment:
 
     @property
     def source(self) -> DataSource:
-        """The data that are modelled."""
         return data.load(self.settings.training.data, self.data_folder, networks.load_decoder)
 
     @property

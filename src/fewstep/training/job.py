@@ -45,7 +45,6 @@ class Job:
 
     @property
     def source(self) -> DataSource:
-        """The data."""
         return data.load(self.training.data, self.data_folder, networks.load_decoder)
 
     @property

@@ -69,7 +69,7 @@ def _channels(moments: np.ndarray) -> dict[str, list[float]]:
         first += block[:, :half].sum((0, 2, 3))
         second += np.square(block[:, :half]).sum((0, 2, 3))
         noise += np.square(block[:, half:]).sum((0, 2, 3))
-    size = len(moments) * moments.shape[2] * moments.shape[3]
+    size = moments[:, 0].size
     mean, noise = first / size, noise / size
     variance = second / size - mean**2 + noise
     return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "drawn": (noise / variance).tolist()}
@@ -119,19 +119,11 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     texts, texts_path = None, partial.with_name(f"{partial.stem}-texts.npy")
     if preparation.settings.clip:
         texts = captions.encode_captions(preparation, len(pixels), texts_path)
-    description = {
-        "data": data_name(preparation.settings.data),
-        "count": len(pixels),
-        "mirrored": source.images.flip,
-        "shape": list(pixels.shape[1:]),
-        "top": source.top,
-        "latents": coder["latents"],
-        "scale": coder["scale"],
-        "channels": each,
-        "checksum": autoencoder.checksum(partial),
-        "autoencoder": coder["checksum"],
-        "fingerprint": expected,
-    }
+    name, shape = data_name(preparation.settings.data), list(pixels.shape[1:])
+    description = {"data": name, "count": len(pixels), "mirrored": source.images.flip, "shape": shape}
+    description |= {"top": source.top, "latents": coder["latents"], "scale": coder["scale"]}
+    description |= {"channels": each, "checksum": autoencoder.checksum(partial)}
+    description |= {"autoencoder": coder["checksum"], "fingerprint": expected}
     # an older description must not stand beside these moments, not even after a kill
     (folder / DESCRIPTION).unlink(missing_ok=True)
     moments.finish(folder / data_latents.MOMENTS)

@@ -28,7 +28,6 @@ DRAW_SEED = 2_000_003
 
 def data_name(name: str) -> str:
     """The data set's name, which says so where a rehearsal's stand-in is in its place."""
-    # under its own name, published numbers would stand beside what is measured on a stand-in
     return f"a rehearsal's stand-in for {name}" if stand_in.is_marked(folder_of(name)) else name
 
 
@@ -78,7 +77,6 @@ class Preparation:
 
     @property
     def source(self) -> data.DataSource:
-        """The data set."""
         return data.load(self.settings.data)
 
     def sample(self, count: int) -> Tensor:
@@ -87,7 +85,7 @@ class Preparation:
 
     @property
     def folder(self) -> Path:
-        """The folder of its files; raises FileNotFoundError, naming the cure, before they are written."""
+        """The folder of its files; raises FileNotFoundError before they are written."""
         return self.workspace.read(f"{self.OUTPUT}/{self.name}/{DESCRIPTION}").parent
 
     @property
@@ -97,7 +95,7 @@ class Preparation:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `describe` wrote; raises FileNotFoundError, naming the cure, before that."""
+        """What `describe` wrote; raises FileNotFoundError before that."""
         return json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
 
     def describe(self, description: dict[str, Any]) -> dict[str, Any]:

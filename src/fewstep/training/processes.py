@@ -45,7 +45,6 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files."""
         return self.rank == 0
 
     def share(self, start: int, size: int) -> tuple[int, int]:

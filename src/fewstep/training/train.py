@@ -192,15 +192,9 @@ def publish(job: Job, path: Path) -> None:
     weights = {f"weights.{name}": value for name, value in with_prefix(tensors, "ema.").items()}
     columns = zip(info["columns"], tensors["log"].unbind(1), strict=True)
     log = {f"log.{name}": column.contiguous() for name, column in columns}
-    described = {
-        "fingerprint": info["fingerprint"],
-        "network": job.network.model_dump(),
-        "shape": list(job.source.shape),
-        "data": job.training.data,
-        "seed": job.seed,
-        "steps": steps,
-        "drawn": steps * job.training.batch,
-    }
+    described = {"fingerprint": info["fingerprint"], "network": job.network.model_dump()}
+    described |= {"shape": list(job.source.shape), "data": job.training.data}
+    described |= {"seed": job.seed, "steps": steps, "drawn": steps * job.training.batch}
     save_checkpoint(path, weights | log, described)
 
 
@@ -283,10 +277,11 @@ def summary(experiment: Experiment, files: dict[str, dict[int, Path]]) -> pd.Dat
                 rows[own.label, f"seed {seed}"] = {"weights from": own.weights}
                 continue
             log = load_log(path)
+            drawn, last = own.steps * experiment.settings.training.batch, max(own.steps // 10, 1)
             rows[own.label, f"seed {seed}"] = {
                 "steps": own.steps,
-                "samples drawn": f"{own.steps * experiment.settings.training.batch:,}",
-                "loss, last tenth": round(float(log["loss"][-max(own.steps // 10, 1) :].mean()), 4),
+                "samples drawn": f"{drawn:,}",
+                "loss, last tenth": round(float(log["loss"][-last:].mean()), 4),
                 "gradient norm, median": round(float(np.median(log["gradient_norm"])), 4),
             }
     return pd.DataFrame(rows).T

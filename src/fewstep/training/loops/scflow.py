@@ -46,7 +46,6 @@ class Draw:
     noised: tuple[Tensor, Tensor] | None = None
 
     def part(self, start: int, stop: int) -> Draw:
-        """The samples start..stop-1."""
         values = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
         texts = None if self.texts is None else self.texts.part(start, stop)
         noised = None if self.noised is None else tuple(value[start:stop] for value in self.noised)
@@ -126,10 +125,8 @@ class Loop:
                 down, up = target.f(ends, end_times).chunk(2)
             else:
                 down = target.f(move.down, move.t_down)
-        truncation, huber_c, terms = settings.truncation, settings.huber_c, {}
-        terms["consistency"] = losses.truncated_consistency(
-            predicted, z0, down, move.t_down, truncation, huber_c
-        )
+        at, huber_c, terms = (move.t_down, settings.truncation), settings.huber_c, {}
+        terms["consistency"] = losses.truncated_consistency(predicted, z0, down, *at, huber_c)
         if both_ways:
             terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, huber_c)
         if reflow:
