@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import data
 from ..data.drawn.scene_captions import Caption
 from ..data.drawn.scene_drawing import Scene
+from ..data.scenes import CaptionedScenes
 from ..metrics.attributes import judge
 
 # how many pairs are drawn to find unambiguous ones, and from which seed; that of "all" pairs is another
@@ -43,14 +44,6 @@ class Pairs:
         return Pairs(self.pictures[list(indices)], tuple(self.captions[k] for k in indices))
 
 
-class Captioned(Protocol):
-    """Pairs as a data set draws them, with the scene that each picture shows."""
-
-    scenes: Sequence[Any]
-    captions: Sequence[Caption]
-    pixels: np.ndarray
-
-
 def texts_of(captions: Sequence[Any]) -> tuple[str, ...]:
     """The captions of a data set, which are strings or have a `text`."""
     return tuple(getattr(caption, "text", caption) for caption in captions)
@@ -64,7 +57,7 @@ def _is_true(caption: Caption, scene: Scene) -> bool:
     return bool((right == stated).all())
 
 
-def unambiguous(drawn: Captioned, count: int) -> Pairs:
+def unambiguous(drawn: CaptionedScenes, count: int) -> Pairs:
     """The first `count` of the pairs drawn, at most, none of whose captions is true of another's picture.
 
     "a circle" is true of every picture of one circle: a right retrieval would count as wrong.

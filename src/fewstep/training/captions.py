@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +14,14 @@ from torch import Tensor
 
 from .. import data
 from ..data.latents import MASKS, TEXTS
+from ..networks import clip_files
 from ..storage.block_array import BlockArray
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from . import clip
+from .autoencoder import LatentPreparation
 from .caption_pairs import texts_of
 from .pool import one_thread
-
-if TYPE_CHECKING:
-    from .autoencoder import LatentPreparation
-    from .clip import ClipPreparation
 
 # captions encoded between two updates of progress
 BLOCK = 512
@@ -44,11 +43,8 @@ class EncodedCaptions:
         self.hidden.finish(folder / TEXTS)
 
 
-def _clip(preparation: LatentPreparation) -> ClipPreparation:
-    # here, and not above: transformers takes seconds to load, and most latents have no captions
-    from .clip import ClipPreparation
-
-    return ClipPreparation.open(preparation.workspace.tier, preparation.settings.clip)
+def _clip(preparation: LatentPreparation) -> clip.ClipPreparation:
+    return clip.ClipPreparation.open(preparation.workspace.tier, preparation.settings.clip)
 
 
 def _texts(preparation: LatentPreparation, count: int) -> list[str]:
@@ -65,8 +61,6 @@ def _texts(preparation: LatentPreparation, count: int) -> list[str]:
 
 def checksums(preparation: LatentPreparation, count: int) -> list[str]:
     """What the encoded captions depend on: the checksum of the CLIP's weights, and of the texts."""
-    from ..networks import clip_files
-
     content = "\n".join(_texts(preparation, count)).encode()
     weights = clip_files.read_described(_clip(preparation).folder)["checksum"]
     return [weights, hashlib.sha256(content).hexdigest()]
@@ -78,8 +72,6 @@ def encode_captions(preparation: LatentPreparation, count: int, path: Path) -> E
     The description: clip (checksum of its weights), tokens, width, cut (captions longer than the context).
     Raises FileNotFoundError where there is no CLIP, and ValueError for captions that do not fit the images.
     """
-    from . import clip
-
     texts, network = _texts(preparation, count), clip.load(_clip(preparation))
     hidden = BlockArray.open(path, (len(texts), network.length, network.width))
     blocks = [texts[start : start + BLOCK] for start in range(0, len(texts), BLOCK)]

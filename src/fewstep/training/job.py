@@ -58,7 +58,7 @@ class Job:
         return self.method.optimiser or self.training.optimiser
 
     def fresh(self) -> FlowMap:
-        """An untrained flow map, its weights drawn from the seed and nothing else."""
+        """An untrained flow map, its weights drawn from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             built = networks.build(self.network.model_dump(), self.source.shape).to(self.device)
@@ -92,9 +92,8 @@ def advance(
     """Bring a run from its state on disk, or from nothing, to step `until`; store it and return the step.
 
     `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to
-    `marker`, for the process that waits. Several `processes` that train one network each call it alike, and
-    the main one stores. Raises CheckpointError for a damaged state, FloatingPointError for a loss that is not
-    finite.
+    `marker`, for the process that waits. Of several `processes` each calls it alike, and the main one stores.
+    Raises CheckpointError for a damaged state, FloatingPointError for a loss that is not finite.
     """
     stored = job.state
     with one_thread(), precision.products(job.training):

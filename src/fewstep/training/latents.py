@@ -23,7 +23,6 @@ from ..storage.files import write_json
 from ..storage.fingerprint import UNCOUNTED, fingerprint
 from ..storage.progress import Progress
 from . import autoencoder as training_autoencoder
-from . import captions
 from .autoencoder import LatentPreparation, load
 from .pool import one_thread
 from .preparation import DESCRIPTION, DRAW_SEED, data_name, dimensions, fact_table
@@ -39,13 +38,15 @@ def _fingerprint(preparation: LatentPreparation, pixels: np.ndarray, checksum: s
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
     name, flip = preparation.settings.data, preparation.source.images.flip
     settings = [name, flip, pixels.shape, spot, checksum, preparation.device, BLOCK]
-    settings += captions.checksums(preparation, len(pixels)) if preparation.settings.clip else []
+    if preparation.settings.clip:
+        from . import captions  # here, and not above: transformers takes seconds to load
+
+        settings += captions.checksums(preparation, len(pixels))
     modules = [autoencoder.__name__, __name__]
     return fingerprint(settings, modules, [*UNCOUNTED, training_autoencoder.__name__])
 
 
 def _encode(preparation: LatentPreparation, pixels: np.ndarray, moments: BlockArray) -> None:
-    """Fill `moments` block after block, after those that are done."""
     count, top, network = len(pixels), preparation.source.top, load(preparation)
     with Progress(count, f"encoding {preparation.settings.data}") as bar, one_thread():
         for start in range(moments.done * BLOCK, count, BLOCK):
@@ -81,12 +82,12 @@ def _finished(folder: Path, expected: str) -> dict[str, Any] | None:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         checksums = {data_latents.MOMENTS: description["checksum"]}
         checksums |= description.get("captions", {}).get("checksums", {})
-        complete = description["fingerprint"] == expected and all(
-            autoencoder.checksum(folder / name) == checksum for name, checksum in checksums.items()
-        )
+        if description["fingerprint"] != expected:
+            return None
+        same = (autoencoder.checksum(folder / name) == known for name, known in checksums.items())
+        return description if all(same) else None
     except (OSError, ValueError, KeyError):
         return None
-    return description if complete else None
 
 
 def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
@@ -118,6 +119,8 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
         raise FloatingPointError(f"{problem}: train it anew at a lower rate")
     texts, texts_path = None, partial.with_name(f"{partial.stem}-texts.npy")
     if preparation.settings.clip:
+        from . import captions
+
         texts = captions.encode_captions(preparation, len(pixels), texts_path)
     name, shape = data_name(preparation.settings.data), list(pixels.shape[1:])
     description = {"data": name, "count": len(pixels), "mirrored": source.images.flip, "shape": shape}

@@ -23,9 +23,7 @@ class SOAP(torch.optim.Optimizer):
     minute of one core, seeds 0 to 2) it reaches KL 0.087 to 0.090, and torch.optim.Muon 0.091 to 0.095.
     """
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float, beta: float = 0.95, refresh: int = 10, eps: float = 1e-8
-    ):
+    def __init__(self, params: Iterable[Tensor], lr: float, beta=0.95, refresh=10, eps=1e-8):
         super().__init__(params, {"lr": lr, "beta": beta, "refresh": refresh, "eps": eps})
 
     @torch.no_grad()
@@ -71,13 +69,11 @@ def build(
 ) -> torch.optim.Optimizer:
     """The optimiser `kind` ("adam", "radam" or "soap") at learning rate `rate`.
 
-    Adam alone takes `momentum`, its first beta, and `decay`, with which it is AdamW (arXiv 1711.05101).
+    Adam alone takes `momentum`, its first beta, and the `decay` of AdamW (arXiv 1711.05101).
     """
     if kind == "radam":
         return torch.optim.RAdam(params, lr=rate, foreach=True)
     if kind == "soap":
         return SOAP(params, lr=rate)
     # fused: one pass over the weights; 0.99: the gradient's size changes faster here than in large networks
-    if decay:
-        return torch.optim.AdamW(params, lr=rate, betas=(momentum, 0.99), weight_decay=decay, fused=True)
-    return torch.optim.Adam(params, lr=rate, betas=(momentum, 0.99), fused=True)
+    return torch.optim.AdamW(params, lr=rate, betas=(momentum, 0.99), weight_decay=decay, fused=True)

@@ -26,11 +26,11 @@ from .pool import start_method
 def require_cuda(count: int = 1) -> None:
     """Raise RuntimeError unless `count` CUDA devices can be used."""
     if not torch.cuda.is_available():
-        raise RuntimeError(
-            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is "
-            "visible: run it on a machine with a GPU and a CUDA build of torch, or choose another tier with "
-            "`python -m fewstep tier laptop`"
+        problem = (
+            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is visible"
         )
+        cure = "run it on a machine with a GPU and a CUDA build of torch, or choose another tier"
+        raise RuntimeError(f"{problem}: {cure} with `python -m fewstep tier laptop`")
     if (visible := torch.cuda.device_count()) < count:
         wanted = f"this tier trains on {count} GPUs (`processes: {count}` in params.yaml)"
         raise RuntimeError(f"{wanted} and {visible} are visible: lower `processes`")
@@ -70,7 +70,6 @@ class Processes:
         return total[0]
 
     def wait(self) -> None:
-        """Return when every process has come here."""
         if self.count > 1:
             from accelerate import PartialState
 
@@ -91,17 +90,13 @@ def join(device: str) -> Processes:
 def loopback_store() -> distributed.TCPStore:
     """The store where processes meet, on a free port of the loopback interface, out of others' reach."""
     # torch's own socket would listen on every interface
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+    listener = socket.create_server(("127.0.0.1", 0))
     host, port = listener.getsockname()
     kept = {"wait_for_workers": False, "master_listen_fd": listener.detach()}
     return distributed.TCPStore(host, port, is_master=True, **kept)
 
 
-def spread(
-    work: Callable[..., None], arguments: tuple, count: int, device: str, watch: Callable[[], None]
-) -> None:
+def spread(work: Callable, arguments: tuple, count: int, device: str, watch: Callable[[], None]) -> None:
     """Run work(processes, *arguments) in `count` processes here, calling `watch()` about once a second.
 
     They are fresh unless `pool.start_method` allows forks: `work` must be a function of a module, and a
@@ -127,7 +122,7 @@ def spread(
 
 
 def _take_part(
-    rank: int, work: Callable[..., None], arguments: tuple, count: int, device: str, port: int, parent: int
+    rank: int, work: Callable, arguments: tuple, count: int, device: str, port: int, parent: int
 ) -> None:
     exit_with_parent(parent)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}

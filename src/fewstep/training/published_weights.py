@@ -36,7 +36,6 @@ class WeightsFile:
 
     @property
     def path(self) -> Path:
-        """Where it belongs."""
         folder, _, file = self.name.partition("/")
         return folder_of(folder) / file
 
@@ -86,7 +85,6 @@ def misfit(path: Path, info: Mapping, network: Mapping, shape: Sequence[int], ex
 
 
 def _problem(file: WeightsFile, checksums: bool) -> str | None:
-    """What is wrong with a file that is there, or None."""
     path = file.path
     if stand_in.is_marked(path.parent):
         return f"{path.parent} holds a rehearsal's weights ({stand_in.FILE} says so)"

@@ -34,15 +34,10 @@ SLICES = 12
 
 @dataclass(frozen=True)
 class Run:
-    """One training among several.
-
-    steps    how many it has
-    open     its job and fingerprint, which are known once its teacher's weights are there
-    publish  what is done with the finished job
-    after    the place in the list of the run that trains its teacher, if one of them does
-    """
+    """One training among several; `after` is the place in the list of the run that trains its teacher."""
 
     steps: int
+    # its job and fingerprint, which are known once its teacher's weights are there
     open: Callable[[], tuple[Job, str]]
     publish: Callable[[Job], object]
     after: int | None = None

@@ -13,7 +13,6 @@ from ..settings.tiers import ExperimentSettings
 from ..storage.checkpoint import load_checkpoint, with_prefix
 from .experiment import Experiment
 
-# the phases of an experiment's training, in order
 PHASES = ("teacher", "students")
 
 
