@@ -49,8 +49,7 @@ def read(folder: Path) -> StandIn | None:
         return None
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        images = {str(part): int(count) for part, count in content["images"].items()}
-        return StandIn(images, content["md5"])
+        return StandIn({part: int(count) for part, count in content["images"].items()}, content["md5"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"{folder / FILE} cannot be read ({type(error).__name__})"
         raise ValueError(f"{problem}: delete it and the archives beside it") from None

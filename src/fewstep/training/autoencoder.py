@@ -106,10 +106,7 @@ def train(preparation: LatentPreparation) -> dict[str, Any]:
 
 
 def images_of(preparation: LatentPreparation, count: int) -> dict[str, Tensor]:
-    """`count` images as they are drawn in training and, where the data set keeps some apart, held-out ones.
-
-    (count, channels, height, width), float32 in [-1, 1], on the CPU, always the same.
-    """
+    """`count` training images and, where the data set keeps some apart, held-out ones, always the same."""
     images = {"training images": preparation.sample(count)}
     held_out = getattr(data.module(preparation.settings.data), "held_out", None)
     return images if held_out is None else images | {"held-out images": held_out(count, DRAW_SEED)}

@@ -164,11 +164,11 @@ def prepare(preparation: FeaturePreparation) -> dict:
 
 def load(preparation: FeaturePreparation) -> Reference:
     """What `prepare` wrote; raises FileNotFoundError, naming the cure, or CheckpointError for damage."""
-    folder, description = preparation.folder, preparation.description
+    folder, own = preparation.folder, preparation.description
     classified = preparation.settings.extractor == "classifier"
     network = _load_classifier(folder / CLASSIFIER) if classified else None
     values = np.load(folder / VALUES).astype(np.float64)
-    return Reference(_extractor(preparation, network), values, description["images"], description["checksum"])
+    return Reference(_extractor(preparation, network), values, own["images"], own["checksum"])
 
 
 def probe_file(preparation: FeaturePreparation) -> Path | None:

@@ -85,25 +85,6 @@ def _in_turn(runs: Sequence[Run], bar: Progress) -> None:
         before += run.steps
 
 
-def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
-    """One run after the other, each by all processes; those that may start are handed over at once."""
-    jobs: dict[int, Job] = {}
-
-    def watch() -> None:
-        bar.update(sum(map(_reached, jobs.values())))
-
-    while len(jobs) < len(runs):
-        done, turns = set(jobs), []
-        for k, run in enumerate(runs):
-            if k not in done and (run.after is None or run.after in done):
-                jobs[k], mark = run.open()
-                turns += [(jobs[k], mark, until) for until in _to_come(jobs[k])]
-        if turns:
-            spread(_advance, (turns,), compute.processes, compute.device, watch)
-        for k in sorted(jobs.keys() - done):
-            runs[k].publish(jobs[k])
-
-
 class _Schedule:
     """Runs side by side, a slice at a time: which may go on, and how many seconds each still takes.
 
@@ -146,6 +127,19 @@ class _Schedule:
         self.pace[k] = seconds / (before - self._steps(k))
         self.open()
 
+    def show(self, bar: Progress) -> None:
+        bar.update(sum(_reached(job) for job, _ in self.jobs.values()))
+
+
+def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
+    """One run after the other, each by all processes; those that may start are handed over at once."""
+    schedule = _Schedule(runs)
+    while len(schedule.finished) < len(runs):
+        turns = [(*schedule.jobs[k], until) for k, slices in schedule.to_come.items() for until in slices]
+        spread(_advance, (turns,), compute.processes, compute.device, partial(schedule.show, bar))
+        schedule.to_come = {k: [] for k in schedule.jobs}
+        schedule.open()
+
 
 def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
     """All runs, at most `workers` at a time, those that will take longest first."""
@@ -160,7 +154,7 @@ def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
                 running[executor.submit(_advance, Processes(), [turn])] = k
             for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED)[0]:
                 schedule.advanced(running.pop(future), future.result())
-            bar.update(sum(_reached(job) for job, _ in schedule.jobs.values()))
+            schedule.show(bar)
 
 
 def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:

@@ -30,7 +30,7 @@ def weights_file(experiment: Experiment, method: str, seed: int) -> str:
 
 
 def load_log(path: Path) -> dict[str, np.ndarray]:
-    """What the training that wrote `path` logged at every step, `loss` and `gradient_norm` first, by name."""
+    """What the training that wrote `path` logged at every step, by name: `loss`, `gradient_norm`, others."""
     columns = with_prefix(load_checkpoint(Path(path))[0], "log.")
     return {name: column.numpy() for name, column in columns.items()}
 
