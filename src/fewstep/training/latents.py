@@ -122,8 +122,8 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
         from . import captions
 
         texts = captions.encode_captions(preparation, len(pixels), texts_path)
-    name, shape = data_name(preparation.settings.data), list(pixels.shape[1:])
-    description = {"data": name, "count": len(pixels), "mirrored": source.images.flip, "shape": shape}
+    name, image = data_name(preparation.settings.data), list(pixels.shape[1:])
+    description = {"data": name, "count": len(pixels), "mirrored": source.images.flip, "shape": image}
     description |= {"top": source.top, "latents": coder["latents"], "scale": coder["scale"]}
     description |= {"channels": each, "checksum": autoencoder.checksum(partial)}
     description |= {"autoencoder": coder["checksum"], "fingerprint": expected}
