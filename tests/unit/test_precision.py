@@ -111,14 +111,14 @@ def test_under_autocast_a_pair_is_normalised_in_single_precision():
 
 def test_channels_last_is_the_plain_result_in_another_layout(job, monkeypatch):
     strides = []
-    watched = terms.draw_batch
+    watched = terms.Loop.draw_batch
 
     def watch(*arguments) -> Batch:
         batch = watched(*arguments)
         strides.append(batch.x0.stride() + batch.x1.stride())
         return batch
 
-    monkeypatch.setattr(terms, "draw_batch", watch)
+    monkeypatch.setattr(terms.Loop, "draw_batch", watch)
     one, other, pieces = job("plain"), job("last", channels_last=True), job("pieces", channels_last=True)
     assert other.fresh().network.model.mid_block.resnets[0].conv1.weight.stride() == (144, 1, 48, 16)
     for each in (one, other):
@@ -144,8 +144,8 @@ def switches() -> tuple[bool, bool]:
 )
 @pytest.mark.parametrize("before", [(False, True), (True, False)])
 def test_the_switches_for_products_are_set_for_a_run_and_put_back(job, monkeypatch, name, within, before):
-    kept, seen, drawn = switches(), [], terms.draw_batch
-    monkeypatch.setattr(terms, "draw_batch", lambda *arguments: seen.append(switches()) or drawn(*arguments))
+    kept, seen, drawn = switches(), [], terms.Loop.draw_batch
+    monkeypatch.setattr(terms.Loop, "draw_batch", lambda *own: seen.append(switches()) or drawn(*own))
     try:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
         one = job("switches", precision=name)

@@ -56,7 +56,7 @@ def test_the_files_weights_are_the_methods_for_every_seed(experiment, tmp_path):
             for name, value in load_flow_map(path).state_dict().items()
         )
     # a student's fingerprint follows the file's
-    assert train.jobs(experiment, "lmd")
+    assert all(train.job(experiment, "lmd", seed) for seed in files)
 
 
 def test_weights_of_another_network_or_none_are_refused(experiment, tmp_path):

@@ -33,14 +33,14 @@ class BlockArray:
         counter.unlink(missing_ok=True)
         values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         # a full disk is an error here, where writing to the map would kill the process
-        if hasattr(os, "posix_fallocate"):
-            try:
-                with path.open("r+b") as file:
+        try:
+            with path.open("r+b") as file:
+                if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                path.unlink(missing_ok=True)
-                reason = f"{error.strerror}; there is no room for {values.nbytes:,} bytes in"
-                raise OSError(error.errno, reason, str(path)) from error
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            reason = f"{error.strerror}; there is no room for {values.nbytes:,} bytes in"
+            raise OSError(error.errno, reason, str(path)) from error
         return cls(path, values, 0)
 
     def mark_done(self, blocks: int) -> None:

@@ -1,7 +1,6 @@
-"""Checkpoints: safetensors files, written atomically and verified when read. Nothing is ever unpickled.
+"""Checkpoints: safetensors files, written atomically and verified when read; nothing is ever unpickled.
 
-Counts, fingerprints and settings are JSON in the file's header, so that one rename publishes them with the
-tensors: there is no moment at which they disagree.
+Counts, fingerprints and settings are JSON in the file's header: one rename publishes them with the tensors.
 """
 
 from __future__ import annotations
@@ -46,45 +45,34 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and info of `path`; raises CheckpointError when it is absent, damaged or foreign."""
+    named, cure = f"the checkpoint {path}", "delete it and run `dvc repro` again"
     if not path.is_file():
-        raise CheckpointError(
-            f"the checkpoint {path} is not there: run the stage that writes it (`dvc repro`)"
-        )
+        raise CheckpointError(f"{named} is not there: run the stage that writes it (`dvc repro`)")
     try:
         with safe_open(str(path), framework="pt") as file:
             header = (file.metadata() or {}).get(ENTRY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged ({error}): delete it and run `dvc repro` again"
-        ) from None
+        raise CheckpointError(f"{named} is damaged ({error}): {cure}") from None
     if header is None:
         raise CheckpointError(f"{path} was not written by fewstep: its header has no '{ENTRY}' entry")
     content = json.loads(header)
     if _digest(tensors) != content["sha256"]:
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged (its checksum differs): delete it and run `dvc repro` again"
-        )
+        raise CheckpointError(f"{named} is damaged (its checksum differs): {cure}")
     return tensors, content["info"]
 
 
 def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy `tensors`, read from `path`, into `module`; raises CheckpointError naming the first misfit."""
-    weights = module.state_dict()
+    weights, other = module.state_dict(), f"{path} holds weights of another"
     for name in [*weights, *tensors]:
-        if name not in weights:
-            raise CheckpointError(
-                f"{path} holds weights of another network: '{name}' of the checkpoint is not in the network"
-            )
-        if name not in tensors:
-            raise CheckpointError(
-                f"{path} holds weights of another network: '{name}' of the network is not in the checkpoint"
-            )
-        if weights[name].shape != tensors[name].shape:
-            raise CheckpointError(
-                f"{path} holds weights of another shape: '{name}' is {tuple(tensors[name].shape)} there and "
-                f"{tuple(weights[name].shape)} in the network: check `network` in params.yaml"
-            )
+        if name not in weights or name not in tensors:
+            here, there = ("network", "checkpoint") if name in weights else ("checkpoint", "network")
+            raise CheckpointError(f"{other} network: '{name}' of the {here} is not in the {there}")
+        ours, theirs = tuple(weights[name].shape), tuple(tensors[name].shape)
+        if ours != theirs:
+            sizes = f"'{name}' is {theirs} there and {ours} in the network"
+            raise CheckpointError(f"{other} shape: {sizes}: check `network` in params.yaml")
     module.load_state_dict(dict(tensors))
 
 

@@ -9,10 +9,7 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name, flush it to the disk, and rename it to `path`.
-
-    Where that fails or is interrupted the temporary file is removed; an OSError names `path`.
-    """
+    """Write `content` to a temporary file, flush it to the disk, and rename it; an OSError names `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -24,8 +21,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise OSError(error.errno, f"{reason}; nothing was written to", str(path)) from error
+            problem = f"{error.strerror or error}; nothing was written to"
+            raise OSError(error.errno, problem, str(path)) from error
         raise
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,22 @@ PATHS = ("settings", "storage.workspace", "storage.progress", "training.experime
 UNCOUNTED = tuple(f"{PACKAGE}.{name}" for name in PATHS)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
-
-
 def code(source: str) -> str:
     """A hash of Python source that ignores comments, docstrings and layout."""
-    return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(source))).encode()).hexdigest()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def module_file(name: str) -> Path | None:
     """The file of the module `name` of this package, or None for any other."""
     package, *rest = name.split(".")
-    if package != PACKAGE:
-        return None
     path = Path(__file__).parents[1].joinpath(*rest)
-    return next(
-        (file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists() and path.name),
-        None,
-    )
+    files = (path / "__init__.py", path.with_suffix(".py")) if package == PACKAGE else ()
+    return next((file for file in files if file.exists()), None)
 
 
 @cache
@@ -54,15 +46,13 @@ def imports(source: str, package: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*parts, *([node.module] if node.module else [])])
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names)
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return frozenset(name for name in found if module_file(name))
 
 
 def closure(modules: Iterable[str], without: Collection[str] = ()) -> dict[str, Path]:
-    """`modules` and all that they import of this package, by name, with the packages that hold them.
+    """`modules`, what they import of this package, and the packages that hold them, by name.
 
     The modules and packages in `without`, and what only they import, are left out.
     """
@@ -74,10 +64,9 @@ def closure(modules: Iterable[str], without: Collection[str] = ()) -> dict[str, 
         if name in files or path is None or any(f"{name}.".startswith(f"{other}.") for other in without):
             continue
         files[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        todo += imports(path.read_text(encoding="utf-8"), package) | (
-            {name.rpartition(".")[0]} if "." in name else set()
-        )
+        parent = name.rpartition(".")[0]
+        package = name if path.name == "__init__.py" else parent
+        todo += imports(path.read_text(encoding="utf-8"), package) | {parent}
     return files
 
 

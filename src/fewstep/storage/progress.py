@@ -1,7 +1,7 @@
 """Progress of long work, never stored in an executed notebook.
 
-Under the pipeline, the notebook's kernel writes its progress to the file named by FEWSTEP_PROGRESS, and the
-process that runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar.
+Under the pipeline a notebook's kernel writes it to the file named by FEWSTEP_PROGRESS, and the process that
+runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar.
 """
 
 from __future__ import annotations

@@ -14,10 +14,8 @@ from pathlib import Path
 from .files import write_json
 
 FILE = "rehearsal.json"
-SAYS = (
-    "tiny stand-ins made by `python -m fewstep rehearse`: not the published files, "
-    "and no number of theirs means anything"
-)
+MADE_BY = "tiny stand-ins made by `python -m fewstep rehearse`"
+SAYS = f"{MADE_BY}: not the published files, and no number of theirs means anything"
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,8 @@ class StandIn:
     def count(self, part: str) -> int:
         """The images of `part`; raises ValueError when the archives have no such part."""
         if part not in self.images:
-            raise ValueError(
-                f"a rehearsal's archives hold {', '.join(self.images) or 'no images'} and not '{part}': "
-                "run `python -m fewstep rehearse` again"
-            )
+            held = f"a rehearsal's archives hold {', '.join(self.images) or 'no images'} and not '{part}'"
+            raise ValueError(f"{held}: run `python -m fewstep rehearse` again")
         return self.images[part]
 
 
@@ -53,9 +49,7 @@ def read(folder: Path) -> StandIn | None:
         return None
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        images = {str(part): int(count) for part, count in content["images"].items()}
-        return StandIn(images, content["md5"])
+        return StandIn({part: int(count) for part, count in content["images"].items()}, content["md5"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{folder / FILE} cannot be read ({type(error).__name__}): delete it and the archives beside it"
-        ) from None
+        problem = f"{folder / FILE} cannot be read ({type(error).__name__})"
+        raise ValueError(f"{problem}: delete it and the archives beside it") from None

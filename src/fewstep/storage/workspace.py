@@ -1,8 +1,7 @@
 """Where things are read and written: the repository's root, the pipeline's outputs, and a scratch overlay.
 
-Only the pipeline (which sets FEWSTEP_PIPELINE) writes to artifacts/<tier>. A notebook run by hand or by a
-test writes to artifacts/scratch/<tier> (or under FEWSTEP_SCRATCH) and reads its own files there before the
-pipeline's, so that trying something never overwrites a result.
+Only the pipeline, which sets FEWSTEP_PIPELINE, writes to artifacts/<tier>. All else writes to
+artifacts/scratch/<tier>, or under FEWSTEP_SCRATCH, and reads its own files there before the pipeline's.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ def find_root(start: Path | None = None) -> Path:
     """The nearest folder at or above `start` (the working folder) that holds params.yaml and dvc.yaml."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+        if all((folder / name).is_file() for name in ("params.yaml", "dvc.yaml")):
             return folder
-    raise FileNotFoundError(
-        f"no params.yaml and dvc.yaml at or above {here}: run this inside a clone of the repository"
-    )
+    problem = f"no params.yaml and dvc.yaml at or above {here}"
+    raise FileNotFoundError(f"{problem}: run this inside a clone of the repository")
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,8 @@ class Workspace:
         for folder in (self.writable, self.pipeline):
             if (folder / name).exists():
                 return folder / name
-        raise FileNotFoundError(
-            f"{self.pipeline / name} is not there: "
-            f"run `dvc repro` at tier '{self.tier}', or the notebook that makes it, first"
-        )
+        cure = f"run `dvc repro` at tier '{self.tier}', or the notebook that makes it, first"
+        raise FileNotFoundError(f"{self.pipeline / name} is not there: {cure}")
 
     def write(self, name: str) -> Path:
         """The path under which this process may write `name`; creates its folder."""

@@ -1,9 +1,7 @@
-"""The autoencoder of the experiments in latents, trained here or published, and how much of an image it
-keeps.
+"""The autoencoder of experiments in latents, trained here or published, and how much of an image it keeps.
 
 At tier paper it is the autoencoder of Stable Diffusion, from this machine's disk; at the others a small one
-of the same kind, trained on the images themselves. What its reconstructions lose, no flow between latents
-can bring back.
+of the same kind, trained on the images themselves.
 """
 
 from __future__ import annotations
@@ -24,13 +22,14 @@ from ..networks.autoencoder import Autoencoder
 from ..settings.latents import Latents
 from ..storage.checkpoint import save_checkpoint
 from .pool import one_thread
-from .preparation import Preparation, channel_table, data_name, dimensions
+from .preparation import DRAW_SEED, Preparation, data_name, dimensions, fact_table, figure_table
 from .trainer import Trainer
 
 # where the pseudo-Huber distance turns from square to absolute, in units of [-1, 1]: four levels of 255
 BEND = 0.03
-# images that reconstructions are measured on, and the seed that draws them
-MEASURED, DRAW_SEED = 256, 2_000_003
+# images that reconstructions are measured on
+MEASURED = 256
+LEVELS = {"images": "{}", "PSNR": "{:.1f} dB", "SSIM": "{:.3f}", "mean absolute error": "{:.1f} levels"}
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,14 @@ class LatentPreparation(Preparation):
     UNUSED = frozenset({"count", "measured"})
 
 
-def loss(
-    network: Autoencoder, images: Tensor, kl: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The loss of images (batch, channels, height, width) in [-1, 1], and its reconstruction part; both
-    scalars.
+def loss(network: Autoencoder, images: Tensor, kl: float, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The loss of images (batch, channels, height, width) in [-1, 1], and its reconstruction part: scalars.
 
-    Pseudo-Huber distance of D(mean + std eps), eps drawn by `generator`, a pixel's mean, plus `kl` times the
+    Pseudo-Huber distance of D(mean + std eps), eps from `draws`, a pixel's mean, plus `kl` times the
     divergence of N(mean, std^2) from N(0, 1), a latent's mean.
     """
     mean, std = network.encode(images)
-    eps = torch.randn(mean.shape, generator=generator, device=mean.device)
+    eps = torch.randn(mean.shape, generator=draws, device=mean.device)
     misfit = ((network.decode(mean + std * eps) - images).square() + BEND**2).sqrt().mean() - BEND
     divergence = 0.5 * (mean.square() + std.square() - 1).mean() - std.log().mean()
     return misfit + kl * divergence, misfit
@@ -62,11 +58,10 @@ def loss(
 def advance(preparation: LatentPreparation, until: int) -> Autoencoder:
     """The autoencoder after `until` steps, trained from the state on disk as `Trainer.advance` does."""
     settings, source = preparation.settings.autoencoder, preparation.source
+    sizes = (settings.channels, settings.layers, settings.groups, settings.latent_channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = autoencoder.small(
-            source.shape, settings.channels, settings.layers, settings.groups, settings.latent_channels
-        ).to(preparation.device)
+        network = autoencoder.small(source.shape, *sizes).to(preparation.device)
     trainer = Trainer(preparation.state, network, settings, preparation.device, ("loss", "reconstruction"))
 
     def one_step() -> dict[str, Tensor]:
@@ -83,49 +78,36 @@ def _train(preparation: LatentPreparation, path: Path) -> dict[str, Any]:
     """Train to the end, write the weights to `path`, and return their description."""
     settings = preparation.settings.autoencoder
     network = advance(preparation, settings.steps)
-    info = {
-        "network": settings.model_dump(),
-        "shape": list(preparation.source.shape),
-        "data": data_name(preparation.settings.data),
-        "fingerprint": preparation.fingerprint(),
-    }
+    info = {"network": settings.model_dump(), "shape": list(preparation.source.shape)}
+    info |= {"data": data_name(preparation.settings.data), "fingerprint": preparation.fingerprint()}
     save_checkpoint(path, network.state_dict(), info)
     words = f"trained here, {settings.steps:,} steps of {settings.batch} images"
     return {"autoencoder": words, "checksum": autoencoder.checksum(path)}
 
 
 def train(preparation: LatentPreparation) -> dict[str, Any]:
-    """Train the autoencoder, or find the published one, and measure its reconstructions; returns its
-    description.
+    """Train the autoencoder, or find the published one, and measure it; returns its description.
 
     Writes autoencoders/<name>/ below the tier's artifacts: the description, and autoencoder.safetensors
     where it is trained. Keys: autoencoder, checksum, data, shape, latents (their shape), scale, channels
-    (mean and std of each channel of the latents), figures by part of the data; repository and found where
-    it is published.
+    (mean and std of each), figures by part of the data; repository and found where it is published.
     """
     settings, shape = preparation.settings.autoencoder, preparation.source.shape
     preparation.retract()
     if settings.kind == "pretrained":
         network, description = autoencoder.pretrained(settings.repository)
-        description = description | {"repository": settings.repository}
+        description |= {"repository": settings.repository}
     else:
         path = preparation.output / autoencoder.TRAINED
-        description = _train(preparation, path)
-        network = autoencoder.trained(path)
-    description |= {
-        "data": data_name(preparation.settings.data),
-        "shape": list(shape),
-        "latents": list(network.latent_shape(shape)),
-    }
+        description, network = _train(preparation, path), autoencoder.trained(path)
+    description |= {"data": data_name(preparation.settings.data), "shape": list(shape)}
+    description |= {"latents": list(network.latent_shape(shape))}
     return preparation.describe(description | _measure(preparation, network.to(preparation.device)))
 
 
 def images_of(preparation: LatentPreparation, count: int) -> dict[str, Tensor]:
-    """`count` images as they are drawn in training and, where the data set keeps some apart, held-out ones.
-
-    (count, channels, height, width), float32 in [-1, 1], on the CPU, always the same.
-    """
-    images = {"training images": preparation.source.sample(count, torch.Generator().manual_seed(DRAW_SEED))}
+    """`count` training images and, where the data set keeps some apart, held-out ones, always the same."""
+    images = {"training images": preparation.sample(count)}
     held_out = getattr(data.module(preparation.settings.data), "held_out", None)
     return images if held_out is None else images | {"held-out images": held_out(count, DRAW_SEED)}
 
@@ -133,8 +115,7 @@ def images_of(preparation: LatentPreparation, count: int) -> dict[str, Tensor]:
 def _figures(images: Tensor, again: Tensor, top: int) -> dict[str, float]:
     """How near images of levels 0..top, uint8, are to their reconstructions."""
     gap = images.double() - again.double()
-    # an exact reconstruction would have an infinite PSNR: at most an error of half a level in one pixel is
-    # credited
+    # an exact reconstruction would have an infinite PSNR: it counts as half a level wrong in one pixel
     error = gap.square().mean((1, 2, 3)).clamp(min=0.25 / gap[0].numel())
     return {
         "PSNR": float((10 * (top**2 / error).log10()).mean()),
@@ -168,38 +149,21 @@ def load(preparation: LatentPreparation) -> Autoencoder:
 def as_table(description: dict[str, Any]) -> pd.DataFrame:
     """What `train` returned, rounded, one row a fact."""
     fewer = np.prod(description["shape"]) / np.prod(description["latents"])
-    rows = {
+    facts = {
         "autoencoder": description["autoencoder"],
         "data": description["data"],
         "images": dimensions(description["shape"]),
         "latents": f"{dimensions(description['latents'])}, {fewer:.0f} times fewer numbers",
+        "found in": description.get("found"),
+        "scale": f"{description['scale']:.3g}",
+        "standard deviation of scaled latents": f"{description['std of scaled latents']:.2f}",
     }
-    if "found" in description:
-        rows["found in"] = description["found"]
-    rows["scale"] = f"{description['scale']:.3g}"
-    rows["standard deviation of scaled latents"] = f"{description['std of scaled latents']:.2f}"
-    return pd.DataFrame({"": rows})
+    return fact_table(facts)
 
 
 def reconstruction(preparation: LatentPreparation) -> pd.DataFrame:
     """By part of the data: images, and PSNR in dB, SSIM and mean absolute error of the reconstructions."""
-    rows = {
-        part: {
-            "images": figures["images"],
-            "PSNR": f"{figures['PSNR']:.1f} dB",
-            "SSIM": f"{figures['SSIM']:.3f}",
-            "mean absolute error": f"{figures['mean absolute error']:.1f} levels",
-        }
-        for part, figures in preparation.description["figures"].items()
-    }
-    return pd.DataFrame(rows).T
-
-
-def channels(preparation: LatentPreparation) -> pd.DataFrame:
-    """The latents before they are scaled, one row a channel: mean and standard deviation of draws."""
-    moments = preparation.description["channels"]
-    mean, std = ([f"{value:.2f}" for value in moments[key]] for key in ("mean", "std"))
-    return channel_table(mean=mean, standard_deviation=std)
+    return figure_table(preparation.description["figures"], LEVELS)
 
 
 def side_by_side(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import data
 from ..data.drawn.scene_captions import Caption
 from ..data.drawn.scene_drawing import Scene
+from ..data.scenes import CaptionedScenes
 from ..metrics.attributes import judge
 
 # how many pairs are drawn to find unambiguous ones, and from which seed; that of "all" pairs is another
@@ -29,34 +30,23 @@ class Pairs:
     captions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        pictures, count = self.pictures, len(self.captions)
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or not len(pictures) == count > 0:
-            raise ValueError(
-                f"{count} captions do not go with {pictures.dtype} pictures of shape {pictures.shape}: "
-                "give uint8 of shape (count, channels, height, width), and one caption each"
-            )
+        kind, shape, count = self.pictures.dtype, self.pictures.shape, len(self.captions)
+        if kind != np.uint8 or len(shape) != 4 or not shape[0] == count > 0:
+            problem = f"{count} captions do not go with {kind} pictures of shape {shape}"
+            wanted = "uint8 of shape (count, channels, height, width), and one caption each"
+            raise ValueError(f"{problem}: give {wanted}")
 
     def tensor(self) -> Tensor:
-        """A copy of the pictures as a tensor."""
-        # a tensor may not share memory with an array that is read-only
+        """The pictures as a tensor, copied: it may not share memory with an array that is read-only."""
         return torch.from_numpy(np.array(self.pictures))
 
     def __getitem__(self, indices: Sequence[int]) -> Pairs:
-        """The pairs with these indices."""
         return Pairs(self.pictures[list(indices)], tuple(self.captions[k] for k in indices))
 
 
-class Captioned(Protocol):
-    """Pairs as a data set draws them, with the scene that each picture shows."""
-
-    scenes: Sequence[Any]
-    captions: Sequence[Caption]
-    pixels: np.ndarray
-
-
-def _pairs(pictures: np.ndarray, captions: Sequence[Any]) -> Pairs:
-    """Pairs of a data set, whose captions are strings or have a `text`."""
-    return Pairs(pictures, tuple(getattr(caption, "text", caption) for caption in captions))
+def texts_of(captions: Sequence[Any]) -> tuple[str, ...]:
+    """The captions of a data set, which are strings or have a `text`."""
+    return tuple(getattr(caption, "text", caption) for caption in captions)
 
 
 def _is_true(caption: Caption, scene: Scene) -> bool:
@@ -67,19 +57,18 @@ def _is_true(caption: Caption, scene: Scene) -> bool:
     return bool((right == stated).all())
 
 
-def unambiguous(drawn: Captioned, count: int) -> Pairs:
+def unambiguous(drawn: CaptionedScenes, count: int) -> Pairs:
     """The first `count` of the pairs drawn, at most, none of whose captions is true of another's picture.
 
-    Among captions that merely differ, "a circle" is true of every picture of one circle, and a right
-    retrieval would count as wrong.
+    "a circle" is true of every picture of one circle: a right retrieval would count as wrong.
     """
     kept: list[int] = []
-    for k, (caption, scene) in enumerate(zip(drawn.captions, drawn.scenes)):
-        if len(kept) < count and not any(
-            _is_true(caption, drawn.scenes[other]) or _is_true(drawn.captions[other], scene) for other in kept
-        ):
+    captions, scenes = drawn.captions, drawn.scenes
+    for k, (caption, scene) in enumerate(zip(captions, scenes)):
+        confused = (_is_true(caption, scenes[j]) or _is_true(captions[j], scene) for j in kept)
+        if len(kept) < count and not any(confused):
             kept.append(k)
-    return _pairs(drawn.pixels, drawn.captions)[kept]
+    return Pairs(drawn.pixels, texts_of(drawn.captions))[kept]
 
 
 def pairs_of(name: str, which: str) -> Pairs:
@@ -89,14 +78,13 @@ def pairs_of(name: str, which: str) -> Pairs:
     """
     module = data.module(name)
     if which == "training":
-        return _pairs(module.pictures(), module.captions())
+        return Pairs(module.pictures(), texts_of(module.captions()))
     drawn = module.all_pairs(len(module.captions()), ALL_SEED)
-    return _pairs(drawn.pixels, drawn.captions)
+    return Pairs(drawn.pixels, texts_of(drawn.captions))
 
 
 def unseen_pairs(name: str, count: int) -> dict[str, Pairs]:
     """`count` unambiguous pairs of each part of the data set `name` that is in no training, by its name."""
     module = data.module(name)
-    return {
-        part: unambiguous(getattr(module, draw)(DRAWN, DRAW_SEED), count) for part, draw in UNSEEN.items()
-    }
+    drawn = {part: getattr(module, draw)(DRAWN, DRAW_SEED) for part, draw in UNSEEN.items()}
+    return {part: unambiguous(pairs, count) for part, pairs in drawn.items()}

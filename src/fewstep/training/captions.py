@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from .. import data
 from ..data.latents import MASKS, TEXTS
+from ..networks import clip_files
 from ..storage.block_array import BlockArray
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
+from . import clip
+from .autoencoder import LatentPreparation
+from .caption_pairs import texts_of
 from .pool import one_thread
-
-if TYPE_CHECKING:
-    from .autoencoder import LatentPreparation
-    from .clip import ClipPreparation
 
 # captions encoded between two updates of progress
 BLOCK = 512
@@ -43,45 +43,35 @@ class EncodedCaptions:
         self.hidden.finish(folder / TEXTS)
 
 
-def _clip(preparation: LatentPreparation) -> ClipPreparation:
-    # here, and not above: transformers takes seconds to load, and most latents have no captions
-    from .clip import ClipPreparation
-
-    return ClipPreparation.open(preparation.workspace.tier, preparation.settings.clip)
+def _clip(preparation: LatentPreparation) -> clip.ClipPreparation:
+    return clip.ClipPreparation.open(preparation.workspace.tier, preparation.settings.clip)
 
 
 def _texts(preparation: LatentPreparation, count: int) -> list[str]:
     """The captions of the first `count` images, and the empty one; raises ValueError for too few."""
     name = preparation.settings.data
     if preparation.source.images.flip:
-        raise ValueError(
-            f"the data set '{name}' is drawn mirrored, and captions say left and right: it has no texts"
-        )
+        problem = f"the data set '{name}' is drawn mirrored, and captions say left and right"
+        raise ValueError(f"{problem}: it has no texts")
     found = data.module(name).captions()
     if len(found) < count:
         raise ValueError(f"the data set '{name}' has {len(found)} captions for {count} images: give one each")
-    return [getattr(caption, "text", caption) for caption in found[:count]] + [""]
+    return [*texts_of(found[:count]), ""]
 
 
 def checksums(preparation: LatentPreparation, count: int) -> list[str]:
     """What the encoded captions depend on: the checksum of the CLIP's weights, and of the texts."""
-    from ..networks import clip_files
-
     content = "\n".join(_texts(preparation, count)).encode()
     weights = clip_files.read_described(_clip(preparation).folder)["checksum"]
     return [weights, hashlib.sha256(content).hexdigest()]
 
 
 def encode_captions(preparation: LatentPreparation, count: int, path: Path) -> EncodedCaptions:
-    """Encode the captions of the first `count` images, and the empty one, into `path`; resumes an earlier
-    run.
+    """Encode the captions of the first `count` images, and the empty one, into `path`; resumes a run.
 
     The description: clip (checksum of its weights), tokens, width, cut (captions longer than the context).
-    Raises FileNotFoundError where there is no CLIP yet, and ValueError for captions that do not go with the
-    images.
+    Raises FileNotFoundError where there is no CLIP, and ValueError for captions that do not fit the images.
     """
-    from . import clip
-
     texts, network = _texts(preparation, count), clip.load(_clip(preparation))
     hidden = BlockArray.open(path, (len(texts), network.length, network.width))
     blocks = [texts[start : start + BLOCK] for start in range(0, len(texts), BLOCK)]

@@ -1,9 +1,7 @@
-"""The CLIP of text-to-image experiments, trained here or published, and how well it retrieves pictures and
-captions.
+"""The CLIP of text-to-image experiments, trained here or published, and how well it retrieves pairs.
 
-A picture and its caption are drawn to one point of the sphere, and away from the other captions and
-pictures of the batch (arXiv 2103.00020). Flows attend to its text tower, and its cosines are the CLIP
-score.
+A picture and its caption are drawn to one point of the sphere, and away from the other captions and pictures
+of the batch (arXiv 2103.00020). Flows attend to its text tower, and its cosines are the CLIP score.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from ..settings.clip import Clip as ClipSettings
 from ..storage.files import write_atomically
 from .caption_pairs import Pairs, pairs_of, unseen_pairs
 from .pool import one_thread
-from .preparation import Preparation
+from .preparation import Preparation, fact_table, figure_table
 from .trainer import Trainer
 
 LOG = "log.csv"
@@ -34,6 +32,8 @@ LOG = "log.csv"
 COLDEST = 0.01
 # unambiguous pairs, among which each must be found
 MEASURED = 256
+PERCENT = {"pairs": "{}", "image to text": "{:.1%}", "text to image": "{:.1%}"}
+PERCENT |= {"score": "{:.1f}", "score of mismatches": "{:.1f}"}
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,19 @@ class ClipPreparation(Preparation):
     """An entry of a tier's `clip`."""
 
     settings: ClipSettings
-    SECTION = "clip"
-    OUTPUT = "clip"
+    SECTION = OUTPUT = "clip"
 
     @cached_property
     def pairs(self) -> Pairs:
-        """The pairs that it is trained on."""
         return pairs_of(self.settings.data, self.settings.pairs)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of their captions."""
         return tokens.train(self.pairs.captions, self.settings.vocabulary, self.settings.tokens)
 
     @cached_property
     def encoded(self) -> tuple[Tensor, Tensor]:
-        """The tokens of their captions, (count, longest), and the index of each pair's caption, (count,)."""
+        """The tokens of the captions, (count, longest), and the index of each pair's caption, (count,)."""
         ids, mask = self.tokenizer.encode(self.pairs.captions)
         # no token looks ahead: what stands behind the longest caption changes nothing
         return ids[:, : mask.sum(1).max()], torch.unique(ids, dim=0, return_inverse=True)[1]
@@ -92,9 +89,8 @@ def advance(preparation: ClipPreparation, until: int) -> tuple[Clip, Tensor]:
     """The CLIP after `until` steps, trained from the state on disk as `Trainer.advance` does, and the log."""
     settings, device, network = preparation.settings, preparation.device, untrained(preparation)
     trainer = Trainer(preparation.state, network.model, settings, device, ("loss", "temperature"))
-    pictures, ids, groups = (
-        tensor.to(device) for tensor in (preparation.pairs.tensor(), *preparation.encoded)
-    )
+    tensors = (preparation.pairs.tensor(), *preparation.encoded)
+    pictures, ids, groups = (tensor.to(device) for tensor in tensors)
     scale = network.model.logit_scale
 
     def one_step() -> dict[str, Tensor]:
@@ -113,18 +109,11 @@ def _train(preparation: ClipPreparation) -> dict[str, Any]:
     """Train to the end, write weights, tokenizer and log, and return their description."""
     settings, folder = preparation.settings, preparation.output
     network, logged = advance(preparation, settings.steps)
-    info = {
-        "network": settings.model_dump(),
-        "shape": list(preparation.pairs.pictures.shape[1:]),
-        "data": settings.data,
-        "fingerprint": preparation.fingerprint(),
-    }
+    info = {"network": settings.model_dump(), "shape": list(preparation.pairs.pictures.shape[1:])}
+    info |= {"data": settings.data, "fingerprint": preparation.fingerprint()}
     clip_files.save(network, folder, info)
-    table = pd.DataFrame(
-        logged.double().numpy(),
-        columns=["loss", "temperature"],
-        index=pd.RangeIndex(1, settings.steps + 1, name="step"),
-    )
+    steps = pd.RangeIndex(1, settings.steps + 1, name="step")
+    table = pd.DataFrame(logged.double().numpy(), steps, ["loss", "temperature"])
     write_atomically(folder / LOG, table.to_csv(float_format="%.6g").encode())
     dropped = network.tokenizer.dropped(preparation.pairs.captions)
     return {
@@ -141,25 +130,21 @@ def train(preparation: ClipPreparation) -> dict[str, Any]:
 
     Writes clip/<name>/ below the tier's artifacts: the description and, where it is trained,
     clip.safetensors, vocab.json, merges.txt and log.csv (loss and temperature of every step). Keys: clip,
-    checksum, data, tokens, width, vocabulary, score (how a score is meant), figures by part of the data;
-    pairs, captions cut (training captions longer than the context) and temperature where it is trained;
-    repository, towers and found where it is published.
+    checksum, data, tokens, width, vocabulary, score (its protocol), figures by part of the data; pairs,
+    captions cut (those longer than the context) and temperature where it is trained; repository, towers and
+    found where it is published.
     """
     settings = preparation.settings
     preparation.retract()
     if settings.kind == "published":
         network, description = published_clip.published(settings.repository, settings.towers)
     else:
-        description = _train(preparation)
-        network = clip_files.trained(preparation.output)
+        description, network = _train(preparation), clip_files.trained(preparation.output)
     network = network.to(preparation.device)
     # a published CLIP need not have a data set
     parts = unseen_pairs(settings.data, MEASURED) if settings.data else {}
-    sizes = {
-        "tokens": network.length,
-        "width": network.width,
-        "vocabulary": len(network.tokenizer.vocabulary),
-    }
+    vocabulary = len(network.tokenizer.vocabulary)
+    sizes = {"tokens": network.length, "width": network.width, "vocabulary": vocabulary}
     measured = {"data": settings.data, **sizes, "score": clip.SCORE, "figures": figures(network, parts)}
     return preparation.describe(description | measured)
 
@@ -171,8 +156,7 @@ def retrieved(cosines: Tensor) -> tuple[float, float]:
     """
     pairs = cosines.diagonal()
     others = cosines.masked_fill(torch.eye(len(cosines), dtype=torch.bool, device=cosines.device), -torch.inf)
-    images, texts = (float((pairs > others.amax(axis)).double().mean()) for axis in (1, 0))
-    return images, texts
+    return tuple(float((pairs > others.amax(axis)).double().mean()) for axis in (1, 0))
 
 
 def figures(network: Clip, parts: dict[str, Pairs]) -> dict[str, dict[str, float]]:
@@ -184,10 +168,8 @@ def figures(network: Clip, parts: dict[str, Pairs]) -> dict[str, dict[str, float
             images, texts = retrieved(cosines := cosines.cpu().double())
             scores = 100 * cosines.clamp(min=0)
             mismatches = (scores.sum() - scores.trace()) / max(len(scores) * (len(scores) - 1), 1)
-            found[part] = {
-                "pairs": len(scores),
-                "image to text": images,
-                "text to image": texts,
+            found[part] = {"pairs": len(scores), "image to text": images, "text to image": texts}
+            found[part] |= {
                 "score": float(scores.diagonal().mean()),
                 "score of mismatches": float(mismatches),
             }
@@ -202,39 +184,26 @@ def load(preparation: ClipPreparation) -> Clip:
 def as_table(description: dict[str, Any]) -> pd.DataFrame:
     """What `train` returned, rounded, one row a fact."""
     tokens, vocabulary = f"{description['tokens']} tokens", f"{description['vocabulary']:,}"
-    rows = {
+    facts = {
         "CLIP": description["clip"],
         "data": description["data"] or "none",
         "score": description["score"],
         "a text": f"{tokens} of {vocabulary}, {description['width']} numbers each",
     }
     if "captions cut" in description:
-        rows["captions cut"] = f"{description['captions cut']} of {description['pairs']:,}"
-        rows["temperature"] = f"{description['temperature']:.3f}"
-    if "found" in description:
-        rows["found in"] = description["found"]
-    return pd.DataFrame({"": rows})
+        facts["captions cut"] = f"{description['captions cut']} of {description['pairs']:,}"
+        facts["temperature"] = f"{description['temperature']:.3f}"
+    return fact_table(facts | {"found in": description.get("found")})
 
 
 def retrieval(preparation: ClipPreparation) -> pd.DataFrame:
     """By part of the data: how often the right one comes first, and mean scores of pairs and mismatches."""
-    rows = {
-        part: {"pairs": values["pairs"]}
-        | {way: f"{values[way]:.1%}" for way in ("image to text", "text to image")}
-        | {name: f"{values[name]:.1f}" for name in ("score", "score of mismatches")}
-        for part, values in preparation.description["figures"].items()
-    }
-    return pd.DataFrame(rows).T
-
-
-def training_log(preparation: ClipPreparation) -> pd.DataFrame:
-    """The `loss` and the `temperature` of every step of the training, indexed by step."""
-    return pd.read_csv(preparation.folder / LOG, index_col="step")
+    return figure_table(preparation.description["figures"], PERCENT)
 
 
 def curves(preparation: ClipPreparation) -> dict[str, np.ndarray]:
-    """The columns of `training_log`, (steps,), by their names in a picture; nothing for a published CLIP."""
+    """Contrastive loss and temperature of every step, (steps,), by name; nothing for a published CLIP."""
     if preparation.settings.kind == "published":
         return {}
-    log_table = training_log(preparation).rename(columns={"loss": "contrastive loss"})
-    return {name: column.to_numpy() for name, column in log_table.items()}
+    logged = pd.read_csv(preparation.folder / LOG, index_col="step")
+    return {"contrastive loss": logged["loss"].to_numpy(), "temperature": logged["temperature"].to_numpy()}

@@ -1,4 +1,4 @@
-"""An experiment: one experiment at one tier, its settings and its files."""
+"""An experiment at one tier: its settings and its files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ TOUR = "tour"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a notebook opens first: which experiment, where its files are, on what machine it runs, and the
-    latents that it models, if any.
-    """
+    """What a notebook opens first: an experiment's files, settings, machine, and the latents it models."""
 
     name: str
     workspace: Workspace
@@ -34,9 +32,7 @@ class Experiment:
 
     @property
     def data_folder(self) -> Path | None:
-        """The folder of the data that are modelled, where a stage of the pipeline makes them;
-        FileNotFoundError before it has run.
-        """
+        """The folder of the data, where a stage makes them; raises FileNotFoundError before it has run."""
         latents = self.settings.training.latents
         return self.workspace.read(f"latents/{latents}") if latents else None
 
@@ -47,26 +43,20 @@ class Experiment:
 
     @property
     def source(self) -> DataSource:
-        """The data that are modelled."""
         return data.load(self.settings.training.data, self.data_folder, networks.load_decoder)
 
     @property
     def data_name(self) -> str:
         """The data set that is modelled; for latents, that of the images that they were made from."""
-        return (
-            json.loads((self.data_folder / data.DESCRIBED).read_text())["data"]
-            if self.data_folder
-            else self.settings.training.data
-        )
+        if self.data_folder is None:
+            return self.settings.training.data
+        return json.loads((self.data_folder / data.DESCRIBED).read_text())["data"]
 
     @classmethod
     def open(cls, tier: str, name: str) -> Experiment:
-        """The experiment `name` of params.yaml at `tier`, or its `tour`; raises SettingsError for what is
-        wrong.
-        """
+        """The experiment `name` of params.yaml at `tier`, or its `tour`; raises SettingsError."""
         workspace = Workspace.here(tier)
         settings = tiers.load(workspace.params, tier)
         experiment = settings.tour if name == TOUR else settings.experiment(name)
-        return cls(
-            name, workspace, experiment, settings.compute, settings.latents.get(experiment.training.latents)
-        )
+        latents = settings.latents.get(experiment.training.latents)
+        return cls(name, workspace, experiment, settings.compute, latents)

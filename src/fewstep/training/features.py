@@ -1,13 +1,13 @@
-"""What the images of an experiment are measured in, and the data's own features.
+"""What the images of an experiment are measured in, and the data's own features, computed once.
 
-At tier paper that is clean-fid's Inception network, at the others a small classifier, trained here; the
-features of the data are computed once, and every number of a table is measured against the same ones.
+At tier paper that is clean-fid's Inception network, at the others a small classifier, trained here.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,9 +29,8 @@ from ..storage.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
 from .pool import one_thread
-from .preparation import Preparation, data_name
+from .preparation import DRAW_SEED, Preparation, data_name, fact_table
 
-DRAW_SEED = 2_000_003
 CLASSIFIER, PROBE, VALUES = "classifier.safetensors", "probe.safetensors", "features.npy"
 # pictures that a probe is trained on, and those that its accuracy is measured on
 PROBE_PICTURES, PROBE_UNSEEN = 12_000, 1000
@@ -44,8 +43,7 @@ class FeaturePreparation(Preparation):
     """An entry of a tier's `features`."""
 
     settings: Features
-    SECTION = "features"
-    OUTPUT = "features"
+    SECTION = OUTPUT = "features"
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def _checksum(images: np.ndarray | Pictures) -> str:
     return digest.hexdigest()[:16]
 
 
-def _weights_digest(weights: list[Tensor]) -> str:
+def _weights_digest(weights: Iterable[Tensor]) -> str:
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights)).hexdigest()[:8]
 
 
@@ -98,13 +96,13 @@ def _extractor(preparation: FeaturePreparation, network: Classifier | None) -> E
     if network is None:
         folder = folder_of("inception")
         return channel_means() if stand_in.is_marked(folder) else inception(folder / INCEPTION)
-    digest = _weights_digest(list(network.state_dict().values()))
+    digest = _weights_digest(network.state_dict().values())
     name = f"classifier of {preparation.settings.data} (sha256 {digest})"
     return Extractor(name, OnLevels(network, preparation.source.top))
 
 
 def _train_classifier(preparation: FeaturePreparation, path: Path) -> float:
-    """Train the classifier and write it to `path`; returns its accuracy on images that it has not seen."""
+    """Train the classifier and write it to `path`; returns its accuracy on unseen images."""
     settings, images = preparation.settings, data.module(preparation.settings.data).labelled()
     with Progress(settings.steps, f"training the classifier of {settings.data}") as bar, one_thread():
         network = train_classifier(*images[:2], settings.steps, settings.seed, tick=bar.update)
@@ -115,7 +113,6 @@ def _train_classifier(preparation: FeaturePreparation, path: Path) -> float:
 
 
 def _load_classifier(path: Path) -> Classifier:
-    """The classifier in `path`; raises CheckpointError for damage."""
     tensors, info = load_checkpoint(path)
     network = Classifier(tuple(info["shape"]), info["classes"])
     load_weights(network, tensors, path)
@@ -130,17 +127,15 @@ def _train_probe(preparation: FeaturePreparation, path: Path) -> None:
     pictures, unseen = module.all_pairs(PROBE_PICTURES, 0), module.all_pairs(PROBE_UNSEEN, 1)
     with Progress(settings.probe_steps, f"training the probe of {settings.data}") as bar, one_thread():
         images, others = (to_signed(torch.from_numpy(drawn.pixels)) for drawn in (pictures, unseen))
-        network = probe.train_probe(
-            images.numpy(), pictures.scenes, settings.probe_steps, settings.seed, tick=bar.update
-        )
+        how = (settings.probe_steps, settings.seed)
+        network = probe.train_probe(images.numpy(), pictures.scenes, *how, tick=bar.update)
         right, stated = judge(unseen.captions, probe.read(network, others))
     info = {"data": settings.data, "accuracy": float(right.sum() / stated.sum()), "pictures": PROBE_UNSEEN}
     save_checkpoint(path, network.state_dict(), info)
 
 
 def prepare(preparation: FeaturePreparation) -> dict:
-    """Train the classifier, or copy another entry's, and compute the data's features; returns their
-    description.
+    """Train the classifier, or copy another entry's, compute the data's features, and describe them.
 
     Writes features/<name>/ below the tier's artifacts: classifier.safetensors, probe.safetensors,
     features.npy and the description. Keys: data, images, features, extractor, accuracy (of the classifier
@@ -149,9 +144,7 @@ def prepare(preparation: FeaturePreparation) -> dict:
     settings, folder = preparation.settings, preparation.output
     classified, right = settings.extractor == "classifier", None
     if classified and settings.classifier_of:
-        other = FeaturePreparation(
-            settings.classifier_of, preparation.workspace, settings, preparation.device
-        )
+        other = replace(preparation, name=settings.classifier_of)
         for name in (CLASSIFIER, PROBE) if settings.probe_steps else (CLASSIFIER,):
             write_atomically(folder / name, (other.folder / name).read_bytes())
         right = other.description["accuracy"]
@@ -164,24 +157,18 @@ def prepare(preparation: FeaturePreparation) -> dict:
     with one_thread():
         features = extract(images, extractor, device=preparation.device)
     np.save(folder / VALUES, features.values.astype(np.float32))
-    description = {
-        "data": settings.data,
-        "images": split,
-        "features": features.values.shape[1],
-        "extractor": extractor.name,
-        "accuracy": right,
-        "checksum": _checksum(images),
-    }
+    description = {"data": settings.data, "images": split, "features": features.values.shape[1]}
+    description |= {"extractor": extractor.name, "accuracy": right, "checksum": _checksum(images)}
     return preparation.describe(description)
 
 
 def load(preparation: FeaturePreparation) -> Reference:
     """What `prepare` wrote; raises FileNotFoundError, naming the cure, or CheckpointError for damage."""
-    folder, description, network = preparation.folder, preparation.description, None
-    if preparation.settings.extractor == "classifier":
-        network = _load_classifier(folder / CLASSIFIER)
+    folder, own = preparation.folder, preparation.description
+    classified = preparation.settings.extractor == "classifier"
+    network = _load_classifier(folder / CLASSIFIER) if classified else None
     values = np.load(folder / VALUES).astype(np.float64)
-    return Reference(_extractor(preparation, network), values, description["images"], description["checksum"])
+    return Reference(_extractor(preparation, network), values, own["images"], own["checksum"])
 
 
 def probe_file(preparation: FeaturePreparation) -> Path | None:
@@ -203,24 +190,24 @@ def load_probe(path: Path) -> nn.Module:
 def probe_name(path: Path) -> str:
     """A name that identifies the probe in `path`, for the evaluation protocol."""
     tensors, info = load_checkpoint(path)
-    digest, right = _weights_digest([tensors[name] for name in sorted(tensors)]), 100 * info["accuracy"]
+    digest, right = _weights_digest(tensors[name] for name in sorted(tensors)), 100 * info["accuracy"]
     name = f"probe of {info['data']} (sha256 {digest})"
     return f"{name}, {right:.1f} % right on {info['pictures']} other pictures"
 
 
 def as_table(description: dict) -> pd.DataFrame:
     """What `prepare` returned, rounded, one row a fact."""
-    rows = {
+    right = description["accuracy"]
+    facts = {
         "data": description["data"],
         "measured against": description["images"],
         "features": description["features"],
         "extractor": description["extractor"].partition(" (")[0],
+        "accuracy on unseen images": None if right is None else f"{100 * right:.1f} %",
     }
-    if description["accuracy"] is not None:
-        rows["accuracy on unseen images"] = f"{100 * description['accuracy']:.1f} %"
-    return pd.DataFrame({"": rows})
+    return fact_table(facts)
 
 
 def some_images(preparation: FeaturePreparation, count: int) -> np.ndarray:
     """`count` images of the data, (count, channels, height, width), float32 in [-1, 1], always the same."""
-    return preparation.source.sample(count, torch.Generator().manual_seed(DRAW_SEED)).numpy()
+    return preparation.sample(count).numpy()

@@ -1,7 +1,7 @@
 """One training run of one network: what decides its result, and how it goes on from its state on disk.
 
-What a step does is a loop's affair (fewstep.training.loops). `advance` starts from the state on disk and
-leaves a new one, so a run that is killed goes on from its last state and ends with the same bits.
+What a step does is a loop's affair (fewstep.training.loops). A run that is killed goes on from its last
+state and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Job:
 
     @property
     def source(self) -> DataSource:
-        """The data."""
         return data.load(self.training.data, self.data_folder, networks.load_decoder)
 
     @property
@@ -59,7 +58,7 @@ class Job:
         return self.method.optimiser or self.training.optimiser
 
     def fresh(self) -> FlowMap:
-        """An untrained flow map, its weights drawn from the seed and nothing else."""
+        """An untrained flow map, its weights drawn from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             built = networks.build(self.network.model_dump(), self.source.shape).to(self.device)
@@ -68,14 +67,9 @@ class Job:
     @property
     def modules(self) -> list[str]:
         """The modules that train it: this one, and those that the settings name."""
-        named = [f"{objectives.__name__}.{term.objective}" for term in self.method.terms]
-        named.append(f"{loops.__name__}.{self.method.loop}")
-        return [
-            __name__,
-            *named,
-            f"{data.__name__}.{self.training.data}",
-            f"{networks.__name__}.{self.network.kind}",
-        ]
+        named = [(objectives, term.objective) for term in self.method.terms]
+        named += [(loops, self.method.loop), (data, self.training.data), (networks, self.network.kind)]
+        return [__name__, *(f"{package.__name__}.{name}" for package, name in named)]
 
     def fingerprint(self) -> str:
         """What the result depends on; a state on disk with another fingerprint is of another run."""
@@ -93,47 +87,38 @@ def marker(state: Path) -> Path:
 
 
 def advance(
-    job: Job,
-    mark: str,
-    until: int,
-    tick: Callable[[int], None] | None = None,
-    processes: Processes = Processes(),
+    job: Job, mark: str, until: int, tick: Callable | None = None, processes: Processes = Processes()
 ) -> int:
     """Bring a run from its state on disk, or from nothing, to step `until`; store it and return the step.
 
-    `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to a
-    small file beside the state, for the process that waits. Several `processes` that train one network each
-    call it alike, and the main one stores. Raises CheckpointError for a damaged state.
+    `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to
+    `marker`, for the process that waits. Of several `processes` each calls it alike, and the main one stores.
+    Raises CheckpointError for a damaged state, FloatingPointError for a loss that is not finite.
     """
+    stored = job.state
     with one_thread(), precision.products(job.training):
-        teacher = (
-            precision.prepared(load_flow_map(job.teacher, job.device), job.training) if job.teacher else None
-        )
+        teacher = None
+        if job.teacher:
+            teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training)
         loop_of = loops.load(job.method.loop)
         state = loop_of.start(job, teacher)
-        if job.state.exists():
-            tensors, info = load_checkpoint(job.state)
+        if stored.exists():
+            tensors, info = load_checkpoint(stored)
             if info["fingerprint"] != mark:
-                raise CheckpointError(
-                    f"{job.state} belongs to another run (fingerprint {info['fingerprint']}, not {mark}): "
-                    "delete it"
-                )
-            state.restore(tensors, info["step"], job.state)
+                other = f"another run (fingerprint {info['fingerprint']}, not {mark})"
+                raise CheckpointError(f"{stored} belongs to {other}: delete it")
+            state.restore(tensors, info["step"], stored)
         loop, said = loop_of.Loop(job, state, teacher, processes), time.monotonic()
         while state.step < until:
             loop.step()
             if processes.is_main and time.monotonic() - said > 1:
                 said = time.monotonic()
-                tick(state.step) if tick else write_atomically(marker(job.state), str(state.step).encode())
+                tick(state.step) if tick else write_atomically(marker(stored), str(state.step).encode())
         if not torch.isfinite(state.log[: state.step, 0]).all():
-            raise FloatingPointError(
-                f"the training of {job.state.stem} diverged: its loss is not finite; lower optimiser.lr"
-            )
+            problem = f"the training of {stored.stem} diverged: its loss is not finite"
+            raise FloatingPointError(f"{problem}; lower optimiser.lr")
         if processes.is_main:
-            save_checkpoint(
-                job.state,
-                state.tensors(),
-                {"fingerprint": mark, "step": state.step, "columns": list(state.columns)},
-            )
+            info = {"fingerprint": mark, "step": state.step, "columns": list(state.columns)}
+            save_checkpoint(stored, state.tensors(), info)
         processes.wait()
     return state.step

@@ -1,7 +1,6 @@
 """The latents of an experiment: every training image, and its mirror image, encoded once.
 
-Mirror images are encoded where the data set draws them: a mirrored latent is not the latent of the mirrored
-image.
+A mirrored latent is not the latent of the mirrored image: both are encoded where the data set draws both.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ from ..storage.files import write_json
 from ..storage.fingerprint import UNCOUNTED, fingerprint
 from ..storage.progress import Progress
 from . import autoencoder as training_autoencoder
-from . import captions
-from .autoencoder import DRAW_SEED, LatentPreparation, load
+from .autoencoder import LatentPreparation, load
 from .pool import one_thread
-from .preparation import DESCRIPTION, channel_table, data_name, dimensions
+from .preparation import DESCRIPTION, DRAW_SEED, data_name, dimensions, fact_table
 
-# images encoded between two updates of progress, each also mirrored: a whole number of the autoencoder's
-# batches
+# images encoded between two updates of progress: a whole number of the autoencoder's batches
 BLOCK = 64
 # images whose checksum stands for that of all
 SPOT = 64
@@ -41,31 +38,27 @@ def _fingerprint(preparation: LatentPreparation, pixels: np.ndarray, checksum: s
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
     name, flip = preparation.settings.data, preparation.source.images.flip
     settings = [name, flip, pixels.shape, spot, checksum, preparation.device, BLOCK]
-    settings += captions.checksums(preparation, len(pixels)) if preparation.settings.clip else []
+    if preparation.settings.clip:
+        from . import captions  # here, and not above: transformers takes seconds to load
+
+        settings += captions.checksums(preparation, len(pixels))
     modules = [autoencoder.__name__, __name__]
     return fingerprint(settings, modules, [*UNCOUNTED, training_autoencoder.__name__])
 
 
-def _encode(
-    preparation: LatentPreparation, pixels: np.ndarray, path: Path, shape: tuple[int, ...]
-) -> BlockArray:
-    """The moments, written to `path` block after block; resumes an earlier run."""
-    moments = BlockArray.open(path, shape)
+def _encode(preparation: LatentPreparation, pixels: np.ndarray, moments: BlockArray) -> None:
     count, top, network = len(pixels), preparation.source.top, load(preparation)
     with Progress(count, f"encoding {preparation.settings.data}") as bar, one_thread():
         for start in range(moments.done * BLOCK, count, BLOCK):
             block = torch.from_numpy(np.array(pixels[start : start + BLOCK]))
             images = to_signed(block, top).to(preparation.device)
-            batches = [(start, images)]
-            if shape[0] > count:
-                batches.append((count + start, images.flip(-1)))
-            for at, batch in batches:
-                moments.values[at : at + len(batch)] = (
-                    torch.cat(network.encode_many(batch), dim=1).cpu().numpy()
-                )
+            # the mirror images lie behind all others, where there are any
+            for at in range(start, len(moments.values), count):
+                batch = images if at == start else images.flip(-1)
+                encoded = torch.cat(network.encode_many(batch), dim=1)
+                moments.values[at : at + len(batch)] = encoded.cpu().numpy()
             moments.mark_done(start // BLOCK + 1)
             bar.update(start + len(images))
-    return moments
 
 
 def _channels(moments: np.ndarray) -> dict[str, list[float]]:
@@ -77,7 +70,7 @@ def _channels(moments: np.ndarray) -> dict[str, list[float]]:
         first += block[:, :half].sum((0, 2, 3))
         second += np.square(block[:, :half]).sum((0, 2, 3))
         noise += np.square(block[:, half:]).sum((0, 2, 3))
-    size = len(moments) * moments.shape[2] * moments.shape[3]
+    size = moments[:, 0].size
     mean, noise = first / size, noise / size
     variance = second / size - mean**2 + noise
     return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist(), "drawn": (noise / variance).tolist()}
@@ -89,25 +82,24 @@ def _finished(folder: Path, expected: str) -> dict[str, Any] | None:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         checksums = {data_latents.MOMENTS: description["checksum"]}
         checksums |= description.get("captions", {}).get("checksums", {})
-        complete = description["fingerprint"] == expected and all(
-            autoencoder.checksum(folder / name) == checksum for name, checksum in checksums.items()
-        )
+        if description["fingerprint"] != expected:
+            return None
+        same = (autoencoder.checksum(folder / name) == known for name, known in checksums.items())
+        return description if all(same) else None
     except (OSError, ValueError, KeyError):
         return None
-    return description if complete else None
 
 
 def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     """Encode every training image and its mirror image, resuming an earlier run; returns the description.
 
     Writes below latents/<name>/ of the tier's artifacts: moments.npy, (2 images, 2 latent channels, height,
-    width), float32, mean and standard deviation, not scaled, all images and then all mirror images in the
-    same order (only the first half where the data set draws none); the description; and a copy of the
-    autoencoder's folder. Keys: data, count (images), mirrored, shape (of an image), top, latents (their
-    shape), scale, channels (mean, std and drawn of each), checksum (of moments.npy), autoencoder (checksum
-    of its weights), fingerprint, and captions where a CLIP encodes them: the description of
-    `encode_captions`, and the checksums of its two files. Raises FileNotFoundError where there is no
-    autoencoder yet, and FloatingPointError for moments that are not finite.
+    width), float32, mean and standard deviation, not scaled, all images and then all mirror images (only the
+    first half where the data set draws none); the description; and a copy of the autoencoder's folder. Keys:
+    data, count (images), mirrored, shape (of an image), top, latents (their shape), scale, channels (mean,
+    std and drawn of each), checksum (of moments.npy), autoencoder (checksum of its weights), fingerprint, and
+    captions where a CLIP encodes them: the description of `encode_captions`, and its files' checksums. Raises
+    FileNotFoundError where there is no autoencoder, and FloatingPointError for moments that are not finite.
     """
     source, coder = preparation.source, autoencoder.read_described(preparation.folder)
     pixels = source.images.pixels[: preparation.settings.count]
@@ -119,30 +111,22 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     partial = preparation.workspace.write(f"states/latents/{preparation.name}-{expected}.npy")
     channels, height, width = coder["latents"]
     shape = (len(pixels) * (1 + source.images.flip), 2 * channels, height, width)
-    moments = _encode(preparation, pixels, partial, shape)
+    moments = BlockArray.open(partial, shape)
+    _encode(preparation, pixels, moments)
     each = _channels(moments.values)
     if not np.isfinite([each["mean"], each["std"]]).all():
-        raise FloatingPointError(
-            f"the autoencoder of {preparation.name} encodes some image to latents that are not finite: "
-            "train it anew at a lower rate"
-        )
-    texts = None
+        problem = f"the autoencoder of {preparation.name} encodes some image to latents that are not finite"
+        raise FloatingPointError(f"{problem}: train it anew at a lower rate")
+    texts, texts_path = None, partial.with_name(f"{partial.stem}-texts.npy")
     if preparation.settings.clip:
-        path = partial.with_name(f"{partial.stem}-texts.npy")
-        texts = captions.encode_captions(preparation, len(pixels), path)
-    description = {
-        "data": data_name(preparation.settings.data),
-        "count": len(pixels),
-        "mirrored": source.images.flip,
-        "shape": list(pixels.shape[1:]),
-        "top": source.top,
-        "latents": coder["latents"],
-        "scale": coder["scale"],
-        "channels": each,
-        "checksum": autoencoder.checksum(partial),
-        "autoencoder": coder["checksum"],
-        "fingerprint": expected,
-    }
+        from . import captions
+
+        texts = captions.encode_captions(preparation, len(pixels), texts_path)
+    name, image = data_name(preparation.settings.data), list(pixels.shape[1:])
+    description = {"data": name, "count": len(pixels), "mirrored": source.images.flip, "shape": image}
+    description |= {"top": source.top, "latents": coder["latents"], "scale": coder["scale"]}
+    description |= {"channels": each, "checksum": autoencoder.checksum(partial)}
+    description |= {"autoencoder": coder["checksum"], "fingerprint": expected}
     # an older description must not stand beside these moments, not even after a kill
     (folder / DESCRIPTION).unlink(missing_ok=True)
     moments.finish(folder / data_latents.MOMENTS)
@@ -167,7 +151,7 @@ def as_table(description: dict[str, Any]) -> pd.DataFrame:
     """What `encode_all` returned, rounded, one row a fact."""
     mirrored = description["mirrored"]
     numbers = 2 * description["count"] * (1 + mirrored) * int(np.prod(description["latents"]))
-    rows = {
+    facts = {
         "data": description["data"],
         "encoded": f"{description['count']:,} images" + (" and their mirror images" if mirrored else ""),
         "images": dimensions(description["shape"]),
@@ -175,22 +159,22 @@ def as_table(description: dict[str, Any]) -> pd.DataFrame:
         "scale": f"{description['scale']:.3g}",
         "moments": f"{4 * numbers / 1e6:,.0f} MB",
     }
-    return pd.DataFrame({"": rows})
+    return fact_table(facts)
 
 
 def channels(description: dict[str, Any]) -> pd.DataFrame:
     """The scaled latents, one row a channel: mean and deviation of draws, and the encoder's noise."""
     moments, scale = description["channels"], description["scale"]
-    mean, std = ([f"{scale * value:.2f}" for value in moments[key]] for key in ("mean", "std"))
-    drawn = [f"{100 * share:.1f} %" for share in moments["drawn"]]
-    return channel_table(mean=mean, standard_deviation=std, drawn_anew=drawn)
+    columns = {
+        "mean": [f"{scale * mean:.2f}" for mean in moments["mean"]],
+        "standard deviation": [f"{scale * std:.2f}" for std in moments["std"]],
+        "drawn anew": [f"{100 * share:.1f} %" for share in moments["drawn"]],
+    }
+    return pd.DataFrame(columns, pd.RangeIndex(1, len(moments["mean"]) + 1, name="channel"))
 
 
 def mirrored(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray]:
-    """`count` training images, their decoded latents and, if there are any, those of their mirror images.
-
-    By the row's name, floats in [-1, 1].
-    """
+    """`count` images, decoded latents and those of mirror images, if any, by the row's name, in [-1, 1]."""
     source, pixels = load_latents(preparation), preparation.source.images.pixels[: preparation.settings.count]
     indices = torch.randint(len(pixels), (count,), generator=torch.Generator().manual_seed(DRAW_SEED)).numpy()
     rows = {"images": to_signed(torch.from_numpy(np.array(pixels[indices])), source.top).numpy()}

@@ -1,33 +1,24 @@
-"""What a training may trade for speed on an accelerator: the precision of products, the layout of images,
-compilation.
+"""What a training may trade for speed on an accelerator; each is optional in `training` of params.yaml.
 
-Each is an optional setting of `training` in params.yaml; without it nothing here changes a bit:
+precision      "fp32" throughout; "tf32": products and convolutions on a GPU's tensor cores; "bf16": the
+               network under autocast, its weights, gradients, optimiser, EMA and losses in single precision
+channels_last  the weights and inputs of a network for images with their channels innermost in memory
+compile        a network's evaluation by torch.compile; not the pass of dual numbers, which it cannot trace
+cuda_graphs    compiled evaluations replayed as CUDA graphs
 
-    precision      "fp32": IEEE single precision throughout; "tf32": products and convolutions on a GPU's
-                   tensor cores, with ten bits of mantissa; "bf16": the network under autocast, while its
-                   weights, gradients, the optimiser, the EMA and all losses stay in single precision. Without
-                   it, torch's default: single precision, but for cuDNN's convolutions, which may use TF32
-    channels_last  the weights and inputs of a network for images with their channels innermost in memory
-    compile        a network's evaluation compiled by torch.compile; not the pass of dual numbers
-                   (fewstep.networks.forward_mode.dual), which it does not trace
-    cuda_graphs    compiled evaluations replayed as CUDA graphs
-
-The speed of TF32, compilation and CUDA graphs has not been measured, as no GPU was at hand.
+The speed of TF32, compilation and CUDA graphs has not been measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..flows.flow_map import FlowMap
-
-if TYPE_CHECKING:
-    from ..settings.training import Training
+from ..settings.training import Training
 
 
 def prepared(flow_map: FlowMap, training: Training) -> FlowMap:
@@ -49,8 +40,7 @@ def evaluating(training: Training, device: str) -> AbstractContextManager:
     if training.cuda_graphs:
         torch.compiler.cudagraph_mark_step_begin()
     if training.precision == "bf16":
-        # no cache of rounded weights: one first rounded under no_grad would be found there without its
-        # gradient
+        # no cache of rounded weights: one rounded under no_grad would be found there without its gradient
         return torch.autocast(device, torch.bfloat16, cache_enabled=False)
     return nullcontext()
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from .. import data
 from ..data.formats.archives import folder_of
 from ..settings import tiers
-from ..settings.base import SettingsError
+from ..settings.base import SettingsError, listed
 from ..storage import stand_in
 from ..storage.files import write_json
 from ..storage.fingerprint import fingerprint
 from ..storage.workspace import Workspace
 
 DESCRIPTION = "described.json"
+# draws the images that are shown and measured against
+DRAW_SEED = 2_000_003
 
 
 def data_name(name: str) -> str:
     """The data set's name, which says so where a rehearsal's stand-in is in its place."""
-    # under its own name, published numbers would stand beside what is measured on a stand-in
     return f"a rehearsal's stand-in for {name}" if stand_in.is_marked(folder_of(name)) else name
 
 
@@ -33,17 +36,22 @@ def dimensions(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def channel_table(**columns: Sequence[str]) -> pd.DataFrame:
-    """One row a channel of latents, counted from 1."""
-    table = pd.DataFrame({name.replace("_", " "): values for name, values in columns.items()})
-    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="channel"))
+def fact_table(facts: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a fact; those that are None are left out."""
+    return pd.DataFrame({"": {name: fact for name, fact in facts.items() if fact is not None}})
+
+
+def figure_table(figures: Mapping[str, Mapping[str, float]], formats: Mapping[str, str]) -> pd.DataFrame:
+    """One row a part of the data, and one column a figure of it that `formats` names."""
+    rows = {part: {key: formats[key].format(own[key]) for key in formats} for part, own in figures.items()}
+    return pd.DataFrame(rows).T
 
 
 @dataclass(frozen=True)
 class Preparation:
     """The entry `name` of a section of params.yaml, its settings, and where its files are.
 
-    A subclass gives the SECTION, the folder OUTPUT below the tier's artifacts, and the settings that no
+    A subclass gives the SECTION, its folder OUTPUT below the tier's artifacts, and the settings that no
     training depends on, UNUSED.
     """
 
@@ -63,20 +71,21 @@ class Preparation:
         settings = tiers.load(workspace.params, tier)
         entries = getattr(settings, cls.SECTION)
         if name not in entries:
-            raise SettingsError(
-                f"there is no '{name}' among the `{cls.SECTION}` of tier '{tier}'; "
-                f"there are {', '.join(entries) or 'none'}"
-            )
+            problem = f"there is no '{name}' among the `{cls.SECTION}` of tier '{tier}'"
+            raise SettingsError(f"{problem}; {listed(entries)}")
         return cls(name, workspace, entries[name], settings.compute.device)
 
     @property
     def source(self) -> data.DataSource:
-        """The data set."""
         return data.load(self.settings.data)
+
+    def sample(self, count: int) -> Tensor:
+        """`count` samples of the data set, on the CPU, always the same."""
+        return self.source.sample(count, torch.Generator().manual_seed(DRAW_SEED))
 
     @property
     def folder(self) -> Path:
-        """The folder of its files; raises FileNotFoundError, naming the cure, before they are written."""
+        """The folder of its files; raises FileNotFoundError before they are written."""
         return self.workspace.read(f"{self.OUTPUT}/{self.name}/{DESCRIPTION}").parent
 
     @property
@@ -86,7 +95,7 @@ class Preparation:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `describe` wrote; raises FileNotFoundError, naming the cure, before that."""
+        """What `describe` wrote; raises FileNotFoundError before that."""
         return json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
 
     def describe(self, description: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from ..settings.tiers import Tier
 from ..storage.workspace import Workspace
 from .pool import run_after
 
+# the parts of a preparation as they run one after the other
+ORDER = ("clip", "autoencoder", "features", "latents")
+
 
 def prepared(tier: Tier, name: str) -> dict[str, list[str]]:
-    """The entries of `features`, `latents` and `clip` that are prepared with the data set of the entry
-    `name`.
+    """The entries of `features`, `clip` and `latents` prepared with the data set of the entry `name`.
 
     Raises SettingsError, naming those there are, where neither `features` nor `latents` has that entry.
     """
@@ -52,19 +54,16 @@ def prepare(tier: str, name: str) -> dict[str, dict[str, Any]]:
     """
     settings = tiers.load(Workspace.here(tier).params, tier)
     entries = prepared(settings, name)
-    after: dict[str, list[str]] = {}
-    jobs: dict[str, tuple[str, str, str]] = {}
-    for part in ("clip", "autoencoder", "features", "latents"):
-        for key in entries["latents" if part == "autoencoder" else part]:
-            jobs[f"{part} {key}"] = (tier, part, key)
-            if part == "features" and settings.features[key].classifier_of:
-                after[f"{part} {key}"] = [f"features {settings.features[key].classifier_of}"]
-            if part == "latents":
-                reader = settings.latents[key].clip
-                after[f"{part} {key}"] = [f"autoencoder {key}", *([f"clip {reader}"] if reader else [])]
+    entries["autoencoder"] = entries["latents"]
+    jobs = {(part, key): (tier, part, key) for part in ORDER for key in entries[part]}
+    after: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for key in entries["features"]:
+        after["features", key] = [("features", settings.features[key].classifier_of)]
+    for key in entries["latents"]:
+        after["latents", key] = [("autoencoder", key), ("clip", settings.latents[key].clip)]
+    after = {job: [other for other in others if other[1]] for job, others in after.items()}
     workers = 1 if settings.compute.device == "cuda" else settings.compute.workers
-    found: dict[str, dict[str, Any]] = {part: {} for part in ("features", "clip", "autoencoder", "latents")}
-    for job, described in run_after(_part, jobs, after, workers).items():
-        part, _, key = job.partition(" ")
+    found: dict[str, dict[str, Any]] = {part: {} for part in ORDER}
+    for (part, key), described in run_after(_part, jobs, after, workers).items():
         found[part][key] = described
     return found

@@ -1,11 +1,9 @@
 """One training run on several processes, each with a GPU or a core of its own.
 
-Every process draws the same whole batch from the same generator, so the random numbers are those of a
-single process. It computes the residuals of its share of every term's samples, and the gradients are summed
-before the step: the single process's result up to the order in which a batch is summed, except for what the
-samples of a batch share (a teacher's solution that serves several samples, reflow's `times`; the minibatch
-statistic of a discriminator of latents), which is shared within a process. Only the main process writes
-files, and the others wait for it; all resume from its state, whatever their count was then.
+Every process draws the same whole batch from the same generator and computes its share of every term; the
+gradients are summed before the step. The result is that of one process up to the order of a batch's sum,
+except for what the samples of a batch share (reflow's `times`, the minibatch statistic of a discriminator of
+latents), which is shared within a process. The main process writes all files, and all resume from its state.
 
 The network stays bare: DistributedDataParallel's wrapper breaks forward-mode derivatives (pytorch#182661).
 """
@@ -28,31 +26,25 @@ from .pool import start_method
 def require_cuda(count: int = 1) -> None:
     """Raise RuntimeError unless `count` CUDA devices can be used."""
     if not torch.cuda.is_available():
-        raise RuntimeError(
-            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is "
-            "visible: run it on a machine with a GPU and a CUDA build of torch, or choose another tier with "
-            "`python -m fewstep tier laptop`"
+        problem = (
+            "this tier computes on CUDA (`compute.device: cuda` in params.yaml) and no CUDA device is visible"
         )
-    if torch.cuda.device_count() < count:
-        raise RuntimeError(
-            f"this tier trains on {count} GPUs (`processes: {count}` in params.yaml) and "
-            f"{torch.cuda.device_count()} are visible: lower `processes`"
-        )
+        cure = "run it on a machine with a GPU and a CUDA build of torch, or choose another tier"
+        raise RuntimeError(f"{problem}: {cure} with `python -m fewstep tier laptop`")
+    if (visible := torch.cuda.device_count()) < count:
+        wanted = f"this tier trains on {count} GPUs (`processes: {count}` in params.yaml)"
+        raise RuntimeError(f"{wanted} and {visible} are visible: lower `processes`")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process, `rank`, among the `count` that train one network together; by default it is alone.
-
-    Process 0 is the main one. Alone, nothing is summed or waited for, and Accelerate is not imported.
-    """
+    """This process, `rank`, among the `count` that train one network; process 0 is the main one."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files."""
         return self.rank == 0
 
     def share(self, start: int, size: int) -> tuple[int, int]:
@@ -60,11 +52,9 @@ class Processes:
         return start + size * self.rank // self.count, start + size * (self.rank + 1) // self.count
 
     def sum(self, loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """The sum of all processes' `loss` (a scalar); the gradients of `parameters` become their sums, in
-        place.
+        """The sum of all processes' `loss`, a scalar; the gradients of `parameters` are summed in place.
 
-        Every process must call it, with parameters of the same shapes and one type. All get the same bits. A
-        gradient that is None counts as zero.
+        Every process must call it, with parameters of the same shapes and one type; all get the same bits.
         """
         if self.count == 1:
             return loss
@@ -80,7 +70,6 @@ class Processes:
         return total[0]
 
     def wait(self) -> None:
-        """Return when every process has come here."""
         if self.count > 1:
             from accelerate import PartialState
 
@@ -90,8 +79,7 @@ class Processes:
 def join(device: str) -> Processes:
     """The place that the environment gives this process: gloo on "cpu", nccl and a GPU of its own on "cuda".
 
-    The environment is set by torchrun, `accelerate launch` (torchrun again, on GPUs) or `spread`; without
-    it the process is alone.
+    The environment is set by torchrun, `accelerate launch` or `spread`; without it the process is alone.
     """
     from accelerate import PartialState
 
@@ -102,25 +90,18 @@ def join(device: str) -> Processes:
 def loopback_store() -> distributed.TCPStore:
     """The store where processes meet, on a free port of the loopback interface, out of others' reach."""
     # torch's own socket would listen on every interface
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    port = listener.getsockname()[1]
-    return distributed.TCPStore(
-        "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
-    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    host, port = listener.getsockname()
+    kept = {"wait_for_workers": False, "master_listen_fd": listener.detach()}
+    return distributed.TCPStore(host, port, is_master=True, **kept)
 
 
-def spread(
-    work: Callable[..., None], arguments: tuple, count: int, device: str, watch: Callable[[], None]
-) -> None:
-    """Run work(processes, *arguments) in `count` processes of this machine, calling `watch()` about once a
-    second.
+def spread(work: Callable, arguments: tuple, count: int, device: str, watch: Callable[[], None]) -> None:
+    """Run work(processes, *arguments) in `count` processes here, calling `watch()` about once a second.
 
-    They are fresh unless `pool.start_method` allows forks, because a notebook's kernel may hold the GPU and
-    threads that a fork would break; so `work` must be a function of a module, and a script needs its `if
-    __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others are ended. Raises
-    RuntimeError with the message of the first that stopped.
+    They are fresh unless `pool.start_method` allows forks: `work` must be a function of a module, and a
+    script needs its `if __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others
+    are ended. Raises RuntimeError with the message of the first that stopped.
     """
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
@@ -141,23 +122,21 @@ def spread(
 
 
 def _take_part(
-    rank: int, work: Callable[..., None], arguments: tuple, count: int, device: str, port: int, parent: int
+    rank: int, work: Callable, arguments: tuple, count: int, device: str, port: int, parent: int
 ) -> None:
     exit_with_parent(parent)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    os.environ |= {name: str(value) for name, value in place.items()}
     # the parent holds the store; one thread each, as everywhere
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1"}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place |= {"TORCHELASTIC_USE_AGENT_STORE": True, "OMP_NUM_THREADS": 1}
+    os.environ |= {name: str(value) for name, value in place.items()}
     if sys.platform == "linux":
         # all are on this machine, whose own name need not resolve to an address
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     processes = join(device)
     if processes.count != count:
         # a fork of a process that had a place already: each would train alone
-        raise RuntimeError(
-            f"process {rank} of {count} takes itself for one of {processes.count}: "
-            "accelerate was used before training; restart the kernel"
-        )
+        problem = f"process {rank} of {count} takes itself for one of {processes.count}"
+        raise RuntimeError(f"{problem}: accelerate was used before training; restart the kernel")
     work(processes, *arguments)
     distributed.destroy_process_group()

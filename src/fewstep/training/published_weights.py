@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,20 @@ class WeightsFile:
 
     @property
     def path(self) -> Path:
-        """Where it belongs."""
         folder, _, file = self.name.partition("/")
         return folder_of(folder) / file
 
     @property
     def cure(self) -> str:
         """How to obtain the file."""
-        command = "turn {} into it by `python -m fewstep convert-{} {} " + f"{self.path}`"
-        if self.network["kind"] == "published_unet":
+        convert, kind = "into it by `python -m fewstep convert-", self.network["kind"]
+        if kind == "published_unet":
             source = INSTAFLOW.get(self.path.stem, " or ".join(INSTAFLOW.values()))
             files = f"config.json and diffusion_pytorch_model.safetensors of {source}"
-            return f"download {files} to a folder and " + command.format("them", "instaflow", "<folder>")
-        if self.network["kind"] == "adm":
+            return f"download {files} to a folder and turn them {convert}instaflow <folder> {self.path}`"
+        if kind == "adm":
             checkpoint = "the checkpoint of Latent Flow Matching, model_480.pth,"
-            return command.format(checkpoint, "lfm", "<file>")
+            return f"turn {checkpoint} {convert}lfm <file> {self.path}`"
         return "put a trained flow map of this library there"
 
 
@@ -72,13 +71,20 @@ def header(path: Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             return json.loads(file.metadata()[ENTRY])["info"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged, or was not written by fewstep ({type(error).__name__})"
-        ) from None
+        problem = f"{path} is damaged, or was not written by fewstep ({type(error).__name__})"
+        raise CheckpointError(problem) from None
+
+
+def misfit(path: Path, info: Mapping, network: Mapping, shape: Sequence[int], experiment: str) -> str | None:
+    """How weights whose header says `info` differ from the network and shape of `experiment`, or None."""
+    for what, expected in (("network", network), ("shape", list(shape))):
+        if info.get(what) != expected:
+            found = f"{path} holds weights of another {what}, {info.get(what)}"
+            return f"{found}, and {experiment} has {expected}"
+    return None
 
 
 def _problem(file: WeightsFile, checksums: bool) -> str | None:
-    """What is wrong with a file that is there, or None."""
     path = file.path
     if stand_in.is_marked(path.parent):
         return f"{path.parent} holds a rehearsal's weights ({stand_in.FILE} says so)"
@@ -88,11 +94,7 @@ def _problem(file: WeightsFile, checksums: bool) -> str | None:
             load_checkpoint(path)
     except CheckpointError as error:
         return str(error)
-    for what, expected in (("network", file.network), ("shape", list(file.shape))):
-        if info.get(what) != expected:
-            found = f"{path} holds weights of another {what}, {info.get(what)}"
-            return f"{found}, and {file.experiment} has {expected}"
-    return None
+    return misfit(path, info, file.network, file.shape, file.experiment)
 
 
 def missing(tier: Tier, checksums: bool) -> list[str]:
@@ -101,11 +103,9 @@ def missing(tier: Tier, checksums: bool) -> list[str]:
     for file in weights_files(tier):
         path = file.path
         if not path.is_file():
-            place = f", or set {ENVIRONMENT} to the folder that holds '{path.parent.name}'"
-            sentences.append(
-                f"the weights {path} that {file.experiment} takes for '{file.method}' are not there: "
-                f"{file.cure}{place}"
-            )
+            place = f"or set {ENVIRONMENT} to the folder that holds '{path.parent.name}'"
+            what = f"the weights {path} that {file.experiment} takes for '{file.method}'"
+            sentences.append(f"{what} are not there: {file.cure}, {place}")
         elif problem := _problem(file, checksums):
             sentences.append(f"{problem}: delete it, and {file.cure}")
     return sentences

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from functools import partial
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ import pandas as pd
 
 from ..data.formats.archives import folder_of
 from ..settings.tiers import Compute
-from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, with_prefix
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
 from .experiment import Experiment
 from .job import Job, advance, marker
 from .pool import pool
 from .processes import Processes, spread
+from .published_weights import misfit
 from .weights import load_log, weights_file
 
 SLICES = 12
@@ -32,15 +34,10 @@ SLICES = 12
 
 @dataclass(frozen=True)
 class Run:
-    """One training among several.
-
-    steps    how many it has
-    open     its job and fingerprint, which are known once its teacher's weights are there
-    publish  what is done with the finished job
-    after    the place in the list of the run that trains its teacher, if one of them does
-    """
+    """One training among several; `after` is the place in the list of the run that trains its teacher."""
 
     steps: int
+    # its job and fingerprint, which are known once its teacher's weights are there
     open: Callable[[], tuple[Job, str]]
     publish: Callable[[Job], object]
     after: int | None = None
@@ -59,18 +56,20 @@ def _to_come(job: Job) -> list[int]:
 
 
 def _reached(job: Job) -> int:
-    """The step at which the run on disk stands, by its latest state or its progress marker."""
+    """The step at which the run on disk stands, by its progress marker."""
     try:
         return int(marker(job.state).read_text())
     except (FileNotFoundError, ValueError):
         return 0
 
 
-def _advance(job: Job, mark: str, until: int) -> float:
-    """`advance` in a process of the pool; returns its seconds."""
+def _advance(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> float:
+    """In a process of a pool, or of several that train together: every job to its step; returns seconds."""
     started = time.monotonic()
-    step = advance(job, mark, until)
-    write_atomically(marker(job.state), str(step).encode())
+    for job, mark, until in turns:
+        advance(job, mark, until, processes=processes)
+        if processes.is_main:
+            write_atomically(marker(job.state), str(until).encode())
     return time.monotonic() - started
 
 
@@ -84,39 +83,6 @@ def _in_turn(runs: Sequence[Run], bar: Progress) -> None:
             bar.update(before + until)
         run.publish(job)
         before += run.steps
-
-
-def _advance_each(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> None:
-    """What each of several processes that train together does: bring every job to its step, one after the
-    other.
-    """
-    for job, mark, until in turns:
-        advance(job, mark, until, processes=processes)
-        if processes.is_main:
-            write_atomically(marker(job.state), str(until).encode())
-
-
-def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
-    """One run after the other, each by all `compute.processes`; those that may start are shared out at
-    once.
-    """
-    opened_jobs: list[Job] = []
-    waiting = dict(enumerate(runs))
-    while waiting:
-        ready = [k for k, run in waiting.items() if run.after not in waiting]
-        opened = [runs[k].open() for k in ready]
-        turns = [(job, mark, until) for job, mark in opened for until in _to_come(job)]
-        opened_jobs += [job for job, _ in opened]
-        if turns:
-            spread(
-                _advance_each,
-                (turns,),
-                compute.processes,
-                compute.device,
-                lambda: bar.update(sum(map(_reached, opened_jobs))),
-            )
-        for k, (job, _) in zip(ready, opened):
-            waiting.pop(k).publish(job)
 
 
 class _Schedule:
@@ -145,16 +111,11 @@ class _Schedule:
 
     def _steps(self, k: int) -> int:
         """The steps of the slices that run `k` has still before it."""
-        steps = self.runs[k].steps
-        if k not in self.jobs:
-            return steps
-        to_come = self.to_come[k]
-        return steps - max((step for step in [0, *_slices(steps)] if step not in to_come), default=0)
+        slices = _slices(self.runs[k].steps)
+        return slices[-1] - [0, *slices][-1 - len(self.to_come.get(k, slices))]
 
     def left(self, k: int) -> float:
-        """Seconds left of run `k` and of the longest chain that waits for it: a long chain must start
-        first.
-        """
+        """Seconds left of run `k` and of the longest chain that waits for it, which must start first."""
         chain = [self.left(other) for other, run in enumerate(self.runs) if run.after == k]
         pace = self.pace.get(k, max(self.pace.values(), default=1.0))
         return pace * self._steps(k) + max(chain, default=0.0)
@@ -166,6 +127,19 @@ class _Schedule:
         self.pace[k] = seconds / (before - self._steps(k))
         self.open()
 
+    def show(self, bar: Progress) -> None:
+        bar.update(sum(_reached(job) for job, _ in self.jobs.values()))
+
+
+def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
+    """One run after the other, each by all processes; those that may start are handed over at once."""
+    schedule = _Schedule(runs)
+    while len(schedule.finished) < len(runs):
+        turns = [(*schedule.jobs[k], until) for k, slices in schedule.to_come.items() for until in slices]
+        spread(_advance, (turns,), compute.processes, compute.device, partial(schedule.show, bar))
+        schedule.to_come = {k: [] for k in schedule.jobs}
+        schedule.open()
+
 
 def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
     """All runs, at most `workers` at a time, those that will take longest first."""
@@ -176,19 +150,18 @@ def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
         while len(schedule.finished) < len(runs):
             idle = [k for k, slices in schedule.to_come.items() if slices and k not in running.values()]
             for k in sorted(idle, key=schedule.left, reverse=True)[: workers - len(running)]:
-                job, mark = schedule.jobs[k]
-                running[executor.submit(_advance, job, mark, schedule.to_come[k][0])] = k
+                turn = (*schedule.jobs[k], schedule.to_come[k][0])
+                running[executor.submit(_advance, Processes(), [turn])] = k
             for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED)[0]:
                 schedule.advanced(running.pop(future), future.result())
-            bar.update(sum(_reached(job) for job, _ in schedule.jobs.values()))
+            schedule.show(bar)
 
 
 def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
     """Train and publish every run, resuming from the states on disk; a run stands behind that of its teacher.
 
-    At most `compute.workers` advance at a time, a slice each, so that two cores are busy to the end; on a
-    GPU, and with `compute.processes` above 1, which are started for the occasion, one run follows the other.
-    The bits are the same.
+    At most `compute.workers` advance at a time, a slice each; on a GPU, and with `compute.processes` above 1,
+    one run follows the other. The bits are the same.
     """
     with Progress(sum(run.steps for run in runs), label) as bar:
         if compute.processes > 1:
@@ -200,34 +173,22 @@ def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
 
 
 def publish(job: Job, path: Path) -> None:
-    """Write the finished run's averaged weights and its log to `path`: what the rest of the pipeline
-    reads.
-    """
+    """Write the finished run's averaged weights and its log to `path`, for the rest of the pipeline."""
     tensors, info = load_checkpoint(job.state)
-    if info["step"] != job.method.steps:
-        raise CheckpointError(
-            f"{job.state} stands at step {info['step']} of {job.method.steps}: finish the training first"
-        )
-    weights = {f"weights.{k.removeprefix('ema.')}": v for k, v in tensors.items() if k.startswith("ema.")}
-    log = {
-        f"log.{name}": column.contiguous()
-        for name, column in zip(info["columns"], tensors["log"].unbind(1), strict=True)
-    }
-    described = {
-        "fingerprint": info["fingerprint"],
-        "network": job.network.model_dump(),
-        "shape": list(job.source.shape),
-        "data": job.training.data,
-        "seed": job.seed,
-        "steps": job.method.steps,
-        "drawn": job.method.steps * job.training.batch,
-    }
+    step, steps = info["step"], job.method.steps
+    if step != steps:
+        raise CheckpointError(f"{job.state} stands at step {step} of {steps}: finish the training first")
+    weights = {f"weights.{name}": value for name, value in with_prefix(tensors, "ema.").items()}
+    columns = zip(info["columns"], tensors["log"].unbind(1), strict=True)
+    log = {f"log.{name}": column.contiguous() for name, column in columns}
+    described = {"fingerprint": info["fingerprint"], "network": job.network.model_dump()}
+    described |= {"shape": list(job.source.shape), "data": job.training.data}
+    described |= {"seed": job.seed, "steps": steps, "drawn": steps * job.training.batch}
     save_checkpoint(path, weights | log, described)
 
 
 def job(experiment: Experiment, method: str, seed: int) -> tuple[Job, str]:
-    """The training of `method` from one seed, and its fingerprint; raises FileNotFoundError before its
-    teacher is there.
+    """A method's training from one seed, and its fingerprint; FileNotFoundError before its teacher is there.
 
     States are kept below the tier's `states` folder, by fingerprint: a run whose settings or code changed
     starts afresh, and going back to the old ones finds it where it was.
@@ -241,28 +202,13 @@ def job(experiment: Experiment, method: str, seed: int) -> tuple[Job, str]:
     return replace(draft, state=state), mark
 
 
-def jobs(experiment: Experiment, method: str) -> list[tuple[Job, str]]:
-    """`job` for each seed."""
-    return [job(experiment, method, seed) for seed in experiment.settings.training.seeds]
-
-
 def _copy_weights(experiment: Experiment, method: str, file: Path) -> None:
-    """The trained weights in `file` as the method's, for every seed.
-
-    Raises CheckpointError where the file is absent or damaged, or of another network than the method's.
-    """
+    """The weights in `file` as the method's, for every seed; CheckpointError for those of another network."""
     settings = experiment.settings
     tensors, info = load_checkpoint(file)
-    wanted = (settings.method(method).network or settings.training.network).model_dump()
-    for what, theirs, ours in (
-        ("network", info.get("network"), wanted),
-        ("shape", tuple(info.get("shape", ())), experiment.source.shape),
-    ):
-        if theirs != ours:
-            raise CheckpointError(
-                f"{file} holds weights of another {what}, {theirs}, and {experiment.name} has {ours}: "
-                "convert the right file, or change params.yaml"
-            )
+    network = (settings.method(method).network or settings.training.network).model_dump()
+    if problem := misfit(file, info, network, experiment.source.shape, experiment.name):
+        raise CheckpointError(f"{problem}: convert the right file, or change params.yaml")
     for seed in settings.training.seeds:
         path = experiment.workspace.write(weights_file(experiment, method, seed))
         save_checkpoint(path, tensors, info | {"seed": seed})
@@ -270,22 +216,16 @@ def _copy_weights(experiment: Experiment, method: str, file: Path) -> None:
 
 def _in_order(experiment: Experiment, methods: Sequence[str]) -> list[str]:
     """`methods`, each behind its teacher."""
-    found: list[str] = []
-    waiting = list(methods)
-    while waiting:
-        ready = [m for m in waiting if experiment.settings.method(m).teacher not in waiting]
-        if not ready:
-            raise ValueError(
-                f"the methods {', '.join(waiting)} of {experiment.name} are each other's teachers"
-            )
-        found += ready
-        waiting = [m for m in waiting if m not in ready]
-    return found
+    teachers = {m: {experiment.settings.method(m).teacher} & set(methods) for m in methods}
+    try:
+        return list(TopologicalSorter(teachers).static_order())
+    except CycleError as error:
+        names = ", ".join(error.args[1][1:])
+        raise ValueError(f"the methods {names} of {experiment.name} are each other's teachers") from None
 
 
 def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
-    """Train `methods` for all their seeds, side by side, and write their flow maps; returns the files by
-    method and seed.
+    """Train `methods` for all their seeds, side by side; returns the files of flow maps by method and seed.
 
     A method whose settings name a file of weights takes these. One whose teacher is among `methods` starts
     when the teacher's weights are written.
@@ -302,18 +242,14 @@ def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
         for seed in settings.training.seeds:
             places[method, seed] = len(runs)
             target = workspace.write(weights_file(experiment, method, seed))
-            opened = partial(job, experiment, method, seed)
-            runs.append(
-                Run(own.steps, opened, partial(publish, path=target), places.get((own.teacher, seed)))
-            )
+            opened, published = partial(job, experiment, method, seed), partial(publish, path=target)
+            runs.append(Run(own.steps, opened, published, places.get((own.teacher, seed))))
     if runs:
         label = f"training {experiment.name} {methods[0] if len(methods) == 1 else ''}".rstrip()
         train_all(runs, experiment.compute.of(settings.training), label)
     return {
-        method: {
-            seed: workspace.read(weights_file(experiment, method, seed)) for seed in settings.training.seeds
-        }
-        for method in methods
+        m: {seed: workspace.read(weights_file(experiment, m, seed)) for seed in settings.training.seeds}
+        for m in methods
     }
 
 
@@ -330,10 +266,11 @@ def summary(experiment: Experiment, files: dict[str, dict[int, Path]]) -> pd.Dat
                 rows[own.label, f"seed {seed}"] = {"weights from": own.weights}
                 continue
             log = load_log(path)
+            drawn, last = own.steps * experiment.settings.training.batch, max(own.steps // 10, 1)
             rows[own.label, f"seed {seed}"] = {
                 "steps": own.steps,
-                "samples drawn": f"{own.steps * experiment.settings.training.batch:,}",
-                "loss, last tenth": round(float(log["loss"][-max(own.steps // 10, 1) :].mean()), 4),
+                "samples drawn": f"{drawn:,}",
+                "loss, last tenth": round(float(log["loss"][-last:].mean()), 4),
                 "gradient norm, median": round(float(np.median(log["gradient_norm"])), 4),
             }
     return pd.DataFrame(rows).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,32 +15,19 @@ from . import optimisers
 from .pool import one_thread
 from .state import State
 
-# how often the state is stored
-STORED = 6
-# the learning rate rises over this fraction of the training; gradients are clipped at this norm
-WARMUP, CLIP = 0.05, 1.0
 NETWORK = "network"
-
-
-class Schedule(Protocol):
-    """The settings of such a training."""
-
-    steps: int
-    lr: float
-    seed: int
+# how often the state is stored; the part over which the learning rate rises; the norm of clipped gradients
+STORED, WARMUP, CLIP = 6, 0.05, 1.0
 
 
 class Trainer:
-    """Adam on the weights of `network`, its learning rate rising and then falling to zero along a straight
-    line.
+    """Adam on the weights of `network`; its learning rate rises, then falls to zero along a straight line.
 
-    It begins from the state in `path`, or from nothing; `columns` are those of its log. Raises
-    CheckpointError for a damaged state.
+    It begins from the state in `path`, or from nothing. `settings` have steps, lr and seed; `columns` are
+    those of the log. Raises CheckpointError for a damaged state.
     """
 
-    def __init__(
-        self, path: Path, network: nn.Module, settings: Schedule, device: str, columns: tuple[str, ...]
-    ):
+    def __init__(self, path: Path, network: nn.Module, settings: Any, device: str, columns: tuple):
         self.path, self.settings = path, settings
         self.optimiser = optimisers.build("adam", network.parameters(), settings.lr)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
@@ -63,9 +50,8 @@ class Trainer:
     def advance(self, until: int, one_step: Callable[[], Mapping[str, Tensor]], label: str) -> Tensor:
         """Call `one_step`, which descends and returns what is logged, up to step `until`; returns the log.
 
-        The state is stored every sixth of the training and at the end. Equal seeds give equal bits on a
-        CPU, however often it is stopped. Raises CheckpointError for a state past the end, and
-        FloatingPointError where the loss is not finite.
+        The state is stored every sixth of the training and at the end. Raises CheckpointError for a state
+        past the end, and FloatingPointError where the loss is not finite.
         """
         state, steps = self.state, self.settings.steps
         if state.step > steps:
@@ -77,8 +63,7 @@ class Trainer:
                 bar.update(state.step)
                 if state.step % every == 0 or state.step == until:
                     if not torch.isfinite(state.log[: state.step]).all():
-                        raise FloatingPointError(
-                            f"the training of the {label} diverged: its loss is not finite; lower its `lr`"
-                        )
+                        problem = f"the training of the {label} diverged: its loss is not finite"
+                        raise FloatingPointError(f"{problem}; lower its `lr`")
                     save_checkpoint(self.path, state.tensors(), {"step": state.step})
         return state.log

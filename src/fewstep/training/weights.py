@@ -10,17 +10,14 @@ import numpy as np
 from ..flows.flow_map import FlowMap
 from ..networks.load import load_flow_map
 from ..settings.tiers import ExperimentSettings
-from ..storage.checkpoint import load_checkpoint
+from ..storage.checkpoint import load_checkpoint, with_prefix
 from .experiment import Experiment
 
-# the phases of an experiment's training, in order
 PHASES = ("teacher", "students")
 
 
 def methods_of(settings: ExperimentSettings, phase: str) -> list[str]:
-    """The methods that `phase` trains: "teacher", those that others distil and that have no teacher;
-    "students", the rest.
-    """
+    """The methods that `phase` trains: as "teacher" those that others distil, as "students" the rest."""
     named = {method.teacher for method in settings.methods.values()}
     teachers = [name for name, own in settings.methods.items() if name in named and own.teacher is None]
     return teachers if phase == "teacher" else [name for name in settings.methods if name not in teachers]
@@ -33,31 +30,22 @@ def weights_file(experiment: Experiment, method: str, seed: int) -> str:
 
 
 def load_log(path: Path) -> dict[str, np.ndarray]:
-    """The `loss`, the `gradient_norm` and whatever else was logged of every step of the training that wrote
-    `path`, by name.
-    """
-    tensors, _ = load_checkpoint(Path(path))
-    return {
-        name.removeprefix("log."): value.numpy() for name, value in tensors.items() if name.startswith("log.")
-    }
+    """What the training that wrote `path` logged at every step, by name: `loss`, `gradient_norm`, others."""
+    columns = with_prefix(load_checkpoint(Path(path))[0], "log.")
+    return {name: column.numpy() for name, column in columns.items()}
 
 
 def first_flow_map(experiment: Experiment, method: str) -> FlowMap:
     """The flow map of a method's first training seed."""
-    return load_flow_map(
-        experiment.workspace.read(weights_file(experiment, method, experiment.settings.training.seeds[0]))
-    )
+    seed = experiment.settings.training.seeds[0]
+    return load_flow_map(experiment.workspace.read(weights_file(experiment, method, seed)))
 
 
-def logs(
-    experiment: Experiment, methods: Sequence[str] | None = None
-) -> dict[str, list[dict[str, np.ndarray]]]:
-    """The training logs of `methods`, or of all, by label, one for each seed."""
-    settings = experiment.settings
+def logs(experiment: Experiment, methods: Sequence[str] | None = None) -> dict[str, list[dict]]:
+    """What `load_log` reads of `methods`, or of all, by label, one for each seed."""
+    settings, read = experiment.settings, experiment.workspace.read
+    seeds = settings.training.seeds
     return {
-        settings.method(name).label: [
-            load_log(experiment.workspace.read(weights_file(experiment, name, seed)))
-            for seed in settings.training.seeds
-        ]
+        settings.method(name).label: [load_log(read(weights_file(experiment, name, seed))) for seed in seeds]
         for name in methods or settings.methods
     }

@@ -1,5 +1,4 @@
-"""What one optimisation step does: `terms` for objectives of flow maps, `scflow` for self-corrected
-distillation.
+"""What one optimisation step does: `terms` for objectives of flow maps, `scflow` for SCFlow's distillation.
 
 A loop is `Loop(job, state, teacher, processes)` with `step()`, and begins with `start(job, teacher)`.
 States on disk and their resumption are the same for all: see fewstep.training.job.

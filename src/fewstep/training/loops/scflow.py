@@ -1,17 +1,13 @@
-"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator, a target
-and an EMA.
+"""The loop of self-corrected flow distillation (arXiv 2412.16906): four losses, a discriminator, a target.
 
 One step, in the paper's order: the teacher once, for both moves; the student at z_t; the target at both
 moves; the student at pure noise, and on the path to its one-step sample; the discriminator's update; the
-student's update. Calls of one network that do not wait for each other are one call: the student at z_t and
-at z_1, the target at both moves, the discriminator at data and at predictions where it has no gradient
-penalty.
+student's. Calls of one network that do not wait for each other are one call.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,12 +20,10 @@ from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
 from ...settings.self_correction import WeightedLoss
 from .. import optimisers, precision
+from ..job import Job
 from ..processes import Processes
 from ..state import LOSS, NORM, STUDENT, State
 from .update import initial_state, learning_rate, update_student
-
-if TYPE_CHECKING:
-    from ..job import Job
 
 TARGET, DISCRIMINATOR = "target", "discriminator"
 PARTS = ("consistency", "reflow", "adversarial", "bidirectional", "discriminator")
@@ -37,8 +31,7 @@ PARTS = ("consistency", "reflow", "adversarial", "bidirectional", "discriminator
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random in a step: data and noise (batch, ...), the time and the two uniform numbers of the
-    moves (batch,).
+    """What is random in a step: data and noise (batch, ...), time and the moves' uniform numbers (batch,).
 
     texts   those of the data, if they have some
     noised  the time (batch,) and noise (batch, ...) of a discriminator of noised latents
@@ -53,7 +46,6 @@ class Draw:
     noised: tuple[Tensor, Tensor] | None = None
 
     def part(self, start: int, stop: int) -> Draw:
-        """The samples start..stop-1."""
         values = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
         texts = None if self.texts is None else self.texts.part(start, stop)
         noised = None if self.noised is None else tuple(value[start:stop] for value in self.noised)
@@ -62,10 +54,8 @@ class Draw:
 
 def start(job: Job, teacher: FlowMap) -> State:
     """The state of a run that has not begun: student, EMA and target all have the teacher's weights."""
-    state, settings = (
-        initial_state(job, teacher, (LOSS, NORM, *PARTS)),
-        job.method.self_correction.adversarial,
-    )
+    state = initial_state(job, teacher, (LOSS, NORM, *PARTS))
+    settings, decay = job.method.self_correction.adversarial, job.optimiser.weight_decay or 0.0
     target = job.fresh().requires_grad_(False)
     target.load_state_dict(teacher.state_dict())
     state.networks[TARGET] = target
@@ -77,9 +67,8 @@ def start(job: Job, teacher: FlowMap) -> State:
             else:
                 network = TextDiscriminator(teacher.network, settings.head)
         state.networks[DISCRIMINATOR] = network.to(job.device)
-        state.optimisers[DISCRIMINATOR] = optimisers.build(
-            "adam", network.parameters(), settings.lr, job.optimiser.weight_decay or 0.0, settings.beta1
-        )
+        optimiser = optimisers.build("adam", network.parameters(), settings.lr, decay, settings.beta1)
+        state.optimisers[DISCRIMINATOR] = optimiser
     return state
 
 
@@ -90,22 +79,17 @@ class Loop:
         self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
         self.source, self.settings = job.source, job.method.self_correction
         self.first, self.stop = processes.share(0, job.training.batch)
-        if job.training.batch < processes.count:
-            raise ValueError(
-                f"{processes.count} processes cannot share a batch of {job.training.batch}: lower `processes`"
-            )
+        if (batch := job.training.batch) < (count := processes.count):
+            raise ValueError(f"{count} processes cannot share a batch of {batch}: lower `processes`")
 
     def _draw(self) -> Draw:
-        generator, count = self.state.generator, self.job.training.batch
+        generator, count, noised = self.state.generator, self.job.training.batch, None
+        how = {"generator": generator, "device": generator.device}
         z0, texts = draw(self.source, count, self.job.method.conditioning_dropout or 0.0, generator)
-        z1 = torch.randn(z0.shape, generator=generator, device=generator.device) * self.source.scale
-        t, u_down, u_up = torch.rand(3, count, generator=generator, device=generator.device)
-        noised = None
+        z1 = torch.randn(z0.shape, **how) * self.source.scale
+        t, u_down, u_up = torch.rand(3, count, **how)
         if self.settings.adversarial and self.settings.adversarial.head:
-            noised = (
-                torch.rand(count, generator=generator, device=generator.device),
-                torch.randn(z0.shape, generator=generator, device=generator.device),
-            )
+            noised = torch.rand(count, **how), torch.randn(z0.shape, **how)
         z0, z1 = (precision.laid_out(z, self.job.training) for z in (z0, z1))
         return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
 
@@ -141,13 +125,10 @@ class Loop:
                 down, up = target.f(ends, end_times).chunk(2)
             else:
                 down = target.f(move.down, move.t_down)
-        terms = {
-            "consistency": losses.truncated_consistency(
-                predicted, z0, down, move.t_down, settings.truncation, settings.huber_c
-            )
-        }
+        at, huber_c, terms = (move.t_down, settings.truncation), settings.huber_c, {}
+        terms["consistency"] = losses.truncated_consistency(predicted, z0, down, *at, huber_c)
         if both_ways:
-            terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, settings.huber_c)
+            terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, huber_c)
         if reflow:
             terms["reflow"] = losses.reflow(student, one_step, z1, t)
         return terms, one_step if from_noise else None
@@ -179,10 +160,9 @@ class Loop:
             one_step = one_step.float()
             logged["discriminator"] = self._update_discriminator(draw, one_step).mean()
             terms["adversarial"] = losses.adversarial(self._discriminator(draw), one_step)
-        weight = {"consistency": 1.0} | {
-            name: getattr(settings, name).weight for name in terms if name != "consistency"
-        }
-        total = sum(weight[name] * value.sum() for name, value in terms.items()) / job.training.batch
+        weight = {name: getattr(settings, name).weight for name in terms if name != "consistency"}
+        parts = (weight.get(name, 1.0) * value.sum() for name, value in terms.items())
+        total = sum(parts) / job.training.batch
         # the parts in the log are those of this process's share
         logged |= {name: value.detach().mean() for name, value in terms.items()}
         logged |= update_student(job, state, self.processes, total)

@@ -5,9 +5,6 @@ What is minimised comes from params.yaml; the loop knows no method by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -15,38 +12,14 @@ from ... import objectives
 from ...flows.conditioning import Conditions, conditioned, draw, guided
 from ...flows.flow_map import EulerMap, FlowMap
 from ...flows.interpolants import INTERPOLANTS, Batch
-from ...flows.times import Times
-from ...settings.training import Training
 from .. import precision
+from ..job import Job
 from ..processes import Processes
 from ..state import EMA, STUDENT, State
 from .update import initial_state, update_student
 
-if TYPE_CHECKING:
-    from ..job import Job
-
 # the network that teaches a staged run, a copy of its EMA at the end of the stage before
 STAGE = "stage"
-
-
-def draw_batch(
-    training: Training,
-    x1: Tensor,
-    scale: float,
-    term_times: Sequence[Times],
-    sizes: Sequence[int],
-    progress: float,
-    generator: torch.Generator,
-) -> Batch:
-    """One batch: the data `x1`, noise of `scale`, and for each term its share of the time pairs."""
-    interpolant, device, count = INTERPOLANTS[training.interpolant], generator.device, sum(sizes)
-    x0 = torch.randn(x1.shape, generator=generator, device=device) * scale
-    uniform = torch.rand(4, count, generator=generator, device=device)
-    z = torch.randn(x1.shape, generator=generator, device=device) if interpolant.noisy else None
-    pairs = [times.draw(u, progress) for times, u in zip(term_times, uniform[:3].split(list(sizes), 1))]
-    s, t = (torch.cat(end) for end in zip(*pairs))
-    x0, x1, z = (x if x is None else precision.laid_out(x, training) for x in (x0, x1, z))
-    return Batch(x0, x1, s, t, uniform[3], interpolant, z)
 
 
 def start(job: Job, teacher: FlowMap | None) -> State:
@@ -66,10 +39,8 @@ class Loop:
         self.sizes = [round(term.share * batch) for term in self.terms[:-1]]
         self.sizes.append(batch - sum(self.sizes))
         if max(self.sizes) < processes.count:
-            raise ValueError(
-                f"{processes.count} processes cannot share the samples of a batch of {batch}: "
-                "lower `processes`"
-            )
+            problem = f"{processes.count} processes cannot share the samples of a batch of {batch}"
+            raise ValueError(f"{problem}: lower `processes`")
         self.times = [term.times.build() for term in self.terms]
         self.doublings = max(times.doublings for times in self.times)
         self.residuals: list[objectives.Residual] = []
@@ -94,36 +65,40 @@ class Loop:
             teacher = EulerMap(self.teacher) if stage == 0 else networks[STAGE]
         self.residuals, self.stage = [self._residual(k, teacher, None) for k in range(len(self.terms))], stage
 
-    def _residual(
-        self, k: int, teacher: FlowMap | None, conditions: Conditions | None
-    ) -> objectives.Residual:
+    def _residual(self, k: int, teacher: FlowMap | None, texts: Conditions | None) -> objectives.Residual:
         """The objective of term `k` as a function of the student and the batch."""
         stopped = None
         if self.job.method.stop_gradient == "ema":
-            stopped = conditioned(self.state.networks[EMA], conditions)
+            stopped = conditioned(self.state.networks[EMA], texts)
         return objectives.bind(self.terms[k].objective, self.terms[k].options, teacher, stopped)
 
-    def _conditioned(self, k: int, conditions: Conditions) -> tuple[objectives.Residual, FlowMap]:
+    def _conditioned(self, k: int, texts: Conditions) -> tuple[objectives.Residual, FlowMap]:
         """The objective of term `k` and the student, at the same texts as the teacher under its guidance."""
         teacher = self.teacher
         if teacher is not None:
-            teacher = guided(
-                conditioned(teacher, conditions, self.source.empty), self.job.method.guidance_scale
-            )
-        return self._residual(k, teacher, conditions), conditioned(self.state.networks[STUDENT], conditions)
+            teacher = conditioned(teacher, texts, self.source.empty)
+            teacher = guided(teacher, self.job.method.guidance_scale)
+        return self._residual(k, teacher, texts), conditioned(self.state.networks[STUDENT], texts)
+
+    def draw_batch(self, x1: Tensor) -> Batch:
+        """One batch: the data `x1`, noise, and for each term its share of the time pairs."""
+        interpolant, count = INTERPOLANTS[self.job.training.interpolant], len(x1)
+        how = {"generator": self.state.generator, "device": self.state.generator.device}
+        x0 = torch.randn(x1.shape, **how) * self.source.scale
+        uniform = torch.rand(4, count, **how)
+        z = torch.randn(x1.shape, **how) if interpolant.noisy else None
+        progress, shares = self.state.step / self.job.method.steps, uniform[:3].split(self.sizes, 1)
+        pairs = [times.draw(u, progress) for times, u in zip(self.times, shares)]
+        s, t = (torch.cat(end) for end in zip(*pairs))
+        x0, x1, z = (x if x is None else precision.laid_out(x, self.job.training) for x in (x0, x1, z))
+        return Batch(x0, x1, s, t, uniform[3], interpolant, z)
 
     def step(self) -> None:
         """One optimisation step: the residuals of every term on its part of the batch, and one update."""
-        job, state = self.job, self.state
+        job, state, dropped = self.job, self.state, self.job.method.conditioning_dropout or 0.0
         self._bind()
-        x1, texts = draw(
-            self.source, job.training.batch, job.method.conditioning_dropout or 0.0, state.generator
-        )
-        progress = state.step / job.method.steps
-        batch = draw_batch(
-            job.training, x1, self.source.scale, self.times, self.sizes, progress, state.generator
-        )
-        loss, start = 0.0, 0
+        x1, texts = draw(self.source, job.training.batch, dropped, state.generator)
+        batch, loss, start = self.draw_batch(x1), 0.0, 0
         with precision.evaluating(job.training, job.device):
             for k, (term, size) in enumerate(zip(self.terms, self.sizes)):
                 first, stop = self.processes.share(start, size)

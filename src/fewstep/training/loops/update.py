@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from ...flows.flow_map import FlowMap
 from ...settings.optimiser import Optimiser
 from .. import optimisers
+from ..job import Job
 from ..processes import Processes
 from ..state import EMA, LOSS, NORM, STUDENT, State
 
-if TYPE_CHECKING:
-    from ..job import Job
-
 
 def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
-    """The learning rate at `step` of `steps`.
+    """The learning rate at `step` of `steps`: a linear warm-up, then as `schedule` says.
 
-    A linear warm-up, then a straight line to zero, lr / sqrt(max(step / decay_after, 1)) (arXiv
-    2505.18825), or a constant.
+    A straight line to zero, lr / sqrt(max(step / decay_after, 1)) (arXiv 2505.18825), or a constant.
     """
     warm = settings.warmup * steps
     if step < warm:
@@ -34,10 +29,7 @@ def learning_rate(settings: Optimiser, step: int, steps: int) -> float:
 
 
 def ema_decay(settings: Optimiser, step: int, steps: int) -> float:
-    """The decay of the EMA at `step`: a horizon of `ema * steps` steps.
-
-    A young EMA would remember the initial weights, so its horizon grows with the run.
-    """
+    """The decay of the EMA at `step`: a horizon of `ema * steps` steps, growing while the run is young."""
     horizon = max(settings.ema * steps, 1.0)
     return min(1 - 1 / horizon, (1 + step) / (10 + step))
 
@@ -48,16 +40,12 @@ def initial_state(job: Job, start: FlowMap | None, columns: tuple[str, ...] = (L
     if start is not None:
         student.load_state_dict(start.state_dict())
     ema.load_state_dict(student.state_dict())
-    settings = job.optimiser
-    optimiser = optimisers.build(
-        settings.kind, student.parameters(), settings.lr, settings.weight_decay or 0.0
-    )
+    own, parameters = job.optimiser, student.parameters()
+    optimiser = optimisers.build(own.kind, parameters, own.lr, own.weight_decay or 0.0)
+    generator = torch.Generator(job.device).manual_seed(job.seed)
+    log = torch.zeros(job.method.steps, len(columns))
     return State(
-        {STUDENT: student, EMA: ema.requires_grad_(False)},
-        {STUDENT: optimiser},
-        torch.Generator(job.device).manual_seed(job.seed),
-        torch.zeros(job.method.steps, len(columns)),
-        columns,
+        {STUDENT: student, EMA: ema.requires_grad_(False)}, {STUDENT: optimiser}, generator, log, columns
     )
 
 
@@ -66,14 +54,14 @@ def update_student(job: Job, state: State, processes: Processes, loss: Tensor) -
 
     Returns the loss over all processes, and the gradient's norm before clipping, by the log's columns.
     """
-    settings, optimiser = job.optimiser, state.optimisers[STUDENT]
+    settings, optimiser, at = job.optimiser, state.optimisers[STUDENT], (state.step, job.method.steps)
     weights, ema = state.weights[STUDENT], state.weights[EMA]
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     loss = processes.sum(loss.detach(), weights)
     norm = torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate(settings, state.step, job.method.steps)
+        group["lr"] = learning_rate(settings, *at)
     optimiser.step()
-    torch._foreach_lerp_(ema, weights, 1 - ema_decay(settings, state.step, job.method.steps))
+    torch._foreach_lerp_(ema, weights, 1 - ema_decay(settings, *at))
     return {LOSS: loss, NORM: norm}
