@@ -53,7 +53,7 @@ def _clip(preparation: LatentPreparation) -> ClipPreparation:
 def _texts(preparation: LatentPreparation, count: int) -> list[str]:
     """The captions of the first `count` images, and the empty one; raises ValueError for too few."""
     name = preparation.settings.data
-    if preparation.source.images.flip:
+    if preparation.source.flip:
         raise ValueError(
             f"the data set '{name}' is drawn mirrored, and captions say left and right: it has no texts"
         )

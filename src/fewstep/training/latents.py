@@ -39,7 +39,7 @@ SPOT = 64
 def _fingerprint(preparation: LatentPreparation, pixels: np.ndarray, checksum: str) -> str:
     """What the moments depend on: the autoencoder's `checksum`, the code, the device, and some images."""
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
-    name, flip = preparation.settings.data, preparation.source.images.flip
+    name, flip = preparation.settings.data, preparation.source.flip
     settings = [name, flip, pixels.shape, spot, checksum, preparation.device, BLOCK]
     settings += captions.checksums(preparation, len(pixels)) if preparation.settings.clip else []
     modules = [autoencoder.__name__, __name__]
@@ -110,7 +110,7 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     autoencoder yet, and FloatingPointError for moments that are not finite.
     """
     source, coder = preparation.source, autoencoder.read_described(preparation.folder)
-    pixels = source.images.pixels[: preparation.settings.count]
+    pixels = source.pixels[: preparation.settings.count]
     expected = _fingerprint(preparation, pixels, coder["checksum"])
     folder = preparation.workspace.write(f"latents/{preparation.name}/{DESCRIPTION}").parent
     if description := _finished(folder, expected):
@@ -118,7 +118,7 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     # outside the folder that the pipeline empties before it runs a stage
     partial = preparation.workspace.write(f"states/latents/{preparation.name}-{expected}.npy")
     channels, height, width = coder["latents"]
-    shape = (len(pixels) * (1 + source.images.flip), 2 * channels, height, width)
+    shape = (len(pixels) * (1 + source.flip), 2 * channels, height, width)
     moments = _encode(preparation, pixels, partial, shape)
     each = _channels(moments.values)
     if not np.isfinite([each["mean"], each["std"]]).all():
@@ -133,7 +133,7 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     description = {
         "data": data_name(preparation.settings.data),
         "count": len(pixels),
-        "mirrored": source.images.flip,
+        "mirrored": source.flip,
         "shape": list(pixels.shape[1:]),
         "top": source.top,
         "latents": coder["latents"],
@@ -191,7 +191,7 @@ def mirrored(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray
 
     By the row's name, floats in [-1, 1].
     """
-    source, pixels = load_latents(preparation), preparation.source.images.pixels[: preparation.settings.count]
+    source, pixels = load_latents(preparation), preparation.source.pixels[: preparation.settings.count]
     indices = torch.randint(len(pixels), (count,), generator=torch.Generator().manual_seed(DRAW_SEED)).numpy()
     rows = {"images": to_signed(torch.from_numpy(np.array(pixels[indices])), source.top).numpy()}
     with one_thread():
