@@ -20,7 +20,7 @@ from fewstep.data import afhq64, celeba64, celebahq, cifar10, digits, export, im
 from fewstep.data.formats import archives
 from fewstep.data.formats.archives import Archive, ArchiveError
 from fewstep.data.formats.image_folder import read_folder
-from fewstep.data.images import Images, ImagesOnFirstUse, split, to_signed
+from fewstep.data.images import Images, split, to_signed
 
 PAPER = {
     "cifar10": cifar10,
@@ -76,9 +76,13 @@ def bare(tmp_path, monkeypatch):
 # Images
 
 
+def held(pixels: np.ndarray, flip: bool, top: int = 255) -> Images:
+    return Images("tiny", pixels.shape[1:], flip, lambda: pixels, top)
+
+
 def test_draws_are_images_of_the_set_in_the_generators_order():
     pixels = noise(50, 3, 4, 6)
-    images = Images(pixels, "tiny", flip=False)
+    images = held(pixels, flip=False)
     drawn = images.sample(400, seeded(3))
     assert drawn.dtype == torch.float32 and drawn.shape == (400, 3, 4, 6) and images.shape == (3, 4, 6)
     which = torch.randint(50, (400,), generator=seeded(3)).numpy()
@@ -92,7 +96,7 @@ def test_draws_are_images_of_the_set_in_the_generators_order():
 
 def test_a_draw_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
-    Images(noise(5, 1, 2, 2), "tiny", flip=True).sample(10, seeded())
+    held(noise(5, 1, 2, 2), flip=True).sample(10, seeded())
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -101,7 +105,7 @@ def test_levels_map_to_both_ends_exactly_and_back(top):
     levels = torch.arange(top + 1, dtype=torch.uint8)
     signed = to_signed(levels, top)
     assert signed[0] == -1 and signed[-1] == 1 and (signed.diff() > 0).all()
-    images = Images(np.zeros((1, 1, 1, 1), np.uint8), "tiny", False, top)
+    images = held(np.zeros((1, 1, 1, 1), np.uint8), False, top)
     assert torch.equal(images.to_uint8(signed), levels)
     assert images.to_uint8(torch.tensor([-7.0, 7.0, 0.8 / top - 1, 1.2 / top - 1])).tolist() == [0, top, 0, 1]
     with pytest.raises(ValueError, match="images of 'tiny' hold NaN"):
@@ -115,14 +119,14 @@ def test_levels_map_to_both_ends_exactly_and_back(top):
 def test_the_scale_is_the_exact_standard_deviation_over_blocks(top, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, top + 1, (37, 3, 5, 4), dtype=np.uint8)
     monkeypatch.setattr("fewstep.data.images.BLOCK", 400)
-    assert Images(pixels, "tiny", True, top).scale == pytest.approx((pixels / (top / 2) - 1).std(), rel=1e-13)
+    assert held(pixels, True, top).scale == pytest.approx((pixels / (top / 2) - 1).std(), rel=1e-13)
     checker = np.array([0, top], np.uint8).reshape(2, 1, 1, 1)
-    assert Images(checker, "tiny", False, top).scale == 1.0
+    assert held(checker, False, top).scale == 1.0
 
 
 def test_half_of_the_draws_are_mirrored_left_to_right():
     pixel = np.arange(6, dtype=np.uint8).reshape(1, 1, 2, 3)
-    images = Images(pixel, "tiny", flip=True)
+    images = held(pixel, flip=True)
     drawn = images.to_uint8(images.sample(2000, seeded())).numpy()
     mirrored = (drawn == pixel[..., ::-1]).all((1, 2, 3))
     assert (mirrored | (drawn == pixel).all((1, 2, 3))).all() and 900 < mirrored.sum() < 1100
@@ -133,15 +137,15 @@ def test_a_copy_on_a_device_is_the_set_and_is_made_once(monkeypatch):
     pixels = noise(7, 1, 2, 3)
     pixels.flags.writeable = False
     monkeypatch.setattr("fewstep.data.images.BLOCK", 12)
-    images = Images(pixels, "tiny", False)
-    held = images.rows.copy_on(torch.device("cpu"))
-    assert np.array_equal(held.numpy(), pixels) and images.rows.copy_on(torch.device("cpu")) is held
+    images = held(pixels, False)
+    copy = images.rows.copy_on(torch.device("cpu"))
+    assert np.array_equal(copy.numpy(), pixels) and images.rows.copy_on(torch.device("cpu")) is copy
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_draws_on_cuda_are_images_of_the_set():
     pixels = noise(50, 3, 4, 6)
-    images = Images(pixels, "tiny", False)
+    images = held(pixels, False)
     drawn = images.sample(20, torch.Generator("cuda").manual_seed(0))
     assert drawn.is_cuda and {p.tobytes() for p in images.to_uint8(drawn).cpu().numpy()} <= {
         p.tobytes() for p in pixels
@@ -155,21 +159,19 @@ def test_draws_on_cuda_are_images_of_the_set():
 def test_pixels_of_a_wrong_type_or_shape_are_refused(pixels):
     with pytest.raises(
         ValueError,
-        match=r"the pixels of 'tiny' are (uint8|float64) of shape .* give uint8 of shape \(images, channels",
+        match=r"pixels of 'tiny' are (uint8|float64) of shape .* instead of uint8 .* \(images, 1, 2, 2\)",
     ):
-        Images(pixels, "tiny", False)
+        _ = Images("tiny", (1, 2, 2), False, lambda: pixels).pixels
 
 
 def test_images_are_read_at_the_first_draw_and_once():
     calls = []
-    lazy = ImagesOnFirstUse("tiny", (1, 2, 2), False, lambda: calls.append(1) or noise(4, 1, 2, 2))
+    lazy = Images("tiny", (1, 2, 2), False, lambda: calls.append(1) or noise(4, 1, 2, 2))
     assert lazy.shape == (1, 2, 2) and not calls
     first = lazy.sample(3, seeded())
     assert torch.equal(first, lazy.sample(3, seeded())) and calls == [1]
-    assert lazy.scale == lazy.images.scale and torch.equal(lazy.to_uint8(first), lazy.images.to_uint8(first))
-    with pytest.raises(
-        ValueError, match=r"images of 'tiny' are of shape \(1, 2, 2\) instead of \(1, 3, 3\): restore"
-    ):
+    wanted = r"uint8 of shape \(4, 1, 2, 2\) instead of uint8 of shape \(images, 1, 3, 3\), .*: restore"
+    with pytest.raises(ValueError, match=f"the pixels of 'tiny' are {wanted}"):
         replace(lazy, shape=(1, 3, 3)).sample(1, seeded())
 
 
@@ -192,7 +194,7 @@ def test_digits_are_scikit_learns(here):
     from sklearn.datasets import load_digits
 
     source, published = replace(digits.SOURCE), load_digits()
-    np.testing.assert_array_equal(source.images.pixels[:, 0], published.images)
+    np.testing.assert_array_equal(source.pixels[:, 0], published.images)
     np.testing.assert_array_equal(digits.labels(), published.target)
     drawn = source.sample(500, seeded())
     assert drawn.shape == (500, 1, 8, 8) and drawn.min() == -1 and drawn.max() == 1
@@ -246,7 +248,7 @@ def test_training_crops_stay_out_of_the_strip_and_held_out_ones_inside(here, mon
     pictures[..., patches.STRIP :] += 128
     monkeypatch.setattr(patches, "photographs", lambda: pictures)
     source = replace(patches.SOURCE)
-    assert len(source.images.pixels) == 2 * 198 * 241 and source.images.pixels.max() < 128
+    assert len(source.pixels) == 2 * 198 * 241 and source.pixels.max() < 128
     assert source.sample(2000, seeded()).max() < 0 < patches.held_out(2000, 1).min()
 
 
@@ -349,7 +351,7 @@ def test_cifar_is_read_record_by_record_in_the_order_of_its_files(tmp_path):
         kept == ["cifar-10-binary", "fewstep-test", "fewstep-train"]
         and not (tmp_path.parent / "escaped.bin").exists()
     )
-    source = Images(images, "cifar10", True)
+    source = held(images, True)
     assert source.sample(4, seeded()).shape == (4, 3, 32, 32) and source.scale == pytest.approx(
         images.std() / 127.5, rel=1e-9
     )

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fewstep import data
-from fewstep.data.images import ImagesOnFirstUse, to_signed
+from fewstep.data.images import Images, to_signed
 from fewstep.networks import load_decoder
 from fewstep.networks.autoencoder import Autoencoder
 from fewstep.settings.latents import Latents
@@ -46,7 +46,7 @@ def _pixels() -> np.ndarray:
 @pytest.fixture(autouse=True)
 def images(monkeypatch):
     """A small data set in the place of `patches`."""
-    source = ImagesOnFirstUse("patches", (3, SIDE, SIDE), True, _pixels)
+    source = Images("patches", (3, SIDE, SIDE), True, _pixels)
     monkeypatch.setattr("fewstep.data.patches.SOURCE", source)
     monkeypatch.delattr("fewstep.data.patches.held_out")
     return source
@@ -116,9 +116,7 @@ def test_every_image_and_its_mirror_image_is_encoded(maker, images):
 
 
 def test_no_mirror_image_is_encoded_where_none_is_drawn(maker, monkeypatch):
-    monkeypatch.setattr(
-        "fewstep.data.patches.SOURCE", ImagesOnFirstUse("patches", (3, SIDE, SIDE), False, _pixels)
-    )
+    monkeypatch.setattr("fewstep.data.patches.SOURCE", Images("patches", (3, SIDE, SIDE), False, _pixels))
     own = maker()
     described = latents.encode_all(own)
     assert (

@@ -1,11 +1,9 @@
 """Data sets, one file each; generators in drawn/, readers of published archives in formats/.
 
-No network is here: what decodes latents is handed in. `load(name)` opens a data set. One named `checkerboard`
-is the SOURCE of the module `fewstep.data.checkerboard`. One that a stage of the pipeline makes has
-`opened(folder)` in the place of it, and is opened in the folder where it was made.
+`load(name)` opens a data set: `checkerboard` is the SOURCE of `fewstep.data.checkerboard`. One that a stage
+of the pipeline makes has `opened(folder)` instead, and is opened in the folder where it was made. No network
+is here: what decodes latents is handed in.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Callable
@@ -29,7 +27,6 @@ class DataSource(Protocol):
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` points, (count, *shape), float32."""
-        ...
 
 
 def module(name: str) -> ModuleType:
@@ -41,8 +38,7 @@ def module(name: str) -> ModuleType:
 
 def names() -> list[str]:
     """The data sets there are: the files here that hold a SOURCE, or open what a stage has made."""
-    files = (path for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("[a-z]*.py")}
     return sorted(name for name, text in texts.items() if "\nSOURCE = " in text or "\ndef opened(" in text)
 
 
@@ -54,17 +50,13 @@ def is_prepared(name: str) -> bool:
 def load(name: str, folder: Path | None = None, load_decoder: Callable | None = None) -> DataSource:
     """The data set called `name`, opened in the `folder` if it is one that a stage makes.
 
-    `load_decoder(folder, device)` opens the decoder of latents, where there are any and they are decoded.
-
-    Raises ValueError, naming those there are, when there is none, and where a folder is missing or not
-    wanted.
+    `load_decoder(folder, device)` opens the decoder of latents. Raises ValueError as `module`, and where a
+    folder is missing or not wanted.
     """
     own = module(name)
     if is_prepared(name) != (folder is not None):
-        given = "say in which folder" if folder is None else "it has no folder"
-        raise ValueError(
-            f"the data set '{name}' is {'' if folder is None else 'not '}made by a stage: {given}"
-        )
+        found = "made by a stage: say in which" if folder is None else "not made by a stage: it has no"
+        raise ValueError(f"the data set '{name}' is {found} folder")
     return own.SOURCE if folder is None else own.opened(folder, load_decoder)
 
 
@@ -81,8 +73,3 @@ def prompt_sets(name: str) -> list[str]:
 def offers(name: str, function: str) -> bool:
     """Whether the data set has a function that not all have: `held_out`, `all_pairs`, `captions`."""
     return hasattr(module(name), function)
-
-
-def files(name: str) -> list[str]:
-    """The files that ship with the project and that the data set reads, below the root; often none."""
-    return list(getattr(module(name), "FILES", ()))

@@ -1,7 +1,5 @@
 """The two-dimensional checkerboard, drawn afresh for every batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

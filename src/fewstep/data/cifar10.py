@@ -1,7 +1,5 @@
 """CIFAR-10: the 50,000 training images of the published binary archive, 32x32; half are drawn mirrored."""
 
-from __future__ import annotations
-
 import gzip
 import tarfile
 import zlib
@@ -11,7 +9,7 @@ import numpy as np
 
 from ..storage import stand_in
 from .formats.archives import Archive, folder_of
-from .images import ImagesOnFirstUse
+from .images import Images
 
 ARCHIVE, COUNT, MD5 = "cifar-10-binary.tar.gz", 50_000, "c32a1d4ab5d03f1284b67883e8d87530"
 HOME = "CIFAR-10 (binary version, cifar-10-binary.tar.gz) from https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -22,12 +20,10 @@ PIXELS = 3 * 32 * 32
 def read(path: Path, part: str = "train", per_file: int = 10_000, md5: str | None = MD5) -> np.ndarray:
     """The images of `part`, 'train' or 'test', (5 or 1 files * per_file, 3, 32, 32), uint8, memory-mapped.
 
-    Raises FileNotFoundError when it is absent, ArchiveError when its md5 differs (None: not looked at), it
-    ends early or holds something else.
+    Raises FileNotFoundError when it is absent, ArchiveError for another md5 (None: any) or a damaged one.
     """
     archive = Archive(path.parent, HOME)
-    if not path.is_file():
-        raise archive.missing(path)
+    archive.present(path)
     names = [f"cifar-10-batches-bin/{name}" for name in PARTS[part]]
     size = per_file * (1 + PIXELS)
 
@@ -37,17 +33,16 @@ def read(path: Path, part: str = "train", per_file: int = 10_000, md5: str | Non
         todo = set(names)
         try:
             with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as members:
-                # only these exact names, and only into memory: where a member would be unpacked to never
-                # matters
+                # only these exact names, and only into memory: nothing is unpacked
                 for member in (member for member in members if member.name in todo):
                     if not member.isfile() or member.size != size:
                         wanted = f"file of {per_file} records ({size:,} bytes)"
                         raise archive.damaged(path, f"holds a {member.name} that is no {wanted}")
-                    content = np.frombuffer(members.extractfile(member).read(), np.uint8)
-                    records = content.reshape(per_file, 1 + PIXELS)
+                    content = members.extractfile(member).read()
+                    records = np.frombuffer(content, np.uint8).reshape(per_file, 1 + PIXELS)
                     if records[:, 0].max() > 9:
-                        found = f"holds a {member.name} with a label above 9, so its records are shifted"
-                        raise archive.damaged(path, found)
+                        found = "with a label above 9, so its records are shifted"
+                        raise archive.damaged(path, f"holds a {member.name} {found}")
                     start = names.index(member.name) * per_file
                     out[start : start + per_file] = records[:, 1:].reshape(-1, 3, 32, 32)
                     todo.remove(member.name)
@@ -74,11 +69,9 @@ def check(checksums: bool = True) -> None:
     """Raise as `read` where the archive is absent, (with `checksums`) another, or a rehearsal's."""
     archive = Archive(folder_of("cifar10"), HOME)
     archive.require_published()
-    path = archive.folder / ARCHIVE
-    if not path.is_file():
-        raise archive.missing(path)
+    path = archive.present(archive.folder / ARCHIVE)
     if checksums:
         archive.verify(path, MD5)
 
 
-SOURCE = ImagesOnFirstUse("cifar10", (3, 32, 32), True, pixels)
+SOURCE = Images("cifar10", (3, 32, 32), True, pixels)

@@ -2,22 +2,20 @@
 
 Of each picture the first caption by its number is the prompt, and pictures come in the order of the
 annotation file: so do the prompts that SCFlow published for COCO-2014, which however take any one of a
-picture's five captions. Pictures are 640x480 and the like, and FID takes one size: each is the centred
-square, made 512 pixels wide as LAION's are, which is the size of what is sampled; from there both are made
-299 wide alike. Which crop the published numbers took is not on record.
+picture's five captions. Each picture is the centred square, made 512 pixels wide as LAION's are; which crop
+the published numbers took is not on record.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .formats.archives import ENVIRONMENT, Archive, ArchiveError, folder_of
+from .formats.archives import ENVIRONMENT, Archive, folder_of, raise_together
 from .formats.captioned import tidy
 from .formats.pictures import Pictures, decoded
 
@@ -27,7 +25,10 @@ ADDRESS = "http://images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Split:
-    """A published validation set: its year, how many pictures it has, and how many of these are prompts."""
+    """A published validation set: its year, how many pictures it has, and how many of these are prompts.
+
+    Below the data set's folder, `annotations` is the file of captions and `pictures` the folder of pictures.
+    """
 
     year: int
     count: int
@@ -35,23 +36,18 @@ class Split:
 
     @property
     def annotations(self) -> str:
-        """The file of captions, below the data set's folder."""
         return f"annotations/captions_val{self.year}.json"
 
     @property
     def pictures(self) -> str:
-        """The folder of the pictures, below the data set's folder."""
         return f"val{self.year}"
 
     @property
     def archive(self) -> Archive:
         """The folder of the data set, and what to get for this set, and where."""
-        annotations = f"{ADDRESS}/annotations/annotations_trainval{self.year}.zip"
-        return Archive(
-            folder_of("coco"),
-            f"COCO-{self.year}'s validation set ({annotations} and {ADDRESS}/zips/val{self.year}.zip, "
-            f"unpacked to {self.annotations} and {self.pictures}/)",
-        )
+        year, unpacked = self.year, f"unpacked to {self.annotations} and {self.pictures}/"
+        zips = f"{ADDRESS}/annotations/annotations_trainval{year}.zip and {ADDRESS}/zips/val{year}.zip"
+        return Archive(folder_of("coco"), f"COCO-{year}'s validation set ({zips}, {unpacked})")
 
 
 SETS = {"coco2017": Split(2017, 5000, 5000), "coco2014": Split(2014, 40_504, 30_000)}
@@ -75,7 +71,7 @@ class Prompts:
 def _pairs(name: str) -> list[tuple[str, str]]:
     """File name and first caption of each picture of the set `name`, in the order of the annotation file."""
     split, archive = SETS[name], SETS[name].archive
-    path, count = archive.folder / split.annotations, archive.count(name, split.count)
+    path = archive.folder / split.annotations
     if not path.is_file():
         cure = f"get {archive.source}, or set {ENVIRONMENT} to the folder that holds 'coco'"
         raise FileNotFoundError(f"{path} is not there: {cure}")
@@ -87,11 +83,10 @@ def _pairs(name: str) -> list[tuple[str, str]]:
     except (ValueError, KeyError, TypeError) as error:
         what = f"is cut short, or no file of COCO's captions ({type(error).__name__})"
         raise archive.damaged(path, what) from None
-    if len(pictures) != count:
+    if len(pictures) != (count := archive.count(name, split.count)):
         raise archive.damaged(path, f"describes {len(pictures):,} pictures instead of {count:,}")
-    first: dict[int, str] = {}
-    for picture, caption in captions:
-        first.setdefault(picture, tidy(caption))
+    # later entries win: the first caption of each picture stays
+    first = {picture: tidy(caption) for picture, caption in reversed(captions)}
     for number, file in pictures:
         if not first.get(number):
             raise archive.damaged(path, f"has no caption of {file}")
@@ -100,11 +95,10 @@ def _pairs(name: str) -> list[tuple[str, str]]:
 
 def _paths(split: Split, pairs: Sequence[tuple[str, str]]) -> list[Path]:
     """Where the pictures of `pairs` lie; raises FileNotFoundError, naming the first that is missing."""
-    archive = split.archive
-    folder = archive.folder / split.pictures
+    folder = split.archive.folder / split.pictures
     paths = [folder / Path(file).name for file, _ in pairs]
     if absent := [path for path in paths if not path.is_file()]:
-        first = f"the first of them {absent[0].name}: get {archive.source}"
+        first = f"the first of them {absent[0].name}: get {split.archive.source}"
         raise FileNotFoundError(f"{len(absent):,} of {len(paths):,} pictures are not in {folder}, {first}")
     return paths
 
@@ -112,15 +106,15 @@ def _paths(split: Split, pairs: Sequence[tuple[str, str]]) -> list[Path]:
 def prompt_set(name: str, count: int) -> Prompts:
     """The first `count` prompts of the set `name`, one of SETS, always the same, and their pictures.
 
-    Raises ValueError for more than there are; FileNotFoundError, with the addresses to fetch from, where the
-    annotation file or a picture is missing; ArchiveError for an annotation file that is damaged or describes
-    another number of pictures, and, when it is looked at, for a picture that cannot be decoded.
+    Raises ValueError for more than there are; FileNotFoundError, with the addresses, where the annotation
+    file or a picture is missing; ArchiveError for an annotation file that is damaged or describes another
+    number of pictures, and, when it is looked at, for a picture that cannot be decoded.
     """
     split, pairs = SETS[name], _pairs(name)
     most = min(split.prompts, len(pairs))
     if not 0 < count <= most:
-        cure = "lower `sampling.count`"
-        raise ValueError(f"there are {most:,} prompts '{name}', and {count:,} are asked for: {cure}")
+        found = f"there are {most:,} prompts '{name}', and {count:,} are asked for"
+        raise ValueError(f"{found}: lower `sampling.count`")
     paths = _paths(split, pairs[:count])
 
     def decode(k: int) -> np.ndarray:
@@ -134,22 +128,16 @@ def prompt_set(name: str, count: int) -> Prompts:
 
 
 def check(checksums: bool = True) -> None:
-    """Raise as `prompt_set` where files are not the published ones, naming all sets of which that is so.
+    """Raise as `prompt_set`, naming all sets of which that is so, and for a rehearsal's files; decodes none.
 
-    A rehearsal's files are refused; no picture is decoded. With `checksums`, files are held against
-    checksums.md5 if that lies in the folder.
+    With `checksums`, files are held against checksums.md5 if that lies in the folder.
     """
     both = " and ".join(split.archive.source for split in SETS.values())
     Archive(folder_of("coco"), both).require_published()
-    found = []
-    for name, split in SETS.items():
-        try:
-            paths = _paths(split, _pairs(name))
-            if checksums:
-                split.archive.verify_listed([split.archive.folder / split.annotations, *paths])
-        except (OSError, ArchiveError) as error:
-            found.append(error)
-    if len(found) > 1:
-        raise ArchiveError("; and ".join(map(str, found)))
-    if found:
-        raise found[0]
+
+    def check_set(name: str) -> None:
+        split, paths = SETS[name], _paths(SETS[name], _pairs(name))
+        if checksums:
+            split.archive.verify_listed([split.archive.folder / split.annotations, *paths])
+
+    raise_together(*(partial(check_set, name) for name in SETS))

@@ -1,14 +1,11 @@
 """Scikit-learn's 1,797 handwritten digits, 8x8 in 17 grey levels: the laptop tier's stand-in for CIFAR-10.
 
-All of them are the data that is modelled. `labelled` cuts them in two for a classifier, which must be judged
-on digits that it has not seen.
+All of them are the data that is modelled; `labelled` cuts them in two for a classifier.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
-from .images import ImagesOnFirstUse, Labelled, labelled_split, read_levels
+from .images import Images, Labelled, labelled_split, read_levels
 
 COUNT, TOP = 1797, 16
 # what it reads, below the root
@@ -31,4 +28,4 @@ def labelled() -> Labelled:
     return labelled_split(pixels(), labels(), HELD_OUT, SPLIT_SEED, TOP)
 
 
-SOURCE = ImagesOnFirstUse("digits", (1, 8, 8), False, pixels, TOP)
+SOURCE = Images("digits", (1, 8, 8), False, pixels, TOP)

@@ -1,10 +1,7 @@
-"""Fill data/ without a network, byte for byte, and hold it against data.dvc.
+"""Fill data/ without a network and hold it, byte for byte, against the checksums in data.dvc.
 
-What ships with scikit-learn (the digits, the two photographs) is taken from the installed package; what is
-generated comes from fixed seeds. data.dvc holds a checksum for each file.
+The digits and the two photographs are those of the installed scikit-learn; what is drawn has fixed seeds.
 """
-
-from __future__ import annotations
 
 import hashlib
 import io
@@ -32,42 +29,39 @@ def _npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _photograph(name: str) -> bytes:
-    return (files("sklearn.datasets.images") / name).read_bytes()
+PHOTOGRAPHS = files("sklearn.datasets.images")
 
 
-# The target's reference sample: what squared W2 is measured against.
-REFERENCE_COUNT, REFERENCE_SEED = 64_000, 20_240_607
+def _checkerboard() -> np.ndarray:
+    """The target's reference sample: what squared W2 is measured against."""
+    return checkerboard.sample(64_000, torch.Generator().manual_seed(20_240_607)).numpy()
+
 
 EXPORTS: dict[str, Callable[[], bytes]] = {
-    "data/checkerboard.npy": lambda: _npy(
-        checkerboard.sample(REFERENCE_COUNT, torch.Generator().manual_seed(REFERENCE_SEED)).numpy()
-    ),
-    "data/china.jpg": lambda: _photograph("china.jpg"),
+    "data/checkerboard.npy": lambda: _npy(_checkerboard()),
+    "data/china.jpg": (PHOTOGRAPHS / "china.jpg").read_bytes,
     "data/digits.npy": lambda: _npy(load_digits().images.astype(np.uint8)),
     "data/digits_labels.npy": lambda: _npy(load_digits().target.astype(np.uint8)),
     "data/faces.npy": lambda: _npy(faces.draw(faces.COUNT, faces.SEED)[0]),
     "data/faces_classes.npy": lambda: _npy(faces.classes(faces.factors(faces.COUNT, faces.SEED))),
-    "data/flower.jpg": lambda: _photograph("flower.jpg"),
+    "data/flower.jpg": (PHOTOGRAPHS / "flower.jpg").read_bytes,
 }
 
 
 def checksums(root: Path) -> dict[str, str]:
     """The checksum of every file that data.dvc tracks; raises DataError when it is absent or unreadable."""
+    path = root / "data.dvc"
     try:
-        return {
-            out["path"]: out["md5"]
-            for out in yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"]
-        }
+        return {out["path"]: out["md5"] for out in yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]}
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         cure = "restore it with `git checkout data.dvc`"
-        raise DataError(f"{root / 'data.dvc'} cannot be read ({type(error).__name__}): {cure}") from None
+        raise DataError(f"{path} cannot be read ({type(error).__name__}): {cure}") from None
 
 
 def export(root: Path) -> list[str]:
-    """Write the files of data/ that are missing and verify them all; returns the names of those written.
+    """Write the files of data/ that are missing, verify all, and return the names of those written.
 
-    Raises DataError, naming the file, when a byte differs. A file that is there is never overwritten.
+    Raises DataError, naming the file, when a byte differs; a file that is there is never overwritten.
     """
     expected, written = checksums(root), []
     for name in sorted(set(expected) ^ set(EXPORTS)):
@@ -78,11 +72,8 @@ def export(root: Path) -> list[str]:
         content = make() if fresh else path.read_bytes()
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != expected[name]:
-            cure = (
-                "install the pinned packages of pyproject.toml"
-                if fresh
-                else "delete it and run `python -m fewstep data` again"
-            )
+            again = "delete it and run `python -m fewstep data` again"
+            cure = "install the pinned packages of pyproject.toml" if fresh else again
             raise DataError(f"{name} differs from data.dvc (md5 {found} instead of {expected[name]}): {cure}")
         if fresh:
             write_atomically(path, content)

@@ -1,18 +1,17 @@
 """8,000 little faces, 32x32 RGB, drawn from factors: the laptop tier's stand-in for CelebA-HQ.
 
-All of them are the data that is modelled, and half of what is drawn is mirrored. The classes are what a
-mirror leaves as it is: hair, glasses, mouth. `held_out` gives faces that are in no file.
+Half of what is drawn is mirrored; the classes are what a mirror leaves as it is: hair, glasses, mouth.
 """
 
-from __future__ import annotations
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .drawn.face_drawing import render
-from .drawn.face_geometry import FACTORS, GLASSES, HAIR, OPEN, SIDE
-from .images import Images, ImagesOnFirstUse, Labelled, labelled_split, read_levels
+from .drawn.face_geometry import FACTORS, GLASSES, HAIR, OPEN, SIDE, choice
+from .images import Images, Labelled, labelled_split, read_levels
 
 COUNT, SEED = 8000, 20_241_216
 # other faces than those of the file, whichever they are asked for with
@@ -37,8 +36,7 @@ def draw(count: int, seed: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
 def classes(drawn: np.ndarray) -> np.ndarray:
     """The class 0..23 of each row of factors, (count,), uint8: 4 * hair style + 2 * glasses + open mouth."""
     style, glasses, mouth = (drawn[:, FACTORS.index(name)] for name in ("hair_style", "glasses", "mouth"))
-    hair = np.minimum((style * len(HAIR)).astype(np.uint8), len(HAIR) - 1)
-    return (4 * hair + 2 * (glasses < GLASSES) + (mouth < OPEN)).astype(np.uint8)
+    return (4 * choice(style, len(HAIR)) + 2 * (glasses < GLASSES) + (mouth < OPEN)).astype(np.uint8)
 
 
 def pixels() -> np.ndarray:
@@ -59,7 +57,7 @@ def labelled() -> Labelled:
 def held_out(count: int, seed: int) -> Tensor:
     """`count` faces that are in no file, (count, 3, 32, 32), float32 in [-1, 1], half of them mirrored."""
     unseen, _ = draw(count, (HELD_OUT_SEED, seed))
-    return Images(unseen, "faces", True).sample(count, torch.Generator().manual_seed(seed))
+    return replace(SOURCE, read=lambda: unseen).sample(count, torch.Generator().manual_seed(seed))
 
 
-SOURCE = ImagesOnFirstUse("faces", (3, SIDE, SIDE), True, pixels)
+SOURCE = Images("faces", (3, SIDE, SIDE), True, pixels)

@@ -1,15 +1,11 @@
 """ImageNet at 32x32: the 1,281,167 training images of the published npz batches; half are drawn mirrored."""
 
-from __future__ import annotations
-
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from .formats.archives import Archive, folder_of
-from .images import ImagesOnFirstUse
+from .formats.archives import NPZ_ERRORS, Archive, folder_of
+from .images import Images
 
 COUNT, PIXELS = 1_281_167, 3 * 32 * 32
 COUNTS = {"train": COUNT, "val": 50_000}
@@ -21,23 +17,18 @@ HOME = (
 
 def _batches(archive: Archive, part: str, batches: int) -> list[Path]:
     """The npz files of `part` below the folder; raises FileNotFoundError naming the first that is missing."""
-    numbered = [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)]
-    paths = []
-    for name in numbered if part == "train" else ["val_data.npz"]:
-        paths.append(next(iter(sorted(archive.folder.rglob(name))), archive.folder / name))
-        if not paths[-1].is_file():
-            raise archive.missing(paths[-1])
-    return paths
+    folder, numbered = archive.folder, [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)]
+    names = numbered if part == "train" else ["val_data.npz"]
+    return [archive.present(min(folder.rglob(name), default=folder / name)) for name in names]
 
 
 def _batch(archive: Archive, path: Path) -> np.ndarray:
     """The images of one npz file, (count, 3, 32, 32), uint8."""
-    damages = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError)
     try:
         # opened here: numpy leaves a file open that turns out not to be an archive
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as batch:
             images, labels = batch["data"], batch["labels"]
-    except damages as error:
+    except NPZ_ERRORS as error:
         found = f"is truncated or no npz file with `data` and `labels` ({type(error).__name__})"
         raise archive.damaged(path, found) from None
     if images.dtype != np.uint8 or images.shape != (labels.size, PIXELS):
@@ -49,9 +40,8 @@ def _batch(archive: Archive, path: Path) -> np.ndarray:
 def read(folder: Path, part: str = "train", batches: int = 10, count: int | None = None) -> np.ndarray:
     """The images of the npz batches anywhere below `folder`, (1,281,167 or `count`, 3, 32, 32), uint8.
 
-    `part` is 'train' or 'val'. No md5 of these files is on record here: they are held against checksums.md5
-    if that lies in `folder`, and their arrays' names, types, shapes and total are checked. Raises
-    FileNotFoundError naming a missing batch, ArchiveError naming one that is damaged.
+    `part` is 'train' or 'val'. Raises FileNotFoundError naming a missing batch, ArchiveError naming one
+    that is damaged, or not the one in checksums.md5.
     """
     archive = Archive(folder, HOME)
     total = archive.count(part, COUNTS[part]) if count is None else count
@@ -67,8 +57,7 @@ def read(folder: Path, part: str = "train", batches: int = 10, count: int | None
                 out[done : done + len(images)] = images
             done += len(images)
         if done != total:
-            found = f"holds {done:,} images in its {part} batches instead of {total:,}"
-            raise archive.damaged(folder, found)
+            raise archive.damaged(folder, f"holds {done:,} images in its {part} batches instead of {total:,}")
 
     return archive.cached(part, paths, (total, 3, 32, 32), fill)
 
@@ -87,4 +76,4 @@ def check(checksums: bool = True) -> None:
         archive.verify_listed(paths)
 
 
-SOURCE = ImagesOnFirstUse("imagenet32", (3, 32, 32), True, pixels)
+SOURCE = Images("imagenet32", (3, 32, 32), True, pixels)

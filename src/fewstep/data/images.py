@@ -1,7 +1,5 @@
 """Images held as whole numbers, opened when they are first needed: drawn in [-1, 1], flipped, scaled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +11,7 @@ from torch import Tensor
 
 from ..storage.workspace import find_root
 
-# A set up to this size is copied to a CUDA device once; a larger one is indexed in main memory, batch by
-# batch.
+# A set up to this size is copied to a CUDA device once; a larger one is indexed in main memory.
 HOLD_BYTES = 8 * 2**30
 # Numbers read at a time where a whole array is gone through: a memory-mapped one may be larger than memory.
 BLOCK = 2**22
@@ -53,26 +50,26 @@ class Rows:
 class Images:
     """Equally likely images, a `DataSource`; the level 0 is drawn as -1 and the level `top` as 1.
 
-    `pixels` is uint8, (images, channels, height, width), in memory or memory-mapped. `flip` mirrors half of
-    what is drawn, left to right. Raises ValueError for pixels of another type or shape, or none at all.
+    `read` gives the pixels, uint8 (images, *shape), at the first draw, so naming a data set opens no file.
+    `flip` mirrors half of what is drawn, left to right.
     """
 
-    pixels: np.ndarray
     name: str
+    shape: tuple[int, ...]
     flip: bool
+    read: Callable[[], np.ndarray]
     top: int = 255
 
-    def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or not self.pixels.size:
-            raise ValueError(
-                f"the pixels of '{self.name}' are {self.pixels.dtype} of shape {self.pixels.shape}: "
-                "give uint8 of shape (images, channels, height, width), with one image at least"
-            )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one image, (channels, height, width)."""
-        return self.pixels.shape[1:]
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """The images, read once; raises ValueError for another type or shape, or none at all."""
+        pixels = self.read()
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != self.shape or not len(pixels):
+            found = f"are {pixels.dtype} of shape {pixels.shape}"
+            wanted = f"uint8 of shape (images, {', '.join(map(str, self.shape))}), with one image at least"
+            cure = "restore the published files"
+            raise ValueError(f"the pixels of '{self.name}' {found} instead of {wanted}: {cure}")
+        return pixels
 
     @cached_property
     def rows(self) -> Rows:
@@ -81,9 +78,9 @@ class Images:
 
     @cached_property
     def scale(self) -> float:
-        """The standard deviation of all pixels together, about their common mean, in units of [-1, 1].
+        """The standard deviation of all pixels together, in units of [-1, 1], exact: sums of whole numbers.
 
-        The follow-up scales its Gaussian base to it (arXiv 2505.18825). Summed in whole numbers, so exact.
+        The follow-up scales its Gaussian base to it (arXiv 2505.18825).
         """
         levels, counts = np.arange(256), np.zeros(256, dtype=np.int64)
         for block in self.rows.blocks():
@@ -114,51 +111,13 @@ class Images:
 
 def to_signed(pixels: Tensor, top: int = 255) -> Tensor:
     """Levels 0..top as float32 in [-1, 1], both ends exact; same shape."""
-    # a true division: a product with the rounded 2/top, which CUDA makes of a division by a number, can miss
-    # 1 by a bit
+    # a true division: CUDA divides by a number through its rounded inverse, which can miss 1 by a bit
     return pixels.to(torch.float32) / torch.full((), top / 2, device=pixels.device) - 1
 
 
 def to_levels(x: Tensor, top: int = 255) -> Tensor:
     """The nearest levels 0..top of images in [-1, 1], uint8, same shape; what lies outside is clamped."""
     return ((x + 1) * (top / 2)).round().clamp(0, top).to(torch.uint8)
-
-
-@dataclass(frozen=True, eq=False)
-class ImagesOnFirstUse:
-    """`Images` of a known shape whose pixels `read` fetches at the first draw.
-
-    So naming a data set opens no file. What `read` raises comes through. Raises ValueError when the images
-    read are not of the given shape.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    flip: bool
-    read: Callable[[], np.ndarray]
-    top: int = 255
-
-    @cached_property
-    def images(self) -> Images:
-        """The images, read now if they have not been."""
-        images = Images(self.read(), self.name, self.flip, self.top)
-        if images.shape != self.shape:
-            found = f"are of shape {images.shape} instead of {self.shape}"
-            raise ValueError(f"images of '{self.name}' {found}: restore the published files")
-        return images
-
-    @property
-    def scale(self) -> float:
-        """As `Images.scale`."""
-        return self.images.scale
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """As `Images.sample`."""
-        return self.images.sample(count, generator)
-
-    def to_uint8(self, x: Tensor) -> Tensor:
-        """As `Images.to_uint8`."""
-        return self.images.to_uint8(x)
 
 
 def read_levels(name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
@@ -178,8 +137,8 @@ def read_levels(name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
 def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices kept and indices held out, both ascending, by `labels` (count,).
 
-    Of every class `fraction` is held out, to the nearest whole number. The arguments alone decide. Raises
-    ValueError when a class would be missing from either side.
+    Of every class `fraction` is held out, to the nearest whole number; the arguments alone decide which.
+    Raises ValueError when a class would be missing from either side.
     """
     labels, generator, held = np.asarray(labels), np.random.default_rng(seed), []
     for label in np.unique(labels):
@@ -194,8 +153,7 @@ def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
-# images (count, *shape), float32 in [-1, 1], and classes (count,), int64, to train a classifier on; then
-# others to test it
+# images (count, *shape), float32 in [-1, 1], and classes (count,), int64, to train on; then others to test on
 Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 

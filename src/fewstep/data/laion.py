@@ -1,19 +1,16 @@
 """LAION's captioned pictures at 512x512, read where they lie: img2dataset's shards, or a folder.
 
-SCFlow took 2,000,000 pairs with an aesthetic score above 6.25. Which ones is not on record, and links die:
-here they are those that somebody has fetched, in the order of their files. Each is the centred square, made
-512 pixels wide bicubically. Nothing is mirrored, since captions say left and right. The zero-shot prompts are
-COCO's.
+SCFlow took 2,000,000 pairs with an aesthetic score above 6.25, which ones is not on record: here they are
+those that somebody has fetched, in the order of their files. Each is the centred square, made 512 pixels wide
+bicubically. Nothing is mirrored, since captions say left and right. The zero-shot prompts are COCO's.
 """
-
-from __future__ import annotations
 
 from . import coco
 from .coco import prompt_set as prompt_set
 from .formats import captioned
-from .formats.archives import Archive, ArchiveError, folder_of
+from .formats.archives import Archive, folder_of, raise_together
 from .formats.pictures import Pictures
-from .images import ImagesOnFirstUse
+from .images import Images
 
 # as many as SCFlow's student was trained on
 COUNT, SIDE = 2_000_000, 512
@@ -25,17 +22,13 @@ HOME = (
 PROMPTS = coco.SETS
 
 
-def _archive() -> Archive:
-    return Archive(folder_of("laion"), HOME)
-
-
 def index() -> captioned.Index:
     """Where the captioned pictures are; raises as `captioned.index`."""
-    archive, found = _archive(), captioned.index(_archive())
-    count = archive.count("train", len(found.captions))
-    if len(found.captions) != count:
-        what = f"holds {len(found.captions):,} captioned pictures instead of {count}"
-        raise archive.damaged(archive.folder, what)
+    archive = Archive(folder_of("laion"), HOME)
+    found = captioned.index(archive)
+    there = len(found.captions)
+    if there != (count := archive.count("train", there)):
+        raise archive.damaged(archive.folder, f"holds {there:,} captioned pictures instead of {count}")
     return found
 
 
@@ -50,18 +43,9 @@ def captions() -> tuple[str, ...]:
 
 
 def check(checksums: bool = True) -> None:
-    """Raise ArchiveError, naming all that is missing, unless captioned pictures and prompts are there.
-
-    No picture is decoded.
-    """
-    found = []
-    for one in (lambda: captioned.check(_archive(), checksums), lambda: coco.check(checksums)):
-        try:
-            one()
-        except (OSError, RuntimeError) as error:
-            found.append(str(error))
-    if found:
-        raise ArchiveError("; and ".join(found))
+    """Raise, naming all that is missing, unless captioned pictures and prompts are there; none is decoded."""
+    own = Archive(folder_of("laion"), HOME)
+    raise_together(lambda: captioned.check(own, checksums), lambda: coco.check(checksums))
 
 
-SOURCE = ImagesOnFirstUse("laion", (3, SIDE, SIDE), False, pixels)
+SOURCE = Images("laion", (3, SIDE, SIDE), False, pixels)

@@ -1,14 +1,12 @@
 """Latents of images, made by a stage: moments of every training image and its mirror image, and a decoder.
 
-A draw is scale (mean + std eps) of an image, mirrored half of the time where the data set draws it so; the
-scale makes the variance of all latents about 1, so the matching noise is N(0, I).
+A draw is factor (mean + std eps) of an image, mirrored half of the time where the data set draws it so; the
+factor makes the variance of all latents about 1, so the matching noise is N(0, I).
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..flows.conditioning import Conditions
+from . import DESCRIBED
 from .images import Rows, to_levels
 
 
@@ -26,15 +25,13 @@ class Decoder(Protocol):
 
     def decode_many(self, z: Tensor) -> Tensor:
         """Images (count, *image), about in [-1, 1], of unscaled latents (count, *shape)."""
-        ...
 
 
 # opens the decoder of a folder on a device; networks are not this room's to know
 LoadDecoder = Callable[[Path, torch.device], Decoder]
 
-MOMENTS, DESCRIBED, AUTOENCODER = "moments.npy", "described.json", "autoencoder"
-# where the images have captions: the states of a CLIP's text tower for each, and, in the last row, for the
-# empty one
+MOMENTS, AUTOENCODER = "moments.npy", "autoencoder"
+# of captioned images: the states of a CLIP's text tower for each caption and, in the last row, the empty one
 TEXTS, MASKS = "texts.npy", "masks.npy"
 CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
 # the standard deviation that scaled latents may have, and how many images it is measured on
@@ -45,13 +42,9 @@ DEVIATION, LOOKED_AT = (0.5, 2.0), 256
 class LatentSource:
     """Latents in the folder where a stage has made them, a `DataSource`; opening one reads a few rows.
 
-    shape         of one latent, (channels, height, width)
-    image         the shape of the image that it decodes to
-    factor        what unscaled latents are multiplied by
-    top           the highest level of the images
-    scale         of the matching noise
-    conditional   whether every latent comes with a caption
-    load_decoder  opens the decoder in a folder on a device; None where nothing is decoded
+    `shape` is that of one latent, (channels, height, width), and `image` that of the image that it decodes
+    to, with levels 0..top. `factor` multiplies unscaled latents; `scale` is the matching noise's. Where it is
+    `conditional`, every latent comes with a caption; without `load_decoder`, nothing is decoded.
     """
 
     folder: Path
@@ -62,6 +55,7 @@ class LatentSource:
     scale: float = 1.0
     conditional: bool = False
     load_decoder: LoadDecoder | None = None
+    _decoders: dict[torch.device, Decoder] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple:
         # neither the moments nor the decoder travel to another process: it opens its own
@@ -69,11 +63,8 @@ class LatentSource:
 
     @cached_property
     def moments(self) -> np.ndarray:
-        """Mean and standard deviation, unscaled, of every image and then of every mirror image.
-
-        The shape is (images and mirror images, 2 channels, height, width).
-        """
-        return np.load(self.folder / MOMENTS, mmap_mode="r", allow_pickle=False)
+        """Mean and deviation, unscaled, of images and then their mirror images, (rows, 2 channels, h, w)."""
+        return _array(self.folder / MOMENTS)
 
     @cached_property
     def _rows(self) -> Rows:
@@ -82,7 +73,7 @@ class LatentSource:
     @cached_property
     def _texts(self) -> list[np.ndarray]:
         """States (images + 1, tokens, width) and masks (images + 1, tokens); the empty caption's are last."""
-        return [np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in (TEXTS, MASKS)]
+        return [_array(self.folder / name) for name in (TEXTS, MASKS)]
 
     def _conditions(self, rows: np.ndarray, device: torch.device) -> Conditions:
         return Conditions(*(torch.from_numpy(np.array(values[rows])).to(device) for values in self._texts))
@@ -93,10 +84,7 @@ class LatentSource:
         return self._conditions(np.array([-1]), torch.device("cpu"))
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` scaled latents, (count, channels, height, width), float32, on the generator's device.
-
-        Nothing but `generator` decides what is drawn: equal states give equal bits on one kind of device.
-        """
+        """`count` scaled latents, (count, *shape), float32, on the device of the generator."""
         return self._draw(count, generator)[0]
 
     def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
@@ -105,16 +93,11 @@ class LatentSource:
         return points, self._conditions(which.cpu().numpy(), generator.device)
 
     def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`count` latents, and their rows."""
         device = generator.device
         which = torch.randint(len(self.moments), (count,), generator=generator, device=device)
         eps = torch.randn(count, *self.shape, generator=generator, device=device)
         mean, std = self._rows[which].chunk(2, dim=1)
         return self.factor * (mean + std * eps), which
-
-    @cached_property
-    def _decoders(self) -> dict[torch.device, Decoder]:
-        return {}
 
     def decoder(self, device: torch.device | str = "cpu") -> Decoder:
         """The decoder on `device`, loaded once; raises ValueError for latents opened without one."""
@@ -127,61 +110,45 @@ class LatentSource:
         return self._decoders[device]
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images, about in [-1, 1], of scaled latents (count, channels, height, width), on their device.
-
-        An image does not depend on which others it is decoded with, on one kind of device and one number of
-        threads.
-        """
+        """Images, about in [-1, 1], of scaled latents (count, *shape); none depends on the others with it."""
         return self.decoder(z.device).decode_many(z / self.factor)
 
     def to_uint8(self, z: Tensor) -> Tensor:
-        """The images of scaled latents as levels 0..top, uint8, (count, *image); see `to_levels`.
-
-        Raises ValueError for NaN, which decodes to no pixel.
-        """
-        name = self.folder.name
+        """The images of scaled latents as levels 0..top, uint8, (count, *image); ValueError for NaN."""
+        name, cure = self.folder.name, "look for a training or sampling that diverged"
         if z.isnan().any():
-            cure = "look for a training or sampling that diverged"
             raise ValueError(f"latents of {name} hold NaN, which decodes to no image: {cure}")
         images = self.decode(z)
         if images.isnan().any():
             found = f"makes NaN of latents up to {float(z.abs().max()):.3g}"
-            raise ValueError(f"the decoder of {name} {found}: look for a sampling that diverged")
+            raise ValueError(f"the decoder of {name} {found}: {cure}")
         return to_levels(images, self.top)
-
-
-def _there(path: Path) -> Path:
-    """`path`; raises FileNotFoundError where there is no such file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: {CURE}")
-    return path
 
 
 def _described(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(_there(path).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: {CURE}") from None
     except ValueError:
         raise ValueError(f"{path} cannot be read as JSON: {CURE}") from None
 
 
-def _check_array(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -> None:
-    """Raise FileNotFoundError or ValueError, naming the file, unless it holds such an array."""
+def _array(path: Path) -> np.ndarray:
     try:
-        found = np.load(_there(path), mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise
+        raise FileNotFoundError(f"{path} is not there: {CURE}") from None
     except (ValueError, EOFError, OSError) as error:
         found = f"({path.stat().st_size:,} bytes; {type(error).__name__})"
         raise ValueError(f"{path} is truncated or no .npy file {found}: {CURE}") from None
+
+
+def _check_array(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -> None:
+    found = _array(path)
     if found.shape != shape or found.dtype != dtype:
-        wanted = f"{np.dtype(dtype)} {shape}"
-        raise ValueError(f"{path} holds {found.dtype} of shape {found.shape} instead of {wanted}: {CURE}")
-
-
-def _check_texts(folder: Path, count: int, captions: dict[str, Any]) -> None:
-    """Raise as `_check_array` unless there are states for every image and for the empty caption."""
-    _check_array(folder / TEXTS, (count + 1, captions["tokens"], captions["width"]))
-    _check_array(folder / MASKS, (count + 1, captions["tokens"]), np.bool_)
+        held = f"{found.dtype} of shape {found.shape}"
+        raise ValueError(f"{path} holds {held} instead of {np.dtype(dtype)} {shape}: {CURE}")
 
 
 def _check_scale(source: LatentSource) -> None:
@@ -190,19 +157,15 @@ def _check_scale(source: LatentSource) -> None:
     mean, std = torch.from_numpy(np.array(rows)).chunk(2, dim=1)
     deviation = float(source.factor * (mean.var(unbiased=False) + std.square().mean()).sqrt())
     if not DEVIATION[0] <= deviation <= DEVIATION[1]:
-        raise ValueError(
-            f"the latents in {source.folder}, times their scale {source.factor:.5g}, have standard deviation "
-            f"{deviation:.3g} and not about 1: they are of another scale; correct `autoencoder.scale` in "
-            "params.yaml and make them again"
-        )
+        found = f"times their scale {source.factor:.5g}, have standard deviation {deviation:.3g}"
+        cure = "they are of another scale; correct `autoencoder.scale` in params.yaml and make them again"
+        raise ValueError(f"the latents in {source.folder}, {found} and not about 1: {cure}")
 
 
 def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSource:
-    """The latents that a stage has made in `folder`.
+    """The latents that a stage has made in `folder`; raises FileNotFoundError or ValueError with the cure.
 
-    Their size and scale are checked, and that the autoencoder beside them is the one that made them; their
-    checksum is not, as it would take seconds every time. Raises FileNotFoundError or ValueError naming the
-    file and the cure.
+    Their size, scale and autoencoder are checked, but not their checksum, which takes seconds.
     """
     described = _described(folder / DESCRIBED)
     channels, height, width = described["latents"]
@@ -210,10 +173,11 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
         folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"],
         conditional="captions" in described, load_decoder=load_decoder,
     )  # fmt: skip
-    rows = described["count"] * (1 + described["mirrored"])
-    _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
-    if source.conditional:
-        _check_texts(folder, described["count"], described["captions"])
+    count = described["count"]
+    _check_array(folder / MOMENTS, (count * (1 + described["mirrored"]), 2 * channels, height, width))
+    if captions := described.get("captions"):
+        _check_array(folder / TEXTS, (count + 1, captions["tokens"], captions["width"]))
+        _check_array(folder / MASKS, (count + 1, captions["tokens"]), np.bool_)
     beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]
     if beside != described["autoencoder"]:
         found = f"(sha256 {described['autoencoder'][:8]}) than lies beside them ({beside[:8]})"

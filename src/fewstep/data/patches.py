@@ -1,11 +1,10 @@
 """16x16 crops of scikit-learn's two photographs: the laptop tier's stand-in for ImageNet-32.
 
-The photographs are first halved, so that a crop shows a piece of a roof or a petal and not a plain colour.
-The right fifth of each is a strip that training never sees: crops for training lie wholly left of it, crops
-for evaluation wholly inside it.
+The photographs are first halved, so that a crop shows a piece of a roof or a petal. The right fifth of each
+is held out: crops for training lie wholly left of that strip, crops for evaluation wholly inside it.
 """
 
-from __future__ import annotations
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..storage.workspace import find_root
-from .images import CURE, Images, ImagesOnFirstUse, Labelled, to_signed
+from .images import CURE, Images, Labelled, to_signed
 
 SIDE = 16
 # what it reads, below the root, and the width and height of each
@@ -36,16 +35,16 @@ def photographs() -> np.ndarray:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there: {CURE}")
         try:
-            with Image.open(path) as image:
-                if image.mode != "RGB" or image.size != PUBLISHED:
-                    found = f"is {image.mode} of size {image.size} instead of RGB of size {PUBLISHED}"
-                    raise ValueError(f"{path} {found}: delete it and {CURE}")
-                # an odd last row would be averaged with nothing
-                even = image.crop((0, 0, PUBLISHED[0] // 2 * 2, PUBLISHED[1] // 2 * 2))
+            with Image.open(path) as opened:
+                image = opened.copy()
         except OSError as error:
             found = f"cannot be decoded ({type(error).__name__})"
             raise ValueError(f"{path} {found}: delete it and {CURE}") from None
-        halves.append(np.asarray(even.reduce(2)).transpose(2, 0, 1))
+        if image.mode != "RGB" or image.size != PUBLISHED:
+            found = f"is {image.mode} of size {image.size} instead of RGB of size {PUBLISHED}"
+            raise ValueError(f"{path} {found}: delete it and {CURE}")
+        # without the odd last row, which would be averaged with nothing
+        halves.append(np.asarray(image.crop((0, 0, 640, 426)).reduce(2)).transpose(2, 0, 1))
     return np.stack(halves)
 
 
@@ -62,21 +61,19 @@ def pixels() -> np.ndarray:
 
 def held_out(count: int, seed: int) -> Tensor:
     """`count` crops from inside the held-out strip, (count, 3, 16, 16), float32 in [-1, 1], on the CPU."""
-    strip = Images(crops(photographs()[..., STRIP:]), "patches", True)
+    strip = replace(SOURCE, read=lambda: crops(photographs()[..., STRIP:]))
     return strip.sample(count, torch.Generator().manual_seed(seed))
 
 
 def labelled() -> Labelled:
     """Crops and classes to train a classifier on, then others to test it on.
 
-    There is nothing to name in a piece of a roof, so the class says where it is from: which photograph, and
-    which of BANDS x BANDS equal areas of it. The crops to test on are other ones, but they overlap with those
-    to train on: their accuracy says that the features separate places, and nothing about new photographs.
+    The class says where a crop is from: which photograph, and which of BANDS x BANDS equal areas of it. Crops
+    to test on overlap with those to train on: accuracy speaks of places, not of new photographs.
     """
     everything = photographs()[..., :STRIP]
     rows, columns = (size - SIDE + 1 for size in everything.shape[2:])
-    shape = (len(everything), rows, columns)
-    picture, row, column = np.unravel_index(np.arange(len(everything) * rows * columns), shape)
+    picture, row, column = np.indices((len(everything), rows, columns)).reshape(3, -1)
     classes = (picture * BANDS + row * BANDS // rows) * BANDS + column * BANDS // columns
     which = np.random.default_rng(LABELLED_SEED).permutation(len(classes))[: sum(LABELLED)]
     images, classes = to_signed(torch.from_numpy(crops(everything)[which])).numpy(), classes[which]
@@ -84,4 +81,4 @@ def labelled() -> Labelled:
     return images[train], classes[train], images[test], classes[test]
 
 
-SOURCE = ImagesOnFirstUse("patches", (3, SIDE, SIDE), True, pixels)
+SOURCE = Images("patches", (3, SIDE, SIDE), True, pixels)

@@ -1,36 +1,22 @@
 """12,000 captioned pictures of one to three shapes, 32x32 RGB: the laptop tier's captioned photographs.
 
-They are drawn from a seed (see fewstep.data.drawn) when they are first needed, in less than a second: no file
-ships. A few pairs of colour and shape are in no training picture, though each colour and each shape is:
-captions that name them ask for what a model has never seen. Nothing is mirrored, since captions say left and
-right.
+They are drawn from a seed when they are first needed. A few pairs of colour and shape are in no training
+picture, though each colour and each shape is. Nothing is mirrored, since captions say left and right.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations, product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .drawn import scene_drawing as drawing
 from .drawn.scene_captions import PHRASINGS, Caption, caption
-from .drawn.scene_drawing import (
-    BACKGROUNDS,
-    CENTRE,
-    COLOURS,
-    JITTERS,
-    PLACES,
-    SHAPES,
-    SIDE,
-    SIZES,
-    Scene,
-    Thing,
-    render,
-)
-from .images import ImagesOnFirstUse, Labelled, labelled_split, to_signed
+from .drawn.scene_drawing import COLOURS, PLACES, SHAPES, SIDE, Scene, Thing
+from .images import Images, Labelled, labelled_split, to_signed
 
 COUNT, SEED = 12_000, 20_250_601
 # sets of zero-shot prompts, by the name of what they stand in for, and their seeds
@@ -39,22 +25,18 @@ PROMPTS = {"coco2017": 2017, "coco2014": 2014}
 PROMPTS_SEED, VALIDATION_SEED, ALL_SEED = 20_250_602, 20_250_603, 20_250_604
 TEST_PART, SPLIT_SEED = 1 / 5, 20_250_601
 
-PAIRS = tuple((colour, shape) for colour in range(len(COLOURS)) for shape in range(len(SHAPES)))
+PAIRS = tuple(product(range(len(COLOURS)), range(len(SHAPES))))
 # a sixth of the pairs: each shape once, each colour but the last
-HELD_OUT = tuple(
-    (COLOURS.index(colour), SHAPES.index(shape))
-    for colour, shape in map(
-        str.split, ("red cross", "yellow ring", "green triangle", "cyan circle", "blue square")
-    )
-)
+_NAMED = ("red", "cross"), ("yellow", "ring"), ("green", "triangle"), ("cyan", "circle"), ("blue", "square")
+HELD_OUT = tuple((COLOURS.index(colour), SHAPES.index(shape)) for colour, shape in _NAMED)
 TRAINED = tuple(pair for pair in PAIRS if pair not in HELD_OUT)
 
 # the places of one, two or three things: the centre is for one alone
-_CORNERS = tuple(place for place in range(len(PLACES)) if place != CENTRE)
+_CORNERS = tuple(place for place in range(len(PLACES)) if place != drawing.CENTRE)
 ARRANGEMENTS = (
     tuple((place,) for place in range(len(PLACES))),
-    tuple((a, b) for a in _CORNERS for b in _CORNERS if a < b),
-    tuple(tuple(place for place in _CORNERS if place != empty) for empty in _CORNERS),
+    tuple(combinations(_CORNERS, 2)),
+    tuple(combinations(_CORNERS, 3))[::-1],
 )
 # numbers in [0, 1) that make a scene and choose the phrasing of its caption
 CHOICES = 4 + 3 * 2
@@ -83,17 +65,16 @@ def _scene(row: np.ndarray, pairs: Sequence[tuple[int, int]], among: Sequence[tu
     for k in sorted(range(len(places)), key=lambda k: k != first):
         pair = pick(row[4 + 2 * k], [p for p in (pairs if used else among) if p not in used])
         used.append(pair)
-        things[k] = Thing(places[k], pair[1], pair[0], pick(row[5 + 2 * k], range(len(SIZES))))
-    return Scene(pick(row[3], range(len(BACKGROUNDS))), tuple(things[k] for k in sorted(things)))
+        things[k] = Thing(places[k], pair[1], pair[0], pick(row[5 + 2 * k], range(len(drawing.SIZES))))
+    background = pick(row[3], range(len(drawing.BACKGROUNDS)))
+    return Scene(background, tuple(things[k] for k in sorted(things)))
 
 
 def _caption_with_colours(scene: Scene, number: int) -> Caption:
     """The first caption from `number` on that names the colours of all things."""
     found = caption(scene, number)
-    while any(mention.colour is None for mention in found.mentions):
-        number += 1
-        found = caption(scene, number)
-    return found
+    everything = all(mention.colour is not None for mention in found.mentions)
+    return found if everything else _caption_with_colours(scene, number + 1)
 
 
 def draw(
@@ -102,15 +83,14 @@ def draw(
 ) -> CaptionedScenes:  # fmt: skip
     """`count` scenes of things with `pairs` of colour and shape; a larger count begins with the same scenes.
 
-    Where `among` is given, one thing has one of those pairs and captions name all colours. A third or so is
-    of each number of things.
+    Where `among` is given, one thing has one of those pairs and captions name all colours.
     """
-    numbers = np.random.default_rng(seed).random((count, CHOICES + 1 + JITTERS))
+    numbers = np.random.default_rng(seed).random((count, CHOICES + 1 + drawing.JITTERS))
     scenes = tuple(_scene(row, pairs, among or pairs) for row in numbers)
     phrasings = (numbers[:, CHOICES] * (len(PHRASINGS) * VARIANTS)).astype(np.int64)
     describe = _caption_with_colours if among else caption
     captions = tuple(describe(scene, int(number)) for scene, number in zip(scenes, phrasings))
-    return CaptionedScenes(scenes, captions, render(scenes, numbers[:, CHOICES + 1 :]))
+    return CaptionedScenes(scenes, captions, drawing.render(scenes, numbers[:, CHOICES + 1 :]))
 
 
 @cache
@@ -127,11 +107,6 @@ def pictures() -> np.ndarray:
 def captions() -> tuple[Caption, ...]:
     """One caption of each training picture, in the order of `pictures`."""
     return training().captions
-
-
-def count_held_out(scenes: Sequence[Scene]) -> int:
-    """How many of the scenes hold a held-out pair of colour and shape: 0 of the training scenes."""
-    return sum(any(pair in HELD_OUT for pair in scene.pairs) for scene in scenes)
 
 
 def prompts(count: int, seed: int) -> CaptionedScenes:
@@ -169,4 +144,4 @@ def labelled() -> Labelled:
     return labelled_split(pictures(), classes(training().scenes), TEST_PART, SPLIT_SEED)
 
 
-SOURCE = ImagesOnFirstUse("scenes", (3, SIDE, SIDE), False, pictures)
+SOURCE = Images("scenes", (3, SIDE, SIDE), False, pictures)

@@ -32,7 +32,7 @@ OTHERS = ("states of trainings", "features of samples, while measured", "decoded
 
 def images(name: str) -> int:
     """How many training images the data set `name` has: as published, or as they ship with the project."""
-    return getattr(data.module(name), "COUNT", None) or len(data.load(name).images.pixels)
+    return getattr(data.module(name), "COUNT", None) or len(data.load(name).pixels)
 
 
 def is_fetched(name: str) -> bool:

@@ -50,7 +50,7 @@ def _clip(preparation: LatentPreparation) -> clip.ClipPreparation:
 def _texts(preparation: LatentPreparation, count: int) -> list[str]:
     """The captions of the first `count` images, and the empty one; raises ValueError for too few."""
     name = preparation.settings.data
-    if preparation.source.images.flip:
+    if preparation.source.flip:
         problem = f"the data set '{name}' is drawn mirrored, and captions say left and right"
         raise ValueError(f"{problem}: it has no texts")
     found = data.module(name).captions()

@@ -71,7 +71,7 @@ def _images(settings: Features) -> tuple[np.ndarray | Pictures, str]:
     """The images that are measured against, uint8, and which part of the data they are."""
     source, name, count = data.load(settings.data), data_name(settings.data), settings.reference
     if count is None:
-        return np.asarray(source.images.pixels), f"all {len(source.images.pixels)} training images of {name}"
+        return np.asarray(source.pixels), f"all {len(source.pixels)} training images of {name}"
     if settings.prompts:
         pixels = data.module(settings.data).prompt_set(settings.prompts, count).pixels
         return pixels, f"the pictures of the first {count} prompts {settings.prompts} of {name}"

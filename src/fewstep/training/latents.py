@@ -36,7 +36,7 @@ SPOT = 64
 def _fingerprint(preparation: LatentPreparation, pixels: np.ndarray, checksum: str) -> str:
     """What the moments depend on: the autoencoder's `checksum`, the code, the device, and some images."""
     spot = hashlib.sha256(np.ascontiguousarray(pixels[:: max(len(pixels) // SPOT, 1)]).tobytes()).hexdigest()
-    name, flip = preparation.settings.data, preparation.source.images.flip
+    name, flip = preparation.settings.data, preparation.source.flip
     settings = [name, flip, pixels.shape, spot, checksum, preparation.device, BLOCK]
     if preparation.settings.clip:
         from . import captions  # here, and not above: transformers takes seconds to load
@@ -102,7 +102,7 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     FileNotFoundError where there is no autoencoder, and FloatingPointError for moments that are not finite.
     """
     source, coder = preparation.source, autoencoder.read_described(preparation.folder)
-    pixels = source.images.pixels[: preparation.settings.count]
+    pixels = source.pixels[: preparation.settings.count]
     expected = _fingerprint(preparation, pixels, coder["checksum"])
     folder = preparation.workspace.write(f"latents/{preparation.name}/{DESCRIPTION}").parent
     if description := _finished(folder, expected):
@@ -110,7 +110,7 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     # outside the folder that the pipeline empties before it runs a stage
     partial = preparation.workspace.write(f"states/latents/{preparation.name}-{expected}.npy")
     channels, height, width = coder["latents"]
-    shape = (len(pixels) * (1 + source.images.flip), 2 * channels, height, width)
+    shape = (len(pixels) * (1 + source.flip), 2 * channels, height, width)
     moments = BlockArray.open(partial, shape)
     _encode(preparation, pixels, moments)
     each = _channels(moments.values)
@@ -123,7 +123,7 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
 
         texts = captions.encode_captions(preparation, len(pixels), texts_path)
     name, image = data_name(preparation.settings.data), list(pixels.shape[1:])
-    description = {"data": name, "count": len(pixels), "mirrored": source.images.flip, "shape": image}
+    description = {"data": name, "count": len(pixels), "mirrored": source.flip, "shape": image}
     description |= {"top": source.top, "latents": coder["latents"], "scale": coder["scale"]}
     description |= {"channels": each, "checksum": autoencoder.checksum(partial)}
     description |= {"autoencoder": coder["checksum"], "fingerprint": expected}
@@ -175,7 +175,7 @@ def channels(description: dict[str, Any]) -> pd.DataFrame:
 
 def mirrored(preparation: LatentPreparation, count: int) -> dict[str, np.ndarray]:
     """`count` images, decoded latents and those of mirror images, if any, by the row's name, in [-1, 1]."""
-    source, pixels = load_latents(preparation), preparation.source.images.pixels[: preparation.settings.count]
+    source, pixels = load_latents(preparation), preparation.source.pixels[: preparation.settings.count]
     indices = torch.randint(len(pixels), (count,), generator=torch.Generator().manual_seed(DRAW_SEED)).numpy()
     rows = {"images": to_signed(torch.from_numpy(np.array(pixels[indices])), source.top).numpy()}
     with one_thread():

@@ -1,12 +1,8 @@
 """What drawings share: shapes as signed distances in pixels.
 
-Of a pixel clip(0.5 - distance, 0, 1) is covered, so that edges are smooth without a second, finer picture.
 Only + - * / and square roots, comparisons, minimum and maximum of float64 are used, one element at a time:
-IEEE 754 fixes each of these to the last bit, where a sine, an exponential or a sum over many numbers differs
-between machines.
+IEEE 754 fixes these to the last bit, where a sine or a sum over many numbers differs between machines.
 """
-
-from __future__ import annotations
 
 import numpy as np
 

@@ -1,11 +1,7 @@
 """Little faces, 32x32 RGB, drawn from numbers in [0, 1): the same bytes on every machine.
 
-A face is a row of factors, one number each, and `render` paints it from back to front: background, shoulders,
-hair, neck and ears, face, beard, mouth, fringe, eyes, glasses. See fewstep.data.drawn.coverage for how shapes
-become pixels.
+A face is a row of factors, one number each, and `render` paints it from back to front.
 """
-
-from __future__ import annotations
 
 from functools import partial
 
@@ -28,8 +24,7 @@ WHITE, PINK, RED, DARK = (
     np.array(colour)[:, None, None, None]
     for colour in ([0.98, 0.98, 0.97], [0.95, 0.38, 0.38], [0.66, 0.13, 0.18], [0.30, 0.06, 0.07])
 )
-# the hair on the head ends at a parabola, by style: its height above the eyes' middle, its bend, how far the
-# parting moves it
+# the parabola where hair ends, by style: height above the eyes' middle, bend, how far the parting moves it
 HAIRLINE = np.array([
     [0.0, 0.0, 0.0], [0.56, 0.42, 1.0], [0.34, 0.14, 0.3],
     [0.70, 1.05, 0.9], [0.55, 0.45, 0.3], [0.76, 0.85, 0.3],
@@ -43,9 +38,9 @@ CURLS = (
 EYES, CHEEKS, BEARDS, TOP, BELOW = slice(6, 24), slice(10, 26), slice(8, 32), slice(0, 23), slice(13, 32)
 
 
-def _paint(canvas: np.ndarray, colour: np.ndarray, covered: np.ndarray) -> None:
-    """Lay `colour` over `canvas` (3, faces, rows, columns) where `covered` (faces, rows, columns) says."""
-    canvas += (colour - canvas) * covered
+def _paint(canvas: np.ndarray, colour: np.ndarray, covered: np.ndarray, part=np.s_[...]) -> None:
+    """Lay `colour` over this `part` of `canvas` (3, faces, rows, columns) by how far it is `covered`."""
+    canvas[part] += (colour - canvas[part]) * covered
 
 
 def _background(faces: Faces) -> None:
@@ -66,7 +61,6 @@ def _shoulders(faces: Faces) -> None:
 
 
 def _hair_behind(faces: Faces, style: int) -> None:
-    """What is seen of the hair behind the head, of the faces with this style."""
     some = np.flatnonzero(faces.style == style)
     x, y, wide, high = faces.x[some], faces.y[some], faces.wide[some], faces.high[some]
     thick, length = faces.between("hair_volume", 0.6, 2.2)[some], partial(faces.between, "hair_length")
@@ -87,9 +81,7 @@ def _hair_behind(faces: Faces, style: int) -> None:
         beyond, below = np.maximum(u, 0), np.maximum(v, 0)
         box = np.sqrt(beyond * beyond + below * below) + np.minimum(np.maximum(u, v), 0) - corner
         shape = np.minimum(box, ellipse(x, y + 0.5, half, high + 0.8 + 0.4 * thick))
-    part = faces.canvas[:, some]
-    _paint(part, 0.75 * faces.hair[:, some] * faces.light[some], cover(shape))
-    faces.canvas[:, some] = part
+    _paint(faces.canvas, 0.75 * faces.hair[:, some] * faces.light[some], cover(shape), np.s_[:, some])
 
 
 def _head(faces: Faces) -> None:
@@ -114,13 +106,9 @@ def _head(faces: Faces) -> None:
         u, v = (x - place) / (2.3 * narrow), (y - faces.nod - 0.30 * faces.high) / 1.7
         _paint(canvas, PINK * (0.35 + 0.65 * faces.skin) * light, blush * np.maximum(1 - u * u - v * v, 0.0))
     # the nose is its shadow, away from the light
-    u, v = (
-        x - 1.12 * faces.middle - np.where(faces.lit_from > 0, -0.5, 0.5),
-        y - faces.nod - 0.17 * faces.high,
-    )
-    _paint(
-        canvas, 0.66 * faces.skin * light, 0.75 * cover(ellipse(u, v, 0.85, faces.between("nose", 0.9, 1.9)))
-    )
+    u = x - 1.12 * faces.middle - np.where(faces.lit_from > 0, -0.5, 0.5)
+    nose = ellipse(u, y - faces.nod - 0.17 * faces.high, 0.85, faces.between("nose", 0.9, 1.9))
+    _paint(canvas, 0.66 * faces.skin * light, 0.75 * cover(nose))
 
 
 def _beard(faces: Faces) -> None:
@@ -129,9 +117,8 @@ def _beard(faces: Faces) -> None:
     wide, high = faces.wide[some], faces.high[some]
     x, y = faces.x[some, BEARDS] - faces.middle[some], faces.y[some, BEARDS] - faces.nod[some]
     line = y + high * (0.45 * (x / wide) * (x / wide) - faces.between("beard_length", 0.50, 0.30)[some])
-    part, colour = faces.canvas[:, some, BEARDS], 0.85 * faces.hair[:, some] * faces.light[some, BEARDS]
-    _paint(part, colour, 0.9 * cover(-line) * faces.face[some, BEARDS])
-    faces.canvas[:, some, BEARDS] = part
+    colour, covered = 0.85 * faces.hair[:, some] * faces.light[some, BEARDS], 0.9 * cover(-line)
+    _paint(faces.canvas, colour, covered * faces.face[some, BEARDS], np.s_[:, some, BEARDS])
 
 
 def _mouth(faces: Faces) -> None:
@@ -173,18 +160,13 @@ def _eye(faces: Faces, side: int) -> None:
     canvas, get = faces.canvas[part], faces.between
     place, narrow = faces.on_front(side * 0.43)
     x, y = faces.x[part] - (place + side * get("eye_distance", -0.35, 0.45)), faces.y[part] - faces.eye_y
-    half, opening = (
-        faces.size * narrow * get("eye_size", 1.55, 2.35),
-        faces.size * get("eye_opening", 1.05, 2.0),
-    )
+    half = faces.size * narrow * get("eye_size", 1.55, 2.35)
+    opening = faces.size * get("eye_opening", 1.05, 2.0)
     _paint(canvas, 0.35 * faces.skin, cover(ellipse(x, y + 0.35, half + 0.3, opening + 0.3)))
     white = cover(ellipse(x, y, half, opening))
     _paint(canvas, WHITE * (0.9 + 0.1 * faces.light[part]), white)
-    u, v, iris = (
-        x - get("gaze_right", -0.75, 0.75) * narrow,
-        y - get("gaze_down", -0.4, 0.4),
-        1.25 * faces.size,
-    )
+    u, v = x - get("gaze_right", -0.75, 0.75) * narrow, y - get("gaze_down", -0.4, 0.4)
+    iris = 1.25 * faces.size
     colour = along(EYE_COLOURS, faces.factors["eye_colour"])
     _paint(canvas, colour, np.minimum(cover(ellipse(u, v, iris * narrow, iris)), white))
     _paint(canvas, 0.25 * DARK, np.minimum(cover(ellipse(u, v, 0.6, 0.6)), white))
@@ -209,10 +191,8 @@ def _glasses(faces: Faces) -> None:
         outside = np.maximum(-lens, np.maximum(side * (place - x), side * x - wide))
         temple = np.maximum(np.abs(y + 0.4) - 0.4, outside)
         frame = np.minimum(frame, np.minimum(np.abs(lens) - 0.6, temple))
-    part = faces.canvas[:, some, EYES]
     colours = GLASSES_COLOURS[choice(faces.factors["glasses_colour"][some], len(GLASSES_COLOURS))]
-    _paint(part, planes(colours), cover(frame))
-    faces.canvas[:, some, EYES] = part
+    _paint(faces.canvas, planes(colours), cover(frame), np.s_[:, some, EYES])
 
 
 # from back to front
@@ -223,10 +203,7 @@ PARTS = (
 
 
 def render(factors: np.ndarray) -> np.ndarray:
-    """The faces that `factors` (count, len(FACTORS)) in [0, 1) describe, (count, 3, 32, 32), uint8.
-
-    Each depends on its own row alone.
-    """
+    """The faces of `factors` (count, len(FACTORS)) in [0, 1), a row each: (count, 3, 32, 32), uint8."""
     images = np.empty((len(factors), 3, SIDE, SIDE), np.uint8)
     for k in range(0, len(factors), CHUNK):
         faces = Faces(factors[k : k + CHUNK])

@@ -1,7 +1,5 @@
 """What a little face is: factors in [0, 1), and the places, light and colours that follow from them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .coverage import between, clip, cover, ellipse, planes

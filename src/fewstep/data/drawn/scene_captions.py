@@ -1,12 +1,10 @@
 """Captions of scenes in plain English, in several phrasings, and what each of them says.
 
-Every caption names every thing, so it gives their number; sizes, places, colours, the background
-and how two things stand to each other are said by some phrasings and left open by others. What a caption
-leaves open, no picture is asked for.
+Every caption names every thing, so it gives their number; sizes, places, colours, the background and how two
+things stand to each other are said by some phrasings and left open by others.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .scene_drawing import BACKGROUNDS, CENTRE, COLOURS, MIDDLES, PLACES, SHAPES, SIZES, Scene
@@ -54,21 +52,17 @@ def holds(kind: int, place: int, other: int) -> bool:
 
 def _named(mention: Mention) -> str:
     """The thing with its article, without its place: no word of ours begins with a vowel."""
-    words = [] if mention.size is None else [SIZES[mention.size]]
-    words += [] if mention.colour is None else [COLOURS[mention.colour]]
-    return " ".join(["a", *words, SHAPES[mention.shape]])
+    parts = ((SIZES, mention.size), (COLOURS, mention.colour), (SHAPES, mention.shape))
+    return " ".join(["a", *(words[index] for words, index in parts if index is not None)])
 
 
 def _at(place: int) -> str:
     return "in the centre" if place == CENTRE else f"at the {PLACES[place]}"
 
 
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _placed(mentions: tuple[Mention, ...]) -> str:
-    return _listed([f"{_named(mention)} {_at(mention.place)}" for mention in mentions])
+def _listed(parts: Iterable[str]) -> str:
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _mentions(scene: Scene, *attributes: str) -> tuple[Mention, ...]:
@@ -77,83 +71,38 @@ def _mentions(scene: Scene, *attributes: str) -> tuple[Mention, ...]:
     return found if len(set(found)) == len(found) else _mentions(scene, *attributes, "colour")
 
 
-def _with_places(scene: Scene, choice: int) -> Caption:
-    found = _mentions(scene, "shape", "colour", "place")
-    return Caption(_placed(found), found)
-
-
-def _with_everything(scene: Scene, choice: int) -> Caption:
-    found = _mentions(scene, "shape", "colour", "size", "place")
-    text = f"{_placed(found)}, on a {BACKGROUNDS[scene.background]} background"
-    return Caption(text, found, background=scene.background)
-
-
-def _places_first(scene: Scene, choice: int) -> Caption:
-    found = _mentions(scene, "shape", "colour", "size", "place")
-    return Caption(_listed([f"{_at(m.place)} {_named(m)}" for m in found]), found)
-
-
-def _background_first(scene: Scene, choice: int) -> Caption:
-    found = _mentions(scene, "shape", "colour", "place")
-    text = f"a {BACKGROUNDS[scene.background]} background with {_placed(found)}"
-    return Caption(text, found, background=scene.background)
-
-
-def _picture(scene: Scene, choice: int) -> Caption:
-    found = _mentions(scene, "shape", "colour", "size")
-    return Caption(f"a picture of {_listed([_named(m) for m in found])}", found)
-
-
-def _short(scene: Scene, choice: int) -> Caption:
-    found = _mentions(scene, "shape", "colour")
-    return Caption(_listed([_named(m) for m in found]), found)
-
-
-def _counted(scene: Scene, choice: int) -> Caption:
-    """Shapes without colours, unless a shape comes twice."""
-    found = _mentions(scene, "shape")
-    text = f"{NUMBERS[len(found)]} on {BACKGROUNDS[scene.background]}: {_listed([_named(m) for m in found])}"
-    return Caption(text, found, background=scene.background)
-
-
-def _related(scene: Scene, choice: int, attributes: tuple[str, ...]) -> Caption:
-    """One of the things, picked by `choice`, as it stands to each of the others, along rows or columns."""
-    found = _mentions(scene, *attributes)
-    subject = choice % len(found)
-    order = [subject, *(k for k in range(len(found)) if k != subject)]
-    relations, place = [], scene.things[subject].place
+def _related(scene: Scene, choice: int) -> tuple[list[int], tuple[Relation, ...]]:
+    """One of the things, picked by `choice`, and the others, and how it stands to each of these."""
+    count = len(scene.things)
+    subject, turn = choice % count, choice // count
+    order = sorted(range(count), key=lambda k: k != subject)
+    relations = []
     for second, k in enumerate(order[1:], 1):
-        true = [kind for kind in range(len(RELATIONS)) if holds(kind, place, scene.things[k].place)]
-        relations.append(Relation(0, true[choice // len(found) % len(true)], second))
-    found = tuple(found[k] for k in order)
-    others = " and ".join(f"{RELATIONS[r.kind]} {_named(found[r.second])}" for r in relations)
-    return Caption(f"{_named(found[0])} {others}", found, tuple(relations))
+        places = scene.things[subject].place, scene.things[k].place
+        true = [kind for kind in range(len(RELATIONS)) if holds(kind, *places)]
+        relations.append(Relation(0, true[turn % len(true)], second))
+    return order, tuple(relations)
 
 
-def _relations(scene: Scene, choice: int) -> Caption:
-    if len(scene.things) == 1:
-        return _with_places(scene, choice)
-    return _related(scene, choice, ("shape", "colour"))
-
-
-def _relations_on_background(scene: Scene, choice: int) -> Caption:
-    if len(scene.things) == 1:
-        return _with_everything(scene, choice)
-    inner = _related(scene, choice, ("shape", "colour", "size"))
-    text = f"on a {BACKGROUNDS[scene.background]} background, {inner.text}"
-    return Caption(text, inner.mentions, inner.relations, scene.background)
-
-
+# what is named of every thing, the words for one (none: they are named as they stand to each other), the text
 PHRASINGS = (
-    _with_everything, _relations, _short, _with_places, _relations_on_background, _counted, _places_first,
-    _picture, _background_first,
-)  # fmt: skip
+    ("shape colour size place", "{thing} {place}", "{things}, on a {ground} background"),
+    ("shape colour", "", "{things}"),
+    ("shape colour", "{thing}", "{things}"),
+    ("shape colour place", "{thing} {place}", "{things}"),
+    ("shape colour size", "", "on a {ground} background, {things}"),
+    ("shape", "{thing}", "{number} on {ground}: {things}"),
+    ("shape colour size place", "{place} {thing}", "{things}"),
+    ("shape colour size", "{thing}", "a picture of {things}"),
+    ("shape colour place", "{thing} {place}", "a {ground} background with {things}"),
+)
+# the phrasing in the place of one by relations, where a thing is alone
+ALONE = {1: 3, 4: 0}
 
 
 def caption(scene: Scene, number: int) -> Caption:
-    """A caption of a scene of one to three things.
+    """A caption of a scene of one to three things: `number` chooses the phrasing, and then within it.
 
-    The phrasing is `number` modulo their number; what is left chooses within it. The arguments alone decide.
     Raises ValueError for a scene of none or more things, and for two of one colour and shape, which no
     phrasing distinguishes.
     """
@@ -161,4 +110,19 @@ def caption(scene: Scene, number: int) -> Caption:
         pairs = ", ".join(f"{COLOURS[colour]} {SHAPES[shape]}" for colour, shape in scene.pairs)
         cure = "give one to three things that differ in colour or shape"
         raise ValueError(f"a scene of {pairs or 'nothing'} has no caption: {cure}")
-    return PHRASINGS[number % len(PHRASINGS)](scene, number // len(PHRASINGS))
+    choice, phrasing = divmod(number, len(PHRASINGS))
+    if len(scene.things) == 1:
+        phrasing = ALONE.get(phrasing, phrasing)
+    attributes, words, text = PHRASINGS[phrasing]
+    found, ground = _mentions(scene, *attributes.split()), scene.background
+    relations: tuple[Relation, ...] = ()
+    if words:
+        places = [_at(thing.place) for thing in scene.things]
+        things = _listed(words.format(thing=_named(m), place=place) for m, place in zip(found, places))
+    else:
+        order, relations = _related(scene, choice)
+        found = tuple(found[k] for k in order)
+        others = " and ".join(f"{RELATIONS[r.kind]} {_named(found[r.second])}" for r in relations)
+        things = f"{_named(found[0])} {others}"
+    written = text.format(things=things, number=NUMBERS[len(found)], ground=BACKGROUNDS[ground])
+    return Caption(written, found, relations, ground if "{ground}" in text else None)

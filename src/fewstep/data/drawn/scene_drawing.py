@@ -1,11 +1,8 @@
 """Scenes of a few flat shapes, 32x32 RGB, drawn from whole numbers and a little jitter.
 
-A scene is a background and things, each a shape of a colour and a size at a place. Four places are the
-quarters of the picture; the fifth is its centre, which overlaps with all of them. A thing fills its quarter
-but for a margin that the jitter uses up. See fewstep.data.drawn.coverage for how shapes become pixels.
+A scene is a background and things, each a shape of a colour and a size at a place: a quarter of the picture,
+which it fills but for a margin that the jitter uses up, or the centre, which overlaps with all of them.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +41,11 @@ OF_THINGS, OF_BACKGROUNDS = ("right", "down", "size", "shade"), ("shade", "gradi
 JITTERS = len(PLACES) * len(OF_THINGS) + len(OF_BACKGROUNDS)
 
 
+def _check_index(what: str, index: int, words: tuple[str, ...]) -> None:
+    if not 0 <= index < len(words):
+        raise ValueError(f"{what} is {index}: give an index of {', '.join(words)}")
+
+
 @dataclass(frozen=True, order=True)
 class Thing:
     """One shape, as indices into SHAPES, COLOURS, SIZES and PLACES; things are ordered by place."""
@@ -54,10 +56,8 @@ class Thing:
     size: int
 
     def __post_init__(self) -> None:
-        for name, top in (("place", PLACES), ("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
-            if not 0 <= getattr(self, name) < len(top):
-                given = f"a thing's {name} is {getattr(self, name)}"
-                raise ValueError(f"{given}: give an index of {', '.join(top)}")
+        for name, words in (("place", PLACES), ("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
+            _check_index(f"a thing's {name}", getattr(self, name), words)
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ class Scene:
     things: tuple[Thing, ...]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.background < len(BACKGROUNDS):
-            given = f"a scene's background is {self.background}"
-            raise ValueError(f"{given}: give an index of {', '.join(BACKGROUNDS)}")
+        _check_index("a scene's background", self.background, BACKGROUNDS)
         places = [thing.place for thing in self.things]
         if places != sorted(set(places)):
             cure = "give them in ascending order, one at a place"
@@ -85,34 +83,21 @@ class Scene:
         return tuple((thing.colour, thing.shape) for thing in self.things)
 
 
-def _circle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return np.sqrt(x * x + y * y) - radius
-
-
-def _square(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.94 * radius
-
-
-def _triangle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Upright, as wide as it is high: its sides fall by two for one to the side."""
-    wide = np.abs(x)
-    # bounded on all sides, since beyond a sharp corner the distance from the lines that meet there is too
-    # small
-    return np.maximum(np.maximum(wide, np.abs(y)) - radius, (2 * wide - y - radius) / np.sqrt(5.0))
-
-
 def _cross(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Two bars, upright and level."""
     wide, high, thick = np.abs(x), np.abs(y), 0.34 * radius
     return np.minimum(np.maximum(wide - radius, high - thick), np.maximum(wide - thick, high - radius))
 
 
-def _ring(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    return np.abs(_circle(x, y, 0.75 * radius)) - 0.25 * radius
-
-
-# signed distances in pixels, negative inside, of points from a shape about the origin `radius` wide each way
-DISTANCES = (_circle, _square, _triangle, _cross, _ring)
+# signed distances in pixels, negative inside, of points from SHAPES about the origin, `r` wide each way
+DISTANCES = (
+    lambda x, y, r: np.sqrt(x * x + y * y) - r,
+    lambda x, y, r: np.maximum(np.abs(x), np.abs(y)) - 0.94 * r,
+    # upright, as wide as it is high; bounded, as beyond a corner the distance from its two lines is too small
+    lambda x, y, r: np.maximum(np.maximum(np.abs(x), np.abs(y)) - r, (2 * np.abs(x) - y - r) / np.sqrt(5.0)),
+    _cross,
+    lambda x, y, r: np.abs(np.sqrt(x * x + y * y) - 0.75 * r) - 0.25 * r,
+)
 
 
 def _backgrounds(which: np.ndarray, jitter: np.ndarray) -> np.ndarray:
@@ -156,16 +141,17 @@ def render(scenes: Sequence[Scene], jitter: np.ndarray) -> np.ndarray:
     Each depends on its own scene and row alone; 0.5 everywhere is no jitter. What is at the centre hides what
     is behind it. Raises ValueError unless there is one row a scene.
     """
-    if jitter.shape != (wanted := (len(scenes), JITTERS)):
-        given = f"the jitter of {len(scenes)} scenes is of shape {jitter.shape}"
-        raise ValueError(f"{given}: give {wanted}, one row a scene")
+    count, places = len(scenes), len(PLACES)
+    if jitter.shape != (count, JITTERS):
+        found = f"the jitter of {count} scenes is of shape {jitter.shape}"
+        raise ValueError(f"{found}: give {(count, JITTERS)}, one row a scene")
     table, backgrounds = _table(scenes), np.array([scene.background for scene in scenes], np.int64)
-    of_things = jitter[:, : len(PLACES) * len(OF_THINGS)].reshape(len(scenes), len(PLACES), len(OF_THINGS))
-    images = np.empty((len(scenes), 3, SIDE, SIDE), np.uint8)
-    for k in range(0, len(scenes), CHUNK):
+    of_things = jitter[:, : -len(OF_BACKGROUNDS)].reshape(count, places, len(OF_THINGS))
+    images = np.empty((count, 3, SIDE, SIDE), np.uint8)
+    for k in range(0, count, CHUNK):
         chunk = slice(k, k + CHUNK)
         canvas = _backgrounds(backgrounds[chunk], jitter[chunk, -len(OF_BACKGROUNDS) :])
-        for place in range(len(PLACES)):
+        for place in range(places):
             _put(canvas, place, table[chunk, place], of_things[chunk, place])
         images[chunk] = to_images(canvas)
     return images

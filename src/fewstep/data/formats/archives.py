@@ -1,16 +1,14 @@
 """What readers of published archives share: where files are, errors of damaged ones, decoded arrays kept.
 
-A reader decodes once and writes one .npy file beside what it read, whose name carries a digest of the files'
-names, sizes and times: files that changed are read again. Nothing is unpickled, and no path in an archive is
-ever written to. A rehearsal's tiny archives are read only where rehearsal.json beside them says what they
-are.
+A reader decodes once, into one .npy file. Nothing is unpickled, and no path in an archive is ever written to.
+A rehearsal's tiny archives are read only where rehearsal.json beside them says what they are.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ from ...storage.workspace import find_root
 ENVIRONMENT = "FEWSTEP_DATA"
 # `md5sum *` of the files, where somebody has put it beside them
 CHECKSUMS = "checksums.md5"
+# what np.load and its arrays raise for a damaged npz file
+NPZ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class ArchiveError(RuntimeError):
@@ -34,6 +34,18 @@ def folder_of(name: str) -> Path:
     """The folder of the data set `name`: $FEWSTEP_DATA/<name> where that is set, else paper/data/<name>."""
     chosen = os.environ.get(ENVIRONMENT)
     return (Path(chosen) if chosen else find_root() / "paper" / "data") / name
+
+
+def raise_together(*checks: Callable[[], None]) -> None:
+    """Do all `checks`; raise what one raised, and for several one ArchiveError that says what all did."""
+    found: list[Exception] = []
+    for check in checks:
+        try:
+            check()
+        except (OSError, RuntimeError) as error:
+            found.append(error)
+    if found:
+        raise found[0] if len(found) == 1 else ArchiveError("; and ".join(map(str, found)))
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,14 @@ class Archive:
 
     def missing(self, path: Path) -> FileNotFoundError:
         """The error that the file `path` is not there."""
-        parent = path.parent
-        return FileNotFoundError(
-            f"{path.name} is not in {parent}: get {self.source} and put it there, "
-            f"or set {ENVIRONMENT} to the folder that holds '{parent.name}'"
-        )
+        cure = f"get {self.source} and put it there, or set {ENVIRONMENT} to the folder that holds"
+        return FileNotFoundError(f"{path.name} is not in {path.parent}: {cure} '{path.parent.name}'")
+
+    def present(self, path: Path) -> Path:
+        """`path`; raises FileNotFoundError as `missing` where there is no such file."""
+        if not path.is_file():
+            raise self.missing(path)
+        return path
 
     def damaged(self, path: Path, what: str) -> ArchiveError:
         """The error that `path` is `what`."""
@@ -62,18 +77,14 @@ class Archive:
 
     def _or_rehearsed(self, cure: str) -> str:
         """`cure`, unless what was expected came from a rehearsal's file."""
-        if not stand_in.is_marked(self.folder):
-            return cure
-        mark = self.folder / stand_in.FILE
-        return f"{mark} says what a rehearsal's tiny archives hold, delete it if these are the published ones"
+        says = "says what a rehearsal's tiny archives hold, delete it if these are the published ones"
+        return f"{self.folder / stand_in.FILE} {says}" if stand_in.is_marked(self.folder) else cure
 
     def require_published(self) -> None:
         """Raise ArchiveError where the folder holds a rehearsal's archives."""
         if stand_in.is_marked(self.folder):
-            raise ArchiveError(
-                f"{self.folder} holds a rehearsal's tiny archives ({stand_in.FILE} says so): "
-                f"put {self.source} in their place"
-            )
+            found = f"holds a rehearsal's tiny archives ({stand_in.FILE} says so)"
+            raise ArchiveError(f"{self.folder} {found}: put {self.source} in their place")
 
     def verify(self, path: Path, expected: str) -> None:
         """Raise ArchiveError unless `expected` is the MD5 of the file `path`."""
@@ -89,8 +100,8 @@ class Archive:
         listing = self.folder / CHECKSUMS
         if not listing.is_file():
             return
-        lines = re.findall(r"(?m)^([0-9a-f]{32}) [ *](?:\./)?(.+)$", listing.read_text(encoding="utf-8"))
-        listed = {name: md5 for md5, name in lines}
+        line = r"(?m)^([0-9a-f]{32}) [ *](?:\./)?(.+)$"
+        listed = {name: md5 for md5, name in re.findall(line, listing.read_text(encoding="utf-8"))}
         for path in paths:
             name = path.relative_to(self.folder).as_posix()
             if name not in listed:
@@ -100,10 +111,8 @@ class Archive:
 
     def digest(self, paths: Sequence[Path], *others: object) -> str:
         """16 digits that change with the names, sizes and times of `paths`, and with `others`."""
-        stamps: list = list(others)
-        for path in paths:
-            status = path.stat()
-            stamps.append((path.relative_to(self.folder).as_posix(), status.st_size, status.st_mtime_ns))
+        found = [(path.relative_to(self.folder).as_posix(), path.stat()) for path in paths]
+        stamps = [*others, *((name, status.st_size, status.st_mtime_ns) for name, status in found)]
         return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
 
     def cached(
@@ -111,11 +120,9 @@ class Archive:
     ) -> np.ndarray:
         """The uint8 array of `shape` that `fill` writes from the files `paths`, memory-mapped read-only.
 
-        It is filled only if the folder does not hold it. `part` names it, and all that decides how it is made
-        besides the files.
+        It is filled only if the folder does not hold it, under a name of `part` and a digest of the files.
         """
-        listing = self.folder / CHECKSUMS
-        stamped = [*paths, *([listing] if listing.is_file() else [])]
+        stamped = [*paths, *self.folder.glob(CHECKSUMS)]
         path = self.folder / f"fewstep-{part}.{self.digest(stamped, shape)}.npy"
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,32 +1,27 @@
 """Captioned pictures in the shards of a webdataset or in a folder: where each lies and its caption.
 
 Nothing is unpacked and no picture is decoded to find them. What is found is noted below the folder's .index,
-under a name that carries a digest of the files' names, sizes and times: files that changed are gone through
-again.
+under a name that carries a digest of the files' names, sizes and times.
 """
-
-from __future__ import annotations
 
 import json
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from ...storage.files import write_atomically
 from ...storage.progress import Progress
-from .archives import CHECKSUMS, Archive, ArchiveError
+from .archives import CHECKSUMS, NPZ_ERRORS, Archive, ArchiveError
 from .image_folder import SUFFIXES, images_below
 from .pictures import Pictures, decoded
 
 KINDS = (*SUFFIXES, ".webp")
-# a line of it for each picture of a folder that lies beside no text of its own: {"file_name": ..., "text":
-# ...}
+# captions of a folder's pictures, in the place of texts beside them: {"file_name": ..., "text": ...} a line
 LISTED = "captions.jsonl"
 # names, one a line, of pictures that are not to be used
 LEFT_OUT = "left-out.txt"
@@ -35,26 +30,17 @@ INDEX = ".index"
 END = bytes(2 * tarfile.BLOCKSIZE)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture: its name below the data set's folder, where its bytes are in its file, and its caption."""
-
-    name: str
-    start: int
-    size: int
-    caption: str
+# a picture: its name below the data set's folder, its first byte in its file, its bytes, and its caption
+Picture = tuple[str, int, int, str]
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
     """The captioned pictures of a folder, in the order of their files.
 
-    files              what holds them, below the folder: shards, or the pictures themselves
-    places             (count, 3), int64: of each its file, the first of its bytes there, and how many these
-                       are
-    captions           one of each
-    without_caption    how many pictures have no caption, and are not among these
-    left_out           how many are named in left-out.txt, and are not among these
+    `files`, below the folder, hold them: shards, or the pictures themselves. `places` (count, 3), int64, are
+    the file, first byte and bytes of each. Others, which are not among these, are counted: those
+    `without_caption`, and those `left_out` by left-out.txt.
     """
 
     folder: Path
@@ -65,19 +51,15 @@ class Index:
     left_out: int
 
     def pictures(self, side: int) -> Pictures:
-        """The pictures (count, 3, side, side), uint8, decoded when they are looked at; see `decoded`.
-
-        Raises ArchiveError, naming the picture, for one that cannot be decoded, when it is looked at.
-        """
+        """The pictures (count, 3, side, side), uint8, decoded when looked at; ArchiveError for a bad one."""
 
         def decode(k: int) -> np.ndarray:
             file, start, size = map(int, self.places[k])
             path = self.folder / self.files[file]
-            with open(path, "rb") as stream:
-                stream.seek(start)
-                content = stream.read(size)
             try:
-                return decoded(content, side)
+                with open(path, "rb") as stream:
+                    stream.seek(start)
+                    return decoded(stream.read(size), side)
             except ValueError as error:
                 name = self.files[file] + (f"/{_member(path, start)}" if path.suffix == ".tar" else "")
                 passed = f"write {name} into {self.folder / LEFT_OUT}, whose pictures are passed over"
@@ -88,24 +70,21 @@ class Index:
 
     def written(self) -> bytes:
         """This, as a file."""
-        file, words = BytesIO(), {name: getattr(self, name) for name in WORDS}
+        names = ("files", "captions", "without_caption", "left_out")
+        file, words = BytesIO(), {name: getattr(self, name) for name in names}
         np.savez(file, places=self.places, words=np.frombuffer(json.dumps(words).encode(), np.uint8))
         return file.getvalue()
 
     @classmethod
-    def read(cls, path: Path, folder: Path) -> Index:
-        """What `written` made; raises ValueError and its like for a damaged file."""
+    def read(cls, path: Path, folder: Path) -> Self:
+        """What `written` made; raises NPZ_ERRORS for a damaged file."""
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as parts:
-            places, words = parts["places"], json.loads(parts["words"].tobytes())
-        files, captions, *counts = (words[name] for name in WORDS)
-        return cls(folder, tuple(files), places, tuple(captions), *counts)
-
-
-WORDS = ("files", "captions", "without_caption", "left_out")
+            words = json.loads(parts["words"].tobytes()) | {"folder": folder, "places": parts["places"]}
+        return cls(**words | {name: tuple(words[name]) for name in ("files", "captions")})
 
 
 def tidy(caption: str) -> str:
-    """A caption on one line, without blanks that say nothing."""
+    """A caption on one line, single blanks between its words."""
     return " ".join(caption.split())
 
 
@@ -117,7 +96,6 @@ def _member(shard: Path, start: int) -> str:
 
 
 def _json_caption(content: bytes) -> str:
-    """The caption in the .json beside a picture, or nothing."""
     found = json.loads(content)
     if not isinstance(found, dict) or not isinstance(caption := found.get("caption") or "", str):
         raise ValueError("no object whose `caption` is a text")
@@ -125,15 +103,12 @@ def _json_caption(content: bytes) -> str:
 
 
 def _shard_pictures(archive: Archive, shard: Path) -> Iterator[Picture]:
-    """The pictures of a shard, in its order.
-
-    They are members such as 000000000.jpg, with captions in 000000000.txt or, without one, in 000000000.json.
-    """
+    """The pictures of a shard, in its order: 0.jpg has its caption in 0.txt or, without one, in 0.json."""
     pictures: dict[str, tarfile.TarInfo] = {}
     texts: dict[str, str] = {}
     try:
         with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
-            # only into memory: where a member would be unpacked to never matters
+            # only into memory: nothing is unpacked
             for member in (member for member in members if member.isfile()):
                 stem, dot, kind = member.name.rpartition(".")
                 try:
@@ -150,8 +125,7 @@ def _shard_pictures(archive: Archive, shard: Path) -> Iterator[Picture]:
                         raise archive.damaged(shard, f"holds two pictures with one caption, {both}")
                     pictures[stem] = member
             file.seek(members.offset)
-            # tarfile takes an archive that ends in the middle of a header, or has none of its end, for a
-            # whole one
+            # tarfile takes an archive without its end, or cut in the middle of a header, for a whole one
             if file.read(len(END)) != END:
                 after = f"after {members.offset:,} of its {shard.stat().st_size:,} bytes"
                 raise archive.damaged(shard, f"is cut short, or damaged {after}")
@@ -159,7 +133,7 @@ def _shard_pictures(archive: Archive, shard: Path) -> Iterator[Picture]:
         raise archive.damaged(shard, f"is cut short, or no tar archive ({type(error).__name__})") from None
     name = shard.relative_to(archive.folder).as_posix()
     for stem, member in pictures.items():
-        yield Picture(f"{name}/{member.name}", member.offset_data, member.size, texts.get(stem, ""))
+        yield f"{name}/{member.name}", member.offset_data, member.size, texts.get(stem, "")
 
 
 def _listed(path: Path) -> dict[str, str]:
@@ -181,43 +155,40 @@ def _listed(path: Path) -> dict[str, str]:
     return found
 
 
+def _caption_beside(picture: Path) -> str:
+    beside = picture.with_suffix(".txt")
+    try:
+        return beside.read_text(encoding="utf-8") if beside.is_file() else ""
+    except UnicodeDecodeError:
+        cure = f"write the caption of {picture.name} again"
+        raise ArchiveError(f"{beside} is no text in UTF-8: {cure}") from None
+
+
 def _folder_pictures(folder: Path, pictures: Sequence[Path]) -> Iterator[Picture]:
     """The pictures of a folder, with captions in captions.jsonl or, without it, in a .txt beside each."""
-    listing, names = folder / LISTED, [path.relative_to(folder).as_posix() for path in pictures]
+    listing, named = folder / LISTED, {path.relative_to(folder).as_posix(): path for path in pictures}
     texts = _listed(listing) if listing.is_file() else None
-    if strangers := sorted((texts or {}).keys() - set(names)):
+    if strangers := sorted((texts or {}).keys() - named.keys()):
         cure = "add it, or remove its line"
         raise ArchiveError(f"{listing} names {strangers[0]}, which is no picture below that folder: {cure}")
-    for path, name in zip(pictures, names):
-        beside = path.with_suffix(".txt")
-        if texts is not None:
-            caption = texts.get(name, "")
-        else:
-            try:
-                caption = beside.read_text(encoding="utf-8") if beside.is_file() else ""
-            except UnicodeDecodeError:
-                cure = f"write the caption of {path.name} again"
-                raise ArchiveError(f"{beside} is no text in UTF-8: {cure}") from None
-        yield Picture(name, 0, path.stat().st_size, caption)
+    for name, path in named.items():
+        yield name, 0, path.stat().st_size, _caption_beside(path) if texts is None else texts.get(name, "")
 
 
 def _files(archive: Archive) -> tuple[list[Path], list[Path]]:
     """What holds the pictures, and other files about them; raises FileNotFoundError where there are none."""
     folder = archive.folder
-    beside = [path for path in (folder / name for name in (LEFT_OUT, CHECKSUMS)) if path.is_file()]
-    if shards := sorted(folder.rglob("*.tar")):
-        return shards, beside
-    pictures = images_below(folder, KINDS)
-    if not pictures:
+    shards, listing, beside = sorted(folder.rglob("*.tar")), folder / LISTED, [LEFT_OUT, CHECKSUMS]
+    holding, others = shards or images_below(folder, KINDS), [folder / name for name in beside]
+    if not shards:
+        others += [listing] if listing.is_file() else [path.with_suffix(".txt") for path in holding]
+    if not holding:
         raise archive.missing(folder / "a shard such as 00000.tar, or a folder of pictures with captions,")
-    if (folder / LISTED).is_file():
-        return pictures, [*beside, folder / LISTED]
-    texts = [path.with_suffix(".txt") for path in pictures]
-    return pictures, [*beside, *(text for text in texts if text.is_file())]
+    return holding, [path for path in others if path.is_file()]
 
 
 def _left_out(folder: Path) -> dict[str, int]:
-    """The names in left-out.txt, and their lines."""
+    """The names in left-out.txt, and the numbers of their lines."""
     path = folder / LEFT_OUT
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {line.strip(): number for number, line in enumerate(lines, 1) if line.strip()}
@@ -239,20 +210,19 @@ def _build(archive: Archive, holding: Sequence[Path]) -> Index:
     """The index of what `holding` holds."""
     archive.verify_listed(holding)
     folder, unwanted, met, bare = archive.folder, _left_out(archive.folder), set(), 0
-    places: list[tuple[int, int, int]] = []
-    captions: list[str] = []
-    for number, picture in _all_pictures(archive, holding):
-        if picture.name in unwanted:
-            met.add(picture.name)
-        elif caption := tidy(picture.caption):
-            places.append((number, picture.start, picture.size))
-            captions.append(caption)
+    places, captions = [], []
+    for number, (name, start, size, caption) in _all_pictures(archive, holding):
+        if name in unwanted:
+            met.add(name)
+        elif tidied := tidy(caption):
+            places.append((number, start, size))
+            captions.append(tidied)
         else:
             bare += 1
     if strangers := sorted(unwanted.keys() - met):
-        line = f"{folder / LEFT_OUT}, line {unwanted[strangers[0]]}"
+        line = f"{folder / LEFT_OUT}, line {unwanted[strangers[0]]}, names {strangers[0]}"
         cure = "write the name below that folder, or remove the line"
-        raise ArchiveError(f"{line}, names {strangers[0]}, and there is no such picture: {cure}")
+        raise ArchiveError(f"{line}, and there is no such picture: {cure}")
     if not captions:
         raise archive.damaged(folder, f"holds {bare + len(met):,} pictures and no caption of any")
     files = tuple(path.relative_to(folder).as_posix() for path in holding)
@@ -260,18 +230,16 @@ def _build(archive: Archive, holding: Sequence[Path]) -> Index:
 
 
 def index(archive: Archive) -> Index:
-    """The captioned pictures below the folder of `archive`.
+    """The captioned pictures in all shards *.tar below the folder of `archive`; without one, in the folder.
 
-    They are those of all shards *.tar, by name; without a shard, all pictures, by name. Pictures without a
-    caption, or with blanks for one, are passed over and counted. Raises FileNotFoundError where there is
-    neither, and ArchiveError, naming the file or its line, for a shard cut short, captions that cannot be
-    read, and where no picture has one. Files are held against checksums.md5 if that lies in the folder.
+    Raises FileNotFoundError where there are none, and ArchiveError, naming the file or its line, for a shard
+    cut short, captions that cannot be read, no caption at all, and files that are not those in checksums.md5.
     """
     holding, others = _files(archive)
     path = archive.folder / INDEX / f"{archive.digest([*holding, *others])}.npz"
     try:
         return Index.read(path, archive.folder)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except NPZ_ERRORS:
         pass  # absent, or damaged: it is made again
     built = _build(archive, holding)
     write_atomically(path, built.written())

@@ -1,15 +1,13 @@
 """Folders of images, as CelebA and AFHQ are published: every image anywhere below the folder, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from .archives import Archive
+from .pictures import in_threads
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -21,7 +19,6 @@ def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pat
 
 
 def _listed(archive: Archive, count: int) -> list[Path]:
-    """The `count` images of `archive`; raises as `read_folder` for another number of them."""
     paths = images_below(archive.folder)
     if not paths:
         raise archive.missing(archive.folder / "a folder of images")
@@ -31,10 +28,7 @@ def _listed(archive: Archive, count: int) -> list[Path]:
 
 
 def check_folder(archive: Archive, checksums: bool, count: int) -> None:
-    """Raise as `read_folder` for other images (files, with `checksums`), and for a rehearsal's.
-
-    No image is decoded.
-    """
+    """Raise as `read_folder` for other images (files, with `checksums`) and a rehearsal's; decodes none."""
     archive.require_published()
     paths = _listed(archive, count)
     if checksums:
@@ -44,13 +38,13 @@ def check_folder(archive: Archive, checksums: bool, count: int) -> None:
 def read_folder(
     archive: Archive, size: int, crop: int, *, count: int, published: tuple[int, int]
 ) -> np.ndarray:
-    """The `count` images of `archive`, by name, (count, 3, size, size), uint8.
+    """The `count` images of `archive` (or as many as a rehearsal's), by name, (count, 3, size, size), uint8.
 
-    Of each the centred square of `crop` pixels is shrunk (Lanczos). Every file must be RGB and `published`
-    (width, height) pixels large. Raises FileNotFoundError when there is no image at all, ArchiveError for
-    another number of them, or naming the file that is of another size or mode, cannot be decoded, or is not
-    the one in checksums.md5.
+    Of each the centred square of `crop` pixels is shrunk (Lanczos). Raises FileNotFoundError when there is no
+    image at all, ArchiveError for another number of them, or naming the file that is not RGB of the size
+    `published` (width, height), cannot be decoded, or is not the one in checksums.md5.
     """
+    count = archive.count("train", count)
     paths = _listed(archive, count)
     left, top = ((side - crop) // 2 for side in published)
 
@@ -69,10 +63,6 @@ def read_folder(
                 raise archive.damaged(paths[k], f"cannot be decoded ({type(error).__name__})") from None
             out[k] = np.asarray(shrunk).transpose(2, 0, 1)
 
-        # threads, because decoding lets go of the interpreter; map stops at the first file, by name, that
-        # fails
-        with ThreadPoolExecutor() as threads:
-            for _ in threads.map(decode, range(count)):
-                pass
+        in_threads(decode, count)
 
     return archive.cached(f"crop{crop}", paths, (count, 3, size, size), fill)

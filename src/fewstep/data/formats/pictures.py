@@ -1,7 +1,5 @@
 """Pictures that are decoded when they are looked at: an array that holds none of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -10,6 +8,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """Call `work` with 0..count-1, by several threads; what the first in their order raises comes through."""
+    # threads, since decoding lets go of the interpreter
+    with ThreadPoolExecutor() as threads:
+        for _ in threads.map(work, range(count)):
+            pass
 
 
 def decoded(content: bytes, side: int) -> np.ndarray:
@@ -22,8 +28,7 @@ def decoded(content: bytes, side: int) -> np.ndarray:
         with Image.open(BytesIO(content)) as image:
             shorter = min(image.size)
             left, top = ((length - shorter) / 2 for length in image.size)
-            # the pixels beyond the square take part at its edges, as where the whole picture is shrunk and
-            # then cut
+            # pixels beyond the square take part at its edges, as if the whole were shrunk and then cut
             box = (left, top, left + shorter, top + shorter)
             square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
     except Exception as error:  # a damaged picture can fail in any way
@@ -34,28 +39,17 @@ def decoded(content: bytes, side: int) -> np.ndarray:
 class Pictures:
     """An array (count, 3, side, side), uint8, whose pictures `decode(row)` makes whenever they are looked at.
 
-    An index gives one picture; a slice, or an array of indices, gives Pictures of those, and decodes nothing;
-    np.asarray decodes all of them, by several threads. What `decode` raises comes through.
+    An index gives one picture; a slice or an array of indices gives Pictures, decoding nothing; np.asarray
+    decodes all. What `decode` raises comes through.
     """
 
     ndim, dtype = 4, np.dtype(np.uint8)
 
     def __init__(self, decode: Callable[[int], np.ndarray], rows: np.ndarray, side: int):
         self.decode, self.rows, self.side = decode, rows, side
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return len(self.rows), 3, self.side, self.side
-
-    @property
-    def size(self) -> int:
-        """The number of levels."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes that it would take to hold all of them."""
-        return self.size
+        self.shape = len(rows), 3, side, side
+        # levels, and the bytes that it would take to hold them all
+        self.size = self.nbytes = prod(self.shape)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,17 +62,11 @@ class Pictures:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError(
-                "pictures are decoded anew each time they are looked at: there is no array to share"
-            )
+            raise ValueError("pictures are decoded each time they are looked at: there is no array to share")
         out = np.empty(self.shape, np.uint8)
 
         def fill(k: int) -> None:
             out[k] = self.decode(int(self.rows[k]))
 
-        # threads, because decoding lets go of the interpreter; map stops at the first picture that fails, in
-        # their order
-        with ThreadPoolExecutor() as threads:
-            for _ in threads.map(fill, range(len(out))):
-                pass
+        in_threads(fill, len(out))
         return out if dtype is None else out.astype(dtype, copy=False)
