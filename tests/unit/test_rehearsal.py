@@ -316,7 +316,7 @@ def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(arc
 def test_a_broken_word_is_one_sentence(tmp_path, text):
     (tmp_path / stand_in.FILE).write_text(text)
     with pytest.raises(
-        ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it, and the tiny archives beside it"
+        ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it and the archives beside it"
     ):
         stand_in.read(tmp_path)
 

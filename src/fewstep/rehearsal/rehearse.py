@@ -199,7 +199,7 @@ def _machine(device: str) -> tuple[int, int | None]:
         return os.cpu_count() or 1, None
     import torch
 
-    from ..training.devices import require_cuda
+    from ..training.processes import require_cuda
 
     require_cuda()
     return torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
