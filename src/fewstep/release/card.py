@@ -199,6 +199,11 @@ generator = torch.Generator().manual_seed(0)
 images = pipe({prompt}num_inference_steps={steps}, batch_size=4, generator=generator).images
 images[0].save("one.png")
 ```"""
+ELSEWHERE = (
+    "A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{option}`. Through "
+    'diffusers\' own class: `DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", '
+    "trust_remote_code=True)`, which runs the one import in pipeline.py."
+)
 
 
 def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
@@ -209,17 +214,10 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
         prompt = example_prompt(experiment)
         task, argument = "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, "
         option = f" --prompt {shlex.quote(prompt)}"
-    opened = (
-        f'DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", trust_remote_code=True)'
-    )
-    elsewhere = (
-        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{option}`. "
-        f"Through diffusers' own class: `{opened}`, which runs the one import in pipeline.py."
-    )
+    elsewhere = ELSEWHERE.format(folder=folder, steps=steps, option=option)
     licence = f"{LICENCE}, the weights as the code."
     for what, component in (("decoder", pipe.vae), ("text encoder", pipe.text_encoder)):
-        name = getattr(component.config, "_name_or_path", None) if component is not None else None
-        if name:
+        if component is not None and (name := getattr(component.config, "_name_or_path", None)):
             licence += f" The {what} is {name}, under its own licence."
     parts = [
         HEAD.format(licence=LICENCE.lower(), task=task),

@@ -111,14 +111,9 @@ class FlowMapModel(ModelMixin, Strict):
         return float(found)
 
     def forward(
-        self,
-        s: Tensor,
-        t: Tensor,
-        x: Tensor,
-        captions: Conditions | None = None,
-        empty: Conditions | None = None,
-        guidance: float = 1.0,
-    ) -> Tensor:
+        self, s: Tensor, t: Tensor, x: Tensor,
+        captions: Conditions | None = None, empty: Conditions | None = None, guidance: float = 1.0,
+    ) -> Tensor:  # fmt: skip
         """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
 
         captions  of a conditional network, one a point
@@ -143,8 +138,8 @@ class FlowMapModel(ModelMixin, Strict):
                 raise
             odd = [f"'{found[1]}' is of another shape"]
         if odd:
-            there = f"of another network than {cls.config_name} there says ({odd[0]})"
+            weights = f"the weights in {pretrained_model_name_or_path} are of another network"
             raise ValueError(
-                f"the weights in {pretrained_model_name_or_path} are {there}: save the student again"
+                f"{weights} than {cls.config_name} there says ({odd[0]}): save the student again"
             )
         return model.requires_grad_(False)

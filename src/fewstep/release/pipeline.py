@@ -60,10 +60,8 @@ def _check(flow_map: FlowMapModel, scheduler: Scheduler, vae: AutoencoderKL | No
         return
     decoded, factor = vae.config.latent_channels, vae.config.scaling_factor
     if decoded != channels:
-        draws = f"this student draws some of {channels}"
-        raise ValueError(
-            f"the `vae` decodes latents of {decoded} channels, and {draws}: take both from one student"
-        )
+        both = f"latents of {decoded} channels, and this student draws some of {channels}"
+        raise ValueError(f"the `vae` decodes {both}: take both from one student")
     if not is_number(factor) or factor <= 0:
         why = f"is a number above 0, not {factor!r}"
         raise ValueError(f"`scaling_factor` of the `vae` {why}: save the student again")
@@ -140,9 +138,8 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             return drawn * self.flow_map.config.noise_scale
         if tuple(noise.shape[1:]) != shape or not len(noise) or batch_size not in (None, len(noise)):
             wanted = ", ".join(map(str, ("count" if batch_size is None else batch_size, *shape)))
-            raise ValueError(
-                f"`noise` has shape {tuple(noise.shape)}, and this student starts from ({wanted})"
-            )
+            found = f"`noise` has shape {tuple(noise.shape)}"
+            raise ValueError(f"{found}, and this student starts from ({wanted})")
         return noise.to(device, torch.float32)
 
     def _steps(

@@ -54,9 +54,8 @@ def check_components(
         made = f"the tokenizer makes texts of {length} tokens of {count}"
         raise ValueError(f"{made}, and {read}: take both from one student")
     if width != own.hidden_size:
-        read = f"the network reads some that are {width} wide"
-        made = f"the text encoder's tokens are {own.hidden_size} wide"
-        raise ValueError(f"{made}, and {read}: take both from one student")
+        read = f"{own.hidden_size} wide, and the network reads some that are {width} wide"
+        raise ValueError(f"the text encoder's tokens are {read}: take both from one student")
 
 
 def checked(prompt: str | Sequence[str] | None, conditional: bool) -> list[str] | None:

@@ -50,7 +50,7 @@ class Student:
 
     @property
     def name(self) -> str:
-        """What it is called, and the folder that it is saved to if nobody says where."""
+        """What it and its folder are called."""
         return f"{self.experiment.name}-{self.method}-seed-{self.seed}"
 
 
@@ -80,15 +80,6 @@ def find(root: Path, tier: str, experiment: str, method: str, seed: int) -> Stud
     found = Student(Experiment(experiment, workspace, own, settings.compute, latents), method, seed, clip)
     _ = found.weights  # which says at once where there are none
     return found
-
-
-def _decoder(source: LatentSource) -> dict[str, Any]:
-    """The autoencoder of a student in latents, as a component with their scale in its config."""
-    model = source.decoder().model
-    # under its published name, and not the folder of this machine that it was found in
-    repository = read_described(source.folder / AUTOENCODER).get("repository", "")
-    model.register_to_config(scaling_factor=source.factor, _name_or_path=repository)
-    return {"vae": model}
 
 
 def _captions(student: Student) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -121,8 +112,12 @@ def pipeline(student: Student) -> FewStepPipeline:
         "tier": experiment.tier, "seed": student.seed, "data": experiment.data_name,
         "fingerprint": info["fingerprint"],
     }  # fmt: skip
-    in_latents = isinstance(source, LatentSource)
-    further = _decoder(source) if in_latents else {}
+    in_latents, further = isinstance(source, LatentSource), {}
+    if in_latents:
+        further["vae"] = source.decoder().model
+        # under its published name, and not the folder of this machine that it was found in
+        repository = read_described(source.folder / AUTOENCODER).get("repository", "")
+        further["vae"].register_to_config(scaling_factor=source.factor, _name_or_path=repository)
     if student.clip:
         facts["clip"], components = _captions(student)
         further |= components
