@@ -812,7 +812,7 @@ def test_what_is_timed_has_archives_of_its_own_and_the_environment_comes_back(sm
 
 
 def test_preflight_lists_what_is_missing_and_fails(bare):
-    source = str(Path(preflight.__file__).parents[1])
+    source = str(Path(preflight.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-m", "fewstep", "preflight", "--no-times"],
         cwd=bare,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from math import prod
 
@@ -31,13 +32,8 @@ OTHERS = ("states of trainings", "features of samples, while measured", "decoded
 
 
 def images(name: str) -> int:
-    """How many training images the data set `name` has: as published, or as they ship with the project."""
+    """How many training images the data set `name` has."""
     return getattr(data.module(name), "COUNT", None) or len(data.load(name).pixels)
-
-
-def is_fetched(name: str) -> bool:
-    """Whether the data set `name` is read from published archives, which somebody has to fetch."""
-    return hasattr(data.module(name), "check")
 
 
 def measured_against(tier: Tier, features: str) -> int:
@@ -45,8 +41,12 @@ def measured_against(tier: Tier, features: str) -> int:
     return tier.features[features].reference or images(tier.features[features].data)
 
 
+def is_fetched(name: str) -> bool:
+    """Whether the data set `name` is read from published archives."""
+    return hasattr(data.module(name), "check")
+
+
 def is_decoded(name: str) -> bool:
-    """Whether a data set's images are kept decoded beside its archives; those with captions are not."""
     return is_fetched(name) and not data.offers(name, "captions")
 
 
@@ -60,21 +60,19 @@ def token_states(tier: Tier, clip: str) -> tuple[int, int]:
     own = tier.clip[clip]
     if own.kind == "trained":
         return own.tokens, own.width
-    for experiment in tier.experiments.values():
-        latents = tier.latents.get(experiment.training.latents)
-        if latents and latents.clip == clip:
-            return TOKENS, experiment.training.network.width
-    return TOKENS, WIDTH
+    readers = [name for name, latents in tier.latents.items() if latents.clip == clip]
+    trainings = (experiment.training for experiment in tier.experiments.values())
+    return TOKENS, next((own.network.width for own in trainings if own.latents in readers), WIDTH)
 
 
 def captions(tier: Tier, experiment: ExperimentSettings) -> tuple[int, int] | None:
-    """`token_states` of what an experiment's networks are conditioned on; None where they are on nothing."""
+    """`token_states` of what an experiment's networks are conditioned on, if they are."""
     latents = tier.latents.get(experiment.training.latents)
     return token_states(tier, latents.clip) if latents and latents.clip else None
 
 
 def _of_captions(count: int, tokens: int, width: int) -> int:
-    """Bytes of so many captions as they are read: their states, and a mask."""
+    """Bytes of captions as they are read: their states, and a mask."""
     return count * tokens * (FLOAT * width + 1)
 
 
@@ -90,13 +88,11 @@ def _counted(network: str, shape: tuple[int, ...], head: int | None) -> int:
         return _count(flow_map) if head is None else _count(TextDiscriminator(flow_map.network, head))
 
 
-def _json(experiment: ExperimentSettings, method: Method) -> str:
-    return (method.network or experiment.training.network).model_dump_json()
-
-
-def weights(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...]) -> int:
-    """The number of weights of a method's network for points of `shape`."""
-    return _counted(_json(experiment, method), shape, None)
+def weights(
+    experiment: ExperimentSettings, method: Method, shape: tuple[int, ...], head: int | None = None
+) -> int:
+    """The weights of a method's network for points of `shape`, or of its discriminator with a `head`."""
+    return _counted((method.network or experiment.training.network).model_dump_json(), shape, head)
 
 
 def discriminator_weights(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...]) -> int:
@@ -105,7 +101,7 @@ def discriminator_weights(experiment: ExperimentSettings, method: Method, shape:
     if own is None:
         return 0
     if own.head is not None:
-        return _counted(_json(experiment, method), shape, own.head)
+        return weights(experiment, method, shape, own.head)
     with torch.device("meta"):
         return _count(Discriminator(shape, own.channels))
 
@@ -126,30 +122,23 @@ def held(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...])
     return stored(experiment, method, shape) + FLOAT * (student + critic)
 
 
-def _of_experiment(tier: Tier, experiment: ExperimentSettings) -> dict[str, int]:
+def _of_experiment(tier: Tier, experiment: ExperimentSettings) -> Iterator[tuple[str, int]]:
     shape, read, latents = tier.shape(experiment), captions(tier, experiment), experiment.training.latents
-    picture = data.load(tier.latents[latents].data).shape if latents else shape
-    seeds, networks, states = len(experiment.training.seeds), 0, 0
+    seeds, count, metrics = len(experiment.training.seeds), experiment.sampling.count, experiment.metrics
     # what another experiment has trained is there already
     for method in experiment.methods.values() if not experiment.students_of else ():
-        steps = 0 if method.weights else method.steps
-        networks += seeds * (FLOAT * weights(experiment, method, shape) + LOG * steps)
-        states += seeds * (stored(experiment, method, shape) + LOG * steps) if not method.weights else 0
-    draws, count, features = (
-        len(sample.plan(experiment)),
-        experiment.sampling.count,
-        experiment.metrics.features,
-    )
-    drawn, of_images = draws * count * prod(picture), experiment.metrics.of_images
-    found = {
-        "trained networks": networks,
-        "states of trainings": states,
-        "samples": drawn * (1 if of_images else FLOAT) + (_of_captions(count, *read) if read else 0),
-    }
-    if of_images:
-        dimension = DIMENSIONS[tier.features[features].extractor]
-        found["features of samples, while measured"] = FLOAT * draws * count * dimension
-    return found
+        log = 0 if method.weights else LOG * method.steps
+        yield "trained networks", seeds * (FLOAT * weights(experiment, method, shape) + log)
+        if not method.weights:
+            yield "states of trainings", seeds * (stored(experiment, method, shape) + log)
+    drawn = len(sample.plan(experiment)) * count
+    size = prod(data.load(tier.latents[latents].data).shape if latents else shape)
+    yield "samples", drawn * size * (1 if metrics.of_images else FLOAT)
+    if read:
+        yield "samples", _of_captions(count, *read)
+    if metrics.of_images:
+        dimension = DIMENSIONS[tier.features[metrics.features].extractor]
+        yield "features of samples, while measured", FLOAT * drawn * dimension
 
 
 def needs(tier: Tier) -> dict[str, int]:
@@ -159,7 +148,7 @@ def needs(tier: Tier) -> dict[str, int]:
     """
     found = dict.fromkeys((*HANDED_ON, *OTHERS), 0)
     for experiment in tier.experiments.values():
-        for what, size in _of_experiment(tier, experiment).items():
+        for what, size in _of_experiment(tier, experiment):
             found[what] = max(found[what], size) if what.endswith("while measured") else found[what] + size
     for name, own in tier.features.items():
         found["features of the data"] += FLOAT * measured_against(tier, name) * DIMENSIONS[own.extractor]

@@ -36,12 +36,10 @@ class TooLargeError(RuntimeError):
 
 def available_memory() -> int:
     """Bytes that a process can have now; all that there are where the system does not say."""
-    try:
-        return 1024 * int(
-            re.search(r"(?m)^MemAvailable:\s+(\d+) kB$", MEMINFO.read_text(encoding="utf-8")).group(1)
-        )
-    except (OSError, AttributeError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    said = MEMINFO.read_text(encoding="utf-8") if MEMINFO.is_file() else ""
+    if found := re.search(r"(?m)^MemAvailable:\s+(\d+) kB$", said):
+        return 1024 * int(found[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @contextmanager
@@ -65,17 +63,17 @@ class Measured:
     """Timings of the parts of `tier` on `device`, each by `run(function, *arguments)` and printed before.
 
     `inception` is where Inception's weights would lie. With `quick` small batches are timed, and what they
-    say is scaled in proportion. Work on a GPU raises torch's OutOfMemoryError, and on a CPU TooLargeError,
-    where it does not fit.
+    say is scaled in proportion. Work that does not fit raises torch's OutOfMemoryError on a GPU, and
+    TooLargeError on a CPU.
     """
 
     def __init__(self, tier: Tier, device: str, quick: bool, inception: Path, run: Callable[..., Any]):
         self.tier, self.device, self.quick, self.inception, self.run = tier, device, quick, inception, run
         self.known: dict[str, Any] = {}
 
-    def _once(self, what: str, key: list, function: Callable, *arguments: Any) -> Any:
-        """`function` of `arguments`; equal `key`s are measured once."""
-        mark = json.dumps([function.__name__, *key], sort_keys=True, default=str)
+    def _once(self, what: str, function: Callable, *arguments: Any, key: list | None = None) -> Any:
+        """`function` of `arguments`; what has one `key` (without it, equal arguments) is measured once."""
+        mark = json.dumps([function.__name__, *(key or arguments)], sort_keys=True, default=str)
         if mark not in self.known:
             print(f"measuring {what}", flush=True)
             self.known[mark] = self.run(function, *arguments)
@@ -87,10 +85,8 @@ class Measured:
     def _check_memory(self, wanted: int) -> None:
         """Raise TooLargeError where a CPU has not so many bytes: the process would be killed silently."""
         if self.device == "cpu" and wanted > (free := available_memory()):
-            raise TooLargeError(
-                f"not measured: it takes {wanted / GB:.0f} GB of memory and more, and {free / GB:.0f} GB are "
-                "free here"
-            )
+            takes = f"it takes {wanted / GB:.0f} GB of memory and more"
+            raise TooLargeError(f"not measured: {takes}, and {free / GB:.0f} GB are free here")
 
     def step(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One optimisation step."""
@@ -104,9 +100,8 @@ class Measured:
         self._check_memory(disk.held(experiment, method, noise.shape))
         shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
         own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
-        what = f"a step of {method.label} on {training.data}, batch {batch}"
-        key, arguments = [batch, shared, own, noise], (training, method, self.device, batch, noise)
-        return self._once(what, key, timing.step, *arguments)
+        what, key = f"a step of {method.label} on {training.data}, batch {batch}", [batch, shared, own, noise]
+        return self._once(what, timing.step, training, method, self.device, batch, noise, key=key)
 
     def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One network call of a sampler."""
@@ -115,17 +110,14 @@ class Measured:
         if self.quick and len(noise.shape) > 1:
             batch = QUICK_CAPTIONED if noise.conditional else QUICK_IMAGES
         self._check_memory(disk.FLOAT * disk.weights(experiment, method, noise.shape))
-        what, arguments = (
-            f"a network call on {experiment.training.data}",
-            (network, self.device, batch, noise),
-        )
-        return self._once(f"{what}, batch {batch}", list(arguments), timing.call, *arguments)
+        what = f"a network call on {experiment.training.data}, batch {batch}"
+        return self._once(what, timing.call, network, self.device, batch, noise)
 
     def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricTiming:
         """The parts of image metrics."""
         dimension = disk.DIMENSIONS[extractor]
-        arguments = (shape, extractor, dimension, self.inception, self.device)
-        return self._once(f"metrics in {dimension} features", [shape, extractor], timing.metrics, *arguments)
+        what, where = f"metrics in {dimension} features", (self.inception, self.device)
+        return self._once(what, timing.metrics, shape, extractor, dimension, *where)
 
     def autoencoder(self, latents: Latents) -> AutoencoderTiming:
         """What a published autoencoder takes for a picture; a small one, trained here, takes nothing."""
@@ -134,11 +126,11 @@ class Measured:
         shape = data.load(latents.data).shape
         batch = 1 if self.quick else max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
         what = f"an autoencoder of pictures of {latents.data}, batch {batch}"
-        return self._once(what, [shape, batch], timing.autoencoder, shape, batch, self.device)
+        return self._once(what, timing.autoencoder, shape, batch, self.device)
 
     def clip(self, latents: Latents) -> ClipTiming:
         """What the published CLIP of latents takes; a small one that is trained here takes nothing."""
         if not latents.clip or self.tier.clip[latents.clip].kind != "published":
             return ClipTiming(0.0, 0.0)
         side = data.load(latents.data).shape[-1]
-        return self._once("a CLIP of the published size", [side], timing.clip, side, self.device)
+        return self._once("a CLIP of the published size", timing.clip, side, self.device)

@@ -1,8 +1,4 @@
-"""Before a tier is run: is everything there that it needs, and how long will it take?
-
-What is missing is said all at once, each in one sentence that names the cure; the hours come from steps,
-network calls and metrics that are really measured here.
-"""
+"""Before a tier is run: is everything there that it needs, and how long will it take?"""
 
 from __future__ import annotations
 
@@ -10,6 +6,8 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from .. import data
 from ..data.formats.archives import ENVIRONMENT, folder_of
@@ -43,10 +41,8 @@ def _said(check: Callable[..., None], *arguments: object) -> list[str]:
 def _check_inception(checksums: bool) -> None:
     path = folder_of("inception") / INCEPTION
     if not path.is_file():
-        raise FileNotFoundError(
-            f"the Inception weights {path} are not there: download {INCEPTION_URL} to that path (fewstep "
-            "never does)"
-        )
+        cure = f"download {INCEPTION_URL} to that path (fewstep never does)"
+        raise FileNotFoundError(f"the Inception weights {path} are not there: {cure}")
     if checksums:
         verify(path, INCEPTION_SHA256)
 
@@ -56,31 +52,24 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
 
     Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether these are read too.
     """
-    prepared, latents, clips = [*tier.features.values(), *tier.latents.values()], tier.latents, tier.clip
-    used = {own.data for own in (*prepared, *(own.training for own in tier.experiments.values()))}
+    trainings = (experiment.training for experiment in tier.experiments.values())
+    used = {own.data for own in (*tier.features.values(), *tier.latents.values(), *trainings)}
+    checks = [(data.module(name).check,) for name in sorted(filter(disk.is_fetched, used))]
+    coders = [own.autoencoder for own in tier.latents.values()]
+    checks += [(autoencoder.check, own.repository) for own in coders if own.kind == "pretrained"]
+    readers = [own for own in tier.clip.values() if own.kind == "published"]
+    checks += [(clip.check, own.repository, own.towers) for own in readers]
     found = []
-    for name in sorted(name for name in used if disk.is_fetched(name)):
-        found += _said(data.module(name).check, checksums)
     # what several entries share is said once
-    coders = [own.autoencoder for own in latents.values() if own.autoencoder.kind == "pretrained"]
-    for repository in dict.fromkeys(own.repository for own in coders):
-        found += _said(autoencoder.check, repository, checksums)
-    readers = [own for own in clips.values() if own.kind == "published"]
-    for repository, towers in dict.fromkeys((own.repository, own.towers) for own in readers):
-        found += _said(clip.check, repository, towers, checksums)
+    for check, *arguments in dict.fromkeys(checks):
+        found += _said(check, *arguments, checksums)
     found += published_weights.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
         found += _said(_check_inception, checksums)
     return found
 
 
-def _there(path: Path) -> Path:
-    """`path`, or the nearest folder above it that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
 def _disk(place: Path) -> int:
-    """Which disk `place` is on."""
     return os.stat(place).st_dev
 
 
@@ -95,18 +84,18 @@ def missing_space(root: Path, tier_name: str, needs: dict[str, int]) -> list[str
     """
     decoded, written = needs["decoded images"], _size(root / "artifacts" / tier_name)
     below = max(sum(needs.values()) - decoded - written, 0)
-    places = {_there(root): below}
-    archives = _there(folder_of("any").parent)
+    places = {root: below}
+    # the nearest folder that exists
+    archives = next(folder for folder in folder_of("any").parents if folder.exists())
     own = root if _disk(archives) == _disk(root) else archives
     places[own] = places.get(own, 0) + decoded
     found = []
     for place, wanted in places.items():
         free = shutil.disk_usage(place).free
         if free < wanted:
-            found.append(
-                f"{place} has {free / GB:,.0f} GB free, and tier {tier_name} writes about {wanted / GB:,.0f} "
-                f"GB there: make room, or move the clone (for the archives: set {ENVIRONMENT})"
-            )
+            cure = f"make room, or move the clone (for the archives: set {ENVIRONMENT})"
+            there = f"tier {tier_name} writes about {wanted / GB:,.0f} GB there"
+            found.append(f"{place} has {free / GB:,.0f} GB free, and {there}: {cure}")
     return found
 
 
@@ -143,8 +132,6 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
     sizes = ", ".join(f"{what} {size / GB:,.1f} GB" for what, size in needs.items() if size)
     print(f"Disk: {sizes}; {shutil.disk_usage(root).free / GB:,.0f} GB free here")
     if device == "cuda":
-        import torch
-
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {free / GB:,.0f} of {total / GB:,.0f} GB free")
     missing = [*missing_device(tier), *missing_files(tier, True), *missing_space(root, tier_name, needs)]
@@ -160,8 +147,6 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
     for sentence in missing:
         print(f"missing: {sentence}")
     if missing:
-        raise PreflightError(
-            f"tier {tier_name} cannot run here as it is: {len(missing)} "
-            f"thing{'s' if len(missing) > 1 else ''} missing, listed above"
-        )
+        count = f"{len(missing)} thing{'s' if len(missing) > 1 else ''} missing"
+        raise PreflightError(f"tier {tier_name} cannot run here as it is: {count}, listed above")
     print(f"nothing is missing for tier {tier_name}")

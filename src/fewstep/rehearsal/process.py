@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 PREFIX = "fewstep: "
 
 
@@ -20,8 +22,7 @@ class Usage:
 
     seconds       from its start to its end
     memory        bytes, the peak resident memory of its largest process, or of the process that started it
-    device_bytes  the most that all processes together added to the memory in use on the GPU; None without a
-                  GPU
+    device_bytes  the most that all processes together added to the memory in use on a GPU, or None
     error         None, or what it said last on stderr
     """
 
@@ -36,23 +37,11 @@ class _DevicePeak(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.before, self.peak, self.stopped = self._used(), 0, threading.Event()
-
-    @staticmethod
-    def _used() -> int:
-        import torch
-
-        free, total = torch.cuda.mem_get_info()
-        return total - free
+        self.before, self.peak, self.stopped = torch.cuda.mem_get_info()[0], 0, threading.Event()
 
     def run(self) -> None:
         while not self.stopped.wait(0.5):
-            self.peak = max(self.peak, self._used() - self.before)
-
-    def stop(self) -> int:
-        self.stopped.set()
-        self.join()
-        return self.peak
+            self.peak = max(self.peak, self.before - torch.cuda.mem_get_info()[0])
 
 
 def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], device: str) -> Usage:
@@ -60,16 +49,9 @@ def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], devi
     watch = _DevicePeak() if device == "cuda" else None
     if watch:
         watch.start()
-    started, said, pipe = time.monotonic(), ["it ended without a word"], subprocess.PIPE
-    process = subprocess.Popen(
-        words,
-        cwd=folder,
-        env=dict(environment),
-        stdout=subprocess.DEVNULL,
-        stderr=pipe,
-        text=True,
-        errors="replace",
-    )
+    started, said = time.monotonic(), ["it ended without a word"]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    process = subprocess.Popen(words, cwd=folder, env=dict(environment), **streams)
     try:
         for line in process.stderr:
             if line.strip():
@@ -83,10 +65,11 @@ def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], devi
             process.kill()
             process.wait()
         process.stderr.close()
-        peak = watch.stop() if watch else None
-    sentence = next((line for line in reversed(said) if line.startswith(PREFIX)), said[-1]).removeprefix(
-        PREFIX
-    )
+        if watch:
+            watch.stopped.set()
+            watch.join()
+    sentence = next((line for line in reversed(said) if line.startswith(PREFIX)), said[-1])
+    error = sentence.removeprefix(PREFIX) if process.returncode else None
     # macOS counts in bytes
     memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Usage(time.monotonic() - started, memory, peak, sentence if process.returncode else None)
+    return Usage(time.monotonic() - started, memory, watch and watch.peak, error)

@@ -1,11 +1,8 @@
 """A rehearsal: every stage of tier paper, with its true networks, in minutes, before it takes days of a GPU.
 
 A tree of its own, artifacts/rehearsal, gets the notebooks, the settings of tier paper made small, tiny
-archives in the published formats, and untrained networks where published ones are taken. Each stage then runs
-there as DVC would run it, one after another. What is made small is the amount: batches, steps, seeds,
-samples. Networks, optimisers, objectives, samplers and metrics stay; only where the networks of text-to-image
-would not fit are they made narrow, and it says so. The tree says that it is a rehearsal's, and so does the
-`revision` of every number in it.
+archives, and untrained networks in the place of published ones. Each stage then runs there as DVC would run
+it. Tree and `revision` of every number in it say that they are a rehearsal's.
 """
 
 from __future__ import annotations
@@ -17,10 +14,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from ..data.export import EXPORTS
 from ..data.formats.archives import ENVIRONMENT, folder_of
+from ..metrics.features import INCEPTION, extract, inception
 from ..pipeline.stages import PAPER_ONLY, Stage, plan
-from ..settings import tiers
+from ..settings import document, tiers
+from ..settings.resolve import as_file
 from ..settings.tiers import Tier
 from ..storage import stand_in
 from ..storage.checkpoint import CheckpointError
@@ -29,6 +31,8 @@ from ..storage.progress import CHANNEL
 from ..storage.workspace import PIPELINE, SCRATCH
 from ..training import published_weights
 from ..training.prepare import prepared
+from ..training.processes import require_cuda
+from ..training.weights import PHASES
 from . import disk, settings, tiny_archives, tiny_captioned
 from .process import Usage, run
 from .settings import STEPS, TIER
@@ -49,23 +53,23 @@ def _needs(stage: Stage, other: Stage) -> bool:
     return any(dep == out or dep in out.parents or out in dep.parents for dep, out in pairs)
 
 
+def _short(name: str) -> str:
+    """The name of a stage without its tier."""
+    return name.replace(f"@{TIER}-", "@").removesuffix(f"@{TIER}")
+
+
 def chosen(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
     """The stages called `names`, or all, with what they need, in order; a name may leave its tier out.
 
     Raises RehearsalError, naming the nearest, for a name that there is not.
     """
-    known = {stage.name.replace(f"@{TIER}-", "@").removesuffix(f"@{TIER}"): stage for stage in stages}
-    todo = [] if names else list(stages)
+    known = {_short(stage.name): stage for stage in stages}
     for name in names:
-        short = name.replace(f"@{TIER}-", "@").removesuffix(f"@{TIER}")
-        if short not in known:
-            near = difflib.get_close_matches(short, known, 4) or list(known)[:4]
-            raise RehearsalError(
-                f"there is no stage '{name}' at tier {TIER}; there are {', '.join(near)} and others, as in "
-                f"dvc.yaml and {PAPER_ONLY}"
-            )
-        todo.append(known[short])
-    wanted: set[str] = set()
+        if _short(name) not in known:
+            near = ", ".join(difflib.get_close_matches(_short(name), known, 4) or list(known)[:4])
+            there = f"there are {near} and others, as in dvc.yaml and {PAPER_ONLY}"
+            raise RehearsalError(f"there is no stage '{name}' at tier {TIER}; {there}")
+    todo, wanted = [known[_short(name)] for name in names] or list(stages), set()
     while todo:
         stage = todo.pop()
         if stage.name not in wanted:
@@ -81,27 +85,23 @@ def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Sequence[Sta
     """
     from . import tiny_networks  # here, and not above: diffusers and transformers take seconds to load
 
+    def wanted(repository: str) -> Path | None:
+        place = folder / repository.partition("/")[2]
+        return None if stand_in.is_marked(place) else place
+
     entries = [prepared(tier, stage.data) for stage in stages if stage.data]
-    for name in dict.fromkeys(name for own in entries for name in own["latents"]):
-        autoencoder = tier.latents[name].autoencoder
-        place = _place(folder, autoencoder.repository) if autoencoder.kind == "pretrained" else None
-        if place and not stand_in.is_marked(place):
-            channels = tiny_networks.NARROW_AUTOENCODER if narrow else tiny_networks.AUTOENCODER
+    channels = tiny_networks.NARROW_AUTOENCODER if narrow else tiny_networks.AUTOENCODER
+    for own in (tier.latents[name].autoencoder for entry in entries for name in entry["latents"]):
+        if own.kind == "pretrained" and (place := wanted(own.repository)):
             tiny_networks.autoencoder(place, channels)
-    for name in dict.fromkeys(name for own in entries for name in own["clip"]):
-        clip = tier.clip[name]
-        place = _place(folder, clip.repository) if clip.kind == "published" else None
-        if place and not stand_in.is_marked(place):
-            tiny_networks.clip(place, disk.token_states(tier, name)[1], clip.towers)
+    for name in (name for entry in entries for name in entry["clip"]):
+        own = tier.clip[name]
+        if own.kind == "published" and (place := wanted(own.repository)):
+            tiny_networks.clip(place, disk.token_states(tier, name)[1], own.towers)
     trained = {stage.experiment for stage in stages}
     for k, weights in enumerate(published_weights.weights_files(tier)):
         if weights.experiment in trained and not _holds(folder / weights.name, weights.network):
             tiny_networks.weights(folder / weights.name, weights.network, weights.shape, k)
-
-
-def _place(folder: Path, repository: str) -> Path:
-    """Where a published repository would lie."""
-    return folder / repository.partition("/")[2]
 
 
 def _holds(path: Path, network: Mapping[str, object]) -> bool:
@@ -115,10 +115,10 @@ def _holds(path: Path, network: Mapping[str, object]) -> bool:
 def lay_out(
     root: Path, device: str, devices: int, memory: int | None = None, stages: Sequence[Stage] = ()
 ) -> Path:
-    """Make or refresh the rehearsal's tree below `root`, and return it; raises as `settings.read`.
+    """Make or refresh the rehearsal's tree below `root`, with the networks that `stages` take, and return it.
 
-    `memory` is the GPU's, in bytes; the networks that `stages` take are written, and no others. Raises
-    RehearsalError where something that is no rehearsal's is in its place.
+    `memory` is the GPU's, in bytes. Raises as `settings.read`, and RehearsalError where something that is no
+    rehearsal's is in its place.
     """
     tree = root / TREE
     if tree.exists() and not stand_in.is_marked(tree):
@@ -128,7 +128,8 @@ def lay_out(
     left_out = shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*")
     shutil.copytree(root / "notebooks", tree / "notebooks", ignore=left_out)
     paper = settings.read(root)
-    settings.write(tree, settings.small(paper, device, devices, memory))
+    small = as_file(settings.small(paper, device, devices, memory), TIER)
+    write_atomically(tree / "params.yaml", document.dump(small).encode())
     # a root has these files; DVC, which looks for them in all folders, must find no stage in this one
     for name in ("dvc.yaml", PAPER_ONLY):
         write_atomically(tree / name, b"stages: {}\n")
@@ -147,15 +148,14 @@ def lay_out(
 
 def _environment(tree: Path) -> dict[str, str]:
     """What a stage gets: the rehearsal's archives, this very package, and nothing of another workspace."""
-    package = str(Path(__file__).resolve().parents[2])
     kept = {key: value for key, value in os.environ.items() if key not in (PIPELINE, SCRATCH, CHANNEL)}
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    paths = dict.fromkeys([str(Path(__file__).resolve().parents[2]), *others])
     archives = str((tree / "data" / TIER).resolve())
-    return kept | {ENVIRONMENT: archives, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return kept | {ENVIRONMENT: archives, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _done(tree: Path, stage: Stage) -> Path:
-    """The file that says that a stage has run in `tree`."""
     return tree / "done" / stage.name
 
 
@@ -164,73 +164,46 @@ def _tidy(tree: Path, stages: Sequence[Stage]) -> None:
     shutil.rmtree(tree / "artifacts" / TIER / "states", ignore_errors=True)
     for stage in stages:
         readers = [other for other in stages if _needs(other, stage)]
-        if stage.name.startswith(("teacher", "students")) and all(
-            _done(tree, own).exists() for own in readers
-        ):
+        if stage.name.startswith(PHASES) and all(_done(tree, own).exists() for own in readers):
             shutil.rmtree(tree / stage.outs[0], ignore_errors=True)
-
-
-def _narrowed(why: str, device: str) -> str:
-    """What there is to say of networks that are rehearsed at reduced width, and why."""
-    too = ", and so are autoencoders" if device == "cpu" else ""
-    how = f"at reduced width, about a fifth of their channels{too}, because {why}"
-    return f"Networks of text-to-image are rehearsed {how}: neither memory nor seconds are theirs."
 
 
 def _inception(device: str) -> str:
     """Try the true Inception on four images where its verified file is there; returns what to say of it."""
-    from ..metrics.features import INCEPTION, extract, inception
-
     path = folder_of("inception") / INCEPTION
     if not path.is_file():
-        return (
-            f"{path} is not there, so Inception itself is not rehearsed (`python -m fewstep preflight` says "
-            "where to get it)"
-        )
-    import numpy as np
-
+        where = "(`python -m fewstep preflight` says where to get it)"
+        return f"{path} is not there, so Inception itself is not rehearsed {where}"
     features = extract(np.zeros((4, 3, 32, 32), np.uint8), inception(path), device=device).values.shape[1]
     return f"Inception's weights are there and verified: {features} features of four images came out"
-
-
-def _machine(device: str) -> tuple[int, int | None]:
-    """The number of GPUs and the bytes of one, or of cores and None; raises RuntimeError without a GPU."""
-    if device == "cpu":
-        return os.cpu_count() or 1, None
-    import torch
-
-    from ..training.devices import require_cuda
-
-    require_cuda()
-    return torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
 
 
 def rehearse(root: Path, device: str, names: Sequence[str] = (), resume: bool = False) -> None:
     """Run the stages called `names` with what they need, or all of tier paper, on `device`.
 
-    Prints what is rehearsed and, at the end, the seconds and peak memory of every stage. Nothing else below
-    `root` is written. With `resume`, stages that an earlier rehearsal finished are not run again. Raises
-    RehearsalError, naming the stage, at the first that fails, RuntimeError where `device` is "cuda" and there
-    is none, and ValueError for a wrong params.yaml.
+    Prints what is rehearsed and, at the end, the seconds and peak memory of every stage. With `resume`, what
+    an earlier rehearsal finished is not run again. Raises RehearsalError, naming the stage, at the first that
+    fails, RuntimeError where `device` is "cuda" and there is none, ValueError for a wrong params.yaml.
     """
-    devices, memory = _machine(device)
+    devices, memory = os.cpu_count() or 1, None
+    if device == "cuda":
+        require_cuda()
+        devices, memory = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
     every = plan(root, TIER)
     stages = chosen(every, names)
     if not resume and stand_in.is_marked(root / TREE):
         shutil.rmtree(root / TREE)
     tree = lay_out(root, device, devices, memory, stages)
     stages = [stage for stage in stages if not _done(tree, stage).exists()]
-    print(
-        f"This is a rehearsal of tier {TIER} on {device}: true networks, {STEPS} steps, tiny archives, "
-        f"{len(stages)} stages below {TREE}."
-    )
-    print(
-        "Its numbers mean nothing: every row's revision says 'rehearsal', and images are measured in 3 "
-        "channel means, not by Inception."
-    )
+    amounts = f"true networks, {STEPS} steps, tiny archives, {len(stages)} stages below {TREE}"
+    print(f"This is a rehearsal of tier {TIER} on {device}: {amounts}.")
+    measured = "images are measured in 3 channel means, not by Inception"
+    print(f"Its numbers mean nothing: every row's revision says 'rehearsal', and {measured}.")
     why = settings.too_small(settings.read(root), device, memory)
     if why and any("latents" in stage.name or "captions" in stage.name for stage in stages):
-        print(_narrowed(why, device))
+        too = ", and so are autoencoders" if device == "cpu" else ""
+        how = f"at reduced width, about a fifth of their channels{too}, because {why}"
+        print(f"Networks of text-to-image are rehearsed {how}: neither memory nor seconds are theirs.")
     print(_inception(device), flush=True)
     used: dict[str, Usage] = {}
     try:

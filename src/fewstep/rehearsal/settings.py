@@ -1,31 +1,27 @@
 """The settings of a rehearsal: those of tier paper, made small.
 
-What is made small is the amount: batches, steps, seeds, samples. Networks stay, but for those of
-text-to-image where they would not fit: see `too_small`. All of it works on resolved settings as plain values,
-before they are validated.
+What is made small is the amount: batches, steps, seeds, samples; networks only where they would not fit. All
+of it works on resolved settings as plain values, before they are validated.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import lcm
 from pathlib import Path
 from typing import Any
 
 from ..evaluation.measure_images import NEIGHBOURS
 from ..evaluation.sample import POINTS
-from ..settings import document, tiers
-from ..settings.resolve import as_file
-from ..storage.files import write_atomically
+from ..settings import tiers
 from . import tiny_archives, tiny_captioned
 
 TIER = "paper"
 STEPS = 2
 # on a CPU, where each has a network and its batch in memory
 MOST_WORKERS = 4
-# points: several chunks, and enough for a histogram's divergence to be positive; images: as few as have the
-# neighbours that precision asks for
+# points: enough for a histogram's divergence to be positive; images: the neighbours that precision asks for
 FEW_POINTS, FEW_PAIRS, FEW_IMAGES = 8 * POINTS, 100, NEIGHBOURS + 1
 # of 256 x 256 pixels, each a minute of a CPU through the published autoencoder
 FEW_LATENTS = 4
@@ -33,9 +29,8 @@ FEW_LATENTS = 4
 CLAIMED = ("lsd", "esd", "psd-m", "psd-u")
 # the steps that the claims about SCFlow name, without captions and with them; FEW where a row has none
 CORRECTED, CONDITIONAL, FEW = (1, 4, 8), (1, 4), 2
-# the network of 860M weights: student, average, target, teacher, gradients, Adam's moments and the
-# discriminator's come to 30 GB and more. Where there is less than LARGE, its levels have a NARROWER-th of the
-# channels
+# the network of 860M weights, whose step takes more than 30 GB: with less than LARGE, its levels have a
+# NARROWER-th of the channels
 WIDE, LARGE, NARROWER = "published_unet", 40 * 10**9, 5
 
 
@@ -44,27 +39,18 @@ def read(root: Path) -> dict[str, Any]:
     return tiers.section(root / "params.yaml", TIER)
 
 
-def write(tree: Path, settings: Mapping[str, Any]) -> None:
-    """Write `settings` as the params.yaml of `tree`, which has no other tier."""
-    write_atomically(tree / "params.yaml", document.dump(as_file(settings, TIER)).encode())
-
-
 def smallest_batch(shares: Sequence[Sequence[float]], processes: int = 1) -> int:
     """The smallest batch, 2 or more, with a sample for every term of every method and for every process.
 
-    `shares` holds the shares of a batch of each method's terms, which add up to 1; they are rounded as
-    training does.
+    `shares` holds the shares of a batch of each method's terms, which add up to 1, rounded as in training.
     """
 
-    def sizes(batch: int, own: Sequence[float]) -> list[int]:
+    def fits(batch: int, own: Sequence[float]) -> bool:
         first = [round(share * batch) for share in own[:-1]]
-        return [*first, batch - sum(first)]
+        sizes = [*first, batch - sum(first)]
+        return min(sizes) >= 1 and max(sizes) >= processes
 
-    return next(
-        batch
-        for batch in range(2, 10_000)
-        if all(min(s) >= 1 and max(s) >= processes for s in (sizes(batch, own) for own in shares))
-    )
+    return next(batch for batch in range(2, 10_000) if all(fits(batch, own) for own in shares))
 
 
 def multiple(batch: int, shared: Sequence[int]) -> int:
@@ -73,16 +59,14 @@ def multiple(batch: int, shared: Sequence[int]) -> int:
     return -(-batch // common) * common
 
 
-def _wide_networks(experiments: Sequence[Mapping[str, Any]]) -> Iterator[dict]:
-    """The settings of every network of the kind that may be made narrow."""
-    for experiment in experiments:
-        for place in (experiment["training"], *experiment["methods"].values()):
-            if place.get("network", {}).get("kind") == WIDE:
-                yield place["network"]
-
-
 def _all(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [settings["tour"], *settings["experiments"].values()]
+
+
+def _wide_networks(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of every network of the kind that may be made narrow."""
+    places = [place for own in _all(settings) for place in (own["training"], *own["methods"].values())]
+    return [place["network"] for place in places if place.get("network", {}).get("kind") == WIDE]
 
 
 def narrow(network: Mapping[str, Any]) -> list[int]:
@@ -96,12 +80,10 @@ def too_small(settings: Mapping[str, Any], device: str, memory: int | None) -> s
 
     `memory` is the GPU's, in bytes; None on a CPU.
     """
-    if not any(True for _ in _wide_networks(_all(settings))):
+    if not _wide_networks(settings) or device == "cuda" and (memory is None or memory >= LARGE):
         return None
     if device == "cpu":
         return "a CPU would take hours for them"
-    if memory is None or memory >= LARGE:
-        return None
     return f"the GPU has {memory / 10**9:.0f} GB, and a step takes more than 30 GB"
 
 
@@ -126,7 +108,6 @@ def _fewer_steps(experiment: dict[str, Any]) -> None:
 
 
 def _make_small(experiment: dict[str, Any], processes: int) -> None:
-    """Shrink one experiment in place."""
     methods, sampling, metrics = (experiment[key] for key in ("methods", "sampling", "metrics"))
     training, images = experiment["training"], "features" in metrics
     terms = [method.get("terms", [{}]) for method in methods.values()]
@@ -153,12 +134,8 @@ def _make_small(experiment: dict[str, Any], processes: int) -> None:
 def small(paper: Mapping[str, Any], device: str, devices: int, memory: int | None = None) -> dict[str, Any]:
     """The settings `paper`, which are left alone, made small for `device` ("cpu" or "cuda").
 
-    `devices` is the number of GPUs, or of a CPU's cores, and `memory` a GPU's bytes. Changed are: the device,
-    with `processes` no more than the GPUs (on a CPU, 1) or `workers` those that the cores can keep busy; of
-    each training the batch and the seeds, and on a CPU the settings that only a GPU takes; the steps of each
-    method; of sampling the count, seeds and, of images, the steps; w2_samples, the reference's steps, what is
-    timed, and how many images are drawn to measure against, encoded and decoded; the channels of networks for
-    which the machine is `too_small`.
+    `devices` is the number of GPUs, or of a CPU's cores, and `memory` a GPU's bytes. `processes` are no more
+    than the GPUs (on a CPU, 1), `workers` no more than the cores can keep busy.
     """
     # through JSON, where what two experiments share in the file becomes two
     settings = json.loads(json.dumps(paper))
@@ -172,15 +149,11 @@ def small(paper: Mapping[str, Any], device: str, devices: int, memory: int | Non
     for experiment in experiments:
         training = experiment["training"]
         if device == "cpu":
-            for key in (
-                "compile",
-                "cuda_graphs",
-                *(["precision"] if training.get("precision") == "tf32" else []),
-            ):
-                training.pop(key, None)
+            only = ("compile", "cuda_graphs", "precision" if training.get("precision") == "tf32" else "")
+            training = experiment["training"] = {k: v for k, v in training.items() if k not in only}
         _make_small(experiment, training.get("processes", compute.get("processes", 1)))
     if too_small(settings, device, memory):
-        for network in _wide_networks(experiments):
+        for network in _wide_networks(settings):
             network["channels"] = narrow(network)
     for features in settings.get("features", {}).values():
         if features.get("reference"):

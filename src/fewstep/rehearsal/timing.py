@@ -1,7 +1,6 @@
-"""Seconds of the parts that a tier is made of, measured here: steps, network calls, metrics, preparations.
+"""Seconds of the parts that a tier is made of: steps, network calls, metrics, preparations.
 
-Each is measured by the code that will run, on synthetic inputs, in a process of its own: no archive is needed
-and no state is left.
+Each is measured by the code that will run, on synthetic inputs: no archive is needed, no state is left.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from ..metrics.precision_recall import precision_recall
 from ..networks.classifier import Classifier
 from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
+from ..training.features import OnLevels
 from ..training.job import Job, advance
 from ..training.pool import one_thread
 
@@ -94,9 +95,7 @@ class Noise:
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, *self.shape, generator=generator, device=generator.device)
 
-    def sample_with_conditions(
-        self, count: int, generator: torch.Generator
-    ) -> tuple[torch.Tensor, Conditions]:
+    def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple:
         hidden = torch.randn(count, *self.captions, generator=generator, device=generator.device)
         mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
         return self.sample(count, generator), Conditions(hidden, mask)
@@ -117,8 +116,8 @@ class _EnoughError(Exception):
     """Stops a training that is only timed."""
 
 
-def _peak(device: str) -> int | None:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else None
+def _timing(seconds: float, batch: int, device: str) -> Timing:
+    return Timing(seconds, batch, torch.cuda.max_memory_allocated() if device == "cuda" else None)
 
 
 def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> Timing:
@@ -133,29 +132,23 @@ def step(training: Training, method: Method, device: str, batch: int, noise: Noi
         if len(ticks) > 1 and ticks[-1][0] - ticks[0][0] > SECONDS:
             raise _EnoughError
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
         own, state = training.model_copy(update={"batch": batch}), Path(folder) / "state.safetensors"
         job = _Timed(own, method, 0, state, None, device, noise=noise)
         if method.teacher:
-            teacher = Path(folder) / "teacher.safetensors"
             weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
-            save_checkpoint(
-                teacher, weights, {"network": job.network.model_dump(), "shape": list(noise.shape)}
-            )
-            job = replace(job, teacher=teacher)
+            info = {"network": job.network.model_dump(), "shape": list(noise.shape)}
+            job = replace(job, teacher=Path(folder) / "teacher.safetensors")
+            save_checkpoint(job.teacher, weights, info)
         if device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        try:
-            advance(job, "timed", method.steps, tick)
-        except _EnoughError:
-            pass
+        advance(job, "timed", method.steps, tick)
     if len(ticks) < 2:
-        raise ValueError(
-            f"{method.steps} steps are over before they can be timed: nothing needs to be forecast"
-        )
+        over = f"{method.steps} steps are over before they can be timed"
+        raise ValueError(f"{over}: nothing needs to be forecast")
     (start, first), (end, last) = ticks[0], ticks[-1]
-    return Timing((end - start) / (last - first), batch, _peak(device))
+    return _timing((end - start) / (last - first), batch, device)
 
 
 def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
@@ -181,7 +174,7 @@ def call(network: Network, device: str, batch: int, noise: Noise) -> Timing:
     x = torch.randn(batch, *noise.shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
     with one_thread():
-        return Timing(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, _peak(device))
+        return _timing(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, device)
 
 
 @torch.no_grad()
@@ -203,11 +196,10 @@ def clip(side: int, device: str) -> ClipTiming:
     from ..networks.clip import NUMBERS_TOGETHER, Clip, Preparation
     from . import tiny_networks
 
-    words, sizes = tiny_networks.tokenizer(), tiny_networks.LARGE
-    own = sizes["vision"]
-    spread = (tuple(tiny_networks.PREPARATION[name]) for name in ("image_mean", "image_std"))
-    model = tiny_networks.clip_model(words, **sizes)
-    network = Clip(model, words, Preparation(own["image_size"], *spread)).to(device).eval()
+    words, own = tiny_networks.tokenizer(), tiny_networks.LARGE["vision"]
+    preparation = Preparation(own["image_size"], *map(tuple, tiny_networks.PREPARATION.values()))
+    model = tiny_networks.clip_model(words, **tiny_networks.LARGE)
+    network = Clip(model, words, preparation).to(device).eval()
     # as many as go through a tower together
     captions = ["a boat by a lake"] * (NUMBERS_TOGETHER // (network.length * network.width))
     patches = (own["image_size"] // own["patch_size"]) ** 2 + 1
@@ -217,20 +209,9 @@ def clip(side: int, device: str) -> ClipTiming:
         return ClipTiming(caption, _seconds(lambda: network.image_features(images), device) / len(images))
 
 
-class _Features(torch.nn.Module):
-    """A classifier as an extractor of its features."""
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier.features(images / 127.5 - 1)
-
-
 def _extractor(name: str, shape: tuple[int, ...], weights: Path) -> Extractor:
     if name == "classifier":
-        return Extractor("an untrained classifier", _Features(Classifier(shape, 10)))
+        return Extractor("an untrained classifier", OnLevels(Classifier(shape, 10), 255))
     if weights.name == INCEPTION and weights.is_file():
         return inception(weights)
     from torchvision.models import inception_v3
@@ -240,13 +221,10 @@ def _extractor(name: str, shape: tuple[int, ...], weights: Path) -> Extractor:
     return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, clean)
 
 
-def metrics(
-    shape: tuple[int, ...], extractor: str, dimension: int, weights: Path, device: str
-) -> MetricTiming:
+def metrics(shape: tuple, extractor: str, dimension: int, weights: Path, device: str) -> MetricTiming:
     """The parts of image metrics for images of `shape`, features by "inception" or "classifier".
 
-    Inception is read from `weights` where they are, and torchvision's untrained one takes its place where
-    they are not.
+    Where Inception's `weights` are not there, torchvision's untrained one takes its place.
     """
     random = np.random.default_rng(SEED)
     pictures = random.integers(0, 256, (16, *shape), dtype=np.uint8)

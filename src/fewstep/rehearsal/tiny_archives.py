@@ -1,7 +1,6 @@
 """Tiny archives in the formats in which the paper tier's data sets were published, for rehearsals.
 
-Each goes where the published files would, with a file that says what it is (see fewstep.storage.stand_in),
-without which the readers refuse it. The images are smooth noise, so that they compress like pictures.
+Each is marked as fewstep.storage.stand_in says, without which the readers refuse it.
 """
 
 from __future__ import annotations
@@ -25,10 +24,12 @@ from ..storage.stand_in import StandIn
 # images of each set: enough for its halves, quarters and eighths to be told apart in a few features
 COUNT, UNSEEN = 40, 8
 SEED = 4_000_037
+# what is listed with its checksum
+LISTED = (".gz", ".npz", ".jpg", ".png", ".mdb", ".tar")
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:
-    """`count` RGB images of `size` (width, height)."""
+    """`count` RGB images of `size` (width, height): smooth noise, which compresses as pictures do."""
     coarse = np.random.default_rng(SEED + seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return [Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC) for levels in coarse]
 
@@ -50,6 +51,17 @@ def tar(members: Mapping[str, bytes], mode: str = "w") -> bytes:
     return file.getvalue()
 
 
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def list_checksums(folder: Path) -> None:
+    """Write the list of the checksums of the archives and images in `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in LISTED)
+    lines = [f"{_md5(path.read_bytes())}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    write_atomically(folder / CHECKSUMS, "".join(lines).encode())
+
+
 def _rows(count: int, seed: int) -> np.ndarray:
     """`count` images of 32 x 32 as both such sets keep them, a plane a colour: (count, 3072), uint8."""
     return np.stack([np.asarray(own).transpose(2, 0, 1).ravel() for own in pictures(count, (32, 32), seed)])
@@ -64,7 +76,7 @@ def _cifar10(folder: Path) -> StandIn:
             members[name] = np.concatenate([labels, rows], axis=1).tobytes()
     content = tar({f"cifar-10-batches-bin/{name}": own for name, own in members.items()}, "w:gz")
     write_atomically(folder / cifar10.ARCHIVE, content)
-    return StandIn(images, hashlib.md5(content, usedforsecurity=False).hexdigest())
+    return StandIn(images, _md5(content))
 
 
 def _imagenet32(folder: Path) -> StandIn:
@@ -76,21 +88,12 @@ def _imagenet32(folder: Path) -> StandIn:
     return StandIn({"train": COUNT, "val": UNSEEN})
 
 
-def _image_folder(folder: Path, names: Callable[[int], str], size: tuple[int, int], seed: int) -> StandIn:
+def _image_folder(folder: Path, name: Callable[[int], str], size: tuple[int, int], seed: int) -> StandIn:
     for k, picture in enumerate(pictures(COUNT, size, seed)):
-        path = folder / names(k)
+        path = folder / name(k)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
     return StandIn({"train": COUNT})
-
-
-def _celeba64(folder: Path) -> StandIn:
-    return _image_folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", celeba64.PUBLISHED, 200)
-
-
-def _afhq64(folder: Path) -> StandIn:
-    kinds, part = ("cat", "dog", "wild"), lambda k: "test" if k >= COUNT - UNSEEN else "train"
-    return _image_folder(folder, lambda k: f"{part(k)}/{kinds[k % 3]}/{k:06}.png", afhq64.PUBLISHED, 300)
 
 
 def _celebahq(folder: Path) -> StandIn:
@@ -100,39 +103,36 @@ def _celebahq(folder: Path) -> StandIn:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     # twice the size of the images, which a database takes only as it fills
-    size = 2 * COUNT * celebahq.BYTES
-    with (
-        lmdb.open(str(path), subdir=False, lock=False, map_size=size) as database,
-        database.begin(write=True) as into,
-    ):
+    database = lmdb.open(str(path), subdir=False, lock=False, map_size=2 * COUNT * celebahq.BYTES)
+    with database, database.begin(write=True) as into:
         for k, picture in enumerate(pictures(COUNT, (celebahq.SIDE, celebahq.SIDE), 400)):
             into.put(celebahq.key(k), picture.tobytes())
     return StandIn({"train": COUNT})
 
 
+def _afhq64(folder: Path) -> StandIn:
+    parts, kinds = ["train"] * (COUNT - UNSEEN) + ["test"] * UNSEEN, ("cat", "dog", "wild")
+    return _image_folder(folder, lambda k: f"{parts[k]}/{kinds[k % 3]}/{k:06}.png", afhq64.PUBLISHED, 300)
+
+
+def _celeba64(folder: Path) -> StandIn:
+    return _image_folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", celeba64.PUBLISHED, 200)
+
+
 ARCHIVES: dict[str, Callable[[Path], StandIn]] = {
-    "cifar10": _cifar10,
-    "imagenet32": _imagenet32,
-    "celeba64": _celeba64,
-    "afhq64": _afhq64,
+    "cifar10": _cifar10, "imagenet32": _imagenet32, "celeba64": _celeba64, "afhq64": _afhq64,
     "celebahq": _celebahq,
-}
+}  # fmt: skip
 
 
 def write(folder: Path) -> None:
-    """Write a tiny archive of every published data set to `folder`/<name>, and an Inception without weights.
+    """Write a tiny archive of every published data set, always the same, to `folder`/<name>, with checksums.
 
-    40 training images each, always the same; each folder is marked as a rehearsal's and lists its checksums.
+    What stands in for Inception is its folder, marked and without weights.
     """
     for name, make in ARCHIVES.items():
-        own = folder / name
-        own.mkdir(parents=True, exist_ok=True)
-        holds = make(own)
-        files = sorted(
-            path for path in own.rglob("*") if path.suffix in (".gz", ".npz", ".jpg", ".png", ".mdb")
-        )
-        sums = {path: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for path in files}
-        lines = [f"{total}  {path.relative_to(own).as_posix()}\n" for path, total in sums.items()]
-        write_atomically(own / CHECKSUMS, "".join(lines).encode())
-        stand_in.mark(own, holds)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        holds = make(folder / name)
+        list_checksums(folder / name)
+        stand_in.mark(folder / name, holds)
     stand_in.mark(folder / "inception")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
 
 from ..data import coco as published
-from ..data.formats.archives import CHECKSUMS
 from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
-from .tiny_archives import pictures, tar
+from .tiny_archives import list_checksums, pictures, tar
 
-# shards and pictures in each; pictures of each of COCO's validation sets
+# shards and pictures in each, a caption each; pictures of each of COCO's validation sets, five captions each
 SHARDS, PER_SHARD, OF_COCO = 2, 20, 8
 # width and height, as they alternate
 SIZES = ((560, 512), (512, 600))
@@ -22,40 +20,34 @@ THINGS = ("boat", "lamp", "fox", "teapot", "bridge")
 PLACES = ("by a lake", "on a table", "in the snow", "under a tree")
 
 
-def _caption(k: int) -> str:
-    return f"A {THINGS[k % len(THINGS)]} {PLACES[k // len(THINGS) % len(PLACES)]}, picture {k}"
-
-
 def captions() -> list[str]:
     """Every caption that there is here, once."""
-    return [_caption(k) for k in range(SHARDS * PER_SHARD)]
+    pairs = [(thing, place) for place in PLACES for thing in THINGS] * SHARDS
+    return [f"A {thing} {place}, picture {k}" for k, (thing, place) in enumerate(pairs)]
 
 
 def _jpegs(count: int, seed: int) -> list[bytes]:
     """`count` JPEG files of both sizes in turn."""
-    sets, found = [pictures(-(-count // len(SIZES)), size, seed + k) for k, size in enumerate(SIZES)], []
-    for k in range(count):
-        file = io.BytesIO()
-        sets[k % len(SIZES)][k // len(SIZES)].save(file, "JPEG")
-        found.append(file.getvalue())
-    return found
+    sets = [pictures(count // len(SIZES), size, seed + k) for k, size in enumerate(SIZES)]
+    files = []
+    for picture in (picture for both in zip(*sets) for picture in both):
+        files.append(io.BytesIO())
+        picture.save(files[-1], "JPEG")
+    return [file.getvalue() for file in files]
 
 
 def laion(folder: Path) -> None:
     """Write two shards of 20 captioned pictures to `folder`, with checksums, marked as a rehearsal's."""
-    jpegs, lines = _jpegs(SHARDS * PER_SHARD, 500), []
-    for shard in range(SHARDS):
-        members: dict[str, bytes] = {}
-        for k in range(PER_SHARD):
-            key, caption = f"{shard:05}{k:04}", _caption(shard * PER_SHARD + k)
-            described = {"caption": caption, "key": key, "status": "success"}
-            members[f"{key}.jpg"] = jpegs[shard * PER_SHARD + k]
-            members[f"{key}.txt"] = caption.encode()
-            members[f"{key}.json"] = json.dumps(described, indent=4).encode()
-        content = tar(members)
-        write_atomically(folder / f"{shard:05}.tar", content)
-        lines.append(f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}  {shard:05}.tar\n")
-    write_atomically(folder / CHECKSUMS, "".join(lines).encode())
+    shards: list[dict[str, bytes]] = [{} for _ in range(SHARDS)]
+    for k, (jpeg, caption) in enumerate(zip(_jpegs(SHARDS * PER_SHARD, 500), captions())):
+        key = f"{k // PER_SHARD:05}{k % PER_SHARD:04}"
+        said = json.dumps({"caption": caption, "key": key, "status": "success"}, indent=4)
+        shards[k // PER_SHARD] |= {
+            f"{key}.jpg": jpeg, f"{key}.txt": caption.encode(), f"{key}.json": said.encode(),
+        }  # fmt: skip
+    for shard, members in enumerate(shards):
+        write_atomically(folder / f"{shard:05}.tar", tar(members))
+    list_checksums(folder)
     stand_in.mark(folder, StandIn({"train": SHARDS * PER_SHARD}))
 
 
@@ -66,15 +58,12 @@ def coco(folder: Path) -> None:
         numbers = [1000 * (k + 1) + 37 * n % 101 for n in range(OF_COCO)]
         prefix = "COCO_val2014_" if split.year == 2014 else ""
         names = {number: f"{prefix}{number:012}.jpg" for number in numbers}
-        written = {
-            "info": {"year": split.year},
-            "images": [{"id": number, "file_name": name, "license": 1} for number, name in names.items()],
-            "licenses": [],
-            "annotations": [
-                {"id": 10_000 - 7 * n, "image_id": numbers[n % OF_COCO], "caption": f"{_caption(n)} \n"}
-                for n in range(5 * OF_COCO)
-            ],
-        }
+        images = [{"id": number, "file_name": name, "license": 1} for number, name in names.items()]
+        annotations = [
+            {"id": 10_000 - 7 * n, "image_id": numbers[n % OF_COCO], "caption": f"{caption} \n"}
+            for n, caption in enumerate(captions())
+        ]
+        written = {"info": {"year": split.year}, "images": images, "licenses": [], "annotations": annotations}
         write_atomically(folder / split.annotations, json.dumps(written).encode())
         for name, content in zip(names.values(), _jpegs(OF_COCO, 600 + 10 * k)):
             write_atomically(folder / split.pictures / name, content)

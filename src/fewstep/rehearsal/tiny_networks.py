@@ -1,12 +1,9 @@
-"""Untrained networks in the formats of the published ones: an autoencoder, a CLIP and the weights of flows.
-
-Always the same, where the published files would lie, each folder marked as a rehearsal's.
-"""
+"""Untrained networks, always the same, in the formats of the published ones, marked as a rehearsal's."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,46 +23,48 @@ from ..networks.published import conversion
 from ..networks.tokens import Tokenizer
 from ..settings.latents import PUBLISHED, SCALE
 from ..storage import stand_in
-from ..storage.files import write_atomically
-from . import tiny_archives, tiny_captioned
+from ..storage.files import write_json
+from . import disk, tiny_archives, tiny_captioned
 
-SEED = 4_000_037
+Sizes = Mapping[str, int]
+SEED = tiny_archives.SEED
 # the levels of Stable Diffusion's autoencoder (83.7M weights), and of one that takes a sixteenth of its time
 AUTOENCODER, NARROW_AUTOENCODER = (128, 256, 512, 512), (32, 64, 128, 128)
 # pictures on which the spread of latents is looked at, and their side
 LOOKED_AT, SIDE = 4, 64
-# the context of every CLIP of OpenAI's, and the tokens that there are here
-TOKENS, VOCABULARY = 77, 560
+# the tokens that there are here
+VOCABULARY = 560
 # channels of pictures as OpenAI's CLIPs take them, roughly: levels in [0, 1]
 PREPARATION = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
 
 
-def _tower(
-    width: int, layers: int, heads: int, image: int | None = None, patch: int | None = None
-) -> dict[str, int]:
+def _tower(width: int, layers: int, heads: int, **pictures: int) -> dict[str, int]:
     """The sizes of a tower as transformers calls them; its layers are four times as wide as its states."""
     sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
-    pictures = {"image_size": image, "patch_size": patch} if image else {}
     return sizes | {"intermediate_size": 4 * width} | pictures
 
 
 # the towers of openai/clip-vit-large-patch14 (428M weights): all of them that takes time but the vocabulary
-LARGE = {"text": _tower(768, 12, 12), "vision": _tower(1024, 24, 16, 224, 14), "projection": 768}
+VISION = _tower(1024, 24, 16, image_size=224, patch_size=14)
+LARGE = {"text": _tower(768, 12, 12), "vision": VISION, "projection": 768}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED + seed)
+        yield
 
 
 def autoencoder_model(channels: Sequence[int] = AUTOENCODER) -> AutoencoderKL:
     """An untrained autoencoder of Stable Diffusion's kind; `channels` of its levels, the finest first."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with _seeded(0):
         return AutoencoderKL(
-            block_out_channels=tuple(channels),
-            layers_per_block=2,
-            latent_channels=PUBLISHED[0],
-            norm_num_groups=32,
-            sample_size=256,
+            block_out_channels=tuple(channels), layers_per_block=2, latent_channels=PUBLISHED[0],
+            norm_num_groups=32, sample_size=256,
             down_block_types=("DownEncoderBlock2D",) * len(channels),
             up_block_types=("UpDecoderBlock2D",) * len(channels),
-        )
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -85,24 +84,17 @@ def autoencoder(folder: Path, channels: Sequence[int] = AUTOENCODER) -> None:
 
 def tokenizer() -> Tokenizer:
     """A tokenizer of the captions of a rehearsal, which knows all bytes, for texts of 77 tokens."""
-    return tokens.train(tiny_captioned.captions(), VOCABULARY, TOKENS)
+    return tokens.train(tiny_captioned.captions(), VOCABULARY, disk.TOKENS)
 
 
-def clip_model(
-    words: Tokenizer, text: Mapping[str, int], vision: Mapping[str, int], projection: int
-) -> CLIPModel:
-    """An untrained CLIP with towers of the sizes that transformers calls so, of the texts of a tokenizer."""
-    own = {
-        "bos_token_id": words.vocabulary[tokens.START],
-        "eos_token_id": words.end,
-        "pad_token_id": words.vocabulary[words.filling],
-        "vocab_size": len(words.vocabulary),
-        "max_position_embeddings": words.length,
-    }
+def clip_model(words: Tokenizer, text: Sizes, vision: Sizes, projection: int) -> CLIPModel:
+    """An untrained CLIP with towers of these sizes, of the texts of a tokenizer."""
+    marks = {"bos": words.vocabulary[tokens.START], "eos": words.end, "pad": words.vocabulary[words.filling]}
+    own = {f"{name}_token_id": mark for name, mark in marks.items()}
+    own |= {"vocab_size": len(words.vocabulary), "max_position_embeddings": words.length}
     common = {"projection_dim": projection}
     config = CLIPConfig(text_config={**text, **own, **common}, vision_config={**vision, **common}, **common)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with _seeded(0):
         return CLIPModel(config)
 
 
@@ -112,21 +104,17 @@ def clip(folder: Path, width: int, towers: str) -> None:
     `towers` is "both", or "text" for the text encoder of a text-to-image model.
     """
     words = tokenizer()
-    model = clip_model(words, _tower(width, 2, 1), _tower(64, 2, 1, 224, 32), 64)
+    model = clip_model(words, _tower(width, 2, 1), _tower(64, 2, 1, image_size=224, patch_size=32), 64)
     own, vocabulary = (folder / place for place in published_clip.PLACES[towers])
     drawn = logging.is_progress_bar_enabled()
-    try:
-        logging.disable_progress_bar()
-        (model if towers == "both" else model.text_model).save_pretrained(own)
-    finally:
-        if drawn:
-            logging.enable_progress_bar()
+    logging.disable_progress_bar()
+    (model if towers == "both" else model.text_model).save_pretrained(own)
+    if drawn:
+        logging.enable_progress_bar()
     tokens.write(words, vocabulary)
-    said = {vocabulary / tokens.CONFIG: {"pad_token": words.filling, "model_max_length": words.length}}
+    write_json(vocabulary / tokens.CONFIG, {"pad_token": words.filling, "model_max_length": words.length})
     if towers == "both":
-        said[folder / published_clip.PREPARATION] = PREPARATION
-    for path, content in said.items():
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_json(folder / published_clip.PREPARATION, PREPARATION)
     stand_in.mark(folder)
 
 
@@ -135,13 +123,12 @@ def weights(path: Path, network: Mapping[str, Any], shape: Sequence[int], seed: 
 
     Convolutions that are built of zeros, to start from nothing, are drawn too: they would teach nothing.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED + seed)
+    with _seeded(seed):
         flow_map = networks.build(network, tuple(shape))
         for layer in flow_map.modules():
             if isinstance(layer, nn.Conv2d) and not layer.weight.any():
                 layer.reset_parameters()
     stand_in.mark(path.parent)
-    # the file that they come from, in the place of the published one, is the one that says what they are
+    # the file that says what they are stands for the published one that they come from
     source, said = path.parent / stand_in.FILE, {"says": stand_in.SAYS}
     conversion.save(flow_map, source, path, network, shape, "a rehearsal's stand-in", said)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from .. import objectives
 from ..evaluation import prompts
-from ..objectives import scflow
 from ..settings.training import Method
 from ..training.experiment import Experiment
 
@@ -36,12 +35,10 @@ Row = dict[str, str]
 def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
     """The rows of a method by table, as text, the experiment's own table first and no cell twice."""
     folder = experiment.workspace.root / "results" / experiment.tier / "tables"
-    own, found, seen = (experiment.name, label, experiment.tier), {}, set()
+    own, found, seen = {"experiment": experiment.name, "method": label, "tier": experiment.tier}, {}, set()
     for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                row for row in csv.DictReader(file) if (row["experiment"], row["method"], row["tier"]) == own
-            ]
+            rows = [row for row in csv.DictReader(file) if own.items() <= row.items()]
         fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
         seen |= {(row["metric"], row["nfe"]) for row in fresh}
         if fresh:
@@ -72,13 +69,10 @@ def _grid(rows: Sequence[Row]) -> str:
     return _markdown(["", *(f"N = {n}" for n in calls)], lines)
 
 
-def _origin(metric: str, row: Row) -> str:
-    """Where a metric's numbers come from: protocol, seeds, notebook, revision, parameters, hardware."""
-    return (
-        f"- **{metric}**: {row['protocol']}; mean over {row['seeds']}, {row['samples']} samples each; "
-        f"notebook {row['notebook']}, revision {row['revision']}, parameters {row['parameters']}; "
-        f"{row['hardware']}; {row['software']}"
-    )
+ORIGIN = (
+    "- **{metric}**: {protocol}; mean over {seeds}, {samples} samples each; notebook {notebook}, revision "
+    "{revision}, parameters {parameters}; {hardware}; {software}"
+)
 
 
 def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
@@ -92,35 +86,28 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
         "may differ by about the deviation."
     ]
     for name, rows in found.items():
-        origins = [_origin(metric, next(iter(own.values()))) for metric, own in _by_metric(rows).items()]
+        origins = [ORIGIN.format(**next(iter(own.values()))) for own in _by_metric(rows).values()]
         text += [f"From results/{experiment.tier}/tables/{name}.csv:", _grid(rows), "\n".join(origins)]
     return text
 
 
-def _named(words: str | None) -> str | None:
-    """The first arXiv number in a text."""
-    found = re.search(r"arXiv\s+(\d{4}\.\d{5})", words or "")
-    return found and found[1]
+def _docstring(objective: str) -> str:
+    return importlib.import_module(f"{objectives.__name__}.{objective}").__doc__
 
 
 def paper(objective: str) -> str:
     """The arXiv number of an objective's paper: the first that its module names."""
-    return _named(importlib.import_module(f"{objectives.__name__}.{objective}").__doc__)
-
-
-def _link(number: str) -> str:
-    return f"[arXiv {number}](https://arxiv.org/abs/{number})"
+    return re.search(r"arXiv\s+(\d{4}\.\d{5})", _docstring(objective))[1]
 
 
 def papers(method: Method) -> list[str]:
     """One line for each objective of a method: what it is and its paper."""
+    names = dict.fromkeys(term.objective for term in method.terms)
+    described = {name: f"`{name}`, {_docstring(name).partition(' (')[0]}" for name in names}
     if method.self_correction:
-        return [f"- self-corrected flow distillation (SCFlow): {_link(_named(scflow.__doc__))}"]
-    lines = []
-    for name in dict.fromkeys(term.objective for term in method.terms):
-        docstring = importlib.import_module(f"{objectives.__name__}.{name}").__doc__
-        lines.append(f"- `{name}`, {docstring.partition(' (')[0]}: {_link(paper(name))}")
-    return lines
+        described = {"scflow": "self-corrected flow distillation (SCFlow)"}
+    link = "[arXiv {0}](https://arxiv.org/abs/{0})"
+    return [f"- {words}: {link.format(paper(name))}" for name, words in described.items()]
 
 
 def example_steps(experiment: Experiment, method: str) -> int:
@@ -140,17 +127,11 @@ def example_prompt(experiment: Experiment) -> str:
 def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about the captions that a student is conditioned on."""
     own, data = experiment.settings.method(method), experiment.data_name
-    sampling, tokenizer, width = (
-        experiment.settings.sampling,
-        pipe.texts,
-        pipe.text_encoder.config.hidden_size,
-    )
+    sampling, tokenizer, encoder = experiment.settings.sampling, pipe.texts, pipe.text_encoder
     clip, scale = pipe.flow_map.config.student["clip"], pipe.flow_map.guidance()
-    source = f"{clip['clip']}{' on `' + clip['captions'] + '`' if clip['captions'] else ''}"
-    guidance = "none, one network call a step"
-    if scale != 1:
-        guidance = f"{scale:g} against the empty text, two network calls a step"
-    guidance += ", unless a call names a `guidance_scale`"
+    source = clip["clip"] + (f" on `{clip['captions']}`" if clip["captions"] else "")
+    calls = "none, one network call" if scale == 1 else f"{scale:g} against the empty text, two network calls"
+    guidance = f"{calls} a step, unless a call names a `guidance_scale`"
     # a teacher leaves captions out, a student has a teacher that is guided
     if own.conditioning_dropout:
         guidance += f"; trained with {own.conditioning_dropout:.0%} of its captions left empty"
@@ -158,9 +139,9 @@ def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dic
         guidance += f"; trained with its teacher under guidance of {own.guidance_scale:g}"
     return {
         "text encoder": f"the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]}), "
-        f"{pipe.text_encoder.num_parameters():,} parameters",
-        "texts": f"{tokenizer.length} tokens of {len(tokenizer.vocabulary):,}, {width} numbers each; trained "
-        f"with the captions of `{data}`",
+        f"{encoder.num_parameters():,} parameters",
+        "texts": f"{tokenizer.length} tokens of {len(tokenizer.vocabulary):,}, {encoder.config.hidden_size} "
+        f"numbers each; trained with the captions of `{data}`",
         "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{data}`, zero-shot",
         "guidance": guidance,
     }
@@ -196,20 +177,11 @@ def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
             "languages, have tokens too, and nobody has looked at what becomes of them; a prompt of more "
             f"than {pipe.texts.length} tokens is cut, with a warning."
         )
-    limits = [
-        LIMITS[experiment.tier],
-        draws,
-        "Other numbers of steps than the measured ones run, and nobody has looked at them.",
-    ]
-    if pipe.vae is not None:
-        limits.append(
-            "An image is no sharper than the decoder: what the autoencoder loses, the student never saw."
-        )
-    return [
-        *limits,
-        "The same noise gives the same bits on the CPU, with the pinned versions of torch; on a GPU nearly "
-        "the same images.",
-    ]
+    steps = "Other numbers of steps than the measured ones run, and nobody has looked at them."
+    decoder = "An image is no sharper than the decoder: what the autoencoder loses, the student never saw."
+    bits = "The same noise gives the same bits on the CPU, with the pinned versions of torch"
+    bits += "; on a GPU nearly the same images."
+    return [LIMITS[experiment.tier], draws, steps, *([] if pipe.vae is None else [decoder]), bits]
 
 
 HEAD = """---
@@ -227,6 +199,11 @@ generator = torch.Generator().manual_seed(0)
 images = pipe({prompt}num_inference_steps={steps}, batch_size=4, generator=generator).images
 images[0].save("one.png")
 ```"""
+ELSEWHERE = (
+    "A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{option}`. Through "
+    'diffusers\' own class: `DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", '
+    "trust_remote_code=True)`, which runs the one import in pipeline.py."
+)
 
 
 def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
@@ -237,17 +214,11 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
         prompt = example_prompt(experiment)
         task, argument = "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, "
         option = f" --prompt {shlex.quote(prompt)}"
-    elsewhere = (
-        f"A picture from the command line: `python -m fewstep sample {folder} --steps {steps}{option}`. "
-        "Through "
-        f'diffusers\' own class: `DiffusionPipeline.from_pretrained("{folder}", custom_pipeline="{folder}", '
-        "trust_remote_code=True)`, which runs the one import in pipeline.py."
-    )
+    elsewhere = ELSEWHERE.format(folder=folder, steps=steps, option=option)
     licence = f"{LICENCE}, the weights as the code."
-    if pipe.vae is not None and pipe.vae.config.get("_name_or_path"):
-        licence += f" The decoder is {pipe.vae.config._name_or_path}, under its own licence."
-    if pipe.text_encoder is not None and pipe.text_encoder.config._name_or_path:
-        licence += f" The text encoder is {pipe.text_encoder.config._name_or_path}, under its own licence."
+    for what, component in (("decoder", pipe.vae), ("text encoder", pipe.text_encoder)):
+        if component is not None and (name := getattr(component.config, "_name_or_path", None)):
+            licence += f" The {what} is {name}, under its own licence."
     parts = [
         HEAD.format(licence=LICENCE.lower(), task=task),
         f"# {experiment.name}, {own.label}",

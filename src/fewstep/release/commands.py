@@ -23,7 +23,6 @@ IMAGES = 16
 
 
 def _without_bars() -> None:
-    # a bar that is full at once tells nobody anything
     logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
 
@@ -35,10 +34,8 @@ def save(root: Path, arguments: argparse.Namespace) -> None:
     _without_bars()
     saving.save(student, target)
     prompt = ' --prompt "..."' if student.clip else ""
-    print(
-        f"{target} holds {student.name} of tier {arguments.tier}; draw from it with `python -m fewstep "
-        f"sample {target}{prompt}`"
-    )
+    command = f"python -m fewstep sample {target}{prompt}"
+    print(f"{target} holds {student.name} of tier {arguments.tier}; draw from it with `{command}`")
 
 
 def _texts(arguments: argparse.Namespace) -> list[str] | None:
@@ -47,16 +44,6 @@ def _texts(arguments: argparse.Namespace) -> list[str] | None:
         return prompts.from_file(arguments.prompts)
     # what the shell hands over need not be UTF-8
     return arguments.prompt and [text.encode("utf-8", "replace").decode() for text in arguments.prompt]
-
-
-def _check(conditional: bool, texts: list[str] | None, folder: Path) -> None:
-    if conditional and texts is None:
-        raise ValueError(
-            f'{folder} draws what a text says: give --prompt "a text", as often as you like, or --prompts '
-            "with a file of one prompt a line"
-        )
-    if not conditional and texts is not None:
-        raise ValueError(f"{folder} was trained without text: leave --prompt and --prompts out")
 
 
 def _quoted(texts: list[str], most: int) -> str:
@@ -72,7 +59,11 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
     _without_bars()
     pipe = FewStepPipeline.from_pretrained(arguments.folder)
     pipe.set_progress_bar_config(disable=True)
-    _check(pipe.flow_map.conditional, texts, arguments.folder)
+    if pipe.flow_map.conditional and texts is None:
+        cure = 'give --prompt "a text", as often as you like, or --prompts with a file of one prompt a line'
+        raise ValueError(f"{arguments.folder} draws what a text says: {cure}")
+    if texts is not None and not pipe.flow_map.conditional:
+        raise ValueError(f"{arguments.folder} was trained without text: leave --prompt and --prompts out")
     count = IMAGES if arguments.count is None and (texts is None or len(texts) == 1) else arguments.count
     generator, scale = seeded(arguments.seed), pipe.flow_map.guidance(arguments.guidance)
     with warnings.catch_warnings(record=True) as caught:

@@ -14,8 +14,7 @@ from ..storage.checkpoint import CheckpointError
 from ..storage.files import write_atomically
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
-# what is held against its checksum when a student is opened: weights and all that reads texts; any other file
-# may be edited, and what it says is checked by itself
+# what is held against its checksum when a student is opened: any other file may be edited
 WEIGHTS, TEXTS = ".safetensors", ("text_encoder", "tokenizer")
 CURE = "`python -m fewstep save` writes one"
 
@@ -28,10 +27,8 @@ def _listed(folder: Path) -> dict[str, str]:
     """The checksum of every file that was written into `folder`, by its name below it."""
     path = folder / SUMS
     if not path.is_file():
-        raise FolderError(
-            f"{path} is not there: the folder was not copied whole, or is no saved student; save the student "
-            "again"
-        )
+        why = "the folder was not copied whole, or is no saved student"
+        raise FolderError(f"{path} is not there: {why}; save the student again")
     lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
     if not lines or any(len(line) != 2 for line in lines):
         raise FolderError(f"{path} is no list of checksums and names: save the student again")
@@ -46,10 +43,8 @@ def _class(folder: Path) -> Any:
 def check(folder: Path) -> None:
     """Raise FolderError where `folder` is no whole saved student, CheckpointError for a damaged file."""
     if not folder.is_dir():
-        raise FolderError(
-            f"{folder} is no saved student: there is no such folder; {CURE}, and one on a hub must be "
-            "downloaded first"
-        )
+        cure = f"{CURE}, and one on a hub must be downloaded first"
+        raise FolderError(f"{folder} is no saved student: there is no such folder; {cure}")
     if not (folder / INDEX).is_file():
         raise FolderError(f"{folder} is no saved student: it holds no {INDEX}; {CURE}")
     try:
@@ -65,10 +60,8 @@ def check(folder: Path) -> None:
             if path.suffix != ".md":
                 raise FolderError(f"{path} is not there: copy the folder whole, or save the student again")
         elif (path.suffix == WEIGHTS or Path(name).parts[0] in TEXTS) and checksum(path) != total:
-            raise CheckpointError(
-                f"{path} is damaged (its checksum differs from that in {SUMS}): copy it again, or save the "
-                "student again"
-            )
+            cure = "copy it again, or save the student again"
+            raise CheckpointError(f"{path} is damaged (its checksum differs from that in {SUMS}): {cure}")
 
 
 def check_free(target: Path) -> None:
@@ -82,16 +75,13 @@ def check_free(target: Path) -> None:
     except (OSError, ValueError, AttributeError):
         own = None
     if own is None:
-        raise FolderError(
-            f"{target} exists and is no saved student: nothing was written; name another folder"
-        )
+        why = "exists and is no saved student"
+        raise FolderError(f"{target} {why}: nothing was written; name another folder")
     for path in sorted(target.rglob("*")):
         name = path.relative_to(target).as_posix()
         if not path.is_dir() and name not in own:
-            raise FolderError(
-                f"{target} holds {name}, which is no part of a saved student: nothing was written; move it "
-                "away, or name another folder"
-            )
+            why = f"holds {name}, which is no part of a saved student"
+            raise FolderError(f"{target} {why}: nothing was written; move it away, or name another folder")
 
 
 def write(target: Path, fill: Callable[[Path], None]) -> None:

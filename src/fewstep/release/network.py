@@ -33,21 +33,17 @@ class Strict(ConfigMixin):
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
         """As ConfigMixin's, whose signature this is; raises ValueError, naming the first wrong setting."""
-        known = {
-            name: own for name, own in inspect.signature(cls.__init__).parameters.items() if name != "self"
-        }
-        for name in [*config_dict, *kwargs]:
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()
+        known, given = [own.name for own in parameters], config_dict | kwargs
+        for name in given:
             # what begins with an underscore is diffusers' own
             if not name.startswith("_") and name not in known:
-                raise ValueError(
-                    f"{cls.__name__} has no setting '{name}'; it has {', '.join(known)}: remove it, or "
-                    f"correct its spelling in {cls.config_name}"
-                )
-        for name, own in known.items():
-            if own.default is own.empty and name not in config_dict and name not in kwargs:
-                raise ValueError(
-                    f"{cls.config_name} does not say `{name}` of a {cls.__name__}: save the student again"
-                )
+                cure = f"remove it, or correct its spelling in {cls.config_name}"
+                raise ValueError(f"{cls.__name__} has no setting '{name}'; it has {', '.join(known)}: {cure}")
+        for own in parameters:
+            if own.default is own.empty and own.name not in given:
+                what = f"`{own.name}` of a {cls.__name__}"
+                raise ValueError(f"{cls.config_name} does not say {what}: save the student again")
         return super().extract_init_dict(config_dict, **kwargs)
 
 
@@ -87,20 +83,16 @@ class FlowMapModel(ModelMixin, Strict):
             ("bypass", bypass, type(bypass) is bool, "true or false"),
         ):
             if not right:
-                raise ValueError(
-                    f"`{name}` of a FlowMapModel is {wanted}, not {value!r}: correct it in {self.config_name}"
-                )
+                cure = f"correct it in {self.config_name}"
+                raise ValueError(f"`{name}` of a FlowMapModel is {wanted}, not {value!r}: {cure}")
         if len(shape) != 3:
-            raise ValueError(
-                "a pipeline draws images of shape (channels, height, width), and this network is for points "
-                f"of shape {tuple(shape)}"
-            )
+            found = f"and this network is for points of shape {tuple(shape)}"
+            raise ValueError(f"a pipeline draws images of shape (channels, height, width), {found}")
         try:
             self.flow_map = networks.build(settings, tuple(shape))
         except (TypeError, KeyError) as error:
-            raise ValueError(
-                f"{dict(settings)} are no settings of a network ({error}): save the student again"
-            ) from None
+            why = f"are no settings of a network ({error})"
+            raise ValueError(f"{dict(settings)} {why}: save the student again") from None
         self.guidance(guidance_scale)
 
     @property
@@ -114,21 +106,14 @@ class FlowMapModel(ModelMixin, Strict):
         if not is_number(found) or found < 0:
             raise ValueError(f"`guidance_scale` is a number from 0 on, not {found!r}: 1 is none")
         if found != 1 and not self.conditional:
-            raise ValueError(
-                "this student was trained without text, and guidance compares texts: leave `guidance_scale` "
-                f"at 1, not {found:g}"
-            )
+            why = "this student was trained without text, and guidance compares texts"
+            raise ValueError(f"{why}: leave `guidance_scale` at 1, not {found:g}")
         return float(found)
 
     def forward(
-        self,
-        s: Tensor,
-        t: Tensor,
-        x: Tensor,
-        captions: Conditions | None = None,
-        empty: Conditions | None = None,
-        guidance: float = 1.0,
-    ) -> Tensor:
+        self, s: Tensor, t: Tensor, x: Tensor,
+        captions: Conditions | None = None, empty: Conditions | None = None, guidance: float = 1.0,
+    ) -> Tensor:  # fmt: skip
         """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
 
         captions  of a conditional network, one a point
@@ -141,10 +126,9 @@ class FlowMapModel(ModelMixin, Strict):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> FlowMapModel:
         """As ModelMixin's, whose signature this is; raises ValueError for weights of another network."""
+        kwargs |= {"output_loading_info": True}
         try:
-            model, info = super().from_pretrained(
-                pretrained_model_name_or_path, **kwargs | {"output_loading_info": True}
-            )
+            model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
             unknown = (*info["missing_keys"], *info["unexpected_keys"])
             odd = [f"'{name}' is in one and not in the other" for name in unknown]
         except ValueError as error:
@@ -154,8 +138,8 @@ class FlowMapModel(ModelMixin, Strict):
                 raise
             odd = [f"'{found[1]}' is of another shape"]
         if odd:
+            weights = f"the weights in {pretrained_model_name_or_path} are of another network"
             raise ValueError(
-                f"the weights in {pretrained_model_name_or_path} are of another network than "
-                f"{cls.config_name} there says ({odd[0]}): save the student again"
+                f"{weights} than {cls.config_name} there says ({odd[0]}): save the student again"
             )
         return model.requires_grad_(False)

@@ -41,10 +41,8 @@ def check_free(path: Path) -> None:
     except OSError:
         own = False
     if not own:
-        raise ValueError(
-            f"{path} exists and was not written by `python -m fewstep sample`: nothing was written; name "
-            "another file with --to"
-        )
+        why = "exists and was not written by `python -m fewstep sample`"
+        raise ValueError(f"{path} {why}: nothing was written; name another file with --to")
 
 
 def write(path: Path, images: list[Image.Image], words: str) -> None:

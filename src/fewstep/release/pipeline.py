@@ -17,29 +17,26 @@ from torch import Tensor
 
 from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
-from diffusers import (  # isort: skip
-    AutoencoderKL,
-    DiffusionPipeline,
-    FlowMapEulerDiscreteScheduler,
-    ImagePipelineOutput,
-)
+from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput  # isort: skip
+from diffusers import FlowMapEulerDiscreteScheduler as Scheduler
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..evaluation.sample import NOISE, together
 from ..flows.conditioning import Conditions
 from ..networks.autoencoder import Autoencoder
-from ..networks.clip import ATTENTION
+from ..networks.clip import ATTENTION, Clip
 from ..storage.files import write_atomically
 from ..training.pool import one_thread
 from . import folder, prompts
 from .network import FlowMapModel, Strict, is_number
 
+Generators = torch.Generator | list[torch.Generator] | None
 OUTPUTS = ("pil", "np", "pt", "uint8")
 # the file that diffusers looks for where a pipeline's class shall come from a folder
 CODE, CODE_FILE = f"from {__package__} import {folder.CLASS}  # noqa: F401\n", "pipeline.py"
 CARD = "README.md"
-SCHEDULER, SCHEDULE = FlowMapEulerDiscreteScheduler.__name__, ("num_train_timesteps", "shift")
+SCHEDULE = ("num_train_timesteps", "shift")
 
 
 def seeded(sampling_seed: int) -> torch.Generator:
@@ -47,32 +44,27 @@ def seeded(sampling_seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(NOISE + sampling_seed)
 
 
-def _check(
-    flow_map: FlowMapModel, scheduler: FlowMapEulerDiscreteScheduler, vae: AutoencoderKL | None
-) -> None:
+def _check(flow_map: FlowMapModel, scheduler: Scheduler, vae: AutoencoderKL | None) -> None:
     """Raise ValueError for another scheduler, unknown settings of it, or a decoder that does not fit."""
-    if not isinstance(scheduler, FlowMapEulerDiscreteScheduler):
-        raise ValueError(
-            f"a student takes a {SCHEDULER}, and no {type(scheduler).__name__}: leave `scheduler` out"
-        )
+    wanted, found = Scheduler.__name__, type(scheduler).__name__
+    if not isinstance(scheduler, Scheduler):
+        raise ValueError(f"a student takes a {wanted}, and no {found}: leave `scheduler` out")
     for name in scheduler.config:
         if not name.startswith("_") and name not in SCHEDULE:
-            raise ValueError(f"{SCHEDULER} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
+            raise ValueError(f"{wanted} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
     channels = flow_map.config.shape[0]
-    if vae is None and channels not in (1, 3):
-        raise ValueError(
-            f"this student draws in latents of {channels} channels: give it the `vae` that decodes them"
-        )
-    if vae is not None and vae.config.latent_channels != channels:
-        raise ValueError(
-            f"the `vae` decodes latents of {vae.config.latent_channels} channels, and this student draws "
-            f"some of {channels}: take both from one student"
-        )
-    factor = 1 if vae is None else vae.config.scaling_factor
+    if vae is None:
+        if channels not in (1, 3):
+            draws = f"this student draws in latents of {channels} channels"
+            raise ValueError(f"{draws}: give it the `vae` that decodes them")
+        return
+    decoded, factor = vae.config.latent_channels, vae.config.scaling_factor
+    if decoded != channels:
+        both = f"latents of {decoded} channels, and this student draws some of {channels}"
+        raise ValueError(f"the `vae` decodes {both}: take both from one student")
     if not is_number(factor) or factor <= 0:
-        raise ValueError(
-            f"`scaling_factor` of the `vae` is a number above 0, not {factor!r}: save the student again"
-        )
+        why = f"is a number above 0, not {factor!r}"
+        raise ValueError(f"`scaling_factor` of the `vae` {why}: save the student again")
 
 
 class FewStepPipeline(Strict, DiffusionPipeline):
@@ -92,7 +84,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     def __init__(
         self,
         flow_map: FlowMapModel,
-        scheduler: FlowMapEulerDiscreteScheduler,
+        scheduler: Scheduler,
         vae: AutoencoderKL | None = None,
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
@@ -111,7 +103,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, scheduler: FlowMapEulerDiscreteScheduler | None = None
+        cls, pretrained_model_name_or_path: str | Path, scheduler: Scheduler | None = None
     ) -> FewStepPipeline:
         """The student saved in a folder of this machine, with `scheduler` in the place of its own if given.
 
@@ -135,12 +127,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
         folder.write(Path(save_directory), fill)
 
-    def _noise(
-        self,
-        batch_size: int | None,
-        generator: torch.Generator | list[torch.Generator] | None,
-        noise: Tensor | None,
-    ) -> Tensor:
+    def _noise(self, batch_size: int | None, generator: Generators, noise: Tensor | None) -> Tensor:
         """The points to start from, (batch, *shape), float32, on the pipeline's device."""
         shape, device = tuple(self.flow_map.config.shape), self._execution_device
         if noise is None:
@@ -150,11 +137,9 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             drawn = randn_tensor((count, *shape), generator=generator, device=device, dtype=torch.float32)
             return drawn * self.flow_map.config.noise_scale
         if tuple(noise.shape[1:]) != shape or not len(noise) or batch_size not in (None, len(noise)):
-            wanted = "count" if batch_size is None else batch_size
-            raise ValueError(
-                f"`noise` has shape {tuple(noise.shape)}, and this student starts from ({wanted}, "
-                f"{', '.join(map(str, shape))})"
-            )
+            wanted = ", ".join(map(str, ("count" if batch_size is None else batch_size, *shape)))
+            found = f"`noise` has shape {tuple(noise.shape)}"
+            raise ValueError(f"{found}, and this student starts from ({wanted})")
         return noise.to(device, torch.float32)
 
     def _steps(
@@ -177,10 +162,8 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         if self.vae is not None:
             points = Autoencoder(self.vae, own.bypass).decode_many(points / self.vae.config.scaling_factor)
         if not points.isfinite().all():
-            raise RuntimeError(
-                "the student draws values that are not finite: its training diverged, or the given `noise` "
-                "is not what it was trained on"
-            )
+            why = "its training diverged, or the given `noise` is not what it was trained on"
+            raise RuntimeError(f"the student draws values that are not finite: {why}")
         return ((points + 1) * (own.top / 2)).round().clamp(0, own.top).to(torch.uint8).cpu().numpy()
 
     def _output(self, levels: np.ndarray, output_type: str) -> Any:
@@ -203,23 +186,21 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         num_inference_steps: int = 1,
         guidance_scale: float | None = None,
         batch_size: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         noise: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple:
         """Draw `batch_size` images (1, or one a prompt), each in `num_inference_steps` steps.
 
-        prompt       of students that are conditioned on captions, and no others: one text for all images, or
-                     a list with one an image; what the text encoder has no tokens for is cut, with one
-                     warning
+        prompt          of students that are conditioned on captions, and no others: one text for all images,
+                        or a list with one an image; what is too long is cut, with one warning
         guidance_scale  of classifier-free guidance against the empty text, two network calls a step; 1 is
-                        none,
-                     None what the student's own rows in the project's tables were drawn with
-        generator    where the noise is drawn from; `seeded(k)` is that of the tables' sampling seed k
-        noise        what to start from instead, (batch, *shape), scaled as fewstep.evaluation.sample.noise is
-        output_type  "pil": images; "np": (batch, height, width, channels), float32 in [0, 1]; "pt": a tensor
-                     (batch, channels, height, width) in [0, 1]; "uint8": an array like it of levels 0..top
+                        none, None what the student's own rows in the project's tables were drawn with
+        generator       where the noise is drawn from; `seeded(k)` is that of the tables' sampling seed k
+        noise           what to start from instead, (batch, *shape), scaled as fewstep.evaluation.sample.noise
+        output_type     "pil": images; "np": (batch, height, width, channels), float32 in [0, 1]; "pt": a
+                        tensor (batch, channels, height, width) in [0, 1]; "uint8": such an array of 0..top
 
         Computes on one thread, and in chunks as `fewstep.evaluation.sample` does, since sums taken in another
         order give other bits. Raises ValueError, in one sentence, for what it cannot take.
@@ -229,16 +210,14 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
         if not isinstance(steps, Integral) or steps < 1:
-            raise ValueError(
-                f"a student draws in a whole number of steps from 1 on, not {steps}: change "
-                "`num_inference_steps`"
-            )
+            wanted = f"a whole number of steps from 1 on, not {steps}"
+            raise ValueError(f"a student draws in {wanted}: change `num_inference_steps`")
         captions = empty = None
         with one_thread():
             start = self._noise(prompts.images(texts, batch_size, noise), generator, noise)
             if texts is not None:
                 prompts.warn_of_cuts(self.texts, texts)
-                read = prompts.read(self.text_encoder, self.texts, texts, len(start))
+                read = prompts.read(Clip(self.text_encoder, self.texts), texts, len(start))
                 captions, empty = (part.to(start.device) for part in read)
             size = together(start.ndim - 1, captions is not None, start.device.type)
             points = []

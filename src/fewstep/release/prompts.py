@@ -14,6 +14,8 @@ from ..flows.conditioning import Conditions
 from ..networks.clip import Clip
 from ..networks.tokens import Tokenizer
 
+WITHOUT = "this student was trained without text"
+
 
 class CutWarning(UserWarning):
     """Prompts were longer than what a student reads."""
@@ -21,14 +23,9 @@ class CutWarning(UserWarning):
 
 def component(tokenizer: Tokenizer) -> CLIPTokenizer:
     """A tokenizer as transformers stores it; other programs read the same tokens with it."""
-    return CLIPTokenizer(
-        vocab=tokenizer.vocabulary,
-        merges=list(tokenizer.merges),
-        pad_token=tokenizer.filling,
-        # "<|endoftext|>" in a prompt is a word, and not its end
-        split_special_tokens=True,
-        model_max_length=tokenizer.length,
-    )
+    own, merges = {"vocab": tokenizer.vocabulary, "pad_token": tokenizer.filling}, list(tokenizer.merges)
+    # "<|endoftext|>" in a prompt is a word, and not its end
+    return CLIPTokenizer(**own, merges=merges, split_special_tokens=True, model_max_length=tokenizer.length)
 
 
 def trained_with(tokenizer: CLIPTokenizer) -> Tokenizer:
@@ -44,41 +41,32 @@ def check_components(
     """Raise ValueError unless both fit a network that reads token states of `width`, None without text."""
     if width is None:
         if encoder is not None or tokenizer is not None:
-            raise ValueError(
-                "this student was trained without text: leave `text_encoder` and `tokenizer` out"
-            )
+            raise ValueError(f"{WITHOUT}: leave `text_encoder` and `tokenizer` out")
         return
     if encoder is None or tokenizer is None:
-        raise ValueError(
-            "this student is conditioned on captions: give it the `text_encoder` and the `tokenizer` that it "
-            "was trained with"
-        )
+        cure = "give it the `text_encoder` and the `tokenizer` that it was trained with"
+        raise ValueError(f"this student is conditioned on captions: {cure}")
     if not isinstance(tokenizer, CLIPTokenizer):
         raise ValueError(f"the `tokenizer` of a student is a CLIPTokenizer, not a {type(tokenizer).__name__}")
     own, length, count = encoder.config, tokenizer.model_max_length, len(tokenizer)
     if (count, length) != (own.vocab_size, own.max_position_embeddings):
-        raise ValueError(
-            f"the tokenizer makes texts of {length} tokens of {count}, and the text encoder reads "
-            f"{own.max_position_embeddings} of {own.vocab_size}: take both from one student"
-        )
+        read = f"the text encoder reads {own.max_position_embeddings} of {own.vocab_size}"
+        made = f"the tokenizer makes texts of {length} tokens of {count}"
+        raise ValueError(f"{made}, and {read}: take both from one student")
     if width != own.hidden_size:
-        raise ValueError(
-            f"the text encoder's tokens are {own.hidden_size} wide, and the network reads some that are "
-            f"{width} wide: take both from one student"
-        )
+        read = f"{own.hidden_size} wide, and the network reads some that are {width} wide"
+        raise ValueError(f"the text encoder's tokens are {read}: take both from one student")
 
 
 def checked(prompt: str | Sequence[str] | None, conditional: bool) -> list[str] | None:
     """The texts of a prompt, None for a student without text; raises ValueError for what is no text."""
     if not conditional:
         if prompt is not None:
-            raise ValueError("this student was trained without text: leave `prompt` out")
+            raise ValueError(f"{WITHOUT}: leave `prompt` out")
         return None
     if prompt is None:
-        raise ValueError(
-            'this student draws what a text says: give `prompt`, a text or a list of texts; "" is the empty '
-            "one"
-        )
+        cure = 'give `prompt`, a text or a list of texts; "" is the empty one'
+        raise ValueError(f"this student draws what a text says: {cure}")
     texts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(texts, (list, tuple)):
         raise ValueError(f"`prompt` is a text or a list of texts, not {type(prompt).__name__}")
@@ -86,10 +74,8 @@ def checked(prompt: str | Sequence[str] | None, conditional: bool) -> list[str] 
         raise ValueError("`prompt` is an empty list: give one text at least")
     for place, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise ValueError(
-                f"`prompt` holds {text!r:.40} at place {place} of {len(texts)}, which is no text: give a "
-                "string there"
-            )
+            where = f"at place {place} of {len(texts)}"
+            raise ValueError(f"`prompt` holds {text!r:.40} {where}, which is no text: give a string there")
     return list(texts)
 
 
@@ -99,10 +85,8 @@ def images(texts: list[str] | None, batch_size: int | None, noise: Tensor | None
         return batch_size
     wanted = batch_size if noise is None else len(noise)
     if wanted not in (None, len(texts)):
-        raise ValueError(
-            f"{len(texts)} prompts do not go with {wanted} images: give one prompt for all of them, or one "
-            "an image"
-        )
+        cure = "give one prompt for all of them, or one an image"
+        raise ValueError(f"{len(texts)} prompts do not go with {wanted} images: {cure}")
     return len(texts) if batch_size is None else batch_size
 
 
@@ -111,20 +95,14 @@ def warn_of_cuts(tokenizer: Tokenizer, texts: list[str]) -> None:
     lost = [count for count in tokenizer.dropped(texts) if count]
     if lost:
         which = "the prompt is" if len(texts) == 1 else f"{len(lost)} of {len(texts)} prompts are"
-        warnings.warn(
-            f"{which} longer than the {tokenizer.length} tokens that this student reads: {sum(lost)} tokens "
-            "at the end were lost",
-            CutWarning,
-            # whoever called the pipeline, whose call torch wraps once
-            stacklevel=4,
-        )
+        long = f"{which} longer than the {tokenizer.length} tokens that this student reads"
+        # the level is that of whoever called the pipeline, whose call torch wraps once
+        warnings.warn(f"{long}: {sum(lost)} tokens at the end were lost", CutWarning, stacklevel=4)
 
 
-def read(
-    encoder: CLIPTextModel, tokenizer: Tokenizer, texts: list[str], count: int
-) -> tuple[Conditions, Conditions]:
+def read(clip: Clip, texts: list[str], count: int) -> tuple[Conditions, Conditions]:
     """What `count` images of one text, or of a text each, are conditioned on, and the empty text."""
-    both = Clip(encoder, tokenizer).text([*texts, ""])
+    both = clip.text([*texts, ""])
     own, empty = both.part(0, len(texts)), both.part(len(texts), len(texts) + 1)
     return own.times(count) if len(own) == 1 else own, empty
 
@@ -133,20 +111,15 @@ def from_file(path: Path) -> list[str]:
     """One prompt a line of a UTF-8 file; raises ValueError, naming the line, for a blank or garbled one."""
     if not path.is_file():
         raise ValueError(f"{path} is not there, or is no file: give a text file with one prompt a line")
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    # what ends with an end of line has no further one behind it
-    if not lines[-1]:
-        lines.pop()
-    if not lines:
+    content, found = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), []
+    if not content:
         raise ValueError(f"{path} is empty: give one prompt a line")
-    found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), 1):
         try:
             text = line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError:
-            raise ValueError(
-                f"line {number} of {path} is not UTF-8: store the file as UTF-8, one prompt a line"
-            ) from None
+            cure = "store the file as UTF-8, one prompt a line"
+            raise ValueError(f"line {number} of {path} is not UTF-8: {cure}") from None
         if not text.strip():
             raise ValueError(f"line {number} of {path} is blank: take it out, since every line is a prompt")
         found.append(text)

@@ -50,38 +50,30 @@ class Student:
 
     @property
     def name(self) -> str:
-        """What it is called, and the folder that it is saved to if nobody says where."""
+        """What it and its folder are called."""
         return f"{self.experiment.name}-{self.method}-seed-{self.seed}"
 
 
 def find(root: Path, tier: str, experiment: str, method: str, seed: int) -> Student:
     """The student of `experiment` at `tier`.
 
-    Raises SettingsError for a tier, experiment, method or seed that there is not, for experiments whose
-    points are no images, and for a sampler that is no steps of a pipeline; FileNotFoundError before it is
-    trained.
+    Raises SettingsError for a tier, experiment, method or seed that there is not, and for points or samplers
+    that a pipeline does not draw; FileNotFoundError before it is trained.
     """
     workspace = Workspace(root, tier)
     settings = tiers.load(workspace.params, tier)
     own = settings.experiment(experiment)
     own.method(method)
-    if len(settings.shape(own)) != 3:
-        pictures = [name for name, other in settings.experiments.items() if len(settings.shape(other)) == 3]
-        raise SettingsError(
-            f"'{experiment}' models points in the plane, which make no pictures; a pipeline draws images: "
-            f"{', '.join(pictures)}"
-        )
-    sampler = own.sampling.samplers[method]
+    pictures = [name for name, other in settings.experiments.items() if len(settings.shape(other)) == 3]
+    if experiment not in pictures:
+        why = f"'{experiment}' models points in the plane, which make no pictures"
+        raise SettingsError(f"{why}; a pipeline draws images: {', '.join(pictures)}")
+    sampler, known = own.sampling.samplers[method], f"{', '.join(SAMPLERS)} and {GUIDED}<scale>"
     if steps_of(sampler)[0] not in SAMPLERS:
-        raise SettingsError(
-            f"'{method}' is sampled by '{sampler}', and a pipeline knows {', '.join(SAMPLERS)} and "
-            f"{GUIDED}<scale>"
-        )
+        raise SettingsError(f"'{method}' is sampled by '{sampler}', and a pipeline knows {known}")
     if seed not in own.training.seeds:
-        raise SettingsError(
-            f"'{experiment}' is trained from the seeds {', '.join(map(str, own.training.seeds))} at tier "
-            f"'{tier}', and not from {seed}"
-        )
+        seeds = f"the seeds {', '.join(map(str, own.training.seeds))} at tier '{tier}'"
+        raise SettingsError(f"'{experiment}' is trained from {seeds}, and not from {seed}")
     latents, clip = settings.latents.get(own.training.latents), None
     if latents and latents.clip:
         clip = contrastive.ClipPreparation(latents.clip, workspace, settings.clip[latents.clip], "cpu")
@@ -90,34 +82,23 @@ def find(root: Path, tier: str, experiment: str, method: str, seed: int) -> Stud
     return found
 
 
-def _decoder(source: LatentSource) -> dict[str, Any]:
-    """The autoencoder of a student in latents, as a component with their scale in its config."""
-    model = source.decoder().model
-    # under its published name, and not the folder of this machine that it was found in
-    repository = read_described(source.folder / AUTOENCODER).get("repository", "")
-    model.register_to_config(scaling_factor=source.factor, _name_or_path=repository)
-    return {"vae": model}
+def _captions(student: Student) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The facts about the CLIP that read a student's captions; its text tower and tokenizer as components.
 
-
-def _described(student: Student) -> dict[str, Any]:
-    """What is known of the CLIP that read a student's captions; raises CheckpointError for another."""
-    described = clip_files.read_described(student.clip.folder)
-    data = student.experiment.data_folder
+    Raises CheckpointError where another CLIP lies in its place.
+    """
+    described, data = clip_files.read_described(student.clip.folder), student.experiment.data_folder
     captions = json.loads((data / DESCRIBED).read_text(encoding="utf-8")).get("captions", {})
-    read_by = captions.get("clip", "none")
-    if described["checksum"] != read_by:
-        raise CheckpointError(
-            f"the captions of {data} were read by another CLIP (sha256 {read_by[:8]}) than lies in "
-            f"{student.clip.folder} ({described['checksum'][:8]}): run `dvc repro` again"
-        )
-    return described
-
-
-def _captions(student: Student, described: dict[str, Any]) -> dict[str, Any]:
-    """The tower of the CLIP so described that read the captions, and its tokenizer, as components."""
+    total, read_by = described["checksum"], captions.get("clip", "none")
+    if total != read_by:
+        lies = f"lies in {student.clip.folder} ({total[:8]})"
+        by = f"another CLIP (sha256 {read_by[:8]})"
+        raise CheckpointError(f"the captions of {data} were read by {by} than {lies}: run `dvc repro` again")
+    facts = {"clip": described["clip"], "checksum": total}
+    facts["captions"] = None if "repository" in described else described["data"]
     network = contrastive.load(student.clip)
     network.text_tower.config._name_or_path = described.get("repository", "")
-    return {"text_encoder": network.text_tower, "tokenizer": prompts.component(network.tokenizer)}
+    return facts, {"text_encoder": network.text_tower, "tokenizer": prompts.component(network.tokenizer)}
 
 
 def pipeline(student: Student) -> FewStepPipeline:
@@ -127,34 +108,23 @@ def pipeline(student: Student) -> FewStepPipeline:
     sampler, guidance = steps_of(experiment.settings.sampling.samplers[student.method])
     trained, (_, info) = load_flow_map(student.weights), load_checkpoint(student.weights)
     facts = {
-        "experiment": experiment.name,
-        "method": student.method,
-        "label": method.label,
-        "tier": experiment.tier,
-        "seed": student.seed,
-        "data": experiment.data_name,
+        "experiment": experiment.name, "method": student.method, "label": method.label,
+        "tier": experiment.tier, "seed": student.seed, "data": experiment.data_name,
         "fingerprint": info["fingerprint"],
-    }
-    in_latents = isinstance(source, LatentSource)
-    further = _decoder(source) if in_latents else {}
+    }  # fmt: skip
+    in_latents, further = isinstance(source, LatentSource), {}
+    if in_latents:
+        further["vae"] = source.decoder().model
+        # under its published name, and not the folder of this machine that it was found in
+        repository = read_described(source.folder / AUTOENCODER).get("repository", "")
+        further["vae"].register_to_config(scaling_factor=source.factor, _name_or_path=repository)
     if student.clip:
-        described = _described(student)
-        facts["clip"] = {
-            "clip": described["clip"],
-            "checksum": described["checksum"],
-            "captions": None if "repository" in described else described["data"],
-        }
-        further |= _captions(student, described)
+        facts["clip"], components = _captions(student)
+        further |= components
     model = FlowMapModel(
-        info["network"],
-        info["shape"],
-        sampler=sampler,
-        noise_scale=float(source.scale),
-        top=source.top,
-        bypass=in_latents and source.decoder().bypass,
-        guidance_scale=guidance,
-        student=facts,
-    )
+        info["network"], info["shape"], sampler, noise_scale=float(source.scale), top=source.top,
+        bypass=in_latents and source.decoder().bypass, guidance_scale=guidance, student=facts,
+    )  # fmt: skip
     model.flow_map.load_state_dict(trained.state_dict())
     return FewStepPipeline(model.requires_grad_(False).eval(), FlowMapEulerDiscreteScheduler(), **further)
 
@@ -163,6 +133,5 @@ def save(student: Student, target: Path) -> None:
     """Write the student and its model card to the folder `target`; raises as `folder.check_free`."""
     folder.check_free(target)
     made = pipeline(student)
-    made.save_pretrained(
-        target, card.text(student.experiment, student.method, student.seed, made, target.name)
-    )
+    text = card.text(student.experiment, student.method, student.seed, made, target.name)
+    made.save_pretrained(target, text)
