@@ -269,10 +269,7 @@ def test_the_smallest_batch_leaves_no_term_out(shares, processes, batch):
 @pytest.mark.parametrize("name", PAPER)
 def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_word(archive_folder, name):
     source, folder = replace(PAPER[name].SOURCE), archive_folder / name
-    assert (
-        source.pixels.shape == (tiny_archives.COUNT, *data.load(name).shape)
-        and 0.3 < source.scale < 0.7
-    )
+    assert source.pixels.shape == (tiny_archives.COUNT, *data.load(name).shape) and 0.3 < source.scale < 0.7
     assert len({image.tobytes() for image in source.pixels}) == tiny_archives.COUNT
     if name in ("cifar10", "imagenet32"):
         assert PAPER[name].pixels("test" if name == "cifar10" else "val").shape == (
