@@ -151,6 +151,12 @@ def _check_array(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -
         raise ValueError(f"{path} holds {held} instead of {np.dtype(dtype)} {shape}: {CURE}")
 
 
+def _check_texts(folder: Path, count: int, captions: dict[str, Any]) -> None:
+    """Raise as `_array` unless there are states for every image and for the empty caption."""
+    _check_array(folder / TEXTS, (count + 1, captions["tokens"], captions["width"]))
+    _check_array(folder / MASKS, (count + 1, captions["tokens"]), np.bool_)
+
+
 def _check_scale(source: LatentSource) -> None:
     """Raise ValueError unless the scaled latents have a standard deviation of about 1."""
     rows = source.moments[:: max(len(source.moments) // LOOKED_AT, 1)]
@@ -175,9 +181,8 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
     )  # fmt: skip
     count = described["count"]
     _check_array(folder / MOMENTS, (count * (1 + described["mirrored"]), 2 * channels, height, width))
-    if captions := described.get("captions"):
-        _check_array(folder / TEXTS, (count + 1, captions["tokens"], captions["width"]))
-        _check_array(folder / MASKS, (count + 1, captions["tokens"]), np.bool_)
+    if source.conditional:
+        _check_texts(folder, count, described["captions"])
     beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]
     if beside != described["autoencoder"]:
         found = f"(sha256 {described['autoencoder'][:8]}) than lies beside them ({beside[:8]})"
