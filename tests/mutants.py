@@ -325,8 +325,8 @@ FAULTS = [
     *_in(
         "networks/unet.py",
         "dual",
-        ("the gap does not move with s", "Dual(t - s, dt - ds)", "Dual(t - s, dt)"),
-        ("the end in place of the gap", "self._run(s, t - s, x)", "self._run(s, t, x)"),
+        ("the gap does not move with s", "Dual(t, dt)", "Dual(t, dt + ds)"),
+        ("the end in place of the gap", "class_labels=t - s", "class_labels=t"),
     ),
     *_in(
         "metrics/frechet.py",

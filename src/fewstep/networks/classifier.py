@@ -53,7 +53,7 @@ def train_classifier(
 ) -> Classifier:  # fmt: skip
     """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] and their labels.
 
-    Images are shifted by up to a pixel. Raises ValueError unless there is one label an image.
+    Raises ValueError unless there is one label an image.
     """
     if len(images) != len(labels) or not len(labels):
         found = f"there are {len(labels)} labels and {len(images)} images"

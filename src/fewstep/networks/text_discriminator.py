@@ -1,7 +1,6 @@
 """The discriminator of a text-to-image student: the teacher's layers up to its middle, and a small head.
 
-So it starts from features of texts and of latents with any noise. It is no flow map: it maps noised latents
-with their texts to logits, high for data and low for samples, and no `network.kind` names it.
+It maps noised latents with their texts to logits, high for data and low for samples.
 """
 
 from __future__ import annotations

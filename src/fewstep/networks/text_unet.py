@@ -1,7 +1,4 @@
-"""A two-time UNet for v_{s,t}(x | c) on latents, conditioned on a text: diffusers' UNet2DConditionModel.
-
-Its times are embedded as s and t - s.
-"""
+"""A two-time UNet for v_{s,t}(x | c), conditioned on a text: diffusers' UNet2DConditionModel."""
 
 from __future__ import annotations
 
@@ -22,16 +19,11 @@ from .unet import prepare
 class TextUNet(nn.Module):
     """v_{s,t}(x | c) for latents (batch, channels, height, width) and texts of `width` numbers a token.
 
-    channels    the width of each level, from the finest to the coarsest; every level halves the latents
-    layers      residual blocks a level
-    attention   whether each level attends, to its own places and to the text; the middle always does
-    heads       of every attention
-    groups      the groups of every normalisation
-    time_scale  the highest frequency of the embedding of times, in radians
-    text_layers layers, trained with the flow, in which a text's tokens attend to each other in both
-                directions before the UNet attends to them. In a small CLIP's causal tower "red" and
-                "triangle" have not met "at the top left", which comes after them, and a UNet of two levels
-                cannot make up for it
+    channels, layers, groups, time_scale  as in fewstep.networks.unet.UNet
+    attention    whether each level attends, to its own places and to the text; the middle always does
+    heads        of every attention
+    text_layers  layers, trained with the flow, in which a text's tokens attend to each other in both
+                 directions before the UNet attends to them: a CLIP's tower is causal
 
     The last layer starts at zero, so an untrained flow map is the identity. Raises ValueError when the levels
     do not halve the latents evenly, or widths, heads, groups and levels do not fit.
@@ -51,9 +43,8 @@ class TextUNet(nn.Module):
         )
         prepare(self.model, time_scale)
         size = (width, heads, width // heads)
-        self.readers = nn.ModuleList(
-            BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers)
-        )
+        readers = (BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers))
+        self.readers = nn.ModuleList(readers)
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
         """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""
@@ -62,13 +53,11 @@ class TextUNet(nn.Module):
             return self.model(x, s, texts, t - s, encoder_attention_mask=mask, return_dict=False)[0]
 
     def encoder(self) -> Encoder:
-        """The layers up to the middle, copied, to be trained as part of something else."""
+        """Copies of the layers up to the middle."""
         return Encoder(self)
 
 
 class Encoder(unet_levels.Encoder):
-    """The layers of a TextUNet up to its middle; see fewstep.networks.unet_levels."""
-
     LAYERS = (*unet_levels.Encoder.LAYERS, "class_embedding")
 
     def __init__(self, network: TextUNet):

@@ -12,7 +12,6 @@ from diffusers import UNet2DModel  # isort: skip
 from . import unet_levels
 from .embeddings import rising, zeroed
 from .forward_mode.dual import Dual, parts
-from .unet_levels import differentiable_attention, dropout_of
 
 
 def prepare(model: nn.Module, time_scale: float) -> nn.Module:
@@ -37,8 +36,7 @@ class UNet(nn.Module):
 
     channels    the width of each level, from the finest to the coarsest; every level halves the image
     layers      residual blocks a level
-    attention   whether each level attends, in heads of `head_width` channels; the middle does if any level
-                does
+    attention   whether each level attends, in heads of `head_width` channels; the middle if any level does
     groups      the groups of every normalisation
     time_scale  the highest frequency of the embedding of times, in radians
     dropout     the dropped fraction in every residual block while training; equal batches drop equal units
@@ -69,22 +67,16 @@ class UNet(nn.Module):
         )  # fmt: skip
         prepare(self.model, time_scale)
 
-    def _run(self, s: Tensor, gap: Tensor, x: Tensor) -> Tensor:
-        with differentiable_attention():
-            if not (self.dropout and self.training):
-                return self.model(x, s, class_labels=gap, return_dict=False)[0]
-            with dropout_of(x):
-                return self.model(x, s, class_labels=gap, return_dict=False)[0]
-
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
-        return self._run(s, t - s, x)
+        with unet_levels.differentiable_attention(), unet_levels.repeatable_dropout(self, x):
+            return self.model(x, s, class_labels=t - s, return_dict=False)[0]
 
     def pushforward(
         self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
-        return parts(self._run(Dual(s, ds), Dual(t - s, dt - ds), Dual(x, dx)))
+        return parts(self.forward(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
 
 
 build = UNet

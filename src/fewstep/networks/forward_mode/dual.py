@@ -2,10 +2,8 @@
 
     v, dv = run(network, Dual(x, dx), ...)
 
-General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a
-pass over memory, and differentiates them again on the way back. Here the operations that a convolutional
-network is made of have a rule of their own with a backward pass written out; linear operations act on value
-and tangent alike; and whatever has no rule is handed to torch.func.jvp.
+The operations that a convolutional network is made of have a rule of their own, a normalisation and an
+activation with the backward pass written out; what has no rule is handed to torch.func.jvp.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .group_norm import PairGroupNorm
 from .perceptron import ACTIVATIONS
 
 
@@ -73,8 +72,7 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
         inner_args, inner_kwargs = tree_unflatten(filled, tree)
         return func(*inner_args, **inner_kwargs)
 
-    points, directions = tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
-    values, tangents = torch.func.jvp(of_duals, points, directions)
+    values, tangents = torch.func.jvp(of_duals, *zip(*(parts(leaves[k]) for k in where)))
     flat, shape = tree_flatten(values)
     return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
 
@@ -119,8 +117,8 @@ def _quotient(a: Any, b: Any) -> Any:
 
 
 def _cat(tensors: Any, dim: int = 0) -> Dual:
-    pairs = [(value_of(x), x.tangent if isinstance(x, Dual) else torch.zeros_like(x)) for x in tensors]
-    return Dual(torch.cat([v for v, _ in pairs], dim), torch.cat([d for _, d in pairs], dim))
+    values, tangents = zip(*map(parts, tensors))
+    return Dual(torch.cat(values, dim), torch.cat(tangents, dim))
 
 
 def _affine(func: Callable) -> Callable:
@@ -195,10 +193,7 @@ def _group_norm(
 ) -> Dual:
     if weight is None or bias is None:
         return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
-    from .group_norm import PairGroupNorm
-
-    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on
-    # a GPU
+    # under autocast, statistics are taken in the weight's precision, as in torch's own normalisation on a GPU
     with torch.autocast(weight.device.type, enabled=False):
         pair = value_of(input).to(weight.dtype), input.tangent.to(weight.dtype)
         return Dual(*PairGroupNorm.apply(*pair, num_groups, weight, bias, eps))

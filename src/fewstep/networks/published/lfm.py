@@ -2,10 +2,8 @@
 
     python -m fewstep convert-lfm model_480.pth celebahq.safetensors
 
-The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f8_adm, a state dict saved by
-torch with every name behind "module."; SCFlow's own students, which keep their average as `ema_model` beside
-`model`, are read too, and it is the average that is taken, as their test script does. Nothing in the file is
-run: torch reads it with weights_only, and what asks for more is refused.
+The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f8_adm, a state dict with every
+name behind "module.", or one of SCFlow's own students, of which the average, `ema_model`, is taken.
 """
 
 from __future__ import annotations
@@ -19,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ...storage.checkpoint import CheckpointError
-from .conversion import check_finite, check_names, named, new_flow_map, save, unpickled
+from . import conversion
 
-# Four heads: what the weights were trained with, and so what the evaluation uses; see
-# fewstep.networks.adm.ADM
+# four heads: what the weights were trained with; see fewstep.networks.adm.ADM
 PUBLISHED: dict[str, Any] = {
     "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4,
     "head_channels": None, "dropout": 0.0,
@@ -43,7 +40,7 @@ def read(source: Path) -> dict[str, Tensor]:
         cure = "download celeba_f8_adm, which the readmes of LFM and SCFlow link"
         raise CheckpointError(f"the checkpoint {source} is not there: {cure}")
     cure = "convert the state dict that was saved without it (model_480.pth, not content.pth)"
-    content = unpickled(source, "checkpoint", cure)
+    content = conversion.unpickled(source, "checkpoint", cure)
     for key in (AVERAGED, TRAINED):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -64,13 +61,12 @@ def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None
     """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
     own = {name: value for name, value in network.state_dict().items() if not name.startswith(OWN)}
     given = "the width, multipliers, blocks and attention that it was trained with"
-    check_names(found, own, source, f"give {given} (heads and head_channels change no shape)")
+    conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
     for name, value in found.items():
         if value.dtype != own[name].dtype:
-            there, here = named(value.dtype), named(own[name].dtype)
+            there, here = conversion.type_name(value), conversion.type_name(own[name])
             cure = "convert the weights as they were trained, not a rounded copy"
             raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
-    check_finite(found, source)
 
 
 def convert(
@@ -79,19 +75,16 @@ def convert(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
-    `network` are the settings of kind `adm` that it was trained with, `shape` that of one sample and `data`
-    the name of the data set. What the flow map has beside the published network starts from seed 0 and adds
-    nothing; see fewstep.networks.adm. The fingerprint is of the source's bytes and of the settings, since
-    heads change the function.
-
-    Raises CheckpointError when the source is not that network, name by name and shape by shape.
+    `network`, of kind `adm`, `shape` and `data` are as in `conversion.save`. What the flow map has beside the
+    published network starts from seed 0 and adds nothing. Raises CheckpointError when the source is not that
+    network, name by name and shape by shape.
     """
     source = Path(source)
     found = read(source)
-    flow_map = new_flow_map(network, shape)
+    flow_map = conversion.new_flow_map(network, shape)
     check(found, flow_map.network, source)
     flow_map.network.load_state_dict(flow_map.network.state_dict() | found)
-    return save(flow_map, source, Path(target), network, shape, data, {})
+    return conversion.save(flow_map, source, Path(target), network, shape, data, {})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:
