@@ -316,6 +316,7 @@ FAULTS = [
         ("a constant keeps its place", "-b.tangent).expand_as", "b.tangent).expand_as"),
         ("softmax is not normalised", "(ds - a * ds.sum(-1, keepdim=True))", "ds"),
         ("values do not move", " + a @ dv", ""),
+        ("the gap does not move with s", "Dual(t, dt)", "Dual(t, dt + ds)"),
         (
             "sine's derivative",
             "value_of(input).cos() * input.tangent",
@@ -325,7 +326,6 @@ FAULTS = [
     *_in(
         "networks/unet.py",
         "dual",
-        ("the gap does not move with s", "Dual(t, dt)", "Dual(t, dt + ds)"),
         ("the end in place of the gap", "class_labels=t - s", "class_labels=t"),
     ),
     *_in(

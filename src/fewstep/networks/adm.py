@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .embeddings import SinusoidalEmbedding, gap_features, gap_layers, zeroed
-from .forward_mode.dual import Dual, parts
+from .forward_mode.dual import DualNetwork
 from .unet_levels import check_halving, repeatable_dropout
 
 GROUPS = 32
@@ -109,7 +109,7 @@ def doubled(channels: int) -> nn.Module:
     return nn.Sequential(OrderedDict(repeat=repeat, conv=conv))
 
 
-class ADM(nn.Module):
+class ADM(DualNetwork):
     """v_{s,t}(x) for (batch, channels, height, width), of one `shape` (channels, height, width).
 
     width          the channels that `multipliers` multiply, and the number of waves in time
@@ -131,10 +131,23 @@ class ADM(nn.Module):
         attention: Sequence[int], heads: int, head_channels: int | None = None, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
-        _check(shape, width, multipliers, attention, heads, head_channels)
+        if len(shape) != 3:
+            raise ValueError(f"an adm takes images of shape (channels, height, width), not {tuple(shape)}")
+        if width % GROUPS:
+            wanted = f"must be divisible by its {GROUPS} groups, and {width} is not"
+            raise ValueError(f"the width of an adm {wanted}")
+        check_halving(f"{len(multipliers)} levels", shape, len(multipliers))
+        levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
+        factors = [factor for factor, _ in levels]
+        if strangers := sorted(set(attention) - set(factors)):
+            level = f"a level {strangers[0]} times smaller than the image"
+            raise ValueError(f"`attention` names {level}, and there are {factors}")
+        name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
+        for factor, channels in levels:
+            if (factor in attention or factor == factors[-1]) and channels % size:
+                raise ValueError(f"{channels} channels attend, and `{name}` {size} does not divide them")
         self.dropout = dropout
-        embedding = 4 * width
-        self.embedding = falling(width)
+        embedding, self.embedding = 4 * width, falling(width)
         first, last = nn.Linear(width, embedding), nn.Linear(embedding, embedding)
         self.time_embed = nn.Sequential(first, nn.SiLU(), last)
         self.gap_embed = gap_layers(width, embedding)
@@ -147,7 +160,6 @@ class ADM(nn.Module):
             residual = ResidualBlock(inner, outer, embedding, dropout)
             return [residual, attend(outer)] if factor in attention else [residual]
 
-        levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
         channels = levels[0][1]
         self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(shape[0], channels, 3, padding=1))])
         kept = [channels]
@@ -196,33 +208,6 @@ class ADM(nn.Module):
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
         with repeatable_dropout(self, x):
             return -self.published(1 - s, x, t - s)
-
-    def pushforward(
-        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
-        return parts(self.forward(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
-
-
-def _check(
-    shape: Sequence[int], width: int, multipliers: Sequence[int], attention: Sequence[int], heads: int,
-    head_channels: int | None,
-) -> None:  # fmt: skip
-    """Raise ValueError for settings of an ADM that do not fit."""
-    if len(shape) != 3:
-        raise ValueError(f"an adm takes images of shape (channels, height, width), not {tuple(shape)}")
-    if width % GROUPS:
-        raise ValueError(f"the width of an adm must be divisible by its {GROUPS} groups, and {width} is not")
-    check_halving(f"{len(multipliers)} levels", shape, len(multipliers))
-    factors = [2**k for k in range(len(multipliers))]
-    if strangers := sorted(set(attention) - set(factors)):
-        level = f"a level {strangers[0]} times smaller than the image"
-        raise ValueError(f"`attention` names {level}, and there are {factors}")
-    name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
-    for factor, multiplier in zip(factors, multipliers):
-        if (factor in attention or factor == factors[-1]) and multiplier * width % size:
-            unfit = f"`{name}` {size} does not divide them"
-            raise ValueError(f"{multiplier * width} channels attend, and {unfit}")
 
 
 build = ADM

@@ -53,7 +53,7 @@ class Clip(nn.Module):
     """Both towers of a CLIP, or the text tower alone; images are uint8 or floats in [-1, 1].
 
     What an image or a text becomes has the same bits whatever others come with it, on a CPU with torch on one
-    thread.
+    thread. Texts are cut or filled up to `length` tokens; `width` is that of `Conditions.hidden`.
     """
 
     def __init__(
@@ -61,21 +61,12 @@ class Clip(nn.Module):
     ):
         super().__init__()
         self.model, self.tokenizer, self.preparation = model, tokenizer, preparation
+        self.width, self.length = self.text_tower.config.hidden_size, tokenizer.length
 
     @property
     def text_tower(self) -> CLIPTextModel:
         """The model of texts alone."""
         return self.model.text_model if isinstance(self.model, CLIPModel) else self.model
-
-    @property
-    def width(self) -> int:
-        """The width of `Conditions.hidden`."""
-        return self.text_tower.config.hidden_size
-
-    @property
-    def length(self) -> int:
-        """The number of tokens that every text is cut or filled up to."""
-        return self.tokenizer.length
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(self.model, CLIPModel):
@@ -92,30 +83,23 @@ class Clip(nn.Module):
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images are uint8 from 0 to 255 or floats in [-1, 1], not {images.dtype}")
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Images as the tower of images takes them."""
-        self._check_images(images)
-        signed = to_signed(images) if images.dtype == torch.uint8 else images.float()
-        return signed if self.preparation is None else self.preparation(signed)
-
     def embed_images(self, images: Tensor) -> Tensor:
         """Points of the sphere, (batch, projection), with gradients; raises ValueError for other images."""
-        return F.normalize(self.model.get_image_features(self._pixels(images)).pooler_output, dim=1)
+        self._check_images(images)
+        pixels = to_signed(images) if images.dtype == torch.uint8 else images.float()
+        pixels = pixels if self.preparation is None else self.preparation(pixels)
+        return F.normalize(self.model.get_image_features(pixels).pooler_output, dim=1)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Points of the sphere, (batch, projection), of the tokens (batch, any) of texts, with gradients."""
         return F.normalize(self.model.get_text_features(ids).pooler_output, dim=1)
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
-
     def _many(self, tower: Callable[[Tensor], Tensor], values: Tensor, numbers: int, *shape: int) -> Tensor:
         """`tower` of `values`, of `numbers` activations each, in parts: (count, *shape)."""
-        size = max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
+        device, size = self.model.device, max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
         parts = filled(values, size) if len(values) else ()
-        found = [tower(part.to(self._device))[:count] for part, count in parts]
-        return torch.cat([torch.zeros(0, *shape, device=self._device), *found])
+        found = [tower(part.to(device))[:count] for part, count in parts]
+        return torch.cat([torch.zeros(0, *shape, device=device), *found])
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Conditions:
@@ -126,7 +110,7 @@ class Clip(nn.Module):
         ids, own = self.tokenizer.encode(texts)
         shape = self.length, self.width
         hidden = self._many(lambda part: self.text_tower(part).last_hidden_state, ids, prod(shape), *shape)
-        return Conditions(hidden, own.to(self._device))
+        return Conditions(hidden, own.to(self.model.device))
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:

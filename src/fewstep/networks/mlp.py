@@ -51,11 +51,13 @@ class MLP(nn.Module):
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
         return [(layer.weight, layer.bias) for layer in (*self.layers, self.out)]
 
+    def _features(self, u: Tensor) -> Tensor:
+        angle = u @ self.waves
+        return torch.cat([torch.addcmul(self.shift, u, self.scale), angle.sin(), angle.cos()], 1)
+
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), points (batch, dim)."""
-        u = torch.cat([x, s[:, None], t[:, None]], 1)
-        angle = u @ self.waves
-        features = torch.cat([torch.addcmul(self.shift, u, self.scale), angle.sin(), angle.cos()], 1)
+        features = self._features(torch.cat([x, s[:, None], t[:, None]], 1))
         return value(features, self._pairs(), self.activation)
 
     def pushforward(

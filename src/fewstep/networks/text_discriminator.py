@@ -6,17 +6,12 @@ It maps noised latents with their texts to logits, high for data and low for sam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..flows.conditioning import Conditions
 from ..flows.interpolants import per_sample
-
-if TYPE_CHECKING:
-    from .published_unet import PublishedUNet
-    from .text_unet import TextUNet
 
 GROUPS = 8
 SLOPE = 0.2
@@ -25,11 +20,11 @@ SLOPE = 0.2
 class TextDiscriminator(nn.Module):
     """Logits (batch,) of latents (batch, channels, height, width) at times (batch,), 1 for noise, and texts.
 
-    teacher  the network whose layers up to the middle are copied, and then trained
+    teacher  the TextUNet or PublishedUNet whose layers up to the middle are copied, and then trained
     head     the channels of the two convolutions behind them
     """
 
-    def __init__(self, teacher: TextUNet | PublishedUNet, head: int):
+    def __init__(self, teacher: nn.Module, head: int):
         super().__init__()
         self.encoder = teacher.encoder()
         self.head = nn.Sequential(

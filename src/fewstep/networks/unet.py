@@ -11,7 +11,7 @@ from . import torchvision_operators  # noqa: F401 - before diffusers
 from diffusers import UNet2DModel  # isort: skip
 from . import unet_levels
 from .embeddings import rising, zeroed
-from .forward_mode.dual import Dual, parts
+from .forward_mode.dual import DualNetwork
 
 
 def prepare(model: nn.Module, time_scale: float) -> nn.Module:
@@ -25,18 +25,13 @@ def prepare(model: nn.Module, time_scale: float) -> nn.Module:
     return model
 
 
-def head_width(channels: Sequence[int], attention: Sequence[bool]) -> int | None:
-    """Channels a head: the width of the narrowest level that attends, 64 at most; None if none attends."""
-    attending = [width for width, attends in zip(channels, attention) if attends]
-    return min(64, *attending) if attending else None
-
-
-class UNet(nn.Module):
+class UNet(DualNetwork):
     """v_{s,t}(x) for images (batch, channels, height, width), of one `shape` (channels, height, width).
 
     channels    the width of each level, from the finest to the coarsest; every level halves the image
     layers      residual blocks a level
-    attention   whether each level attends, in heads of `head_width` channels; the middle if any level does
+    attention   whether each level attends, in heads as wide as the narrowest that does, 64 channels at most;
+                the middle attends if any level does
     groups      the groups of every normalisation
     time_scale  the highest frequency of the embedding of times, in radians
     dropout     the dropped fraction in every residual block while training; equal batches drop equal units
@@ -51,8 +46,9 @@ class UNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         unet_levels.check("unet", shape, channels, attention, {"groups": groups})
-        heads = head_width(channels, attention)
-        attending = [width for width, attends in zip(channels, [*attention[:-1], True]) if attends and heads]
+        narrow = [width for width, attends in zip(channels, attention) if attends]
+        heads = min(64, *narrow) if narrow else None
+        attending = [width for width, attends in zip(channels, [*attention[:-1], bool(heads)]) if attends]
         if odd := [width for width in attending if width % heads]:
             wanted = f"which heads of {heads} channels do not divide: change `channels` or `attention`"
             raise ValueError(f"a level of a unet that attends is {odd[0]} wide, {wanted}")
@@ -71,12 +67,6 @@ class UNet(nn.Module):
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
         with unet_levels.differentiable_attention(), unet_levels.repeatable_dropout(self, x):
             return self.model(x, s, class_labels=t - s, return_dict=False)[0]
-
-    def pushforward(
-        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
-        return parts(self.forward(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
 
 
 build = UNet

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -51,6 +51,16 @@ def parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """(value, tangent); the tangent of an ordinary tensor is zero."""
     with torch._C.DisableTorchFunctionSubclass():
         return (value_of(x), x.tangent) if isinstance(x, Dual) else (x, torch.zeros_like(x))
+
+
+class DualNetwork(nn.Module):
+    """A network (s, t, x) -> v_{s,t}(x) whose derivative comes from one pass of dual numbers."""
+
+    def pushforward(
+        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """v_{s,t}(x) and its derivative along (ds, dt, dx)."""
+        return parts(self.forward(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
 
 
 def _general(func: Callable, args: tuple, kwargs: dict) -> Any:

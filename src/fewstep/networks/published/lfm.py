@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
 from . import conversion
@@ -41,10 +41,9 @@ def read(source: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"the checkpoint {source} is not there: {cure}")
     cure = "convert the state dict that was saved without it (model_480.pth, not content.pth)"
     content = conversion.unpickled(source, "checkpoint", cure)
-    for key in (AVERAGED, TRAINED):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    if isinstance(content, Mapping):
+        inner = (content.get(key) for key in (AVERAGED, TRAINED))
+        content = next((found for found in inner if isinstance(found, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         found = f"holds a {type(content).__name__} and no state dict"
         raise CheckpointError(f"{source} {found}: give the file of the network's weights")
@@ -52,21 +51,8 @@ def read(source: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
             cure = "give the file of the network's weights alone"
             raise CheckpointError(f"{source} holds '{name}', which is no tensor: {cure}")
-    if all(name.startswith(WRAPPED) for name in content):
-        content = {name.removeprefix(WRAPPED): value for name, value in content.items()}
-    return dict(content)
-
-
-def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
-    own = {name: value for name, value in network.state_dict().items() if not name.startswith(OWN)}
-    given = "the width, multipliers, blocks and attention that it was trained with"
-    conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
-    for name, value in found.items():
-        if value.dtype != own[name].dtype:
-            there, here = conversion.type_name(value), conversion.type_name(own[name])
-            cure = "convert the weights as they were trained, not a rounded copy"
-            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
+    prefix = WRAPPED if all(name.startswith(WRAPPED) for name in content) else ""
+    return {name.removeprefix(prefix): value for name, value in content.items()}
 
 
 def convert(
@@ -82,8 +68,16 @@ def convert(
     source = Path(source)
     found = read(source)
     flow_map = conversion.new_flow_map(network, shape)
-    check(found, flow_map.network, source)
-    flow_map.network.load_state_dict(flow_map.network.state_dict() | found)
+    whole = flow_map.network.state_dict()
+    own = {name: value for name, value in whole.items() if not name.startswith(OWN)}
+    given = "the width, multipliers, blocks and attention that it was trained with"
+    conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
+    for name, value in found.items():
+        if value.dtype != own[name].dtype:
+            there, here = conversion.type_name(value), conversion.type_name(own[name])
+            cure = "convert the weights as they were trained, not a rounded copy"
+            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
+    flow_map.network.load_state_dict(whole | found)
     return conversion.save(flow_map, source, Path(target), network, shape, data, {})
 
 
@@ -93,6 +87,5 @@ def command(root: Path, arguments: argparse.Namespace) -> None:
     described = convert(arguments.source, arguments.target, network)
     count, channels = network["heads"], network["head_channels"]
     heads = f"{count} heads" if channels is None else f"heads of {channels} channels"
-    origin = f"source sha256 {described['source']['sha256']}"
-    checked = f"every name and shape checked, with {heads} ({origin})"
+    checked = f"every name and shape checked, with {heads} (source sha256 {described['source']['sha256']})"
     print(f"{arguments.target} is the published network, {checked}")
