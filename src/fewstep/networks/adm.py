@@ -8,8 +8,6 @@ What the gap t - s adds to the embedding of time vanishes at t = s, whatever is 
 something is trained (`embeddings.gap_layers`): the diagonal is the published network bit for bit.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from math import log

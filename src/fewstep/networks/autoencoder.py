@@ -1,7 +1,5 @@
 """Autoencoders of images, diffusers' AutoencoderKL: small and trained here, or a published one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A small classifier of small images: its features serve where Inception's mean nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """CLIP, of transformers' own classes: texts and images as points of one sphere, and texts to attend to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod

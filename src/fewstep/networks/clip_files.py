@@ -1,7 +1,5 @@
 """A CLIP in the folder where a stage has trained it, or has found a published one and described it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

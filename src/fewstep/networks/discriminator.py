@@ -3,8 +3,6 @@
 It maps latents to logits, high for data and low for samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import sqrt
 

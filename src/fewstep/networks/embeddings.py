@@ -1,7 +1,5 @@
 """Embeddings of times in sines and cosines, and of the second time in networks published with one."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

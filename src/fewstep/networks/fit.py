@@ -1,7 +1,5 @@
 """The training loop of the small networks that measure: a classifier, a probe."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """A multilayer perceptron for v_{s,t}(x) on low-dimensional data, with its own forward-mode pass."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import pi, sqrt
 

@@ -1,7 +1,5 @@
 """A probe reads scenes back from pictures: what stands at each place, and on which background."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@ As in fewstep.networks.adm, what the gap t - s adds vanishes at t = s, and every
 trained. Every place attends to all tokens, the filling behind a text included, as in Stable Diffusion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +33,14 @@ def _recomputed(layer: nn.Module, *inputs: Any) -> Any:
     if is_differentiated():
         return layer(*inputs)
     return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+class Encoder(unet_levels.Encoder):
+    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
+        return self.time_embedding(self.time_proj(NOISE * (1 - s)).to(x.dtype))
+
+    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
+        return {"encoder_hidden_states": conditions.hidden}
 
 
 class PublishedUNet(nn.Module):
@@ -76,14 +82,6 @@ class PublishedUNet(nn.Module):
     def encoder(self) -> Encoder:
         """Copies of the layers up to the middle."""
         return Encoder(self.model)
-
-
-class Encoder(unet_levels.Encoder):
-    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
-        return self.time_embedding(self.time_proj(NOISE * (1 - s)).to(x.dtype))
-
-    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
-        return {"encoder_hidden_states": conditions.hidden}
 
 
 build = PublishedUNet

@@ -3,8 +3,6 @@
 It maps noised latents with their texts to logits, high for data and low for samples.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +13,22 @@ from ..flows.interpolants import per_sample
 
 GROUPS = 8
 SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Noised:
+    """D((1 - t) z + t e, t, text), called as the losses call a discriminator."""
+
+    critic: nn.Module
+    t: Tensor
+    noise: Tensor
+    texts: Conditions
+
+    def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
+        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
+        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
+        texts = self.texts if parts == 1 else self.texts.times(parts)
+        return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)
 
 
 class TextDiscriminator(nn.Module):
@@ -40,19 +54,3 @@ class TextDiscriminator(nn.Module):
     def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Noised:
         """The discriminator of latents that `noise` first brings to the times `t` (batch,), with `texts`."""
         return Noised(self, t, noise, texts)
-
-
-@dataclass(frozen=True)
-class Noised:
-    """D((1 - t) z + t e, t, text), called as the losses call a discriminator."""
-
-    critic: TextDiscriminator
-    t: Tensor
-    noise: Tensor
-    texts: Conditions
-
-    def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
-        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
-        texts = self.texts if parts == 1 else self.texts.times(parts)
-        return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)

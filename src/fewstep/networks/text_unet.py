@@ -1,7 +1,5 @@
 """A two-time UNet for v_{s,t}(x | c), conditioned on a text: diffusers' UNet2DConditionModel."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 
@@ -14,6 +12,22 @@ from diffusers.models.attention import BasicTransformerBlock  # isort: skip
 from ..flows.conditioning import Conditions
 from . import unet_levels
 from .unet import prepare
+
+
+class Encoder(unet_levels.Encoder):
+    LAYERS = (*unet_levels.Encoder.LAYERS, "class_embedding")
+
+    def __init__(self, network: nn.Module):
+        super().__init__(network.model)
+        self.readers = copy.deepcopy(network.readers).requires_grad_(True)
+
+    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
+        no_gap = self.class_embedding(self.time_proj(torch.zeros_like(s)))
+        return self.time_embedding(self.time_proj(s)) + no_gap
+
+    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
+        mask = _as_bias(conditions.mask, x.dtype)
+        return {"encoder_hidden_states": _read(self.readers, conditions), "encoder_attention_mask": mask}
 
 
 class TextUNet(nn.Module):
@@ -55,22 +69,6 @@ class TextUNet(nn.Module):
     def encoder(self) -> Encoder:
         """Copies of the layers up to the middle."""
         return Encoder(self)
-
-
-class Encoder(unet_levels.Encoder):
-    LAYERS = (*unet_levels.Encoder.LAYERS, "class_embedding")
-
-    def __init__(self, network: TextUNet):
-        super().__init__(network.model)
-        self.readers = copy.deepcopy(network.readers).requires_grad_(True)
-
-    def embedded(self, s: Tensor, x: Tensor) -> Tensor:
-        no_gap = self.class_embedding(self.time_proj(torch.zeros_like(s)))
-        return self.time_embedding(self.time_proj(s)) + no_gap
-
-    def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
-        mask = _as_bias(conditions.mask, x.dtype)
-        return {"encoder_hidden_states": _read(self.readers, conditions), "encoder_attention_mask": mask}
 
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

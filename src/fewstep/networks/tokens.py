@@ -4,8 +4,6 @@ Any string has tokens: what is not in the merges is spelled out byte by byte. Ca
 space are lost, as in CLIP; a text cannot hold the two special tokens.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

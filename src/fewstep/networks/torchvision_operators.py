@@ -5,8 +5,6 @@ operators, and `import torchvision` stops at the first. diffusers, transformers 
 it, use neither: this module is imported before them.
 """
 
-from __future__ import annotations
-
 import sys
 
 import torch

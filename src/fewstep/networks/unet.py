@@ -1,7 +1,5 @@
 """A two-time UNet for v_{s,t}(x) on images: diffusers' UNet2DModel, its times embedded as s and t - s."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """What UNets share: levels that halve images, attention that is differentiated, dropout that is repeated."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

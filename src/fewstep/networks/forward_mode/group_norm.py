@@ -1,7 +1,5 @@
 """Group normalisation of a value with its tangent, the backward pass written out."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable

@@ -4,8 +4,6 @@ Written out, because a step on a small network is otherwise spent beside the pro
 the value leaves behind serves the tangent and both ways back.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Published CLIPs in the formats of transformers and of diffusers, found on this machine."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What conversions of published weights share: checks of names and shapes, and the file that is written."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -6,8 +6,6 @@ The source is a folder in diffusers' format, config.json and the weights beside 
 XCLiu/instaflow_0_9B_from_sd_1_5, the teacher, or unet_ema, the averaged student, of haopt/scflow_t2i.
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import json

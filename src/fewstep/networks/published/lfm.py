@@ -6,8 +6,6 @@ The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f
 name behind "module.", or one of SCFlow's own students, of which the average, `ema_model`, is taken.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Repositories of huggingface.co with published weights, found on this machine and never fetched."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
