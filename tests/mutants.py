@@ -316,18 +316,18 @@ FAULTS = [
         ("a constant keeps its place", "-b.tangent).expand_as", "b.tangent).expand_as"),
         ("softmax is not normalised", "(ds - a * ds.sum(-1, keepdim=True))", "ds"),
         ("values do not move", " + a @ dv", ""),
-        ("the gap does not move with s", "Dual(t, dt)", "Dual(t, dt + ds)"),
+        (
+            "the gap does not move with s",
+            "forward(Dual(s, ds), Dual(t, dt)",
+            "forward(Dual(s, ds), Dual(t, dt + ds)",
+        ),
         (
             "sine's derivative",
             "value_of(input).cos() * input.tangent",
             "value_of(input).sin() * input.tangent",
         ),
     ),
-    *_in(
-        "networks/unet.py",
-        "dual",
-        ("the end in place of the gap", "class_labels=t - s", "class_labels=t"),
-    ),
+    *_in("networks/unet.py", "dual", ("the end in place of the gap", "class_labels=t - s", "class_labels=t")),
     *_in(
         "metrics/frechet.py",
         "image_metrics",

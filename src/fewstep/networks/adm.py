@@ -20,13 +20,12 @@ from .forward_mode.dual import DualNetwork
 from .unet_levels import check_halving, repeatable_dropout
 
 GROUPS = 32
-SLOWEST = 10_000  # radians of the fastest wave of time to those of the slowest
 
 
 def falling(dim: int) -> SinusoidalEmbedding:
     """`dim` numbers: cos, then sin, of frequencies from 1 radian down to a ten-thousandth."""
     half = dim // 2
-    frequencies = torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half)
+    frequencies = torch.exp(-log(10_000) * torch.arange(half, dtype=torch.float32) / half)
     return SinusoidalEmbedding(frequencies, cosine_first=True)
 
 
@@ -96,17 +95,6 @@ class Stage(nn.Sequential):
         return x
 
 
-def halved(channels: int) -> nn.Module:
-    """(batch, channels, h, w) -> (batch, channels, h / 2, w / 2) by a convolution."""
-    return nn.Sequential(OrderedDict(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1)))
-
-
-def doubled(channels: int) -> nn.Module:
-    """(batch, channels, h, w) -> (batch, channels, 2 h, 2 w): every value four times, then a convolution."""
-    repeat, conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1)
-    return nn.Sequential(OrderedDict(repeat=repeat, conv=conv))
-
-
 class ADM(DualNetwork):
     """v_{s,t}(x) for (batch, channels, height, width), of one `shape` (channels, height, width).
 
@@ -163,7 +151,8 @@ class ADM(DualNetwork):
         kept = [channels]
         for factor, outer in levels:
             if factor > 1:
-                self.input_blocks.append(Stage(halved(channels)))
+                halved = OrderedDict(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+                self.input_blocks.append(Stage(nn.Sequential(halved)))
                 kept.append(channels)
             for _ in range(blocks):
                 self.input_blocks.append(Stage(*block(channels, outer, factor)))
@@ -180,7 +169,8 @@ class ADM(DualNetwork):
                 layers = block(channels + kept.pop(), outer, factor)
                 channels = outer
                 if factor > 1 and k == blocks:
-                    layers.append(doubled(channels))
+                    repeat, conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1)
+                    layers.append(nn.Sequential(OrderedDict(repeat=repeat, conv=conv)))
                 self.output_blocks.append(Stage(*layers))
         last = zeroed(nn.Conv2d(channels, shape[0], 3, padding=1))
         self.out = nn.Sequential(Normalisation(channels), nn.SiLU(), last)

@@ -30,18 +30,14 @@ QUIET = -4.0
 class Autoencoder(nn.Module):
     """Images (batch, channels, height, width) in [-1, 1] to moments of Gaussian latents, and back.
 
-    With a `bypass` the first latent channels are the shrunken image plus what the model adds to it, and a
-    decoded image is these channels enlarged plus what the model adds.
+    Latents are smaller by `factor`, along each side. With a `bypass` the first latent channels are the
+    shrunken image plus what the model adds, and a decoded image is these enlarged plus what the model adds.
     """
 
     def __init__(self, model: AutoencoderKL, bypass: bool = False):
         super().__init__()
         self.model, self.bypass = model, bypass
-
-    @property
-    def factor(self) -> int:
-        """How many times smaller latents are than images, along each side."""
-        return 2 ** (len(self.model.config.block_out_channels) - 1)
+        self.factor = 2 ** (len(model.config.block_out_channels) - 1)
 
     def latent_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Latents' shape for images of `shape` (channels, height, width); raises ValueError for others."""

@@ -35,11 +35,10 @@ class Probe(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (batch, places, ...) of nothing or a shape, colour, size; of the background (batch, 4)."""
         cells = self.convolutions(x)
-        windows = []
-        for across, down in MIDDLES:
-            left, top = (across - HALF) // CELL, (down - HALF) // CELL
-            windows.append(cells[:, :, top : top + 2 * HALF // CELL, left : left + 2 * HALF // CELL])
-        read = self.reader(torch.cat(windows)).view(len(MIDDLES), len(x), sum(PARTS)).transpose(0, 1)
+        width = 2 * HALF // CELL
+        corners = [((across - HALF) // CELL, (down - HALF) // CELL) for across, down in MIDDLES]
+        windows = torch.cat([cells[:, :, top : top + width, left : left + width] for left, top in corners])
+        read = self.reader(windows).view(len(MIDDLES), len(x), sum(PARTS)).transpose(0, 1)
         return *read.split(PARTS, 2), self.background(cells)
 
 

@@ -59,11 +59,9 @@ class PublishedUNet(nn.Module):
         heads: int, groups: int, width: int, checkpointing: bool = True,
     ):  # fmt: skip
         super().__init__()
-        unet_levels.check("published_unet", shape, channels, attention, {"groups": groups, "heads": heads})
-        # what is added to the embedding of time comes without a layer of its own
-        self.model = unet_levels.text_conditional(
-            shape, channels, layers, attention, heads, groups, width, class_embed_type="identity"
-        )
+        # what is added to the embedding of time comes without a layer of its own: identity
+        sizes = (channels, layers, attention, heads, groups, width)
+        self.model = unet_levels.text_conditional("published_unet", shape, *sizes, "identity")
         zeroed(self.model.conv_out)
         self.embedding = rising(channels[0], HIGHEST)
         self.gap_embed = gap_layers(channels[0], self.model.time_embedding.linear_2.out_features)

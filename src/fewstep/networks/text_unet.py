@@ -12,6 +12,7 @@ from diffusers.models.attention import BasicTransformerBlock  # isort: skip
 from ..flows.conditioning import Conditions
 from . import unet_levels
 from .unet import prepare
+from .unet_levels import text_conditional
 
 
 class Encoder(unet_levels.Encoder):
@@ -48,14 +49,11 @@ class TextUNet(nn.Module):
         heads: int, groups: int, time_scale: float, width: int, text_layers: int = 0,
     ):  # fmt: skip
         super().__init__()
-        unet_levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
+        sizes = (channels, layers, attention, heads, groups, width)
+        self.model = prepare(text_conditional("text_unet", shape, *sizes, "timestep"), time_scale)
         if text_layers and width % heads:
             wanted = f"need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
             raise ValueError(f"`text_layers` of tokens {width} wide {wanted}")
-        self.model = unet_levels.text_conditional(
-            shape, channels, layers, attention, heads, groups, width, class_embed_type="timestep"
-        )
-        prepare(self.model, time_scale)
         size = (width, heads, width // heads)
         readers = (BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers))
         self.readers = nn.ModuleList(readers)

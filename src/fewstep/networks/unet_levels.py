@@ -68,10 +68,11 @@ def _seeded_by(x: Tensor) -> Iterator[None]:
 
 
 def text_conditional(
-    shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int,
-    groups: int, width: int, class_embed_type: str,
+    kind: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
+    heads: int, groups: int, width: int, class_embed_type: str,
 ) -> UNet2DConditionModel:  # fmt: skip
     """diffusers' UNet with cross-attention, on levels by `attention`, to texts of `width` numbers a token."""
+    check(kind, shape, channels, attention, {"groups": groups, "heads": heads})
     down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
     up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
     return UNet2DConditionModel(
@@ -102,7 +103,6 @@ class Encoder(nn.Module):
         h = self.conv_in(x)
         with differentiable_attention():
             for block in self.down_blocks:
-                h, _ = block(
-                    h, embedded, **(attended if getattr(block, "has_cross_attention", False) else {})
-                )
+                attends = getattr(block, "has_cross_attention", False)
+                h, _ = block(h, embedded, **(attended if attends else {}))
             return self.mid_block(h, embedded, **attended)

@@ -1,12 +1,10 @@
 """Dual numbers that pass through any module: a value and its derivative along one direction, side by side.
 
-    v, dv = run(network, Dual(x, dx), ...)
+    v, dv = parts(network(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
 
 The operations that a convolutional network is made of have a rule of their own, a normalisation and an
 activation with the backward pass written out; what has no rule is handed to torch.func.jvp.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +25,7 @@ class Dual(Tensor):
     tangent: Tensor
 
     @staticmethod
-    def __new__(cls, value: Tensor, tangent: Tensor) -> Dual:
+    def __new__(cls, value: Tensor, tangent: Tensor) -> "Dual":
         if value.shape != tangent.shape:
             shapes = f"{tuple(value.shape)}, not {tuple(tangent.shape)}"
             raise ValueError(f"a tangent has its value's shape: {shapes}")

@@ -121,8 +121,8 @@ class _Value(torch.autograd.Function):
 class _Pair(torch.autograd.Function):
     """(x, dx) -> the value of _Value and its derivative along dx, both (batch, out).
 
-    A layer sends (x, dx) to (f(h), f'(h) dh) with h = W x + b and dh = W dx; on the way back the gradients
-    (g, dg) go to h as f'(h) g + f''(h) dh dg, and to dh as f'(h) dg.
+    A layer sends (x, dx) to (f(h), f'(h) dh) with h = W x + b and dh = W dx; back, the gradients (g, dg) go
+    to h as f'(h) g + f''(h) dh dg, and to dh as f'(h) dg.
     """
 
     @staticmethod

@@ -65,9 +65,7 @@ def _preparation(path: Path, side: int) -> Preparation:
     return Preparation(side, mean, std)
 
 
-def published(
-    repository: str, towers: str = "both", expected: str | None = None
-) -> tuple[Clip, dict[str, str]]:
+def published(repository: str, towers: str = "both", expected: str | None = None) -> tuple[Clip, dict]:
     """The published CLIP `repository`, frozen, and its description.
 
     `towers` is "both", or "text" for the text encoder of a text-to-image model. Raises as

@@ -95,20 +95,18 @@ def load_model(
     kind: Any, folder: Path, weights: str, what: str, unused: Callable[[str], bool] = lambda name: False,
     **settings: Any,
 ) -> Any:  # fmt: skip
-    """The model of class `kind`, of diffusers or transformers, in `folder`, `what` in a word.
+    """The model of class `kind`, of diffusers or transformers, in `folder`; `what` it is, in a word.
 
-    Raises ValueError, in one sentence, for files that do not hold one, whole. Weights that are `unused`, by
-    name, may be too many.
+    Raises ValueError for files that do not hold one, whole; weights whose name is `unused` may be too many.
     """
     library = kind.__module__.partition(".")[0]
     # it lists at length what it thinks of the names of old weights
     logger = logging.getLogger(library)
     level = logger.level
+    settings |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
         logger.setLevel(logging.CRITICAL)
-        model, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **settings
-        )
+        model, info = kind.from_pretrained(folder, **settings)
     except Exception as error:  # safetensors, json and the libraries have errors of many kinds
         found = f"holds no {what} that {library} can load ({' '.join(str(error).split())[:200]})"
         raise ValueError(f"{folder} {found}: download it again") from None
@@ -117,10 +115,8 @@ def load_model(
     unknown = [name for name in info["unexpected_keys"] if not unused(name)]
     odd = sorted([*info["missing_keys"], *unknown, *(entry[0] for entry in info["mismatched_keys"])])
     if odd:
-        differ = f"'{odd[0]}' is in one and not in the other, or of another shape there"
-        raise ValueError(
-            f"{folder / weights} does not fit config.json beside it: {differ}; download both again"
-        )
+        differ = f"'{odd[0]}' is in one and not in the other, or of another shape there; download both again"
+        raise ValueError(f"{folder / weights} does not fit config.json beside it: {differ}")
     return model
 
 
