@@ -217,6 +217,7 @@ _LINEAR = (
 RULES: dict[Callable, Callable] = {func: _each(func) for func in _LINEAR}
 RULES |= {func: _sum(+1) for func in (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)}
 RULES |= {func: _sum(-1) for func in (torch.sub, Tensor.sub, Tensor.__sub__)}
+RULES |= {Tensor.__rsub__: lambda a, b: _sum(-1)(b, a)}
 RULES |= {func: _product for func in (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)}
 RULES |= {func: _quotient for func in (torch.div, Tensor.div, Tensor.__truediv__)}
 RULES |= {func: _affine(func) for func in (F.linear, F.conv1d, F.conv2d)}
