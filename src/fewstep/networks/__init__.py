@@ -1,10 +1,7 @@
 """Networks, one architecture a file, called as network(s, t, x) for v_{s,t}(x); never a data set.
 
-forward_mode/ holds the rules that carry a tangent through them, published/ the converters of published
-weights. A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.
+A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -25,7 +22,7 @@ def kinds() -> list[str]:
     return sorted(path.stem for path in files if "\nbuild = " in path.read_text(encoding="utf-8"))
 
 
-def load_decoder(folder: Path, device: torch.device) -> Autoencoder:
+def load_decoder(folder: Path, device: torch.device) -> "Autoencoder":
     """The autoencoder in `folder` on `device`, which decodes latents; raises as `autoencoder.load`."""
     from . import autoencoder  # here, and not above: diffusers takes seconds to load
 

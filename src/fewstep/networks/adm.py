@@ -1,19 +1,12 @@
 """The ADM UNet as Latent Flow Matching publishes it, made a flow map: v_{s,t}(x) on latents, and on images.
 
 Layers and names of weights are the published ones (openai/guided-diffusion's UNetModel with learned
-resampling, in VinAIResearch/LFM), so a published checkpoint is copied name by name: see
-fewstep.networks.published.lfm. Two conventions differ and are converted here:
+resampling, in VinAIResearch/LFM): see fewstep.networks.published.lfm. The published network runs from data at
+time 0 to noise at time 1, unscaled, and predicts noise - data, so v_{s,s}(x) = -ADM(1 - s, x).
 
-Time. The published network runs from data at time 0 to noise at time 1, unscaled, and predicts noise - data.
-Here noise stands at time 0 and velocities point from noise to data, so v_{s,s}(x) = -ADM(1 - s, x).
-
-The gap. A flow map has two times. What the gap t - s adds to the embedding of time vanishes at t = s by
-construction, whatever is trained, and everywhere until something is trained: its layers have no bias, its
-waves are taken relative to those of time zero, and its output layer starts at zero. The diagonal is the
-published network bit for bit, and training on the diagonal alone leaves the gap's weights without a gradient.
+What the gap t - s adds to the embedding of time vanishes at t = s, whatever is trained, and everywhere until
+something is trained (`embeddings.gap_layers`): the diagonal is the published network bit for bit.
 """
-
-from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,17 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from .embeddings import SinusoidalEmbedding, gap_features, gap_layers, zeroed
-from .forward_mode.dual import Dual, parts
-from .unet_levels import check_halving, dropout_of
+from .forward_mode.dual import DualNetwork
+from .unet_levels import check_halving, repeatable_dropout
 
 GROUPS = 32
-SLOWEST = 10_000  # radians of the fastest wave of time to those of the slowest
 
 
 def falling(dim: int) -> SinusoidalEmbedding:
     """`dim` numbers: cos, then sin, of frequencies from 1 radian down to a ten-thousandth."""
     half = dim // 2
-    frequencies = torch.exp(-log(SLOWEST) * torch.arange(half, dtype=torch.float32) / half)
+    frequencies = torch.exp(-log(10_000) * torch.arange(half, dtype=torch.float32) / half)
     return SinusoidalEmbedding(frequencies, cosine_first=True)
 
 
@@ -71,8 +63,7 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """x + attention of every place to every place, (batch, channels, h, w).
 
-    The channels of queries, keys and values lie head by head, the three of a head together: the older of the
-    two orders that the published code knows, and the one that its checkpoints have.
+    Channels lie head by head, queries, keys and values of a head together, as in the published checkpoints.
     """
 
     def __init__(self, channels: int, heads: int):
@@ -88,7 +79,7 @@ class AttentionBlock(nn.Module):
         together = self.qkv(self.norm(x)).reshape(n * self.heads, 3 * c // self.heads, height * width)
         q, k, v = together.chunk(3, dim=1)
         # both sides take half of 1 / sqrt(channels of a head), as published; written out, since fused
-        # attention has no forward-mode derivative and there are few places here
+        # attention has no forward-mode derivative
         scale = (c // self.heads) ** -0.25
         weights = torch.softmax((q * scale).transpose(1, 2) @ (k * scale), dim=-1)
         attended = (v @ weights.transpose(1, 2)).reshape(n, c, height * width)
@@ -104,37 +95,21 @@ class Stage(nn.Sequential):
         return x
 
 
-def halved(channels: int) -> nn.Module:
-    """(batch, channels, h, w) -> (batch, channels, h / 2, w / 2) by a convolution."""
-    return nn.Sequential(OrderedDict(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1)))
-
-
-def doubled(channels: int) -> nn.Module:
-    """(batch, channels, h, w) -> (batch, channels, 2 h, 2 w): every value four times, then a convolution."""
-    repeat, conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1)
-    return nn.Sequential(OrderedDict(repeat=repeat, conv=conv))
-
-
-class ADM(nn.Module):
+class ADM(DualNetwork):
     """v_{s,t}(x) for (batch, channels, height, width), of one `shape` (channels, height, width).
 
     width          the channels that `multipliers` multiply, and the number of waves in time
-    multipliers    the channels of each level in units of `width`, from the finest to the coarsest; each
-                   halves the image
+    multipliers    the channels of each level in units of `width`, from the finest to the coarsest
     blocks         residual blocks a level on the way down; one more on the way up
     attention      the levels that attend, by how many times smaller the image is there (8: 4 x 4 of 32 x 32);
                    the middle always does
-    heads          the heads of every attention
-    head_channels  the channels of a head: counts the heads in place of `heads` where it is given
+    heads          of every attention; weights fit any number of heads, and compute another function
+    head_channels  the channels of a head, in place of `heads` where it is given
     dropout        the dropped fraction in every residual block while training; equal batches drop equal units
 
-    The published network for CelebA-HQ latents was trained with 4 heads, which at its attending width of 512
-    have 128 channels each. The same weights fit any number of heads and compute another function, so nothing
-    but this setting tells: SCFlow's training script says 4 heads, and its released test script 32 channels
-    (16 heads).
-
-    Its last layer starts at zero. Raises ValueError when levels do not halve the image evenly, or widths,
-    groups, levels and heads do not fit.
+    SCFlow's training script gives the network for CelebA-HQ latents 4 heads, of 128 channels, and its test
+    script 32 channels a head. The last layer starts at zero. Raises ValueError when levels do not halve the
+    image evenly, or widths, groups, levels and heads do not fit.
     """
 
     def __init__(
@@ -142,10 +117,23 @@ class ADM(nn.Module):
         attention: Sequence[int], heads: int, head_channels: int | None = None, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
-        _check(shape, width, multipliers, attention, heads, head_channels)
+        if len(shape) != 3:
+            raise ValueError(f"an adm takes images of shape (channels, height, width), not {tuple(shape)}")
+        if width % GROUPS:
+            wanted = f"must be divisible by its {GROUPS} groups, and {width} is not"
+            raise ValueError(f"the width of an adm {wanted}")
+        check_halving(f"{len(multipliers)} levels", shape, len(multipliers))
+        levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
+        factors = [factor for factor, _ in levels]
+        if strangers := sorted(set(attention) - set(factors)):
+            level = f"a level {strangers[0]} times smaller than the image"
+            raise ValueError(f"`attention` names {level}, and there are {factors}")
+        name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
+        for factor, channels in levels:
+            if (factor in attention or factor == factors[-1]) and channels % size:
+                raise ValueError(f"{channels} channels attend, and `{name}` {size} does not divide them")
         self.dropout = dropout
-        embedding = 4 * width
-        self.embedding = falling(width)
+        embedding, self.embedding = 4 * width, falling(width)
         first, last = nn.Linear(width, embedding), nn.Linear(embedding, embedding)
         self.time_embed = nn.Sequential(first, nn.SiLU(), last)
         self.gap_embed = gap_layers(width, embedding)
@@ -158,13 +146,13 @@ class ADM(nn.Module):
             residual = ResidualBlock(inner, outer, embedding, dropout)
             return [residual, attend(outer)] if factor in attention else [residual]
 
-        levels = [(2**k, multiplier * width) for k, multiplier in enumerate(multipliers)]
         channels = levels[0][1]
         self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(shape[0], channels, 3, padding=1))])
         kept = [channels]
         for factor, outer in levels:
             if factor > 1:
-                self.input_blocks.append(Stage(halved(channels)))
+                halved = OrderedDict(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+                self.input_blocks.append(Stage(nn.Sequential(halved)))
                 kept.append(channels)
             for _ in range(blocks):
                 self.input_blocks.append(Stage(*block(channels, outer, factor)))
@@ -181,7 +169,8 @@ class ADM(nn.Module):
                 layers = block(channels + kept.pop(), outer, factor)
                 channels = outer
                 if factor > 1 and k == blocks:
-                    layers.append(doubled(channels))
+                    repeat, conv = nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1)
+                    layers.append(nn.Sequential(OrderedDict(repeat=repeat, conv=conv)))
                 self.output_blocks.append(Stage(*layers))
         last = zeroed(nn.Conv2d(channels, shape[0], 3, padding=1))
         self.out = nn.Sequential(Normalisation(channels), nn.SiLU(), last)
@@ -203,42 +192,10 @@ class ADM(nn.Module):
             h = stage(torch.cat([h, kept.pop()], 1), embedded)
         return self.out(h)
 
-    def _run(self, time: Tensor, x: Tensor, gap: Tensor) -> Tensor:
-        if not (self.dropout and self.training):
-            return -self.published(time, x, gap)
-        with dropout_of(x):
-            return -self.published(time, x, gap)
-
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
-        return self._run(1 - s, x, t - s)
-
-    def pushforward(
-        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
-        return parts(self._run(Dual(1 - s, -ds), Dual(x, dx), Dual(t - s, dt - ds)))
-
-
-def _check(
-    shape: Sequence[int], width: int, multipliers: Sequence[int], attention: Sequence[int], heads: int,
-    head_channels: int | None,
-) -> None:  # fmt: skip
-    """Raise ValueError for settings of an ADM that do not fit."""
-    if len(shape) != 3:
-        raise ValueError(f"an adm takes images of shape (channels, height, width), not {tuple(shape)}")
-    if width % GROUPS:
-        raise ValueError(f"the width of an adm must be divisible by its {GROUPS} groups, and {width} is not")
-    check_halving(f"{len(multipliers)} levels", shape, len(multipliers))
-    factors = [2**k for k in range(len(multipliers))]
-    if strangers := sorted(set(attention) - set(factors)):
-        level = f"a level {strangers[0]} times smaller than the image"
-        raise ValueError(f"`attention` names {level}, and there are {factors}")
-    name, size = ("heads", heads) if head_channels is None else ("head_channels", head_channels)
-    for factor, multiplier in zip(factors, multipliers):
-        if (factor in attention or factor == factors[-1]) and multiplier * width % size:
-            unfit = f"`{name}` {size} does not divide them"
-            raise ValueError(f"{multiplier * width} channels attend, and {unfit}")
+        with repeatable_dropout(self, x):
+            return -self.published(1 - s, x, t - s)
 
 
 build = ADM

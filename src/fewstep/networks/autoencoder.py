@@ -1,12 +1,8 @@
 """Autoencoders of images, diffusers' AutoencoderKL: small and trained here, or a published one."""
 
-from __future__ import annotations
-
-import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,37 +13,31 @@ from . import torchvision_operators  # noqa: F401 - before diffusers
 from diffusers import AutoencoderKL  # isort: skip
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from .batches import filled
-from .published.repository import Repository
+from .published.repository import DESCRIBED as DESCRIBED
+from .published.repository import Repository, load_model, read_description
 from .published.repository import checksum as checksum
 
-# what a published autoencoder consists of, and what describes one that a stage has trained or found
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-TRAINED, DESCRIBED = "autoencoder.safetensors", "described.json"
+# what a published autoencoder consists of, and one that a stage has trained
+CONFIG, WEIGHTS, TRAINED = "config.json", "diffusion_pytorch_model.safetensors", "autoencoder.safetensors"
 # SHA-256 of the weights as they were published
 PUBLISHED = {"stabilityai/sd-vae-ft-mse": "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815"}
 # images that go through an autoencoder together, fewer where they are large
 TOGETHER, PIXELS_TOGETHER = 32, 2**20
-# log variance that an untrained encoder starts near: with the usual 0 the noise drowns what the latents say,
-# and the first minutes of a training go into silencing it
+# log variance that an untrained encoder starts near: with the usual 0 the noise drowns what the latents say
 QUIET = -4.0
 
 
 class Autoencoder(nn.Module):
     """Images (batch, channels, height, width) in [-1, 1] to moments of Gaussian latents, and back.
 
-    With a `bypass` the first latent channels are the shrunken image plus what the model adds to it, and a
-    decoded image is these channels enlarged plus what the model adds: a training need not discover colours
-    first.
+    Latents are smaller by `factor`, along each side. With a `bypass` the first latent channels are the
+    shrunken image plus what the model adds, and a decoded image is these enlarged plus what the model adds.
     """
 
     def __init__(self, model: AutoencoderKL, bypass: bool = False):
         super().__init__()
         self.model, self.bypass = model, bypass
-
-    @property
-    def factor(self) -> int:
-        """How many times smaller latents are than images, along each side."""
-        return 2 ** (len(self.model.config.block_out_channels) - 1)
+        self.factor = 2 ** (len(model.config.block_out_channels) - 1)
 
     def latent_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Latents' shape for images of `shape` (channels, height, width); raises ValueError for others."""
@@ -76,20 +66,20 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def encode_many(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, without gradients, and the same bits for an image whatever others come with it."""
-        parts = filled(images, _together(*images.shape[2:]))
-        found = [[moment[:count] for moment in self.encode(part)] for part, count in parts]
-        return torch.cat([mean for mean, _ in found]), torch.cat([std for _, std in found])
+        parts = _parts(images, images[0, 0].numel())
+        means, stds = zip(*([moment[:count] for moment in self.encode(part)] for part, count in parts))
+        return torch.cat(means), torch.cat(stds)
 
     @torch.no_grad()
     def decode_many(self, latents: Tensor) -> Tensor:
         """As `decode`, without gradients, and the same bits for an image whatever others come with it."""
-        parts = filled(latents, _together(*(self.factor * side for side in latents.shape[2:])))
+        parts = _parts(latents, self.factor**2 * latents[0, 0].numel())
         return torch.cat([self.decode(part)[:count] for part, count in parts])
 
 
-def _together(height: int, width: int) -> int:
-    """How many images of this size go through an autoencoder together."""
-    return max(min(TOGETHER, PIXELS_TOGETHER // (height * width)), 1)
+def _parts(values: Tensor, pixels: int) -> Iterator[tuple[Tensor, int]]:
+    """`values`, each of an image of so many `pixels`, as `filled` splits them."""
+    return filled(values, max(min(TOGETHER, PIXELS_TOGETHER // pixels), 1))
 
 
 def small(
@@ -97,9 +87,8 @@ def small(
 ) -> Autoencoder:
     """An untrained autoencoder of images of `shape` (channels, height, width).
 
-    `channels` gives the width of each level, from the finest to the coarsest; all but the last halve the
-    image. Raises ValueError for images that the levels do not halve evenly, or of more channels than the
-    latents.
+    `channels` gives the width of each level, from the finest to the coarsest. Raises ValueError for images
+    that the levels do not halve evenly, or of more channels than the latents.
     """
     if latent_channels < shape[0]:
         wanted = f"the shrunken image, which has {shape[0]}: give them as many at least"
@@ -130,42 +119,16 @@ def check(repository: str, checksums: bool = True) -> None:
 
 
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:
-    """The published autoencoder `repository`, frozen, with its `checksum` and where it was `found`.
+    """The published autoencoder `repository`, frozen, and its description.
 
-    Raises as `Repository.find` and, for weights that are not `expected`, `Repository.verified`; ValueError
-    for files that do not hold an AutoencoderKL.
+    Raises as `Repository.described` and `load_model`.
     """
-    own = published(repository)
-    folder, words = own.find()
-    found = own.verified(folder, expected)
-    # diffusers lists at length what it thinks of the names of old weights
-    logger = logging.getLogger("diffusers")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        model, info = AutoencoderKL.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        found = f"holds no autoencoder that diffusers can load ({' '.join(str(error).split())[:200]})"
-        raise ValueError(f"{folder} {found}: download it again") from None
-    finally:
-        logger.setLevel(level)
-    if info["missing_keys"] or info["unexpected_keys"]:
-        odd = [*info["missing_keys"], *info["unexpected_keys"]][0]
-        differ = f"'{odd}' is in one and not in the other"
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {differ}; download both again")
-    described = {"autoencoder": own.title(folder), "checksum": found, "found": words}
+    folder, described = published(repository).described(expected)
+    model = load_model(AutoencoderKL, folder, WEIGHTS, "autoencoder", low_cpu_mem_usage=False)
     return Autoencoder(model).requires_grad_(False).eval(), described
 
 
-def read_described(folder: Path) -> dict[str, Any]:
-    """What a stage has said of the autoencoder in `folder`; raises FileNotFoundError where none has."""
-    path = folder / DESCRIBED
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: run `dvc repro`, or the notebook 0-autoencoder, first")
-    return json.loads(path.read_text(encoding="utf-8"))
+read_described = partial(read_description, kind="autoencoder")
 
 
 def trained(path: Path) -> Autoencoder:
@@ -182,8 +145,7 @@ def trained(path: Path) -> Autoencoder:
 def load(folder: Path, device: str | torch.device = "cpu") -> Autoencoder:
     """The autoencoder, frozen, that a stage has trained in `folder`, or found and described there.
 
-    Raises FileNotFoundError where it is gone, CheckpointError for a damaged file, ValueError for a published
-    one that is not the described one.
+    Raises as `read_description`, `trained` and, for a published one, `pretrained`.
     """
     described = read_described(folder)
     if "repository" in described:

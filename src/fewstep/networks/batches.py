@@ -1,7 +1,5 @@
 """Batches of one fixed size: a network's sums over another number of rows may be taken in another order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

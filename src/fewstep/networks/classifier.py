@@ -1,7 +1,5 @@
 """A small classifier of small images: its features serve where Inception's mean nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -53,7 +51,7 @@ def train_classifier(
 ) -> Classifier:  # fmt: skip
     """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] and their labels.
 
-    Images are shifted by up to a pixel. Raises ValueError unless there is one label an image.
+    Raises ValueError unless there is one label an image.
     """
     if len(images) != len(labels) or not len(labels):
         found = f"there are {len(labels)} labels and {len(images)} images"

@@ -1,13 +1,8 @@
-"""CLIP, of transformers' own classes: texts and images as points of one sphere, and texts to attend to.
+"""CLIP, of transformers' own classes: texts and images as points of one sphere, and texts to attend to."""
 
-One that is small and trained here has the same methods as a published one, which
-fewstep.networks.published.clip opens.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -22,28 +17,22 @@ from ..flows.conditioning import Conditions
 from .batches import filled
 from .tokens import START, Tokenizer
 
-# How a score is meant, for the evaluation protocol: as the field's tables give it, times 100, and not 2.5
-# max(cos, 0), which is how Hessel et al. (arXiv 2104.08718) weigh it; a table that prints 0.318 means 31.8.
+# as the field's tables give it, and not 2.5 max(cos, 0), as Hessel et al. (arXiv 2104.08718) weigh it
 SCORE = "CLIP score, 100 max(cos(image, text), 0), mean over pairs"
 # texts, or images, that go through a tower together, and how many activations they have at most
 TOGETHER, NUMBERS_TOGETHER = 64, 2**21
-# no attention that picks its algorithm by the size of the batch
-ATTENTION = "eager"
-# of a CLIP that is trained here: CLIP's own, three operations in the place of one, takes a fifth longer to
-# train
-ACTIVATION = "silu"
-# deviations of a token's and of a place's embedding before training. With CLIP's own 0.02 what the layers add
-# drowns which token stands where: the contrast of whole texts does not miss it, and a flow that attends to
-# the tokens does
+ATTENTION = "eager"  # no attention that picks its algorithm by the size of the batch
+ACTIVATION = "silu"  # of a CLIP that is trained here: CLIP's own takes a fifth longer to train
+# deviations of a token's and of a place's embedding before training: with CLIP's own 0.02 what the layers add
+# drowns which token stands where, which a flow that attends to the tokens misses
 OF_TOKENS, OF_PLACES = 1.0, 0.5
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How images in [-1, 1] reach a published tower.
+    """Images in [-1, 1] for a published tower: `side` wide and high, bicubically, then (x - mean) / std.
 
-    They are made `side` wide and high, bicubically, then (level - mean) / std. Levels are in [0, 1]; `mean`
-    and `std` hold one number a channel.
+    Here x is in [0, 1]; `mean` and `std` hold one number a channel.
     """
 
     side: int
@@ -62,7 +51,7 @@ class Clip(nn.Module):
     """Both towers of a CLIP, or the text tower alone; images are uint8 or floats in [-1, 1].
 
     What an image or a text becomes has the same bits whatever others come with it, on a CPU with torch on one
-    thread.
+    thread. Texts are cut or filled up to `length` tokens; `width` is that of `Conditions.hidden`.
     """
 
     def __init__(
@@ -70,21 +59,12 @@ class Clip(nn.Module):
     ):
         super().__init__()
         self.model, self.tokenizer, self.preparation = model, tokenizer, preparation
+        self.width, self.length = self.text_tower.config.hidden_size, tokenizer.length
 
     @property
     def text_tower(self) -> CLIPTextModel:
         """The model of texts alone."""
         return self.model.text_model if isinstance(self.model, CLIPModel) else self.model
-
-    @property
-    def width(self) -> int:
-        """The width of `Conditions.hidden`."""
-        return self.text_tower.config.hidden_size
-
-    @property
-    def length(self) -> int:
-        """The number of tokens that every text is cut or filled up to."""
-        return self.tokenizer.length
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(self.model, CLIPModel):
@@ -101,37 +81,23 @@ class Clip(nn.Module):
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images are uint8 from 0 to 255 or floats in [-1, 1], not {images.dtype}")
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Images as the tower of images takes them."""
-        self._check_images(images)
-        signed = to_signed(images) if images.dtype == torch.uint8 else images.float()
-        return signed if self.preparation is None else self.preparation(signed)
-
     def embed_images(self, images: Tensor) -> Tensor:
         """Points of the sphere, (batch, projection), with gradients; raises ValueError for other images."""
-        return F.normalize(self.model.get_image_features(self._pixels(images)).pooler_output, dim=1)
+        self._check_images(images)
+        pixels = to_signed(images) if images.dtype == torch.uint8 else images.float()
+        pixels = pixels if self.preparation is None else self.preparation(pixels)
+        return F.normalize(self.model.get_image_features(pixels).pooler_output, dim=1)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Points of the sphere, (batch, projection), of the tokens (batch, any) of texts, with gradients."""
         return F.normalize(self.model.get_text_features(ids).pooler_output, dim=1)
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    def _parts(self, values: Tensor, numbers: int) -> Iterator[tuple[Tensor, int]]:
-        """`values`, of `numbers` activations each, as `filled` splits them, on the model's device."""
-        size = max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
-        for part, count in filled(values, size) if len(values) else ():
-            yield part.to(self._device), count
-
-    def _text_parts(self, texts: Sequence[str]) -> Iterator[tuple[Tensor, int]]:
-        return self._parts(self.tokenizer.encode(texts)[0], self.length * self.width)
-
-    def _points(self, parts: list[Tensor]) -> Tensor:
-        """Points of the sphere put together; none where there is no part."""
-        none = torch.zeros(0, self.model.config.projection_dim, device=self._device)
-        return torch.cat(parts) if parts else none
+    def _many(self, tower: Callable[[Tensor], Tensor], values: Tensor, numbers: int, *shape: int) -> Tensor:
+        """`tower` of `values`, of `numbers` activations each, in parts: (count, *shape)."""
+        device, size = self.model.device, max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
+        parts = filled(values, size) if len(values) else ()
+        found = [tower(part.to(device))[:count] for part, count in parts]
+        return torch.cat([torch.zeros(0, *shape, device=device), *found])
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Conditions:
@@ -139,9 +105,10 @@ class Clip(nn.Module):
 
         A text that is too long is cut: `tokenizer.dropped` counts what it loses.
         """
-        found = [self.text_tower(ids).last_hidden_state[:count] for ids, count in self._text_parts(texts)]
-        none = torch.zeros(0, self.length, self.width, device=self._device)
-        return Conditions(torch.cat([none, *found]), self.tokenizer.encode(texts)[1].to(self._device))
+        ids, own = self.tokenizer.encode(texts)
+        shape = self.length, self.width
+        hidden = self._many(lambda part: self.text_tower(part).last_hidden_state, ids, prod(shape), *shape)
+        return Conditions(hidden, own.to(self.model.device))
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
@@ -149,7 +116,8 @@ class Clip(nn.Module):
         if not isinstance(self.model, CLIPModel):
             cure = "take a whole CLIP (`towers: both`) for features"
             raise ValueError(f"this is a text encoder alone, whose texts have no place beside images: {cure}")
-        return self._points([self.embed_tokens(ids)[:count] for ids, count in self._text_parts(texts)])
+        ids, _ = self.tokenizer.encode(texts)
+        return self._many(self.embed_tokens, ids, self.length * self.width, self.model.config.projection_dim)
 
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:
@@ -157,7 +125,7 @@ class Clip(nn.Module):
         self._check_images(images)
         own = self.model.config.vision_config
         numbers = ((own.image_size // own.patch_size) ** 2 + 1) * own.hidden_size
-        return self._points([self.embed_images(part)[:count] for part, count in self._parts(images, numbers)])
+        return self._many(self.embed_images, images, numbers, self.model.config.projection_dim)
 
     def score(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """How well image k fits text k: 100 max(cos, 0), (count,), float32 in [0, 100]; see SCORE.
@@ -171,18 +139,12 @@ class Clip(nn.Module):
 
 
 def small(
-    shape: Sequence[int],
-    tokenizer: Tokenizer,
-    width: int,
-    layers: int,
-    heads: int,
-    patch: int,
+    shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, heads: int, patch: int,
     projection: int,
-) -> Clip:
-    """An untrained CLIP of square images of `shape` (channels, side, side).
+) -> Clip:  # fmt: skip
+    """An untrained CLIP of square images of `shape` (channels, side, side), of two towers of the same sizes.
 
-    Both towers have `layers` layers of `width` numbers and `heads` heads. Raises ValueError for images that
-    do not fall into patches, and a width that does not fall into heads.
+    Raises ValueError for images that do not fall into patches, and a width that does not fall into heads.
     """
     channels, side, other = shape
     if side != other or side % patch:

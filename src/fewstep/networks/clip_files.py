@@ -1,9 +1,7 @@
 """A CLIP in the folder where a stage has trained it, or has found a published one and described it."""
 
-from __future__ import annotations
-
-import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,16 @@ from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights,
 from . import tokens
 from .clip import Clip, small
 from .published.clip import published
+from .published.repository import DESCRIBED as DESCRIBED
+from .published.repository import read_description
 
-# what a stage writes beside the tokenizer's two files: the weights, and what it has to say of them
-TRAINED, DESCRIBED = "clip.safetensors", "described.json"
+TRAINED = "clip.safetensors"
 
 
 def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
-    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights.
+    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights with `info`.
 
-    `info` goes with the weights: it says under `network` the sizes that `small` takes, and `shape`, what the
-    images are.
+    `info` holds the sizes that `small` takes as `network`, and the images' `shape`.
     """
     tokens.write(network.tokenizer, folder)
     held = {"length": network.length, "tokenizer": network.tokenizer.checksum}
@@ -50,29 +48,13 @@ def trained(folder: Path) -> Clip:
     return network.requires_grad_(False).eval()
 
 
-def read_described(folder: Path) -> dict[str, Any]:
-    """What a stage has said of the CLIP in `folder`.
-
-    Raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file.
-    """
-    path = folder / DESCRIBED
-    if not path.is_file():
-        cure = "run `dvc repro`, or the notebook that trains the CLIP, first"
-        raise FileNotFoundError(f"{path} is not there: {cure}")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["checksum"]
-    except (ValueError, KeyError, TypeError):
-        cure = "delete it and run `dvc repro` again"
-        raise CheckpointError(f"{path} is damaged, or describes no CLIP: {cure}") from None
-    return found
+read_described = partial(read_description, kind="CLIP")
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> Clip:
     """The CLIP, frozen, that a stage has trained in `folder`, or found and described there.
 
-    Raises as `read_described`, as `trained`, and as `published` for a published one that is not the described
-    one.
+    Raises as `read_description`, `trained` and, for a published one, `published`.
     """
     described = read_described(folder)
     if "repository" in described:

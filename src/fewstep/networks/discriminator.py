@@ -1,10 +1,7 @@
 """SCFlow's discriminator of latents: StyleGAN2's residual one (arXiv 1912.04958, section 4.1).
 
-It is no flow map: it maps latents to logits, high for data and low for samples, and no `network.kind` names
-it.
+It maps latents to logits, high for data and low for samples.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
@@ -15,18 +12,15 @@ from torch.nn import functional as F
 
 LAST = 4  # the side of the coarsest maps
 SLOPE = 0.2
-# under the root of the minibatch's deviation, whose derivative has no value at zero and R1 differentiates
-# twice
-EPSILON = 1e-8
+EPSILON = 1e-8  # under the root of the minibatch's deviation, which R1 differentiates twice
 
 
 class Equalised(nn.Module):
     """A convolution, or a linear layer where `side` is None, with equalised learning rate.
 
     As in arXiv 1710.10196, section 4.1, weights are drawn from N(0, 1) and scaled by gain / sqrt(fan in)
-    whenever they are used, so that Adam moves every layer by the same fraction of its size. `gain` scales the
-    bias too: what follows a layer by a positive factor (sqrt 2 after a leaky ReLU, 1 / sqrt 2 of a residual
-    sum) commutes with the leaky ReLU and costs nothing here.
+    whenever they are used. `gain` scales the bias too: a positive factor behind a layer (sqrt 2 of a leaky
+    ReLU, 1 / sqrt 2 of a residual sum) commutes with the leaky ReLU and costs nothing here.
     """
 
     def __init__(
@@ -77,8 +71,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = Equalised(channels, channels, 3, gain=sqrt(2), padding=1)
         self.blur = Blur(padding=2)
-        # sqrt 2 of the leaky ReLU, 1 / sqrt 2 of the sum
-        self.second = Equalised(channels, out, 3, gain=1.0, stride=2)
+        self.second = Equalised(channels, out, 3, gain=1.0, stride=2)  # sqrt 2 / sqrt 2
         self.halve = Blur(padding=1, stride=2)
         self.skip = Equalised(channels, out, 1, gain=sqrt(0.5), bias=False)
 
@@ -95,9 +88,8 @@ def with_deviation(x: Tensor, group: int, parts: int = 1) -> Tensor:
     """`x` (batch, channels, h, w) with one more channel: how much the samples of a group differ.
 
     That is (arXiv 1710.10196, section 3) the standard deviation over the group at each place of each map,
-    averaged over the places and the maps. A group is `group` consecutive samples, or fewer: as many as divide
-    each of the equal `parts` that the batch is put together of, so that a group never mixes data with
-    samples.
+    averaged over places and maps. A group is `group` consecutive samples, or fewer: as many as divide each of
+    the equal `parts` of the batch, so that a group never mixes data with samples.
     """
     size = group_size(len(x) // parts, group)
     grouped = x.view(-1, size, *x.shape[1:])
@@ -110,7 +102,7 @@ class Discriminator(nn.Module):
     """Logits (batch,) of latents of `shape` (channels, side, side); twice differentiable, as R1 needs.
 
     widths  the channels at each resolution, from the latents' own down to 4 x 4; SCFlow's are (512, 512, 512,
-            512) on (4, 32, 32): StyleGAN2's 16384 / side channels, at most 512
+            512) on (4, 32, 32), StyleGAN2's min(512, 16384 / side)
     group   the consecutive samples whose deviation from each other it sees
 
     Raises ValueError when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.

@@ -1,7 +1,5 @@
 """Embeddings of times in sines and cosines, and of the second time in networks published with one."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +28,7 @@ class SinusoidalEmbedding(nn.Module):
 def rising(dim: int, highest: float) -> SinusoidalEmbedding:
     """`dim` numbers of frequencies spaced evenly in the logarithm from 1 to `highest` radians.
 
-    Half a turn at most over the whole of [0, 1] at the low end; the high end bounds the derivative in time,
-    which the objectives of flow maps differentiate through: the thousand of diffusion models would drown it.
+    The high end bounds the derivative in time, which the objectives of flow maps differentiate through.
     """
     return SinusoidalEmbedding(torch.logspace(0, 1, dim // 2, base=highest))
 
@@ -39,9 +36,7 @@ def rising(dim: int, highest: float) -> SinusoidalEmbedding:
 def gap_layers(dim: int, embedding: int) -> nn.Sequential:
     """What the gap t - s adds to the embedding of s, for a network that was published with one time.
 
-    There is no bias, and inputs are to be taken relative to those at t = s (`gap_features`): what is added
-    vanishes at t = s whatever is trained. The last layer starts at zero: it vanishes everywhere until
-    something is trained.
+    Without bias and on `gap_features`, it vanishes at t = s; its last layer starts at zero.
     """
     first, last = nn.Linear(dim, embedding, bias=False), nn.Linear(embedding, embedding, bias=False)
     return nn.Sequential(first, nn.SiLU(), zeroed(last))

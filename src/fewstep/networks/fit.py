@@ -1,7 +1,5 @@
 """The training loop of the small networks that measure: a classifier, a probe."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,8 +15,8 @@ def fit(
 ) -> Network:  # fmt: skip
     """The network that `make()` draws from `seed`, trained for `steps`, frozen and in eval mode.
 
-    It minimises `loss_of(network, generator)`, a scalar of a batch that the generator draws, by Adam with a
-    rate that falls to zero along a straight line. `tick(step)` is called now and then.
+    It minimises `loss_of(network, generator)`, whose batch the generator draws, by Adam with a rate that
+    falls linearly to zero. `tick(step)` is called every 20 steps.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

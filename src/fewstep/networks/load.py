@@ -1,7 +1,5 @@
 """A trained flow map from its file of weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..flows.flow_map import FlowMap

@@ -1,13 +1,12 @@
 """A multilayer perceptron for v_{s,t}(x) on low-dimensional data, with its own forward-mode pass."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import pi, sqrt
 
 import torch
 from torch import Tensor, nn
 
+from .embeddings import zeroed
 from .forward_mode.perceptron import ACTIVATIONS, pair, value
 
 
@@ -15,9 +14,8 @@ class MLP(nn.Module):
     """v_{s,t}(x) for points (batch, dim), of one `shape` (dim,): `depth` hidden layers of `width`.
 
     The inputs are x, s and t with sin and cos of pi k x for k in `frequencies` and of pi k s, pi k t for k in
-    `time_frequencies`: a plain network is slow to draw the sharp edges that a one-step map needs. The last
-    layer starts at zero, so an untrained flow map is the identity. Raises ValueError for points of another
-    shape.
+    `time_frequencies`. The last layer starts at zero, so an untrained flow map is the identity. Raises
+    ValueError for points of another shape.
 
     >>> network = MLP((2,), width=16, depth=2, activation="silu", frequencies=[1, 2], time_frequencies=[1])
     >>> network(torch.zeros(8), torch.ones(8), torch.randn(8, 2)).shape
@@ -46,8 +44,7 @@ class MLP(nn.Module):
         for layer in self.layers:
             nn.init.normal_(layer.weight, std=sqrt(2 / layer.in_features))
             nn.init.zeros_(layer.bias)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zeroed(self.out)
 
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
         return [(layer.weight, layer.bias) for layer in (*self.layers, self.out)]

@@ -1,9 +1,4 @@
-"""A probe reads scenes back from pictures: what stands at each place, and on which background.
-
-It is a measure and no model under test: it is trained on scenes of all pairs of colour and shape.
-"""
-
-from __future__ import annotations
+"""A probe reads scenes back from pictures: what stands at each place, and on which background."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,15 +11,11 @@ from ..data.drawn.scene_drawing import BACKGROUNDS, COLOURS, HALF, MIDDLES, SHAP
 from .batches import filled
 from .fit import fit
 
-# pixels that one cell of the features stands for, along each side
-CELL = 4
+CELL = 4  # pixels that one cell of the features stands for, along each side
 # logits of one place: nothing or a shape, a colour, a size
 PARTS = (1 + len(SHAPES), len(COLOURS), len(SIZES))
-# pictures read together
-TOGETHER = 250
-# the greatest standard deviation of the noise on training pictures, in units of [-1, 1]: generated ones are
-# not clean
-NOISE = 0.2
+TOGETHER = 250  # pictures read together
+NOISE = 0.2  # the greatest standard deviation of the noise on training pictures: generated ones are not clean
 
 
 class Probe(nn.Module):
@@ -44,19 +35,17 @@ class Probe(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (batch, places, ...) of nothing or a shape, colour, size; of the background (batch, 4)."""
         cells = self.convolutions(x)
-        windows = []
-        for across, down in MIDDLES:
-            left, top = (across - HALF) // CELL, (down - HALF) // CELL
-            windows.append(cells[:, :, top : top + 2 * HALF // CELL, left : left + 2 * HALF // CELL])
-        read = self.reader(torch.cat(windows)).view(len(MIDDLES), len(x), sum(PARTS)).transpose(0, 1)
+        width = 2 * HALF // CELL
+        corners = [((across - HALF) // CELL, (down - HALF) // CELL) for across, down in MIDDLES]
+        windows = torch.cat([cells[:, :, top : top + width, left : left + width] for left, top in corners])
+        read = self.reader(windows).view(len(MIDDLES), len(x), sum(PARTS)).transpose(0, 1)
         return *read.split(PARTS, 2), self.background(cells)
 
 
 def targets(scenes: Sequence[Scene]) -> Tensor:
     """What a probe should read, (count, places + 1, 3), int64.
 
-    A row is 0 or 1 + shape, colour and size, those two -1 where nothing is; the last is the background,
-    thrice.
+    A row is 0 or 1 + shape, colour and size, those two -1 where nothing is; the last the background, thrice.
     """
     found = np.full((len(scenes), len(MIDDLES) + 1, 3), -1, np.int64)
     found[:, :, 0] = 0
@@ -65,15 +54,6 @@ def targets(scenes: Sequence[Scene]) -> Tensor:
             row[thing.place] = 1 + thing.shape, thing.colour, thing.size
         row[-1] = scene.background
     return torch.from_numpy(found)
-
-
-def _loss(probe: Probe, images: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropies of what is at each place, of its colour and size, and of the background."""
-    *of_places, background = probe(images)
-    loss = F.cross_entropy(background, wanted[:, -1, 0])
-    for part, logits in enumerate(of_places):
-        loss = loss + F.cross_entropy(logits.flatten(0, 1), wanted[:, :-1, part].flatten(), ignore_index=-1)
-    return loss
 
 
 def train_probe(
@@ -93,7 +73,12 @@ def train_probe(
         which = torch.randint(len(x), (batch,), generator=generator)
         noise = torch.randn((batch, *x.shape[1:]), generator=generator) * NOISE
         noise = noise * torch.rand((batch, 1, 1, 1), generator=generator)
-        return _loss(probe, x[which] + noise, y[which])
+        *of_places, background = probe(x[which] + noise)
+        loss = F.cross_entropy(background, y[which, -1, 0])
+        for part, logits in enumerate(of_places):
+            wanted = y[which, :-1, part].flatten()
+            loss = loss + F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1)
+        return loss
 
     return fit(Probe, loss_of, steps, seed, rate, tick)
 

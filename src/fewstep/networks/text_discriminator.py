@@ -1,13 +1,9 @@
 """The discriminator of a text-to-image student: the teacher's layers up to its middle, and a small head.
 
-So it starts from features of texts and of latents with any noise. It is no flow map: it maps noised latents
-with their texts to logits, high for data and low for samples, and no `network.kind` names it.
+It maps noised latents with their texts to logits, high for data and low for samples.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +11,34 @@ from torch import Tensor, nn
 from ..flows.conditioning import Conditions
 from ..flows.interpolants import per_sample
 
-if TYPE_CHECKING:
-    from .published_unet import PublishedUNet
-    from .text_unet import TextUNet
-
 GROUPS = 8
 SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Noised:
+    """D((1 - t) z + t e, t, text), called as the losses call a discriminator."""
+
+    critic: nn.Module
+    t: Tensor
+    noise: Tensor
+    texts: Conditions
+
+    def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
+        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
+        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
+        texts = self.texts if parts == 1 else self.texts.times(parts)
+        return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)
 
 
 class TextDiscriminator(nn.Module):
     """Logits (batch,) of latents (batch, channels, height, width) at times (batch,), 1 for noise, and texts.
 
-    teacher  the network whose layers up to the middle are copied, and then trained
+    teacher  the TextUNet or PublishedUNet whose layers up to the middle are copied, and then trained
     head     the channels of the two convolutions behind them
     """
 
-    def __init__(self, teacher: TextUNet | PublishedUNet, head: int):
+    def __init__(self, teacher: nn.Module, head: int):
         super().__init__()
         self.encoder = teacher.encoder()
         self.head = nn.Sequential(
@@ -46,19 +54,3 @@ class TextDiscriminator(nn.Module):
     def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Noised:
         """The discriminator of latents that `noise` first brings to the times `t` (batch,), with `texts`."""
         return Noised(self, t, noise, texts)
-
-
-@dataclass(frozen=True)
-class Noised:
-    """D((1 - t) z + t e, t, text), called as the losses call a discriminator."""
-
-    critic: TextDiscriminator
-    t: Tensor
-    noise: Tensor
-    texts: Conditions
-
-    def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
-        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
-        texts = self.texts if parts == 1 else self.texts.times(parts)
-        return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)

@@ -1,9 +1,4 @@
-"""A two-time UNet for v_{s,t}(x | c) on latents, conditioned on a text: diffusers' UNet2DConditionModel.
-
-Its times are embedded as s and t - s.
-"""
-
-from __future__ import annotations
+"""A two-time UNet for v_{s,t}(x | c), conditioned on a text: diffusers' UNet2DConditionModel."""
 
 import copy
 from collections.abc import Sequence
@@ -17,61 +12,13 @@ from diffusers.models.attention import BasicTransformerBlock  # isort: skip
 from ..flows.conditioning import Conditions
 from . import unet_levels
 from .unet import prepare
-
-
-class TextUNet(nn.Module):
-    """v_{s,t}(x | c) for latents (batch, channels, height, width) and texts of `width` numbers a token.
-
-    channels    the width of each level, from the finest to the coarsest; every level halves the latents
-    layers      residual blocks a level
-    attention   whether each level attends, to its own places and to the text; the middle always does
-    heads       of every attention
-    groups      the groups of every normalisation
-    time_scale  the highest frequency of the embedding of times, in radians
-    text_layers layers, trained with the flow, in which a text's tokens attend to each other in both
-                directions before the UNet attends to them. In a small CLIP's causal tower "red" and
-                "triangle" have not met "at the top left", which comes after them, and a UNet of two levels
-                cannot make up for it
-
-    The last layer starts at zero, so an untrained flow map is the identity. Raises ValueError when the levels
-    do not halve the latents evenly, or widths, heads, groups and levels do not fit.
-    """
-
-    def __init__(
-        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool],
-        heads: int, groups: int, time_scale: float, width: int, text_layers: int = 0,
-    ):  # fmt: skip
-        super().__init__()
-        unet_levels.check("text_unet", shape, channels, attention, {"groups": groups, "heads": heads})
-        if text_layers and width % heads:
-            wanted = f"need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
-            raise ValueError(f"`text_layers` of tokens {width} wide {wanted}")
-        self.model = unet_levels.text_conditional(
-            shape, channels, layers, attention, heads, groups, width, class_embed_type="timestep"
-        )
-        prepare(self.model, time_scale)
-        size = (width, heads, width // heads)
-        self.readers = nn.ModuleList(
-            BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers)
-        )
-
-    def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
-        """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""
-        with unet_levels.differentiable_attention():
-            texts, mask = _read(self.readers, conditions), conditions.mask
-            return self.model(x, s, texts, t - s, encoder_attention_mask=mask, return_dict=False)[0]
-
-    def encoder(self) -> Encoder:
-        """The layers up to the middle, copied, to be trained as part of something else."""
-        return Encoder(self)
+from .unet_levels import text_conditional
 
 
 class Encoder(unet_levels.Encoder):
-    """The layers of a TextUNet up to its middle; see fewstep.networks.unet_levels."""
-
     LAYERS = (*unet_levels.Encoder.LAYERS, "class_embedding")
 
-    def __init__(self, network: TextUNet):
+    def __init__(self, network: nn.Module):
         super().__init__(network.model)
         self.readers = copy.deepcopy(network.readers).requires_grad_(True)
 
@@ -82,6 +29,44 @@ class Encoder(unet_levels.Encoder):
     def attended(self, conditions: Conditions, x: Tensor) -> dict[str, Tensor]:
         mask = _as_bias(conditions.mask, x.dtype)
         return {"encoder_hidden_states": _read(self.readers, conditions), "encoder_attention_mask": mask}
+
+
+class TextUNet(nn.Module):
+    """v_{s,t}(x | c) for latents (batch, channels, height, width) and texts of `width` numbers a token.
+
+    channels, layers, groups, time_scale  as in fewstep.networks.unet.UNet
+    attention    whether each level attends, to its own places and to the text; the middle always does
+    heads        of every attention
+    text_layers  layers, trained with the flow, in which a text's tokens attend to each other in both
+                 directions before the UNet attends to them: a CLIP's tower is causal
+
+    The last layer starts at zero, so an untrained flow map is the identity. Raises ValueError when the levels
+    do not halve the latents evenly, or widths, heads, groups and levels do not fit.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], channels: Sequence[int], layers: int, attention: Sequence[bool],
+        heads: int, groups: int, time_scale: float, width: int, text_layers: int = 0,
+    ):  # fmt: skip
+        super().__init__()
+        sizes = (channels, layers, attention, heads, groups, width)
+        self.model = prepare(text_conditional("text_unet", shape, *sizes, "timestep"), time_scale)
+        if text_layers and width % heads:
+            wanted = f"need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
+            raise ValueError(f"`text_layers` of tokens {width} wide {wanted}")
+        size = (width, heads, width // heads)
+        readers = (BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers))
+        self.readers = nn.ModuleList(readers)
+
+    def forward(self, s: Tensor, t: Tensor, x: Tensor, conditions: Conditions) -> Tensor:
+        """v_{s,t}(x | c): times (batch,), latents (batch, channels, height, width), a text a sample."""
+        with unet_levels.differentiable_attention():
+            texts, mask = _read(self.readers, conditions), conditions.mask
+            return self.model(x, s, texts, t - s, encoder_attention_mask=mask, return_dict=False)[0]
+
+    def encoder(self) -> Encoder:
+        """Copies of the layers up to the middle."""
+        return Encoder(self)
 
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

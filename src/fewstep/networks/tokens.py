@@ -1,17 +1,16 @@
 """Texts as tokens: a byte-level BPE in CLIP's own format, trained on captions or read from a folder.
 
 Any string has tokens: what is not in the merges is spelled out byte by byte. Case and the amount of white
-space are lost, as in CLIP; the two special tokens cannot be written in a text.
+space are lost, as in CLIP; a text cannot hold the two special tokens.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import pre_tokenizers, trainers
@@ -24,13 +23,11 @@ from transformers import CLIPTokenizer  # isort: skip
 from ..storage.files import write_atomically
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
-# what a published tokenizer says of its filling, where it says so
-CONFIG = "tokenizer_config.json"
+CONFIG = "tokenizer_config.json"  # names a published tokenizer's filling, if at all
 START, END = "<|startoftext|>", "<|endoftext|>"
 # the mark of a token that ends a word, and the first line of merges.txt
 WORD_END, HEADER = "</w>", "#version: 0.2"
-# a pair of neighbours seen less often than this is no merge
-OFTEN = 2
+OFTEN = 2  # a pair of neighbours seen less often is no merge
 
 
 class TokenizerError(RuntimeError):
@@ -58,9 +55,8 @@ class Tokenizer:
     @cached_property
     def own(self) -> CLIPTokenizer:
         """transformers' tokenizer of these merges, which neither cuts nor fills."""
-        return CLIPTokenizer(
-            vocab=self.vocabulary, merges=list(self.merges), pad_token=self.filling, split_special_tokens=True
-        )
+        settings = {"pad_token": self.filling, "split_special_tokens": True}
+        return CLIPTokenizer(vocab=self.vocabulary, merges=list(self.merges), **settings)
 
     @property
     def end(self) -> int:
@@ -127,8 +123,8 @@ def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
         raise ValueError(f"a vocabulary of {vocabulary} tokens does not hold all bytes: {wanted}")
     start = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[])
     backend = start.backend_tokenizer
-    # The trainer numbers what it meets as it comes out of a hash table, another in every process, and breaks
-    # ties by these numbers. What it is given beforehand keeps its place: all there is to meet.
+    # The trainer numbers what it meets by a hash table, another in every process, and breaks ties by these
+    # numbers: it is given all there is to meet beforehand.
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - 2, min_frequency=OFTEN, special_tokens=units, initial_alphabet=[],
         end_of_word_suffix=WORD_END, show_progress=False,
@@ -146,15 +142,17 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
         write_atomically(folder / name, content)
 
 
-def _damaged(path: Path, error: Exception, cure: str) -> TokenizerError:
-    return TokenizerError(f"{path} is damaged ({' '.join(str(error).split())[:80]}): {cure}")
+def _parsed(path: Path, parse: Callable[[str], Any], cure: str) -> Any:
+    """What `parse` makes of the text in `path`; raises TokenizerError."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (ValueError, AttributeError) as error:
+        found = f"is damaged ({' '.join(str(error).split())[:80]})"
+        raise TokenizerError(f"{path} {found}: {cure}") from None
 
 
 def _vocabulary(path: Path, cure: str) -> dict[str, int]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, error, cure) from None
+    found = _parsed(path, json.loads, cure)
     if not isinstance(found, dict) or sorted(map(str, found.values())) != sorted(map(str, range(len(found)))):
         raise TokenizerError(f"{path} is no vocabulary, which numbers its tokens 0, 1, ...: {cure}")
     for token in (START, END, *_alphabet()):
@@ -164,10 +162,7 @@ def _vocabulary(path: Path, cure: str) -> dict[str, int]:
 
 
 def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[str, str], ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except ValueError as error:
-        raise _damaged(path, error, cure) from None
+    lines = _parsed(path, lambda text: text.split("\n"), cure)
     if not lines[0].startswith("#version"):
         raise TokenizerError(f"{path} is damaged (its first line gives no version): {cure}")
     pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
@@ -175,8 +170,7 @@ def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[st
         if len(pair) != 2 or any(token not in vocabulary for token in (*pair, "".join(pair))):
             found = f"merges no tokens of {VOCABULARY} beside it"
             raise TokenizerError(f"line {number} of {path} {found}: {cure}")
-    unmade = set(vocabulary) - {START, END, *_alphabet(), *("".join(pair) for pair in pairs)}
-    if unmade:
+    if unmade := set(vocabulary) - {START, END, *_alphabet(), *map("".join, pairs)}:
         missing = f"no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it"
         raise TokenizerError(f"{path} is not whole: {missing}; {cure}")
     return pairs
@@ -186,10 +180,7 @@ def _filling(path: Path, vocabulary: dict[str, int], cure: str) -> str:
     """The token that fills texts up: a published one may have its own."""
     if not path.is_file():
         return END
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("pad_token") or END
-    except (ValueError, AttributeError) as error:
-        raise _damaged(path, error, cure) from None
+    found = _parsed(path, lambda text: json.loads(text).get("pad_token"), cure) or END
     token = found["content"] if isinstance(found, dict) else found
     if token not in vocabulary:
         found = f"{token!r}, which is not in {VOCABULARY} beside it"

@@ -1,11 +1,9 @@
 """torchvision beside a CPU build of torch: declare the two operators that its import looks for.
 
 torchvision's Linux wheel is compiled against CUDA; beside a CPU wheel of torch it does not load its
-operators, and `import torchvision` stops at the first that it wants to describe. diffusers, transformers and
-clean-fid import it, and use neither. This module is imported before them, and by nothing else.
+operators, and `import torchvision` stops at the first. diffusers, transformers and clean-fid, which import
+it, use neither: this module is imported before them.
 """
-
-from __future__ import annotations
 
 import sys
 

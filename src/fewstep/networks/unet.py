@@ -1,7 +1,5 @@
 """A two-time UNet for v_{s,t}(x) on images: diffusers' UNet2DModel, its times embedded as s and t - s."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -11,8 +9,7 @@ from . import torchvision_operators  # noqa: F401 - before diffusers
 from diffusers import UNet2DModel  # isort: skip
 from . import unet_levels
 from .embeddings import rising, zeroed
-from .forward_mode.dual import Dual, parts
-from .unet_levels import differentiable_attention, dropout_of
+from .forward_mode.dual import DualNetwork
 
 
 def prepare(model: nn.Module, time_scale: float) -> nn.Module:
@@ -26,19 +23,13 @@ def prepare(model: nn.Module, time_scale: float) -> nn.Module:
     return model
 
 
-def head_width(channels: Sequence[int], attention: Sequence[bool]) -> int | None:
-    """Channels a head: the width of the narrowest level that attends, 64 at most; None if none attends."""
-    attending = [width for width, attends in zip(channels, attention) if attends]
-    return min(64, *attending) if attending else None
-
-
-class UNet(nn.Module):
+class UNet(DualNetwork):
     """v_{s,t}(x) for images (batch, channels, height, width), of one `shape` (channels, height, width).
 
     channels    the width of each level, from the finest to the coarsest; every level halves the image
     layers      residual blocks a level
-    attention   whether each level attends, in heads of `head_width` channels; the middle does if any level
-                does
+    attention   whether each level attends, in heads as wide as the narrowest that does, 64 channels at most;
+                the middle attends if any level does
     groups      the groups of every normalisation
     time_scale  the highest frequency of the embedding of times, in radians
     dropout     the dropped fraction in every residual block while training; equal batches drop equal units
@@ -53,8 +44,9 @@ class UNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         unet_levels.check("unet", shape, channels, attention, {"groups": groups})
-        heads = head_width(channels, attention)
-        attending = [width for width, attends in zip(channels, [*attention[:-1], True]) if attends and heads]
+        narrow = [width for width, attends in zip(channels, attention) if attends]
+        heads = min(64, *narrow) if narrow else None
+        attending = [width for width, attends in zip(channels, [*attention[:-1], bool(heads)]) if attends]
         if odd := [width for width in attending if width % heads]:
             wanted = f"which heads of {heads} channels do not divide: change `channels` or `attention`"
             raise ValueError(f"a level of a unet that attends is {odd[0]} wide, {wanted}")
@@ -69,22 +61,10 @@ class UNet(nn.Module):
         )  # fmt: skip
         prepare(self.model, time_scale)
 
-    def _run(self, s: Tensor, gap: Tensor, x: Tensor) -> Tensor:
-        with differentiable_attention():
-            if not (self.dropout and self.training):
-                return self.model(x, s, class_labels=gap, return_dict=False)[0]
-            with dropout_of(x):
-                return self.model(x, s, class_labels=gap, return_dict=False)[0]
-
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""
-        return self._run(s, t - s, x)
-
-    def pushforward(
-        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """v_{s,t}(x) and its derivative along (ds, dt, dx), from one pass of dual numbers."""
-        return parts(self._run(Dual(s, ds), Dual(t - s, dt - ds), Dual(x, dx)))
+        with unet_levels.differentiable_attention(), unet_levels.repeatable_dropout(self, x):
+            return self.model(x, s, class_labels=t - s, return_dict=False)[0]
 
 
 build = UNet

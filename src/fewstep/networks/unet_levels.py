@@ -1,7 +1,5 @@
 """What UNets share: levels that halve images, attention that is differentiated, dropout that is repeated."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,8 +21,7 @@ def check(
 ) -> None:  # fmt: skip
     """Raise ValueError unless a UNet of `kind` fits images or latents of `shape` (channels, height, width).
 
-    Every level but the last halves them, `attention` has an entry for each, and each of the `divisors`, by
-    what it counts, divides every width of `channels`.
+    Each of the `divisors`, by what it counts, must divide every width of `channels`.
     """
     if len(shape) != 3:
         wanted = "images or latents of shape (channels, height, width)"
@@ -57,12 +54,13 @@ def differentiable_attention() -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH) if is_differentiated() else nullcontext()
 
 
-@contextmanager
-def dropout_of(x: Tensor) -> Iterator[None]:
-    """A random state that follows from the batch `x` itself, for what is dropped.
+def repeatable_dropout(network: nn.Module, x: Tensor) -> AbstractContextManager:
+    """A random state that follows from the batch `x`, if `network` drops: torch's own is in no checkpoint."""
+    return _seeded_by(x) if network.dropout and network.training else nullcontext()
 
-    torch's own is in no checkpoint, and a run that is resumed must drop what it would have dropped.
-    """
+
+@contextmanager
+def _seeded_by(x: Tensor) -> Iterator[None]:
     content = value_of(x).detach().float().contiguous().view(torch.int32)
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(int(content.sum(dtype=torch.int64)))
@@ -70,33 +68,28 @@ def dropout_of(x: Tensor) -> Iterator[None]:
 
 
 def text_conditional(
-    shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool], heads: int,
-    groups: int, width: int, class_embed_type: str, freq_shift: int = 0,
+    kind: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
+    heads: int, groups: int, width: int, class_embed_type: str,
 ) -> UNet2DConditionModel:  # fmt: skip
     """diffusers' UNet with cross-attention, on levels by `attention`, to texts of `width` numbers a token."""
+    check(kind, shape, channels, attention, {"groups": groups, "heads": heads})
     down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
     up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
     return UNet2DConditionModel(
         sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels),
         layers_per_block=layers, down_block_types=tuple(down), up_block_types=tuple(up),
-        norm_num_groups=groups,
-        # by the name of a width, diffusers' setting has always been the number of heads
-        cross_attention_dim=width, attention_head_dim=heads, class_embed_type=class_embed_type,
-        freq_shift=freq_shift,
+        norm_num_groups=groups, cross_attention_dim=width, class_embed_type=class_embed_type, freq_shift=0,
+        attention_head_dim=heads,  # by the name of a width, always the number of heads
     )  # fmt: skip
 
 
 class Encoder(nn.Module):
-    """The layers of a text-conditional UNet up to its middle: latents at times (batch,) to features.
+    """Copies of a text-conditional UNet's layers up to its middle: latents at times (batch,) to features.
 
-    Features are (batch, width, height and width of the coarsest level). The layers are copies, to be trained
-    as part of something else. A subclass has `embedded(s, x)`, the embedding of times, and
-    `attended(conditions, x)`, the texts as diffusers' blocks take them.
-
-    width  the channels of the features
+    Features are (batch, `width`, height and width of the coarsest level). A subclass has `embedded(s, x)`,
+    the embedding of times, and `attended(conditions, x)`, the texts as diffusers' blocks take them.
     """
 
-    # the layers that are copied
     LAYERS: tuple[str, ...] = ("time_proj", "time_embedding", "conv_in", "down_blocks", "mid_block")
 
     def __init__(self, model: nn.Module):
@@ -110,6 +103,6 @@ class Encoder(nn.Module):
         h = self.conv_in(x)
         with differentiable_attention():
             for block in self.down_blocks:
-                given = attended if getattr(block, "has_cross_attention", False) else {}
-                h, _ = block(h, embedded, **given)
+                attends = getattr(block, "has_cross_attention", False)
+                h, _ = block(h, embedded, **(attended if attends else {}))
             return self.mid_block(h, embedded, **attended)

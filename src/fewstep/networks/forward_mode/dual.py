@@ -1,24 +1,21 @@
 """Dual numbers that pass through any module: a value and its derivative along one direction, side by side.
 
-    v, dv = run(network, Dual(x, dx), ...)
+    v, dv = parts(network(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
 
-General forward-mode autodiff takes a normalisation or an activation apart into elementary operations, each a
-pass over memory, and differentiates them again on the way back. Here the operations that a convolutional
-network is made of have a rule of their own with a backward pass written out; linear operations act on value
-and tangent alike; and whatever has no rule is handed to torch.func.jvp.
+The operations that a convolutional network is made of have a rule of their own, a normalisation and an
+activation with the backward pass written out; what has no rule is handed to torch.func.jvp.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .group_norm import PairGroupNorm
 from .perceptron import ACTIVATIONS
 
 
@@ -28,7 +25,7 @@ class Dual(Tensor):
     tangent: Tensor
 
     @staticmethod
-    def __new__(cls, value: Tensor, tangent: Tensor) -> Dual:
+    def __new__(cls, value: Tensor, tangent: Tensor) -> "Dual":
         if value.shape != tangent.shape:
             shapes = f"{tuple(value.shape)}, not {tuple(tangent.shape)}"
             raise ValueError(f"a tangent has its value's shape: {shapes}")
@@ -54,6 +51,16 @@ def parts(x: Tensor) -> tuple[Tensor, Tensor]:
         return (value_of(x), x.tangent) if isinstance(x, Dual) else (x, torch.zeros_like(x))
 
 
+class DualNetwork(nn.Module):
+    """A network (s, t, x) -> v_{s,t}(x) whose derivative comes from one pass of dual numbers."""
+
+    def pushforward(
+        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """v_{s,t}(x) and its derivative along (ds, dt, dx)."""
+        return parts(self.forward(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
+
+
 def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
     """A function without a rule: tensors come from torch.func.jvp, all else from the value alone."""
     leaves, tree = tree_flatten((args, kwargs))
@@ -73,8 +80,7 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
         inner_args, inner_kwargs = tree_unflatten(filled, tree)
         return func(*inner_args, **inner_kwargs)
 
-    points, directions = tuple(value_of(leaves[k]) for k in where), tuple(leaves[k].tangent for k in where)
-    values, tangents = torch.func.jvp(of_duals, points, directions)
+    values, tangents = torch.func.jvp(of_duals, *zip(*(parts(leaves[k]) for k in where)))
     flat, shape = tree_flatten(values)
     return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
 
@@ -119,8 +125,8 @@ def _quotient(a: Any, b: Any) -> Any:
 
 
 def _cat(tensors: Any, dim: int = 0) -> Dual:
-    pairs = [(value_of(x), x.tangent if isinstance(x, Dual) else torch.zeros_like(x)) for x in tensors]
-    return Dual(torch.cat([v for v, _ in pairs], dim), torch.cat([d for _, d in pairs], dim))
+    values, tangents = zip(*map(parts, tensors))
+    return Dual(torch.cat(values, dim), torch.cat(tangents, dim))
 
 
 def _affine(func: Callable) -> Callable:
@@ -195,10 +201,7 @@ def _group_norm(
 ) -> Dual:
     if weight is None or bias is None:
         return _general(F.group_norm, (input, num_groups, weight, bias, eps), {})
-    from .group_norm import PairGroupNorm
-
-    # under autocast, statistics are taken in the weight's precision, as torch's own normalisation has them on
-    # a GPU
+    # under autocast, statistics are taken in the weight's precision, as in torch's own normalisation on a GPU
     with torch.autocast(weight.device.type, enabled=False):
         pair = value_of(input).to(weight.dtype), input.tangent.to(weight.dtype)
         return Dual(*PairGroupNorm.apply(*pair, num_groups, weight, bias, eps))
@@ -214,6 +217,7 @@ _LINEAR = (
 RULES: dict[Callable, Callable] = {func: _each(func) for func in _LINEAR}
 RULES |= {func: _sum(+1) for func in (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)}
 RULES |= {func: _sum(-1) for func in (torch.sub, Tensor.sub, Tensor.__sub__)}
+RULES |= {Tensor.__rsub__: lambda a, b: _sum(-1)(b, a)}
 RULES |= {func: _product for func in (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)}
 RULES |= {func: _quotient for func in (torch.div, Tensor.div, Tensor.__truediv__)}
 RULES |= {func: _affine(func) for func in (F.linear, F.conv1d, F.conv2d)}

@@ -1,7 +1,5 @@
 """Group normalisation of a value with its tangent, the backward pass written out."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -25,8 +23,7 @@ class PairGroupNorm(torch.autograd.Function):
         to dx:  r (H - m(H) - z e)
         to x:   r (P(G - r (a H + e dx)) - z m(H dz)),   P(u) = u - m(u) - z m(z u)
 
-    Every mean over a group is a weighted sum of means over its channels, so one pass serves w, b and all of
-    them.
+    Every mean over a group is a weighted sum of means over its channels: one pass serves them all, w and b.
     """
 
     @staticmethod
@@ -61,8 +58,7 @@ class PairGroupNorm(torch.autograd.Function):
             """The mean over a group of w u, from the sums of u over its channels (n, c)."""
             return (u * weight).view(n, groups, -1).sum(2, keepdim=True) / k
 
-        flat = [u.reshape(n, c, -1) for u in (g, h, z, dx)]
-        g, h, z, dx = flat
+        g, h, z, dx = (u.reshape(n, c, -1) for u in (g, h, z, dx))
         sums = {"g": g.sum(2), "h": h.sum(2), "gz": _dots(g, z), "hz": _dots(h, z), "hdx": _dots(h, dx)}
         mean_g, mean_h, e = group(sums["g"]), group(sums["h"]), group(sums["hz"])
         turned = r * (group(sums["hdx"]) - mean_h * mean - a * e)

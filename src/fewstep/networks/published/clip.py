@@ -1,25 +1,19 @@
 """Published CLIPs in the formats of transformers and of diffusers, found on this machine."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import torch
 
-from .. import torchvision_operators  # noqa: F401 - before diffusers
-
-from transformers import CLIPModel, CLIPTextModel  # isort: skip
-from transformers.utils import logging
-
 from .. import tokens
-from ..clip import ATTENTION, Clip, Preparation
-from .repository import Repository
+from ..clip import ATTENTION, Clip, CLIPModel, CLIPTextModel, Preparation
+from .repository import Repository, load_model
 from .repository import checksum as checksum
 
+from transformers.utils import logging  # isort: skip
+
 CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor_config.json"
-# where the towers and the vocabulary lie, below the folder of a CLIP and of a text-to-image model in
-# diffusers' format
+# where towers and vocabulary lie in the folder of a CLIP, and of a text-to-image model in diffusers' format
 PLACES = {"both": ("", ""), "text": ("text_encoder", "tokenizer")}
 # SHA-256 of the weights as they were published
 PUBLISHED = {
@@ -44,36 +38,20 @@ def check(repository: str, towers: str, checksums: bool = True) -> None:
 
 
 def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPModel | CLIPTextModel:
-    """The model in `folder`; raises ValueError, in one sentence, for files that do not hold one, whole."""
-    # transformers draws a bar while it loads, and lists at length what it thinks of old names
-    level, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """The model in `folder`, loaded without a bar; raises as `load_model`."""
+
+    def unused(name: str) -> bool:
+        # which position is which was once stored, and a text encoder with the projection that a CLIP uses
+        return name.endswith("position_ids") or kind is CLIPTextModel and name.startswith("text_projection.")
+
+    drawn = logging.is_progress_bar_enabled()
+    settings = {"attn_implementation": ATTENTION, "dtype": torch.float32}
     try:
-        logging.set_verbosity(logging.CRITICAL)
         logging.disable_progress_bar()
-        model, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, attn_implementation=ATTENTION,
-            dtype=torch.float32, output_loading_info=True,
-        )  # fmt: skip
-    except Exception as error:
-        # whatever it was, a file is not what it should be: safetensors, json and transformers have errors of
-        # many kinds
-        reason = " ".join(str(error).split())[:200]
-        found = f"holds no {kind.__name__} that transformers can load ({reason})"
-        raise ValueError(f"{folder} {found}: download it again") from None
+        return load_model(kind, folder, WEIGHTS, kind.__name__, unused, **settings)
     finally:
-        logging.set_verbosity(level)
         if drawn:
             logging.enable_progress_bar()
-    # which position is which was once stored, and is no weight
-    unknown = [name for name in info["unexpected_keys"] if not name.endswith("position_ids")]
-    if kind is CLIPTextModel:
-        # a text encoder may have been published with the projection that only a CLIP uses
-        unknown = [name for name in unknown if not name.startswith("text_projection.")]
-    odd = sorted([*info["missing_keys"], *unknown, *(entry[0] for entry in info["mismatched_keys"])])
-    if odd:
-        differ = f"'{odd[0]}' is in one and not, or otherwise, in the other"
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {differ}; download both again")
-    return model
 
 
 def _preparation(path: Path, side: int) -> Preparation:
@@ -87,19 +65,16 @@ def _preparation(path: Path, side: int) -> Preparation:
     return Preparation(side, mean, std)
 
 
-def published(
-    repository: str, towers: str = "both", expected: str | None = None
-) -> tuple[Clip, dict[str, str]]:
-    """The published CLIP `repository`, frozen, with the `checksum` of its weights and where it was `found`.
+def published(repository: str, towers: str = "both", expected: str | None = None) -> tuple[Clip, dict]:
+    """The published CLIP `repository`, frozen, and its description.
 
-    `towers` is "both", or "text" for the text encoder of a text-to-image model. Raises as `Repository.find`
-    and, for weights that are not `expected`, `Repository.verified`; ValueError for files that do not hold a
-    CLIP; TokenizerError for a damaged vocabulary.
+    `towers` is "both", or "text" for the text encoder of a text-to-image model. Raises as
+    `Repository.described`; ValueError for files that do not hold a CLIP; TokenizerError for a damaged
+    vocabulary.
     """
-    own, both = repository_of(repository, towers), towers == "both"
-    folder, words = own.find()
+    folder, found = repository_of(repository, towers).described(expected)
     place, vocabulary = (folder / name for name in PLACES[towers])
-    found = own.verified(folder, expected)
+    both = towers == "both"
     model = _model(place, CLIPModel if both else CLIPTextModel)
     config = model.config.text_config if both else model.config
     tokenizer = tokens.read(vocabulary, config.max_position_embeddings, "download it again")
@@ -107,6 +82,5 @@ def published(
         counts = f"holds {len(tokenizer.vocabulary)} tokens and the CLIP knows {config.vocab_size}"
         raise ValueError(f"{vocabulary / tokens.VOCABULARY} {counts}: download both again")
     preparation = _preparation(folder / PREPARATION, model.config.vision_config.image_size) if both else None
-    described = {"clip": own.title(folder), "repository": repository, "towers": towers}
-    described |= {"checksum": found, "found": words}
+    described = {"clip": found["clip"], "repository": repository, "towers": towers} | found
     return Clip(model, tokenizer, preparation).requires_grad_(False).eval(), described

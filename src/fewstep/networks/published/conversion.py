@@ -1,7 +1,5 @@
 """What conversions of published weights share: checks of names and shapes, and the file that is written."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -37,9 +35,9 @@ def unpickled(path: Path, kind: str, cure: str) -> Any:
         raise CheckpointError(f"{path} {found}: download it again") from None
 
 
-def named(dtype: torch.dtype) -> str:
-    """A type without torch's prefix."""
-    return str(dtype).removeprefix("torch.")
+def type_name(value: Tensor) -> str:
+    """The type of a tensor without torch's prefix."""
+    return str(value.dtype).removeprefix("torch.")
 
 
 def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:
@@ -49,8 +47,11 @@ def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:
         return build(network, tuple(shape))
 
 
-def check_names(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, cure: str) -> None:
-    """Raise CheckpointError for the first tensor of `found` whose name or shape is not among `own`."""
+def check(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, cure: str) -> None:
+    """Raise CheckpointError for the first tensor of `found`, read from `source`, that does not fit.
+
+    Its name or shape is not among `own`, or a number in it is not finite.
+    """
     for name in [*own, *found]:
         if name not in found:
             odd = f"it lacks '{name}'"
@@ -62,10 +63,6 @@ def check_names(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: 
         else:
             continue
         raise CheckpointError(f"{source} is of another network: {odd}; {cure}")
-
-
-def check_finite(found: Mapping[str, Tensor], source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found`, read from `source`, that is not finite."""
     for name, value in found.items():
         if not value.isfinite().all():
             raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
@@ -78,19 +75,15 @@ def save(
     """Write `flow_map`, whose weights were published in `path`, to `target`, and return its description.
 
     `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set;
-    `origin` is what else is known of the source. The fingerprint is of the file's bytes and of the
-    settings, which may change the function and no shape.
+    `origin` is what else is known of the source. The fingerprint is of the file's bytes and the settings.
     """
     content = checksum(path)
     fingerprinted = json.dumps([content, dict(network), list(shape)], sort_keys=True)
     described = {
         "fingerprint": hashlib.sha256(fingerprinted.encode()).hexdigest()[:16],
-        "network": dict(network),
-        "shape": list(shape),
-        "data": data,
-        **dict.fromkeys(("seed", "steps", "drawn"), 0),
+        "network": dict(network), "shape": list(shape), "data": data, "seed": 0, "steps": 0, "drawn": 0,
         "source": {"file": path.name, "sha256": content, **origin},
-    }
+    }  # fmt: skip
     # not trained here: an empty log, for whoever reads one
     log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
     weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}

@@ -3,12 +3,8 @@
     python -m fewstep convert-instaflow instaflow/unet instaflow.safetensors
 
 The source is a folder in diffusers' format, config.json and the weights beside it: the folder unet of
-XCLiu/instaflow_0_9B_from_sd_1_5, the teacher, or unet_ema, the averaged student, of haopt/scflow_t2i. Every
-setting of config.json is held against the network's, and then every name and shape of the weights. Weights
-are read from safetensors, or from a .bin with weights_only: nothing in it is run.
+XCLiu/instaflow_0_9B_from_sd_1_5, the teacher, or unet_ema, the averaged student, of haopt/scflow_t2i.
 """
-
-from __future__ import annotations
 
 import argparse
 import inspect
@@ -24,11 +20,10 @@ from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
 from ..unet_levels import UNet2DConditionModel
-from .conversion import check_finite, check_names, named, new_flow_map, save, unpickled
+from . import conversion
 from .repository import HUB
 
-# Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit of what it
-# computes
+# Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit
 PUBLISHED: dict[str, Any] = {
     "kind": "published_unet", "channels": [320, 640, 1280, 1280], "layers": 2,
     "attention": [True, True, True, False], "heads": 8, "groups": 32, "width": 768, "checkpointing": True,
@@ -38,8 +33,7 @@ DATA = "latents"
 
 CONFIG, CLASS = "config.json", "UNet2DConditionModel"
 SAFETENSORS, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
-# rounded weights are widened, exactly
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)  # rounded weights are widened, exactly
 CURE = "give the unet folder of InstaFlow or of SCFlow's student"
 
 
@@ -48,11 +42,9 @@ def place(source: Path) -> Path:
     for folder in (source, source / "unet"):
         if (folder / CONFIG).is_file():
             return folder
-    raise CheckpointError(
-        f"{source} holds no {CONFIG}: download {CONFIG} and {SAFETENSORS} of "
-        f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), or of {HUB}/haopt/scflow_t2i, to one "
-        "folder and give that"
-    )
+    places = f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), or of {HUB}/haopt/scflow_t2i"
+    cure = f"download {CONFIG} and {SAFETENSORS} of {places}, to one folder and give that"
+    raise CheckpointError(f"{source} holds no {CONFIG}: {cure}")
 
 
 def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -65,7 +57,7 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         cure = f"download the first beside {CONFIG}"
         raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: {cure}")
     if path.name == PICKLED:
-        content = unpickled(path, "file", f"download {SAFETENSORS} in its place")
+        content = conversion.unpickled(path, "file", f"download {SAFETENSORS} in its place")
     else:
         try:
             content = load_file(path)
@@ -76,10 +68,6 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
         raise CheckpointError(f"{path} holds something else than tensors by name: {CURE}")
     return path, dict(content)
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def check_config(path: Path, model: UNet2DConditionModel) -> None:
@@ -101,22 +89,21 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
     for name, value in (known | settings).items():
         if name == "sample_size":  # decides no number: the size of latents is asked for
             continue
-        # a flow map adds to the embedding of time by a setting that the published network leaves off; what
-        # diffusers does not know is off
-        expected = None if name == "class_embed_type" or name not in known else _plain(model.config[name])
-        if _plain(value) != expected and not (expected is None and value is False):
-            differ = f"says `{name}: {json.dumps(value)}`, and the network has {json.dumps(expected)}"
+        # off is what a flow map adds to the embedding of time, and what diffusers does not know
+        expected = None if name == "class_embed_type" or name not in known else model.config[name]
+        said, own = json.dumps(value), json.dumps(expected)
+        if json.loads(said) != json.loads(own) and not (expected is None and value is False):
+            differ = f"says `{name}: {said}`, and the network has {own}"
             raise CheckpointError(f"{path} {differ}: {CURE}")
 
 
 def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
     """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
-    check_names(found, model.state_dict(), source, CURE)
+    conversion.check(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
-            kind = f"{named(value.dtype)}, which is no weight"
+            kind = f"{conversion.type_name(value)}, which is no weight"
             raise CheckpointError(f"{source} has '{name}' in {kind}: download it again")
-    check_finite(found, source)
 
 
 def convert(
@@ -125,22 +112,19 @@ def convert(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
-    `network` are the settings of kind `published_unet` that it was trained with, `shape` that of one sample
-    and `data` the name of the data set. What the flow map has beside the published network starts from seed 0
-    and adds nothing. The fingerprint is of the weights file's bytes and of the settings.
-
-    Raises CheckpointError when the source is not that network, setting by setting, name by name and shape by
-    shape.
+    `network`, of kind `published_unet`, `shape` and `data` are as in `conversion.save`. What the flow map has
+    beside the published network starts from seed 0 and adds nothing. Raises CheckpointError when the source
+    is not that network, setting by setting, name by name and shape by shape.
     """
     folder = place(Path(source))
-    flow_map = new_flow_map(network, shape)
+    flow_map = conversion.new_flow_map(network, shape)
     model: UNet2DConditionModel = flow_map.network.model
     check_config(folder / CONFIG, model)
     path, found = read(folder)
     check(found, model, path)
     model.load_state_dict({name: value.float() for name, value in found.items()})
-    types = sorted({named(value.dtype) for value in found.values()})
-    return save(flow_map, path, Path(target), network, shape, data, {"types": types})
+    types = sorted({conversion.type_name(value) for value in found.values()})
+    return conversion.save(flow_map, path, Path(target), network, shape, data, {"types": types})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:

@@ -2,13 +2,9 @@
 
     python -m fewstep convert-lfm model_480.pth celebahq.safetensors
 
-The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f8_adm, a state dict saved by
-torch with every name behind "module."; SCFlow's own students, which keep their average as `ema_model` beside
-`model`, are read too, and it is the average that is taken, as their test script does. Nothing in the file is
-run: torch reads it with weights_only, and what asks for more is refused.
+The source is the file that VinAIResearch/LFM and hao-pt/SCFlow link as celeba_f8_adm, a state dict with every
+name behind "module.", or one of SCFlow's own students, of which the average, `ema_model`, is taken.
 """
-
-from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -16,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
-from .conversion import check_finite, check_names, named, new_flow_map, save, unpickled
+from . import conversion
 
-# Four heads: what the weights were trained with, and so what the evaluation uses; see
-# fewstep.networks.adm.ADM
+# four heads: what the weights were trained with; see fewstep.networks.adm.ADM
 PUBLISHED: dict[str, Any] = {
     "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4,
     "head_channels": None, "dropout": 0.0,
@@ -43,11 +38,10 @@ def read(source: Path) -> dict[str, Tensor]:
         cure = "download celeba_f8_adm, which the readmes of LFM and SCFlow link"
         raise CheckpointError(f"the checkpoint {source} is not there: {cure}")
     cure = "convert the state dict that was saved without it (model_480.pth, not content.pth)"
-    content = unpickled(source, "checkpoint", cure)
-    for key in (AVERAGED, TRAINED):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    content = conversion.unpickled(source, "checkpoint", cure)
+    if isinstance(content, Mapping):
+        inner = (content.get(key) for key in (AVERAGED, TRAINED))
+        content = next((found for found in inner if isinstance(found, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         found = f"holds a {type(content).__name__} and no state dict"
         raise CheckpointError(f"{source} {found}: give the file of the network's weights")
@@ -55,22 +49,8 @@ def read(source: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
             cure = "give the file of the network's weights alone"
             raise CheckpointError(f"{source} holds '{name}', which is no tensor: {cure}")
-    if all(name.startswith(WRAPPED) for name in content):
-        content = {name.removeprefix(WRAPPED): value for name, value in content.items()}
-    return dict(content)
-
-
-def check(found: Mapping[str, Tensor], network: nn.Module, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
-    own = {name: value for name, value in network.state_dict().items() if not name.startswith(OWN)}
-    given = "the width, multipliers, blocks and attention that it was trained with"
-    check_names(found, own, source, f"give {given} (heads and head_channels change no shape)")
-    for name, value in found.items():
-        if value.dtype != own[name].dtype:
-            there, here = named(value.dtype), named(own[name].dtype)
-            cure = "convert the weights as they were trained, not a rounded copy"
-            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
-    check_finite(found, source)
+    prefix = WRAPPED if all(name.startswith(WRAPPED) for name in content) else ""
+    return {name.removeprefix(prefix): value for name, value in content.items()}
 
 
 def convert(
@@ -79,19 +59,24 @@ def convert(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
-    `network` are the settings of kind `adm` that it was trained with, `shape` that of one sample and `data`
-    the name of the data set. What the flow map has beside the published network starts from seed 0 and adds
-    nothing; see fewstep.networks.adm. The fingerprint is of the source's bytes and of the settings, since
-    heads change the function.
-
-    Raises CheckpointError when the source is not that network, name by name and shape by shape.
+    `network`, of kind `adm`, `shape` and `data` are as in `conversion.save`. What the flow map has beside the
+    published network starts from seed 0 and adds nothing. Raises CheckpointError when the source is not that
+    network, name by name and shape by shape.
     """
     source = Path(source)
     found = read(source)
-    flow_map = new_flow_map(network, shape)
-    check(found, flow_map.network, source)
-    flow_map.network.load_state_dict(flow_map.network.state_dict() | found)
-    return save(flow_map, source, Path(target), network, shape, data, {})
+    flow_map = conversion.new_flow_map(network, shape)
+    whole = flow_map.network.state_dict()
+    own = {name: value for name, value in whole.items() if not name.startswith(OWN)}
+    given = "the width, multipliers, blocks and attention that it was trained with"
+    conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
+    for name, value in found.items():
+        if value.dtype != own[name].dtype:
+            there, here = conversion.type_name(value), conversion.type_name(own[name])
+            cure = "convert the weights as they were trained, not a rounded copy"
+            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
+    flow_map.network.load_state_dict(whole | found)
+    return conversion.save(flow_map, source, Path(target), network, shape, data, {})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:
@@ -100,6 +85,5 @@ def command(root: Path, arguments: argparse.Namespace) -> None:
     described = convert(arguments.source, arguments.target, network)
     count, channels = network["heads"], network["head_channels"]
     heads = f"{count} heads" if channels is None else f"heads of {channels} channels"
-    origin = f"source sha256 {described['source']['sha256']}"
-    checked = f"every name and shape checked, with {heads} ({origin})"
+    checked = f"every name and shape checked, with {heads} (source sha256 {described['source']['sha256']})"
     print(f"{arguments.target} is the published network, {checked}")

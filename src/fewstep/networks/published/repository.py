@@ -1,17 +1,21 @@
 """Repositories of huggingface.co with published weights, found on this machine and never fetched."""
 
-from __future__ import annotations
-
 import hashlib
+import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
 from ...data.formats.archives import ENVIRONMENT, folder_of
 from ...storage import stand_in
+from ...storage.checkpoint import CheckpointError
 
 HUB = "https://huggingface.co"
+DESCRIBED = "described.json"  # describes a network that a stage has trained or found
 
 
 def checksum(path: Path) -> str:
@@ -55,10 +59,6 @@ class Repository:
             f"holds '{folder.name}', or fill the hub's cache with `hf download {self.name}`"
         )
 
-    def title(self, folder: Path) -> str:
-        """Its name, unless `folder` holds a rehearsal's stand-in."""
-        return f"a rehearsal's stand-in for {self.name}" if stand_in.is_marked(folder) else self.name
-
     def verified(self, folder: Path, expected: str | None = None) -> str:
         """The checksum of the weights in `folder`; raises ValueError where it is not the expected one.
 
@@ -79,3 +79,60 @@ class Repository:
             raise ValueError(f"{folder} {found}: put {self.name} in its place")
         if checksums:
             self.verified(folder)
+
+    def described(self, expected: str | None) -> tuple[Path, dict[str, str]]:
+        """Its folder, and of the weights the source, the `checksum` and where they were `found`.
+
+        Raises as `find`, and as `verified` for weights that are not `expected`.
+        """
+        folder, words = self.find()
+        title = f"a rehearsal's stand-in for {self.name}" if stand_in.is_marked(folder) else self.name
+        found = {"checksum": self.verified(folder, expected), "found": words}
+        return folder, {self.kind.lower(): title} | found
+
+
+def load_model(
+    kind: Any, folder: Path, weights: str, what: str, unused: Callable[[str], bool] = lambda name: False,
+    **settings: Any,
+) -> Any:  # fmt: skip
+    """The model of class `kind`, of diffusers or transformers, in `folder`; `what` it is, in a word.
+
+    Raises ValueError for files that do not hold one, whole; weights whose name is `unused` may be too many.
+    """
+    library = kind.__module__.partition(".")[0]
+    # it lists at length what it thinks of the names of old weights
+    logger = logging.getLogger(library)
+    level = logger.level
+    settings |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    try:
+        logger.setLevel(logging.CRITICAL)
+        model, info = kind.from_pretrained(folder, **settings)
+    except Exception as error:  # safetensors, json and the libraries have errors of many kinds
+        found = f"holds no {what} that {library} can load ({' '.join(str(error).split())[:200]})"
+        raise ValueError(f"{folder} {found}: download it again") from None
+    finally:
+        logger.setLevel(level)
+    unknown = [name for name in info["unexpected_keys"] if not unused(name)]
+    odd = sorted([*info["missing_keys"], *unknown, *(entry[0] for entry in info["mismatched_keys"])])
+    if odd:
+        differ = f"'{odd[0]}' is in one and not in the other, or of another shape there; download both again"
+        raise ValueError(f"{folder / weights} does not fit config.json beside it: {differ}")
+    return model
+
+
+def read_description(folder: Path, kind: str) -> dict[str, Any]:
+    """What a stage has said of the network of some `kind` that it has trained or found in `folder`.
+
+    Raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file.
+    """
+    path = folder / DESCRIBED
+    if not path.is_file():
+        cure = f"run `dvc repro`, or the notebook that trains the {kind}, first"
+        raise FileNotFoundError(f"{path} is not there: {cure}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["checksum"]
+    except (ValueError, KeyError, TypeError):
+        cure = "delete it and run `dvc repro` again"
+        raise CheckpointError(f"{path} is damaged, or describes no {kind}: {cure}") from None
+    return found
