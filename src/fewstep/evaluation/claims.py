@@ -1,8 +1,7 @@
-"""The ledger: what the papers say in words, each with a statistic over seeds, an interval and a verdict.
+"""The ledger: what the papers say in words (claims.yaml), each with a statistic, an interval and a verdict.
 
-The claims stand in claims.yaml. The interval is Student's t (95 %) over training seeds, each averaged over
-its sampling seeds; where there are fewer than three training seeds, over sampling seeds: it then says how
-well these networks were measured, and nothing of how another training would turn out. A claim is supported
+The interval is Student's t (95 %) over training seeds, each averaged over its sampling seeds; with fewer than
+three, over sampling seeds: it then says nothing of how another training would turn out. A claim is supported
 when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
 
@@ -29,6 +28,7 @@ TRAINING, SAMPLING = "training seeds", "sampling seeds"
 SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
 # training seeds that an interval needs
 FEW = 3
+CURE = "`sampling.steps` in params.yaml must draw it"
 FILE = Path(__file__).with_name("claims.yaml")
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
@@ -60,7 +60,6 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
 
 
 def verdict(low: float, high: float, threshold: float) -> str:
-    """supported, contradicted or undecided."""
     if low > threshold:
         return "supported"
     return "contradicted" if high < threshold else "undecided"
@@ -70,7 +69,7 @@ def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -
     """A metric by "train_seed" or "sample_seed", a mean over the other; KeyError where not measured."""
     part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
     if part.empty:
-        raise KeyError(f"no row {method}, {metric}, nfe {nfe}: `sampling.steps` in params.yaml must draw it")
+        raise KeyError(f"no row {method}, {metric}, nfe {nfe}: {CURE}")
     return part.groupby(seed).value.mean()
 
 
@@ -87,10 +86,8 @@ def by_seeds(
         methods = [method for method, _, own in cells if own == metric]
         protocols = rows[(rows.metric == metric) & rows.method.isin(methods)].protocol.unique()
         if len(protocols) > 1:
-            both = f"{protocols[0]} | {protocols[1]}"
-            raise ValueError(
-                f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {both}"
-            )
+            found = f"{metric} was measured under {len(protocols)} protocols"
+            raise ValueError(f"{found} and cannot be compared: {protocols[0]} | {protocols[1]}")
     found = [by_seed(rows, SEED[over or TRAINING], *cell) for cell in cells]
     if over is None and max(len(values) for values in found) < FEW:
         return by_seeds(rows, cells, SAMPLING)
@@ -133,11 +130,10 @@ def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
     for label in (loose, steady):
         if not logs.get(label):
             raise KeyError(f"no training log of {label}; there are {', '.join(logs)}")
+    both = [[log["gradient_norm"] for log in logs[label]] for label in (loose, steady)]
     # over as many steps as both have: a longer run has more time to settle
-    length = min(len(log["gradient_norm"]) for label in (loose, steady) for log in logs[label])
-    spread = [
-        [instability(log["gradient_norm"][:length]) for log in logs[label]] for label in (loose, steady)
-    ]
+    length = min(len(norms) for own in both for norms in own)
+    spread = [[instability(norms[:length]) for norms in own] for own in both]
     return tuple(float(np.log(a / b)) for a, b in zip(*spread, strict=True))
 
 
@@ -145,7 +141,7 @@ def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
     """The most network calls at which a method was measured; KeyError where it was not."""
     counts = rows[(rows.method == method) & (rows.metric == metric)].nfe
     if counts.empty:
-        raise KeyError(f"no row {method}, {metric}: `sampling.steps` in params.yaml must draw it")
+        raise KeyError(f"no row {method}, {metric}: {CURE}")
     return int(counts.max())
 
 
@@ -192,11 +188,9 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
 
 
 def _over(count: int, over: str, trainings: int) -> str:
-    """What an interval runs over, in words."""
     seeds = f"{count} {over if count > 1 else over.removesuffix('s')}"
-    if over == TRAINING:
-        return seeds
-    return f"{seeds} of {'one training' if trainings == 1 else f'{trainings} trainings'}"
+    of = "one training" if trainings == 1 else f"{trainings} trainings"
+    return seeds if over == TRAINING else f"{seeds} of {of}"
 
 
 @cache
@@ -221,11 +215,10 @@ def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = Non
     """
     found = []
     for own in _listed(experiment.name, rows):
-        metric = own["metric"]
         values, over = _values(own, rows, logs or {})
         words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
-            words["most"] = most_calls(rows, "si", metric)
+            words["most"] = most_calls(rows, "si", own["metric"])
         name, statement, said = (own[key].format(**words) for key in ("id", "statement", "words"))
         said, threshold = f"{said} ({own['unit']})", float(own.get("threshold", 0))
         found.append(Claim(name, own["paper"], statement, said, values, experiment.name, over, threshold))
@@ -236,9 +229,8 @@ def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
     """The claims as a table, columns as COLUMNS."""
     rows = []
     for c in claims:
-        low, high = interval(c.values)
-        said = f"{c.statistic}; claimed > {c.threshold:g}"
-        found = (float(np.mean(c.values)), low, high, verdict(low, high, c.threshold))
+        bounds, said = interval(c.values), f"{c.statistic}; claimed > {c.threshold:g}"
+        found = float(np.mean(c.values)), *bounds, verdict(*bounds, c.threshold)
         rows.append((c.name, c.paper, c.statement, said, *found, c.over, tier, c.table))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -251,20 +243,10 @@ def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
     over = ledger.over if "over" in ledger else claimed[2]
     sampling = over.str.contains("sampling")
     where = over.str.contains("trainings").map({True: " in these trainings", False: " in this training"})
-    table = pd.DataFrame(
-        {
-            "claim": ledger.claim,
-            "statement": ledger.statement,
-            "statistic": said[0],
-            "claimed": "> " + claimed[0],
-            "value": ledger.value.map("{:.3f}".format),
-            "95 % interval": [f"{low:.3f} to {high:.3f}" for low, high in zip(ledger.low, ledger.high)],
-            "over": over,
-            "verdict": ledger.verdict + where.where(sampling, ""),
-        }
-    ).set_index("claim")
-    titles = {
-        "Over training seeds, of the method": ~sampling,
-        "Over sampling seeds, of these trainings alone": sampling,
-    }
-    return {title: table[part.to_numpy()] for title, part in titles.items() if part.any()}
+    columns = {"statistic": said[0], "claimed": "> " + claimed[0], "value": ledger.value.map("{:.3f}".format)}
+    columns["95 % interval"] = [f"{low:.3f} to {high:.3f}" for low, high in zip(ledger.low, ledger.high)]
+    columns |= {"over": over, "verdict": ledger.verdict + where.where(sampling, "")}
+    table = ledger[["claim", "statement"]].assign(**columns).set_index("claim")
+    titles = ("Over training seeds, of the method", "Over sampling seeds, of these trainings alone")
+    parts = zip(titles, (~sampling, sampling))
+    return {title: table[part.to_numpy()] for title, part in parts if part.any()}

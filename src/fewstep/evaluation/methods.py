@@ -164,9 +164,9 @@ def exact_row(settings: ExperimentSettings) -> str:
     if "exact" not in settings.sampling.steps:
         return "The velocity of these data is not known in closed form: there is no row of a perfect sampler."
     return (
-        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it is "
-        "a perfect teacher, and its exact map in one jump is the perfect student. What they score is the floor "
-        "under the tables."
+        "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it "
+        "is a perfect teacher, and its exact map in one jump is the perfect student. What they score is the "
+        "floor under the tables."
     )
 
 

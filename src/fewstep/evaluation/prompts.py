@@ -1,7 +1,6 @@
-"""Prompts: the captions that samples are conditioned on, their images, and their features as text.
+"""Prompts: the captions that samples are conditioned on, with their images and the text tower's states.
 
-A data set of captioned images names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one:
-the first `count`, always the same. All are zero-shot: of combinations that training has not seen.
+All are zero-shot: of combinations that training has not seen.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ def load(data_name: str, name: str, count: int) -> Any:
     """
     sets = data.prompt_sets(data_name)
     if name not in sets:
-        known = ", ".join(sets) or "none"
-        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {known}")
+        known = f"there are {', '.join(sets) or 'none'}"
+        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; {known}")
     return data.module(data_name).prompt_set(name, count)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from .picture import DPI, Picture, legend_beside, line_panels, log_ticks, steps, stroke
+from .picture import DPI, Picture, legend_beside, line_of_cells, line_panels, log_ticks, steps
 
 # the lowest level is not quite white, so that a tile can be told from the gap beside it
 GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294", "#10263c"])
@@ -30,9 +30,8 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
     """Images (n, channels, height, width), clipped to [-1, 1]; ValueError for anything else, by name."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
-        raise ValueError(
-            f"{name}: images have shape (count, 1 or 3, height, width) with one at least, not {images.shape}"
-        )
+        wanted = "images have shape (count, 1 or 3, height, width) with one at least"
+        raise ValueError(f"{name}: {wanted}, not {images.shape}")
     if images.dtype.kind != "f":
         raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
     bad = ~np.isfinite(images).all((1, 2, 3))
@@ -42,17 +41,14 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
-    """Images (count, channels, height, width) of SIDE pixels a side at most, by means of squares of pixels.
-
-    They stay larger only where no square of that size divides them.
-    """
+    """Images (count, channels, height, width) of about SIDE pixels a side at most, by means of whole squares."""
     count, channels, height, width = images.shape
     by = max(-(-max(height, width) // SIDE), 1)
     while height % by or width % by:
         by -= 1
-    if by == 1:
-        return images
-    return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
+    return (
+        images if by == 1 else images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
+    )
 
 
 def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[np.ndarray, list[float]]:
@@ -68,13 +64,14 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
     levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
     colours = GREY(levels[..., 0])[..., :3] if levels.shape[-1] == 1 else levels
     colours = (255 * colours).round().astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
-    high, wide = (size + GAP for size in colours.shape[1:3])
+    # each tile with a gap at its right and below, white tiles to fill the last row; the outer gaps are cut off
     rows, columns = ceil(len(images) / across), min(across, len(images))
-    block = np.full((rows * high - GAP, columns * wide - GAP, 3), 255, dtype=np.uint8)
-    for k, colour in enumerate(colours):
-        top, left = k // across * high, k % across * wide
-        block[top : top + high - GAP, left : left + wide - GAP] = colour
-    return block, [round(float(mean), 2) for mean in quadrants]
+    tiles = np.pad(
+        colours, ((0, rows * columns - len(images)), (0, GAP), (0, GAP), (0, 0)), constant_values=255
+    )
+    _, high, wide, _ = tiles.shape
+    block = tiles.reshape(rows, columns, high, wide, 3).swapaxes(1, 2).reshape(rows * high, columns * wide, 3)
+    return block[:-GAP, :-GAP], [round(float(mean), 2) for mean in quadrants]
 
 
 def sheet(
@@ -129,8 +126,7 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
     numbers = {}
     for label in blocks:
         for column in (c for c in columns if c in panels[label]):
-            name = f"{label}, {column}"
-            images = panels[label][column][:count]
+            name, images = f"{label}, {column}", panels[label][column][:count]
             blocks[label][column], numbers[name] = tiled(images, name, across, len(columns))
     alt = f"{title}: samples of {'; '.join(blocks)} in {', '.join(columns)}"
     return Picture(_rows(blocks, columns), numbers, title, alt, PALETTE)
@@ -176,12 +172,10 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
         line = line.sort_values("nfe")
         # each line above the last with its text, so that a covered marker hides its number too
         above = 3 + k
-        look = stroke(method) | {"marker": "o", "ms": 13, "mec": "white", "lw": 1.5, "capsize": 2}
-        axis.errorbar(line.value_x, line.value, line.sd.fillna(0), label=method, zorder=above, **look)
+        numbers[method] = line_of_cells(axis, line, "value_x", method, ms=13, mec="white", zorder=above)
         for row in line.itertuples():
             inside = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": "white"}
             axis.annotate(str(int(row.nfe)), (row.value_x, row.value), zorder=above + 0.5, **inside)
-        numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
     axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     log_ticks(axis.xaxis)
     log_ticks(axis.yaxis)

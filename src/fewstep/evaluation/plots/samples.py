@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,11 @@ import torch
 from matplotlib.figure import Figure
 
 from ...flows.flow_map import FlowMap
-from .picture import INK, METHODS, Picture, legend_beside, line_panels, log_ticks, steps, stroke
+from .picture import INK, METHODS, Picture, legend_beside, line_of_cells, line_panels, log_ticks, steps
 
 
 def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
-    counts, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=bins, range=[[-1.1, 1.1], [-1.1, 1.1]])
-    return counts.T / len(points)
+    return np.histogram2d(*points.T, bins=bins, range=[[-1.1, 1.1]] * 2)[0].T / len(points)
 
 
 def _coarse(points: np.ndarray) -> list[float]:
@@ -29,10 +29,10 @@ def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: 
     With `across`, panels follow one another, that many a row, each under its own name: none stays empty.
     """
     columns = sorted({name for row in rows.values() for name in row}, key=steps)
-    cells = [(label, column) for label, row in rows.items() for column in columns if column in row]
-    place = {cell: (list(rows).index(cell[0]), columns.index(cell[1])) for cell in cells}
+    pairs = product(enumerate(rows), enumerate(columns))
+    place = {(label, column): (i, j) for (i, label), (j, column) in pairs if column in rows[label]}
     if across:
-        place = {cell: divmod(k, across) for k, cell in enumerate(cells)}
+        place = {cell: divmod(k, across) for k, cell in enumerate(place)}
     high, wide = (max(at[side] for at in place.values()) + 1 for side in (0, 1))
     head = 0.25 if across else 0
     figure = Figure(figsize=(1.75 * wide + 0.9, (1.75 + head) * high + 0.4))
@@ -51,7 +51,7 @@ def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: 
         for j, column in enumerate(columns):
             axes[0, j].set_title(column, fontsize=9)
     figure.tight_layout(pad=0.4, h_pad=1 if across else None)
-    numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in cells}
+    numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in place}
     return Picture(figure, numbers, title, f"{title}: densities of {'; '.join(numbers)}", palette=128)
 
 
@@ -71,10 +71,7 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     figure, ((axis,),) = line_panels(6.4, 3.8)
     numbers: dict[str, Any] = {}
     for method, line in part.groupby("method", sort=False):
-        bars = line.sd.fillna(0)
-        look = stroke(method) | {"marker": "o", "ms": 4, "lw": 1.5, "capsize": 2}
-        axis.errorbar(line.nfe, line.value, yerr=bars, label=method, **look)
-        numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
+        numbers[method] = line_of_cells(axis, line, "nfe", method, ms=4)
     alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
     if floor is not None:
         axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")

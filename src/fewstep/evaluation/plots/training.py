@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from .picture import Picture, legend_beside, line_panels, log_ticks, stroke
 
@@ -19,6 +18,10 @@ def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
     """At most `points` means of equal stretches, and the middle of each as a fraction of the whole."""
     parts = np.array_split(values, min(points, len(values)))
     return (np.arange(len(parts)) + 0.5) / len(parts), np.array([p.mean() for p in parts])
+
+
+def _coarse(values: np.ndarray) -> list[float]:
+    return [float(f"{v:.3g}") for v in _smooth(values, 5)[1]]
 
 
 def _diverging(runs: Sequence[np.ndarray]) -> set[int]:
@@ -38,14 +41,12 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
         apart = set()  # there is no other that they would hide
     heights = (3.2, 1.6) if apart else (3.2,)
     figure, axes = line_panels(9, sum(heights), len(heights), 2, gridspec_kw={"height_ratios": heights})
-    handles: dict[str, Line2D] = {}
-    numbers: dict[str, list[float]] = {}
+    handles, numbers = {}, {}
     for k, (method, run) in enumerate(runs):
         for axis, quantity in zip(axes[int(k in apart)], QUANTITIES):
             (line,) = axis.plot(*_smooth(run[quantity], 150), **stroke(method), lw=1.2, label=method)
             handles.setdefault(method, line)
-            coarse = [float(f"{v:.3g}") for v in _smooth(run[quantity], 5)[1]]
-            numbers.setdefault(f"{method}, {quantity}", coarse)
+            numbers.setdefault(f"{method}, {quantity}", _coarse(run[quantity]))
     for row, most in zip(axes, (8, 4)):
         for axis, name in zip(row, QUANTITIES.values()):
             axis.set(yscale="log", xlim=(0, 1), ylabel=name)
@@ -79,7 +80,7 @@ def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture
     for axis, name in zip(axes[0], logged):
         for log in logs:
             axis.plot(*_smooth(log[name], 100), color="#163a5f", lw=1)
-        numbers[name] = [float(f"{v:.3g}") for v in _smooth(logs[0][name], 5)[1]]
+        numbers[name] = _coarse(logs[0][name])
         axis.set(xlabel="fraction of training", title=name)
     figure.tight_layout()
     alt = f"{title}: curves against the fraction of training of {', '.join(logged)}"
