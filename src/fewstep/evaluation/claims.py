@@ -5,8 +5,6 @@ three, over sampling seeds: it then says nothing of how another training would t
 when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -76,11 +74,10 @@ def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -
 def by_seeds(
     rows: pd.DataFrame, cells: Sequence[tuple[str, int, str]], over: str | None = None
 ) -> tuple[list[pd.Series], str]:
-    """Each cell (method, nfe, metric), all by the same kind of seed, and that kind: TRAINING or SAMPLING.
+    """Each cell (method, nfe, metric) by the seeds `over`, and these: TRAINING or SAMPLING.
 
-    Unless `over` says which: training seeds where there are three or more, otherwise sampling seeds, each
-    averaged over the training seeds. Raises KeyError for a cell without rows, and ValueError when cells
-    differ in their seeds, so that they cannot be compared seed by seed, or in the protocol of a metric.
+    Without `over`, training seeds where there are three or more. Raises KeyError for a cell without rows, and
+    ValueError for cells of different seeds, or of several protocols of a metric: they cannot be compared.
     """
     for metric in dict.fromkeys(metric for _, _, metric in cells):
         methods = [method for method, _, own in cells if own == metric]
@@ -105,9 +102,8 @@ def by_seeds(
 def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_seed") -> tuple[float, ...]:
     """The calls at which `curve` reaches `quality`, seed by seed, by log-log interpolation; lower is better.
 
-    `curve` holds the measured rows of one method and metric, and `by` is its column that indexes `quality`.
-    Where the fewest calls are better already, those; where it is never reached, the most. Raises ValueError
-    for a seed without rows.
+    `curve` holds the measured rows of one method and metric; `by` is its column that indexes `quality`. Its
+    fewest calls where they are better already, its most where none is; ValueError for a seed without rows.
     """
     values = []
     for seed, target in quality.items():
@@ -167,23 +163,18 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
     found, over = by_seeds(rows, cells, claim.get("over"))
     series = iter(found)
     a, b = ([pd.concat([next(series) for _ in group], axis=1).min(axis=1) for group in groups] + [None])[:2]
-    match own["kind"]:
-        case "value":
-            values = a
-        case "difference":
-            values = a - own.get("factor", 1) * b
-        case "within":
-            values = own["bound"] - (a - b)
-        case "near":
-            values = own["bound"] - (a - b).abs()
-        case "ratio":
-            values = np.log(own["bound"]) - np.log(a / b)
-        case "calls":
-            curve = rows[(rows.method == own["of"]) & (rows.metric == claim["metric"])]
-            values = [calls / own.get("each", 1) for calls in calls_to_match(curve, a, SEED[over])]
-        case kind:
-            raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{kind}'")
-    trainings = rows[rows.method == cells[0][0]].train_seed.nunique()
+    curve = rows[(rows.method == own.get("of")) & (rows.metric == claim["metric"])]
+    statistics = {
+        "value": lambda: a,
+        "difference": lambda: a - own.get("factor", 1) * b,
+        "within": lambda: own["bound"] - (a - b),
+        "near": lambda: own["bound"] - (a - b).abs(),
+        "ratio": lambda: np.log(own["bound"]) - np.log(a / b),
+        "calls": lambda: np.divide(calls_to_match(curve, a, SEED[over]), own.get("each", 1)).tolist(),
+    }
+    if own["kind"] not in statistics:
+        raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{own['kind']}'")
+    values, trainings = statistics[own["kind"]](), rows[rows.method == cells[0][0]].train_seed.nunique()
     return tuple(values), _over(len(values), over, trainings)
 
 
@@ -210,8 +201,7 @@ def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
     """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
 
-    Raises KeyError where a number was not measured or a training not logged, and ValueError where numbers
-    that are compared have different seeds or protocols.
+    Raises KeyError for what was not measured or logged, ValueError for other seeds or protocols compared.
     """
     found = []
     for own in _listed(experiment.name, rows):

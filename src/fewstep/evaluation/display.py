@@ -1,7 +1,5 @@
 """What notebooks show: every table through one function."""
 
-from __future__ import annotations
-
 from html import escape
 from numbers import Integral, Real
 
@@ -26,17 +24,13 @@ def _text(value: object) -> str:
 
 
 def _line(cells: list[str], styles: list[str], index: int, head: bool) -> str:
-    """A row of a table, whose first `index` cells belong to its index."""
     tags = ["th" if head or k < index else "td" for k in range(len(cells))]
     parts = [f'<{tag} style="{style}">{cell}</{tag}>' for tag, style, cell in zip(tags, styles, cells)]
     return f"<tr>{''.join(parts)}</tr>"
 
 
 def show_table(frame: pd.DataFrame, caption: str | None = None) -> HTML:
-    """A table for a notebook: whole, floats at four significant digits, NaN empty, text left, numbers right.
-
-    The index stands in the first columns, unless it only counts the rows without a name.
-    """
+    """A table for a notebook: floats at four significant digits, NaN empty, no running index."""
     counted = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
     index = 0 if counted else frame.index.nlevels
     if caption is None and frame.columns.name is not None:

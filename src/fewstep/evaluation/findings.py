@@ -1,7 +1,5 @@
 """A sentence of finding for below each table and picture: what the numbers say, and nothing more."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,10 +48,7 @@ def _best(cells: pd.DataFrame, metric: str) -> tuple[str, str, pd.DataFrame]:
 
 
 def best(table: pd.DataFrame, metric: str) -> str:
-    """Which method is the best in the fewest network calls, and how it, alone, stands in the most.
-
-    "Lowest FID in one network call: SCFlow, 300.7; in eight it has 207.7." Ties are all named.
-    """
+    """Which method is the best in the fewest network calls, and how it, alone, stands in the most."""
     cells = _measured(table, metric)
     if cells.empty:
         return f"{metric} was not measured."
@@ -143,8 +138,7 @@ def verdicts(ledger: pd.DataFrame) -> str:
         if found:
             said = [f"{found.count(v)} {v}" for v in ("supported", "contradicted", "undecided")]
             parts.append(f"{_count(len(found), 'claim')} {where}: {', '.join(said)}")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{'; '.join(parts)}.".capitalize()
 
 
 def cheapest(table: pd.DataFrame, metric: str) -> str:

@@ -1,7 +1,5 @@
 """Measuring: from arrays of samples to one row a number, each with its protocol and its provenance."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -83,10 +81,10 @@ def protocols_by_name(against: Comparison) -> dict[str, str | ImageProtocol]:
         usual |= {"split": data.split, "reference": f"sha256 {data.checksum}"}
     for metric in (METRICS[measure] for measure in against.settings.metrics.measures):
         own = usual | {field: text.format(**said) for field, text in metric.protocol.items()}
-        for name, what in metric.names.items():
-            text, seeds = what.format(**said), tuple(sampling.seeds)
-            image = against.settings.metrics.of_images
-            found[name] = ImageProtocol(text, samples=sampling.count, seeds=seeds, **own) if image else text
+        found |= {name: what.format(**said) for name, what in metric.names.items()}
+        if against.settings.metrics.of_images:
+            own |= {"samples": sampling.count, "seeds": tuple(sampling.seeds)}
+            found |= {name: ImageProtocol(found[name], **own) for name in metric.names}
     return found
 
 
@@ -143,17 +141,16 @@ def _measure(cell: Cell, against: Comparison, measures: list[str]) -> list[Row]:
 def evaluate(
     index: pd.DataFrame, folder: Path, against: Comparison, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
-    """One row a number, columns as COLUMNS; `empty` counts the bins that caught no sample, for KL.
+    """One row a number, columns as COLUMNS, of what `sample_all` drew; features are kept in `scratch`.
 
-    `index` and `folder` come from `sample_all`; features are kept in `scratch` meanwhile. Raises ValueError
-    for counted calls that are not those of the steps, and for no more images than features.
+    Raises ValueError for counted calls that are not those of the steps, and for no more images than features.
     """
     check_calls(index)
-    settings, of_images = against.settings, against.settings.metrics.of_images
+    settings = against.settings
     # an adaptive solver's calls differ from seed to seed: a row of the table stands at their mean
     calls = index.groupby(["method", "steps"]).nfe.transform("mean").round().astype(int)
     index, texts, names = index.assign(nfe=calls), protocols_by_name(against), labels(settings)
-    cells = _cells(settings, index, folder, scratch if of_images else None)
+    cells = _cells(settings, index, folder, scratch if settings.metrics.of_images else None)
     extracted = [cell for cell in cells if "features" in _needed(settings)]
     with Progress(len(extracted) + len(cells), "metrics") as bar:
         if extracted:
@@ -178,7 +175,7 @@ def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
     rows = evaluate(index, folder, comparison(experiment), scratch, experiment.compute)
     for path in scratch.glob("*.features"):
         path.unlink()
-    rows = rows.assign(**provenance.of_experiment(experiment, notebook).columns())
+    rows = rows.assign(**provenance.of_experiment(experiment, notebook)._asdict())
     path = experiment.workspace.write(f"metrics/{experiment.name}.csv")
     write_atomically(path, rows.to_csv(index=False).encode())
     return rows
@@ -238,7 +235,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def empty_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """The largest number of empty histogram cells of any seed, methods down, network calls across."""
+    """The most empty histogram cells of any seed, methods down, network calls across."""
     kl = rows[rows.metric == measure_points.KL].sort_values("nfe", kind="stable")
     wide = kl.pivot_table("empty", "method", "nfe", "max", sort=False)
     return wide.reindex(rows.method.unique()).dropna(how="all").astype("Int64")

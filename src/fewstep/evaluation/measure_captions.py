@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -44,9 +44,7 @@ def _clip(folder: Path, device: str) -> Clip:
     return clip_files.load(folder, device)
 
 
-@cache
-def _prompts(data_name: str, name: str, count: int) -> Any:
-    return prompt_sets.load(data_name, name, count)
+_prompts = cache(prompt_sets.load)
 
 
 def clip_score(images: np.ndarray, prompts: Prompts, device: str) -> float:
@@ -109,7 +107,7 @@ def self_checks(experiment: Experiment) -> pd.DataFrame:
     images, measured = np.asarray(_prompts(prompts.data, prompts.name, count).pixels), {}
     with one_thread():
         for title, shown in (("their own captions", images), ("another's", np.roll(images, 1, axis=0))):
-            found = measured.setdefault(title, {})
+            found = measured[title] = {}
             if "clip" in experiment.settings.metrics.measures:
                 found[CLIP_SCORE] = clip_score(shown, prompts, experiment.compute.device)
             if "attributes" in experiment.settings.metrics.measures:

@@ -1,7 +1,5 @@
 """The metrics of images: distances of their features from the data's, and from images of the same noise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The metrics of points in the plane."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..metrics.kl import kl_to_checkerboard

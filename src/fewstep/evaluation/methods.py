@@ -1,7 +1,5 @@
 """What notebooks show of methods: each one's loss, its settings and its call, and what came of them."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """One sentence of finding about what is prepared of a data set, from its numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

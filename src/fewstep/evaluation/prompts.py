@@ -1,7 +1,4 @@
-"""Prompts: the captions that samples are conditioned on, with their images and the text tower's states.
-
-All are zero-shot: of combinations that training has not seen.
-"""
+"""Prompts: captions that samples are conditioned on, of combinations that training has not seen."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
 
 
 def load(data_name: str, name: str, count: int) -> Any:
-    """The first `count` prompts of a set: `captions`, each with its `text`, and `pixels`, uint8.
-
-    Raises ValueError, naming those there are, for a data set or a set that there is not.
-    """
+    """The first `count` prompts of a set: `captions`, and `pixels` (uint8); ValueError without it."""
     sets = data.prompt_sets(data_name)
     if name not in sets:
         known = f"there are {', '.join(sets) or 'none'}"

@@ -1,16 +1,13 @@
 """Where a number comes from: notebook, git revision, parameters, hardware and software."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import platform
 import re
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,15 +15,12 @@ import torch
 from ..storage import stand_in
 from ..training.experiment import Experiment
 
-COLUMNS = ("notebook", "revision", "parameters", "hardware", "software")
-
 
 class ProvenanceError(ValueError):
     """A number does not say where it comes from."""
 
 
-@dataclass(frozen=True)
-class Provenance:
+class Provenance(NamedTuple):
     """The five columns that every row of every table carries."""
 
     notebook: str
@@ -35,8 +29,8 @@ class Provenance:
     hardware: str
     software: str
 
-    def columns(self) -> dict[str, str]:
-        return asdict(self)
+
+COLUMNS = Provenance._fields
 
 
 def revision(root: Path) -> str:

@@ -1,10 +1,7 @@
-"""The papers' own numbers, each with its status and source.
+"""The papers' own numbers, each with its source and its status.
 
-Status is "confirmed" (read in the paper or in its authors' outputs), "second-hand" (quoted by somebody else)
-or "not on file" (found nowhere: the cell stays empty).
+"confirmed" (in the paper or its authors' outputs), "second-hand" (quoted by others) or "not on file".
 """
-
-from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
@@ -20,10 +17,7 @@ FILE = Path(__file__).with_name("published.csv")
 
 
 def load() -> pd.DataFrame:
-    """All published numbers: paper, table, dataset, method, metric, nfe, value, status, source.
-
-    Raises ValueError when a row has an unknown status.
-    """
+    """All published numbers, a row each; ValueError for an unknown status."""
     numbers = pd.read_csv(FILE)
     if unknown := set(numbers.status) - set(STATUSES):
         known = ", ".join(STATUSES)

@@ -1,7 +1,5 @@
 """Samples of every method, by number of steps, training seed and sampling seed, as arrays on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -62,10 +60,7 @@ class Draw:
 
 
 def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | None = None) -> torch.Tensor:
-    """The noise of a sampling seed, (count, *shape): the same for every method, so that maps can be compared.
-
-    `data_folder` is where latents lie, if they are modelled.
-    """
+    """The noise of a sampling seed, (count, *shape), the same for every method."""
     source = data.load(settings.training.data, data_folder, load_decoder)
     generator = torch.Generator().manual_seed(NOISE + sample_seed)
     return torch.randn(settings.sampling.count, *source.shape, generator=generator) * source.scale
@@ -108,10 +103,9 @@ def sample(
     conditions: Conditions | None = None,
     empty: Conditions | None = None,
 ) -> samplers.Samples:
-    """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
+    """`sampler` from the noise `x0` (count, ...), chunk by chunk, with the mean calls a sample, rounded.
 
-    An adaptive solver takes as many calls as each chunk needs; their mean is rounded. A stochastic one draws
-    further noise, from `sample_seed`. `conditions` are the samples' captions, and `empty` the empty one.
+    A stochastic one draws further noise, from `sample_seed`; `empty` is the empty one of the captions.
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = together(x0.ndim - 1, conditions is not None, x0.device.type)
@@ -159,8 +153,7 @@ def sample_all(
 ) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
-    `weights` gives the file of each (method, training seed), `data_folder` is that of latents, and
-    `conditions` that of the prompts, if any. Columns: Draw's fields, nfe (counted), count, file.
+    `weights` by (method, training seed); folders of latents and prompts. Columns: Draw's, nfe, count, file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     where = folder, compute.device, data_folder, conditions
@@ -183,10 +176,7 @@ def draw(experiment: Experiment) -> pd.DataFrame:
 
 
 def points(experiment: Experiment, method: str, steps: int, count: int | None = None) -> np.ndarray:
-    """The samples of a method at its first training and sampling seed, (count, *shape), or the first `count`.
-
-    Images are float32 in [-1, 1]. Raises KeyError when they were not drawn.
-    """
+    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; KeyError without."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
     index = pd.read_csv(folder / "index.csv")
     rows = index[(index.method == method) & (index.steps == steps)]
@@ -203,10 +193,7 @@ def points(experiment: Experiment, method: str, steps: int, count: int | None = 
 def panels(
     experiment: Experiment, methods: Sequence[str] | None = None, shown: Sequence[int] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """All points, or the first images, by method's label and number of steps, for a grid of pictures.
-
-    Of `methods` and in the steps `shown`, or of all methods and in all their steps.
-    """
+    """All points or first images of `methods`, by label and number of steps, or those `shown`."""
     names, count = labels(experiment.settings), SHOWN if experiment.settings.metrics.of_images else None
     steps = experiment.settings.sampling.steps
     return {
@@ -217,10 +204,7 @@ def panels(
 
 
 def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
-    """Images (count, *shape), float32, of each method's first seed in its fewest calls, by label.
-
-    They are drawn from `count` noises on a great circle between two.
-    """
+    """Images of `count` noises on a great circle, by method, of its first seed in its fewest calls."""
     settings, source, found = experiment.settings, experiment.source, {}
     x0 = slerp(*noise(settings, settings.sampling.seeds[0], experiment.data_folder)[:2], count)
     for method, steps in settings.sampling.steps.items():

@@ -1,7 +1,5 @@
 """What a sample costs: seconds a network call and, from them, seconds an image, beside its quality."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from statistics import median
@@ -45,10 +43,9 @@ def _teacher(settings: ExperimentSettings) -> str:
 
 
 def calls(experiment: Experiment) -> pd.DataFrame:
-    """Seconds an image of one call of the teacher's network: one row a kind, batch and repeat.
+    """Seconds an image of one call of the teacher's network, which its students share.
 
-    Columns: call ("velocity", "jump" or "decoding" of latents), batch, repeat, seconds (a call's, divided by
-    the batch); on one thread, or on the GPU.
+    Columns: call ("velocity", "jump" or "decoding"), batch, repeat, seconds (a call's, divided by the batch).
     """
     settings, device = experiment.settings, experiment.compute.device
     flow_map = weights.first_flow_map(experiment, _teacher(settings)).to(device)
@@ -94,19 +91,14 @@ def table(experiment: Experiment, timed: pd.DataFrame, name: str, notebook: str)
 def seconds(
     experiment: Experiment, timed: pd.DataFrame, table: pd.DataFrame, notebook: str
 ) -> list[pd.DataFrame]:
-    """Seconds an image for every FID of `table`, in its columns: one image at a time, and in the best batch.
+    """Seconds an image for every FID of `table`, one at a time and in the best batch.
 
-    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where
-    latents are modelled; the deviation is that of the repeats.
+    The counted calls times the median of their repeats, and a decoding of latents; sd is of the repeats.
     """
     settings, quality = experiment.settings, table[table.metric == FID]
-    samplers, repeats, decoded = (
-        settings.sampling.samplers,
-        settings.speed.repeats,
-        bool(experiment.data_folder),
-    )
+    samplers, repeats, decoded = settings.sampling.samplers, settings.speed.repeats, experiment.data_folder
     jumping = {own.label for name, own in settings.methods.items() if samplers[name] == "jumps"}
-    traced = provenance.of_experiment(experiment, notebook).columns()
+    traced = provenance.of_experiment(experiment, notebook)._asdict()
     parts, also = [], " and one decoding" if decoded else ""
     for metric, best in ((ONE, False), (BEST, True)):
         found = []
@@ -126,10 +118,10 @@ def seconds(
 
 
 def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFrame:
-    """How much faster than flow matching each student is, one image at a time: one row a (method, N).
+    """How much faster than flow matching each student is, one image at a time: a row a (method, N).
 
-    The teacher's Euler calls that reach the student's FID, the mean over seeds, are read off its curve; where
-    it never gets there its most calls stand, and the ratios are lower bounds.
+    The teacher's Euler calls that reach the student's FID are read off its curve, a mean over seeds; where it
+    never gets there its most calls stand, and the ratios are lower bounds.
     """
     rows, settings = measure.load(experiment), experiment.settings
     rows = rows[rows.metric == FID]

@@ -1,7 +1,5 @@
 """Tables: many measured rows become one row a cell, beside the published number where there is one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,10 +59,9 @@ def consistency_name(experiment: Experiment) -> str:
 
 
 def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Every table of an experiment by name, columns as COLUMNS, from its measured `rows`.
+    """Every table of an experiment by name, columns as COLUMNS: those its settings name, or one of all rows.
 
-    They are those that its settings name, with one distance between images of the same noise, and a table of
-    all these distances; where the settings name none, one table of all rows under the experiment's name.
+    A named one keeps one distance between images of the same noise; a table of its own holds all of these.
     Raises ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
     """
     tables = experiment.settings.tables
@@ -97,10 +94,9 @@ def fit(table: pd.DataFrame) -> str:
 
 
 def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One metric of a table for its readers: methods down, network calls across, `ours ± deviation`.
+    """One metric of a table for readers: methods down, network calls across, `ours ± deviation`.
 
-    A column beside N holds published numbers by the same protocol, where there is one: c confirmed, s second-
-    hand, and the difference.
+    Beside N stand published numbers by the same protocol: c confirmed, s second-hand, and the difference.
     """
     part, digits = table[table.metric == metric], 2 if metric in COARSE else 3
     columns: dict[str, dict[str, str]] = {}

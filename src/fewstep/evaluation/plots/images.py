@@ -1,7 +1,5 @@
 """Pictures of images: grids by method and number of steps, interpolations, data, quality against cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
 from typing import Any
@@ -41,7 +39,7 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
-    """Images (count, channels, height, width) of about SIDE pixels a side at most, by means of whole squares."""
+    """Images (count, channels, height, width) of about SIDE pixels a side at most, by means of squares."""
     count, channels, height, width = images.shape
     by = max(-(-max(height, width) // SIDE), 1)
     while height % by or width % by:
@@ -64,13 +62,13 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
     levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
     colours = GREY(levels[..., 0])[..., :3] if levels.shape[-1] == 1 else levels
     colours = (255 * colours).round().astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
-    # each tile with a gap at its right and below, white tiles to fill the last row; the outer gaps are cut off
+    # each tile with a gap at its right and below, white tiles to fill the last row; the outer gaps are cut
     rows, columns = ceil(len(images) / across), min(across, len(images))
-    tiles = np.pad(
-        colours, ((0, rows * columns - len(images)), (0, GAP), (0, GAP), (0, 0)), constant_values=255
-    )
+    around = (0, rows * columns - len(images)), (0, GAP), (0, GAP), (0, 0)
+    tiles = np.pad(colours, around, constant_values=255)
     _, high, wide, _ = tiles.shape
-    block = tiles.reshape(rows, columns, high, wide, 3).swapaxes(1, 2).reshape(rows * high, columns * wide, 3)
+    block = tiles.reshape(rows, columns, high, wide, 3).swapaxes(1, 2)
+    block = block.reshape(rows * high, columns * wide, 3)
     return block[:-GAP, :-GAP], [round(float(mean), 2) for mean in quadrants]
 
 
@@ -114,8 +112,7 @@ def _rows(rows: Mapping[str, Mapping[str, np.ndarray]], columns: list[str]) -> F
 def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int = 8) -> Picture:
     """The first `count` images of every array: a row a key, a block of tiles an inner key "N = ...".
 
-    Arrays (n, 1 or 3, height, width), floats in [-1, 1], all from the same noises in the same order. A method
-    may lack some columns. Raises ValueError for another shape or type, what is not finite, or nothing at all.
+    Arrays (n, 1 or 3, height, width), floats in [-1, 1], of the same noises. Raises ValueError for others.
     """
     if count < 1 or not any(panels.values()):
         raise ValueError("a grid shows one image at least")
@@ -133,10 +130,7 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
 
 
 def interpolations(strips: Mapping[str, np.ndarray], title: str) -> Picture:
-    """One row for each key: its images (k, 1 or 3, height, width), floats in [-1, 1], from left to right.
-
-    Raises ValueError for arrays of another shape or type, or that are not finite, or nothing at all.
-    """
+    """One row a key: its images, an array as for `grid`, from left to right; ValueError as `grid`."""
     if not strips:
         raise ValueError("a picture of interpolations shows one strip at least")
     found = {label: tiled(strip, label, len(strip)) for label, strip in strips.items()}
@@ -155,8 +149,8 @@ def data_strip(images: np.ndarray, title: str, across: int = 16) -> Picture:
 def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     """Metric `y` against `x` of the same cell (log-log): one line a method, its network calls in the markers.
 
-    `table` has columns method, metric, nfe, value, sd, a row a cell. The numbers hold `y` alone: `x` may be
-    a time, which never repeats. Raises ValueError when no cell has both metrics, or one has a metric twice.
+    The numbers hold `y` alone: `x` may be a time, which never repeats. Raises ValueError when no cell of the
+    table has both metrics, or one has a metric twice.
     """
     cost, quality = (table[table.metric == metric] for metric in (x, y))
     twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]

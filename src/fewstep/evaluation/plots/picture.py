@@ -1,7 +1,5 @@
 """A figure that carries the numbers drawn in it, so that a test can compare pictures; its lines and axes."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -28,9 +26,9 @@ DPI = 100
 INK = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#c7d7ea", "#4a7fb5", "#163a5f"])
 # One colour a method, in every picture; colour-blind readers too tell those apart that meet in a picture
 METHODS = {
-    "SI": "#0072B2", "LMD": "#D55E00", "EMD": "#009E73", "FMM": "#9E9AC8", "PFMM": "#4B0082", "LSD": "#000000",
-    "ESD": "#7F5A1E", "PSD-M": "#C9A227", "PSD-U": "#0099CC", "MeanFlow": "#332288", "SCFlow": "#1B1B6B",
-    "InstaFlow": "#CC3311", "consistency only": "#661100", "truncated": "#8DB600",
+    "SI": "#0072B2", "LMD": "#D55E00", "EMD": "#009E73", "FMM": "#9E9AC8", "PFMM": "#4B0082",
+    "LSD": "#000000", "ESD": "#7F5A1E", "PSD-M": "#C9A227", "PSD-U": "#0099CC", "MeanFlow": "#332288",
+    "SCFlow": "#1B1B6B", "InstaFlow": "#CC3311", "consistency only": "#661100", "truncated": "#8DB600",
     "truncated + adversarial": "#E98AB5", "truncated + reflow": "#AA4499",
     "truncated + bidirectional": "#3B7D23", "2-rectified flow": "#E69F00",
     "rectified and distilled": "#56B4E9", "exact": "#888888",

@@ -1,7 +1,5 @@
 """Captions and what methods draw for them: a row a caption, a block of columns a method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 
@@ -19,8 +17,7 @@ def rows_of_captions(
 ) -> Picture:
     """One row a caption; of each key of `panels` one block of columns, an inner key "N = ..." a column.
 
-    Arrays as for `grid`, image k of the k-th caption, all from the same noises: along a row only method and
-    steps change. Raises ValueError for fewer images than captions, or nothing at all.
+    Arrays as for `grid`, image k of the k-th caption. Raises ValueError for fewer images than captions.
     """
     panels = {label: own for label, own in panels.items() if own}
     if not captions or not panels:

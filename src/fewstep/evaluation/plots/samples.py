@@ -1,7 +1,5 @@
 """Pictures of samples: densities, quality against network calls, trajectories."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
@@ -24,9 +22,9 @@ def _coarse(points: np.ndarray) -> list[float]:
 
 
 def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: int | None = None) -> Picture:
-    """Density plots of samples (count, 2): one row for each key, one column for each inner key "N = ...".
+    """Density plots of samples (count, 2): one row a key, one column an inner key "N = ...".
 
-    With `across`, panels follow one another, that many a row, each under its own name: none stays empty.
+    With `across`, panels follow one another, that many a row, each under its own name.
     """
     columns = sorted({name for row in rows.values() for name in row}, key=steps)
     pairs = product(enumerate(rows), enumerate(columns))

@@ -1,7 +1,5 @@
 """Pictures of training: loss and gradient norm."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,10 +29,7 @@ def _diverging(runs: Sequence[np.ndarray]) -> set[int]:
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
-    """Loss and gradient norm against the fraction of training, one line a run, coloured by method.
-
-    Runs that diverge (see APART) have panels of their own below. Weights read from a file have no log.
-    """
+    """Loss and gradient norm against the fraction of training, a line a run; those that diverge below."""
     runs = [(method, run) for method, own in logs.items() for run in own if len(run["loss"])]
     apart = set().union(*(_diverging([run[quantity] for _, run in runs]) for quantity in QUANTITIES))
     if len(apart) == len(runs):
@@ -66,10 +61,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
 
 
 def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture:
-    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed.
-
-    Those that stay zero are left out. Where nothing was logged, as of published weights, the picture says so.
-    """
+    """Every logged quantity but loss and gradient norm that is not always zero, a panel each."""
     logged = [name for name in logs[0] if name not in QUANTITIES and any(np.any(log[name]) for log in logs)]
     if not logged:
         figure = Figure(figsize=(2.6, 2.4))
