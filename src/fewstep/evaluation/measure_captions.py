@@ -1,10 +1,8 @@
 """The metrics of images conditioned on captions: the CLIP score, and attributes that a probe reads back."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +16,6 @@ from ..training.experiment import Experiment
 from ..training.pool import one_thread
 from . import prompts as prompt_sets
 from .metric import Cell, Comparison, Metric, Prompts, Row
-
-if TYPE_CHECKING:
-    from ..networks.clip import Clip
 
 CLIP_SCORE, ATTRIBUTES = "CLIP score", "attribute accuracy"
 # of the attributes, those with a metric of their own
@@ -37,7 +32,7 @@ def prompts_of(experiment: Experiment) -> Prompts:
 
 
 @cache
-def _clip(folder: Path, device: str) -> Clip:
+def _clip(folder: Path, device: str) -> Any:
     # here, and not above: transformers takes seconds to load, and most experiments have no captions
     from ..networks import clip_files
 

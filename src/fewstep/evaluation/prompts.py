@@ -1,10 +1,8 @@
 """Prompts: captions that samples are conditioned on, of combinations that training has not seen."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +13,11 @@ from ..storage.files import write_atomically
 from ..training.experiment import Experiment
 from ..training.pool import one_thread
 
-if TYPE_CHECKING:
-    from ..training.clip import ClipPreparation
-
 TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
 
 
 def load(data_name: str, name: str, count: int) -> Any:
-    """The first `count` prompts of a set: `captions`, and `pixels` (uint8); ValueError without it."""
+    """The first `count` prompts of a set: `captions` and `pixels` (uint8); ValueError for an unknown set."""
     sets = data.prompt_sets(data_name)
     if name not in sets:
         known = f"there are {', '.join(sets) or 'none'}"
@@ -36,8 +31,8 @@ def prompts_of(experiment: Experiment) -> Any:
     return load(experiment.latents.data, sampling.prompts, sampling.count)
 
 
-def clip_of(experiment: Experiment) -> ClipPreparation:
-    """The CLIP whose text tower the flows of an experiment are conditioned through."""
+def clip_of(experiment: Experiment) -> Any:
+    """The ClipPreparation of the text tower that the flows of an experiment are conditioned through."""
     # here, and not above: transformers takes seconds to load, and most experiments have no prompts
     from ..training import clip
 

@@ -60,7 +60,7 @@ class Draw:
 
 
 def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | None = None) -> torch.Tensor:
-    """The noise of a sampling seed, (count, *shape), the same for every method."""
+    """The noise of a sampling seed, (count, *shape), the same for every method; `data_folder`: of latents."""
     source = data.load(settings.training.data, data_folder, load_decoder)
     generator = torch.Generator().manual_seed(NOISE + sample_seed)
     return torch.randn(settings.sampling.count, *source.shape, generator=generator) * source.scale
@@ -176,7 +176,7 @@ def draw(experiment: Experiment) -> pd.DataFrame:
 
 
 def points(experiment: Experiment, method: str, steps: int, count: int | None = None) -> np.ndarray:
-    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; KeyError without."""
+    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; KeyError if never drawn."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
     index = pd.read_csv(folder / "index.csv")
     rows = index[(index.method == method) & (index.steps == steps)]
@@ -193,7 +193,7 @@ def points(experiment: Experiment, method: str, steps: int, count: int | None = 
 def panels(
     experiment: Experiment, methods: Sequence[str] | None = None, shown: Sequence[int] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """All points or first images of `methods`, by label and number of steps, or those `shown`."""
+    """All points, or the first images, by label and steps: of `methods` (all), in the steps `shown` (all)."""
     names, count = labels(experiment.settings), SHOWN if experiment.settings.metrics.of_images else None
     steps = experiment.settings.sampling.steps
     return {
@@ -204,7 +204,7 @@ def panels(
 
 
 def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
-    """Images of `count` noises on a great circle, by method, of its first seed in its fewest calls."""
+    """Images of `count` noises on a great circle, by method and its fewest steps, of its first seed."""
     settings, source, found = experiment.settings, experiment.source, {}
     x0 = slerp(*noise(settings, settings.sampling.seeds[0], experiment.data_folder)[:2], count)
     for method, steps in settings.sampling.steps.items():

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from .picture import DPI, Picture, legend_beside, line_of_cells, line_panels, log_ticks, steps
+from .picture import DPI, Panels, Picture, cell_line, legend_beside, line_panels, log_ticks, steps
 
 # the lowest level is not quite white, so that a tile can be told from the gap beside it
 GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294", "#10263c"])
@@ -91,7 +91,7 @@ def sheet(
     return figure
 
 
-def _rows(rows: Mapping[str, Mapping[str, np.ndarray]], columns: list[str]) -> Figure:
+def _rows(rows: Panels, columns: list[str]) -> Figure:
     """Tiled blocks in rows with their labels at the left and columns with their names above."""
     heights = [max(block.shape[0] for block in row.values()) for row in rows.values()]
     widths = [max(row[column].shape[1] for row in rows.values() if column in row) for column in columns]
@@ -109,7 +109,7 @@ def _rows(rows: Mapping[str, Mapping[str, np.ndarray]], columns: list[str]) -> F
     return sheet((lefts[-1] - BLOCK_GAP, tops[-1] - BLOCK_GAP), blocks, texts)
 
 
-def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int = 8) -> Picture:
+def grid(panels: Panels, title: str, count: int = 8) -> Picture:
     """The first `count` images of every array: a row a key, a block of tiles an inner key "N = ...".
 
     Arrays (n, 1 or 3, height, width), floats in [-1, 1], of the same noises. Raises ValueError for others.
@@ -119,8 +119,7 @@ def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int 
     columns = sorted({name for row in panels.values() for name in row}, key=steps)
     # so many a row that a block is filled, and wider than high
     across = next(n for n in range(ceil(sqrt(count)), count + 1) if count % n == 0)
-    blocks: dict[str, dict[str, np.ndarray]] = {label: {} for label, row in panels.items() if row}
-    numbers = {}
+    blocks, numbers = {label: {} for label, row in panels.items() if row}, {}
     for label in blocks:
         for column in (c for c in columns if c in panels[label]):
             name, images = f"{label}, {column}", panels[label][column][:count]
@@ -154,7 +153,7 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     """
     cost, quality = (table[table.metric == metric] for metric in (x, y))
     twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]
-    if not twice.empty:
+    if len(twice):
         cell = twice.iloc[0]
         raise ValueError(f"{cell.method} has more than one '{cell.metric}' at {cell.nfe} network calls")
     both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
@@ -166,7 +165,7 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
         line = line.sort_values("nfe")
         # each line above the last with its text, so that a covered marker hides its number too
         above = 3 + k
-        numbers[method] = line_of_cells(axis, line, "value_x", method, ms=13, mec="white", zorder=above)
+        numbers[method] = cell_line(axis, line, "value_x", method, ms=13, mec="white", zorder=above)
         for row in line.itertuples():
             inside = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": "white"}
             axis.annotate(str(int(row.nfe)), (row.value_x, row.value), zorder=above + 0.5, **inside)

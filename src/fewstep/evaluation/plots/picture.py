@@ -23,6 +23,8 @@ from ...storage.files import write_atomically
 # a vendor type: JupyterLab shows plain application/json as a tree, in the place of the picture
 NUMBERS = "application/vnd.fewstep.numbers+json"
 DPI = 100
+# arrays of samples by row of a picture and by column, "N = ..."
+Panels = Mapping[str, Mapping[str, np.ndarray]]
 INK = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#c7d7ea", "#4a7fb5", "#163a5f"])
 # One colour a method, in every picture; colour-blind readers too tell those apart that meet in a picture
 METHODS = {
@@ -68,7 +70,7 @@ def line_panels(
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def line_of_cells(axis: Axes, line: pd.DataFrame, x: str, label: str, **look: Any) -> list[list[float]]:
+def cell_line(axis: Axes, line: pd.DataFrame, x: str, label: str, **look: Any) -> list[list[float]]:
     """Draw `value` with its deviation `sd` against the column `x`; returns [nfe, value] of every cell."""
     look = stroke(label) | {"marker": "o", "lw": 1.5, "capsize": 2} | look
     axis.errorbar(line[x], line.value, yerr=line.sd.fillna(0), label=label, **look)

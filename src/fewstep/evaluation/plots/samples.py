@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ...flows.flow_map import FlowMap
-from .picture import INK, METHODS, Picture, legend_beside, line_of_cells, line_panels, log_ticks, steps
+from .picture import INK, METHODS, Panels, Picture, cell_line, legend_beside, line_panels, log_ticks, steps
 
 
 def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
@@ -21,7 +20,7 @@ def _coarse(points: np.ndarray) -> list[float]:
     return _histogram(points, 6).round(3).ravel().tolist()
 
 
-def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: int | None = None) -> Picture:
+def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
     """Density plots of samples (count, 2): one row a key, one column an inner key "N = ...".
 
     With `across`, panels follow one another, that many a row, each under its own name.
@@ -67,9 +66,9 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
     part = table[(table.metric == metric) & (table.method != "exact")]
     figure, ((axis,),) = line_panels(6.4, 3.8)
-    numbers: dict[str, Any] = {}
+    numbers = {}
     for method, line in part.groupby("method", sort=False):
-        numbers[method] = line_of_cells(axis, line, "nfe", method, ms=4)
+        numbers[method] = cell_line(axis, line, "nfe", method, ms=4)
     alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
     if floor is not None:
         axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")

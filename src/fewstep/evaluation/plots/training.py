@@ -61,7 +61,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
 
 
 def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture:
-    """Every logged quantity but loss and gradient norm that is not always zero, a panel each."""
+    """Logged quantities but loss and gradient norm, unless always zero: a panel each, a line a seed."""
     logged = [name for name in logs[0] if name not in QUANTITIES and any(np.any(log[name]) for log in logs)]
     if not logged:
         figure = Figure(figsize=(2.6, 2.4))
