@@ -12,7 +12,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep.evaluation import display
 from fewstep.networks.load import load_flow_map
 from fewstep.objectives.scflow import losses
 from fewstep.objectives.scflow.reversed_time import Reversed, between
@@ -318,11 +317,3 @@ def test_the_discriminators_step_size_can_follow_the_students(job, first):
     assert "schedule" not in SelfCorrection.model_validate(told(adversarial=own)).model_dump()["adversarial"]
     with pytest.raises(ValueError, match="schedule"):
         SelfCorrection.model_validate(told(adversarial=own | {"schedule": "cosine"}))
-
-
-def test_a_notebook_shows_every_setting_whole():
-    adversarial = dict(CONDITIONAL["adversarial"]) | {"schedule": "student"}
-    settings = SelfCorrection.model_validate(told(adversarial=adversarial))
-    shown_as = display.show_table(display.loss_settings(settings)).data
-    assert "R1 gamma = 1, D's rate 0.001 that falls as the student's, momentum 0.9, widths [8, 8]" in shown_as
-    assert "delta = 0.1, t_trunc = 0.4, target keeps 0.9" in shown_as and "..." not in shown_as

@@ -1,12 +1,9 @@
-"""The ledger: what the papers say in words, each with a statistic over seeds, an interval and a verdict.
+"""The ledger: what the papers say in words (claims.yaml), each with a statistic, an interval and a verdict.
 
-The claims stand in claims.yaml. The interval is Student's t (95 %) over training seeds, each averaged over
-its sampling seeds; where there are fewer than three training seeds, over sampling seeds: it then says how
-well these networks were measured, and nothing of how another training would turn out. A claim is supported
+The interval is Student's t (95 %) over training seeds, each averaged over its sampling seeds; with fewer than
+three, over sampling seeds: it then says nothing of how another training would turn out. A claim is supported
 when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +26,7 @@ TRAINING, SAMPLING = "training seeds", "sampling seeds"
 SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
 # training seeds that an interval needs
 FEW = 3
+CURE = "`sampling.steps` in params.yaml must draw it"
 FILE = Path(__file__).with_name("claims.yaml")
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
@@ -60,7 +58,6 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
 
 
 def verdict(low: float, high: float, threshold: float) -> str:
-    """supported, contradicted or undecided."""
     if low > threshold:
         return "supported"
     return "contradicted" if high < threshold else "undecided"
@@ -70,27 +67,24 @@ def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -
     """A metric by "train_seed" or "sample_seed", a mean over the other; KeyError where not measured."""
     part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
     if part.empty:
-        raise KeyError(f"no row {method}, {metric}, nfe {nfe}: `sampling.steps` in params.yaml must draw it")
+        raise KeyError(f"no row {method}, {metric}, nfe {nfe}: {CURE}")
     return part.groupby(seed).value.mean()
 
 
 def by_seeds(
     rows: pd.DataFrame, cells: Sequence[tuple[str, int, str]], over: str | None = None
 ) -> tuple[list[pd.Series], str]:
-    """Each cell (method, nfe, metric), all by the same kind of seed, and that kind: TRAINING or SAMPLING.
+    """Each cell (method, nfe, metric) by the seeds `over`, and these: TRAINING or SAMPLING.
 
-    Unless `over` says which: training seeds where there are three or more, otherwise sampling seeds, each
-    averaged over the training seeds. Raises KeyError for a cell without rows, and ValueError when cells
-    differ in their seeds, so that they cannot be compared seed by seed, or in the protocol of a metric.
+    Without `over`, training seeds where there are three or more. Raises KeyError for a cell without rows, and
+    ValueError for cells of different seeds, or of several protocols of a metric: they cannot be compared.
     """
     for metric in dict.fromkeys(metric for _, _, metric in cells):
         methods = [method for method, _, own in cells if own == metric]
         protocols = rows[(rows.metric == metric) & rows.method.isin(methods)].protocol.unique()
         if len(protocols) > 1:
-            both = f"{protocols[0]} | {protocols[1]}"
-            raise ValueError(
-                f"{metric} was measured under {len(protocols)} protocols and cannot be compared: {both}"
-            )
+            found = f"{metric} was measured under {len(protocols)} protocols"
+            raise ValueError(f"{found} and cannot be compared: {protocols[0]} | {protocols[1]}")
     found = [by_seed(rows, SEED[over or TRAINING], *cell) for cell in cells]
     if over is None and max(len(values) for values in found) < FEW:
         return by_seeds(rows, cells, SAMPLING)
@@ -108,9 +102,8 @@ def by_seeds(
 def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_seed") -> tuple[float, ...]:
     """The calls at which `curve` reaches `quality`, seed by seed, by log-log interpolation; lower is better.
 
-    `curve` holds the measured rows of one method and metric, and `by` is its column that indexes `quality`.
-    Where the fewest calls are better already, those; where it is never reached, the most. Raises ValueError
-    for a seed without rows.
+    `curve` holds the measured rows of one method and metric; `by` is its column that indexes `quality`. Its
+    fewest calls where they are better already, its most where none is; ValueError for a seed without rows.
     """
     values = []
     for seed, target in quality.items():
@@ -133,11 +126,10 @@ def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
     for label in (loose, steady):
         if not logs.get(label):
             raise KeyError(f"no training log of {label}; there are {', '.join(logs)}")
+    both = [[log["gradient_norm"] for log in logs[label]] for label in (loose, steady)]
     # over as many steps as both have: a longer run has more time to settle
-    length = min(len(log["gradient_norm"]) for label in (loose, steady) for log in logs[label])
-    spread = [
-        [instability(log["gradient_norm"][:length]) for log in logs[label]] for label in (loose, steady)
-    ]
+    length = min(len(norms) for own in both for norms in own)
+    spread = [[instability(norms[:length]) for norms in own] for own in both]
     return tuple(float(np.log(a / b)) for a, b in zip(*spread, strict=True))
 
 
@@ -145,7 +137,7 @@ def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
     """The most network calls at which a method was measured; KeyError where it was not."""
     counts = rows[(rows.method == method) & (rows.metric == metric)].nfe
     if counts.empty:
-        raise KeyError(f"no row {method}, {metric}: `sampling.steps` in params.yaml must draw it")
+        raise KeyError(f"no row {method}, {metric}: {CURE}")
     return int(counts.max())
 
 
@@ -171,32 +163,25 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
     found, over = by_seeds(rows, cells, claim.get("over"))
     series = iter(found)
     a, b = ([pd.concat([next(series) for _ in group], axis=1).min(axis=1) for group in groups] + [None])[:2]
-    match own["kind"]:
-        case "value":
-            values = a
-        case "difference":
-            values = a - own.get("factor", 1) * b
-        case "within":
-            values = own["bound"] - (a - b)
-        case "near":
-            values = own["bound"] - (a - b).abs()
-        case "ratio":
-            values = np.log(own["bound"]) - np.log(a / b)
-        case "calls":
-            curve = rows[(rows.method == own["of"]) & (rows.metric == claim["metric"])]
-            values = [calls / own.get("each", 1) for calls in calls_to_match(curve, a, SEED[over])]
-        case kind:
-            raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{kind}'")
-    trainings = rows[rows.method == cells[0][0]].train_seed.nunique()
+    curve = rows[(rows.method == own.get("of")) & (rows.metric == claim["metric"])]
+    statistics = {
+        "value": lambda: a,
+        "difference": lambda: a - own.get("factor", 1) * b,
+        "within": lambda: own["bound"] - (a - b),
+        "near": lambda: own["bound"] - (a - b).abs(),
+        "ratio": lambda: np.log(own["bound"]) - np.log(a / b),
+        "calls": lambda: np.divide(calls_to_match(curve, a, SEED[over]), own.get("each", 1)).tolist(),
+    }
+    if own["kind"] not in statistics:
+        raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{own['kind']}'")
+    values, trainings = statistics[own["kind"]](), rows[rows.method == cells[0][0]].train_seed.nunique()
     return tuple(values), _over(len(values), over, trainings)
 
 
 def _over(count: int, over: str, trainings: int) -> str:
-    """What an interval runs over, in words."""
     seeds = f"{count} {over if count > 1 else over.removesuffix('s')}"
-    if over == TRAINING:
-        return seeds
-    return f"{seeds} of {'one training' if trainings == 1 else f'{trainings} trainings'}"
+    of = "one training" if trainings == 1 else f"{trainings} trainings"
+    return seeds if over == TRAINING else f"{seeds} of {of}"
 
 
 @cache
@@ -216,16 +201,14 @@ def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
     """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
 
-    Raises KeyError where a number was not measured or a training not logged, and ValueError where numbers
-    that are compared have different seeds or protocols.
+    Raises KeyError for what was not measured or logged, ValueError for other seeds or protocols compared.
     """
     found = []
     for own in _listed(experiment.name, rows):
-        metric = own["metric"]
         values, over = _values(own, rows, logs or {})
         words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
-            words["most"] = most_calls(rows, "si", metric)
+            words["most"] = most_calls(rows, "si", own["metric"])
         name, statement, said = (own[key].format(**words) for key in ("id", "statement", "words"))
         said, threshold = f"{said} ({own['unit']})", float(own.get("threshold", 0))
         found.append(Claim(name, own["paper"], statement, said, values, experiment.name, over, threshold))
@@ -236,9 +219,8 @@ def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
     """The claims as a table, columns as COLUMNS."""
     rows = []
     for c in claims:
-        low, high = interval(c.values)
-        said = f"{c.statistic}; claimed > {c.threshold:g}"
-        found = (float(np.mean(c.values)), low, high, verdict(low, high, c.threshold))
+        bounds, said = interval(c.values), f"{c.statistic}; claimed > {c.threshold:g}"
+        found = float(np.mean(c.values)), *bounds, verdict(*bounds, c.threshold)
         rows.append((c.name, c.paper, c.statement, said, *found, c.over, tier, c.table))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -251,20 +233,10 @@ def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
     over = ledger.over if "over" in ledger else claimed[2]
     sampling = over.str.contains("sampling")
     where = over.str.contains("trainings").map({True: " in these trainings", False: " in this training"})
-    table = pd.DataFrame(
-        {
-            "claim": ledger.claim,
-            "statement": ledger.statement,
-            "statistic": said[0],
-            "claimed": "> " + claimed[0],
-            "value": ledger.value.map("{:.3f}".format),
-            "95 % interval": [f"{low:.3f} to {high:.3f}" for low, high in zip(ledger.low, ledger.high)],
-            "over": over,
-            "verdict": ledger.verdict + where.where(sampling, ""),
-        }
-    ).set_index("claim")
-    titles = {
-        "Over training seeds, of the method": ~sampling,
-        "Over sampling seeds, of these trainings alone": sampling,
-    }
-    return {title: table[part.to_numpy()] for title, part in titles.items() if part.any()}
+    columns = {"statistic": said[0], "claimed": "> " + claimed[0], "value": ledger.value.map("{:.3f}".format)}
+    columns["95 % interval"] = [f"{low:.3f} to {high:.3f}" for low, high in zip(ledger.low, ledger.high)]
+    columns |= {"over": over, "verdict": ledger.verdict + where.where(sampling, "")}
+    table = ledger[["claim", "statement"]].assign(**columns).set_index("claim")
+    titles = ("Over training seeds, of the method", "Over sampling seeds, of these trainings alone")
+    parts = zip(titles, (~sampling, sampling))
+    return {title: table[part.to_numpy()] for title, part in parts if part.any()}

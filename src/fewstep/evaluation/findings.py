@@ -1,7 +1,5 @@
 """A sentence of finding for below each table and picture: what the numbers say, and nothing more."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,13 +18,17 @@ def _count(n: int, noun: str) -> str:
     return f"{word} {noun}{'' if n == 1 else 's'}"
 
 
+def _calls(nfe: float) -> str:
+    return _count(int(nfe), "network call")
+
+
 def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _names(names: Sequence[str]) -> str:
-    names = list(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _measured(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -38,29 +40,24 @@ def _better(metric: str) -> str:
     return "higher" if metric in HIGHER_IS_BETTER else "lower"
 
 
-def _best(cells: pd.DataFrame, metric: str) -> tuple[str, float]:
-    """The methods whose number is the best as far as it is shown, and that number."""
-    value = float(cells.value.max() if _better(metric) == "higher" else cells.value.min())
-    ties = cells[[_number(v) == _number(value) for v in cells.value]].method
-    return _names(list(dict.fromkeys(ties))), value
+def _best(cells: pd.DataFrame, metric: str) -> tuple[str, str, pd.DataFrame]:
+    """The methods whose number is the best as far as it is shown, that number, and its cells."""
+    value = _number(cells.value.max() if _better(metric) == "higher" else cells.value.min())
+    ties = cells[cells.value.map(_number) == value]
+    return _names(ties.method.unique()), value, ties
 
 
 def best(table: pd.DataFrame, metric: str) -> str:
-    """Which method is the best in the fewest network calls, and how it, alone, stands in the most.
-
-    "Lowest FID in one network call: SCFlow, 300.7; in eight it has 207.7." Ties are all named.
-    """
+    """Which method is the best in the fewest network calls, and how it, alone, stands in the most."""
     cells = _measured(table, metric)
     if cells.empty:
         return f"{metric} was not measured."
     few = int(cells.nfe.min())
-    names, value = _best(cells[cells.nfe == few], metric)
-    degree = DEGREES[_better(metric)].capitalize()
-    text = f"{degree} {metric} in {_count(few, 'network call')}: {names}, {_number(value)}"
+    names, value, _ = _best(cells[cells.nfe == few], metric)
+    text = f"{DEGREES[_better(metric)].capitalize()} {metric} in {_calls(few)}: {names}, {value}"
     own = cells[(cells.method == names) & (cells.nfe > few)].sort_values("nfe")
     if len(own):
-        last = own.iloc[-1]
-        text += f"; in {_count(int(last.nfe), 'network call')} it has {_number(last.value)}"
+        text += f"; in {_calls(own.nfe.iloc[-1])} it has {_number(own.value.iloc[-1])}"
     return f"{text}."
 
 
@@ -69,10 +66,9 @@ def overall(table: pd.DataFrame, metric: str) -> str:
     cells = _measured(table, metric)
     if cells.empty:
         return f"{metric} was not measured."
-    names, value = _best(cells, metric)
-    own = cells[[_number(v) == _number(value) for v in cells.value]]
-    calls = f" in {_count(int(own.nfe.iloc[0]), 'network call')}" if len(own) == 1 else ""
-    return f"The {DEGREES[_better(metric)]} {metric} is {_number(value)}, that of {names}{calls}."
+    names, value, own = _best(cells, metric)
+    calls = f" in {_calls(own.nfe.iloc[0])}" if len(own) == 1 else ""
+    return f"The {DEGREES[_better(metric)]} {metric} is {value}, that of {names}{calls}."
 
 
 def above_floor(table: pd.DataFrame, metric: str) -> str:
@@ -80,10 +76,9 @@ def above_floor(table: pd.DataFrame, metric: str) -> str:
     exact, cells = table[(table.metric == metric) & (table.method == EXACT)], _measured(table, metric)
     if exact.empty or cells.empty or not np.isfinite(exact.value).all():
         return ""
-    floor = float(exact.sort_values("nfe").value.iloc[0])
-    names, value = _best(cells, metric)
-    best_of = f"the best of the others, {names}, {_number(value)}"
-    return f"The exact sampler scores {_number(floor)} in {metric}, and {best_of}."
+    floor = _number(exact.sort_values("nfe").value.iloc[0])
+    names, value, _ = _best(cells, metric)
+    return f"The exact sampler scores {floor} in {metric}, and the best of the others, {names}, {value}."
 
 
 def beside_published(table: pd.DataFrame) -> str:
@@ -93,9 +88,8 @@ def beside_published(table: pd.DataFrame) -> str:
         return "No number of this table stands beside a published one: there is none by the same protocol."
     signs = np.where(cells.metric.isin(list(HIGHER_IS_BETTER)), 1, -1)
     better = int((signs * (cells.value - cells.published) > 0).sum())
-    return (
-        f"{_count(len(cells), 'number').capitalize()} beside published ones; better than published: {better}."
-    )
+    numbers = _count(len(cells), "number").capitalize()
+    return f"{numbers} beside published ones; better than published: {better}."
 
 
 def gain_with_calls(table: pd.DataFrame, metric: str) -> str:
@@ -105,22 +99,22 @@ def gain_with_calls(table: pd.DataFrame, metric: str) -> str:
         few, most = own.value.iloc[0], own.value.iloc[-1]
         if own.nfe.nunique() > 1:
             (better if (most > few if _better(metric) == "higher" else most < few) else others).append(method)
-    order = list(dict.fromkeys(table.method))
+    order = list(table.method)
     better, others = (sorted(names, key=order.index) for names in (better, others))
     if not better and not others:
         return ""
-    said = f"{metric} is {_better(metric)} in the most network calls than in the fewest for "
+    said = f"{metric} is {_better(metric)} in the most network calls than in the fewest for"
     if not better:
-        return f"{said}no method."
-    return f"{said}{_names(better)}{f'; it is not for {_names(others)}' if others else ''}."
+        return f"{said} no method."
+    return f"{said} {_names(better)}{f'; it is not for {_names(others)}' if others else ''}."
 
 
 def stability(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> str:
     """Whose gradient norm jumps the farthest above its median, whose the least, and which are not finite."""
     found, diverged = {}, []
     for label, own in logs.items():
-        norms = [np.asarray(log["gradient_norm"]) for log in own]
-        if any(not np.isfinite(n).all() for n in norms):
+        norms = [log["gradient_norm"] for log in own]
+        if not all(np.isfinite(n).all() for n in norms):
             diverged.append(label)
         elif norms and all(len(n) and np.median(n[len(n) // 10 :]) > 0 for n in norms):
             found[label] = float(np.mean([instability(n) for n in norms]))
@@ -139,16 +133,12 @@ def verdicts(ledger: pd.DataFrame) -> str:
     if ledger.empty:
         return "No claim of the papers is tested here."
     sampling, parts = ledger.over.str.contains("sampling"), []
-    for own, where in (
-        (ledger[~sampling], "over training seeds"),
-        (ledger[sampling], "over sampling seeds alone"),
-    ):
-        if len(own):
-            counts = own.verdict.value_counts()
-            said = [f"{counts.get(v, 0)} {v}" for v in ("supported", "contradicted", "undecided")]
-            parts.append(f"{_count(len(own), 'claim')} {where}: {', '.join(said)}")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    for part, where in ((~sampling, "over training seeds"), (sampling, "over sampling seeds alone")):
+        found = list(ledger[part].verdict)
+        if found:
+            said = [f"{found.count(v)} {v}" for v in ("supported", "contradicted", "undecided")]
+            parts.append(f"{_count(len(found), 'claim')} {where}: {', '.join(said)}")
+    return f"{'; '.join(parts)}.".capitalize()
 
 
 def cheapest(table: pd.DataFrame, metric: str) -> str:
@@ -156,6 +146,6 @@ def cheapest(table: pd.DataFrame, metric: str) -> str:
     cells = _measured(table, metric)
     if cells.empty:
         return f"{metric} was not measured."
-    low, high = cells.loc[cells.value.idxmin()], cells.loc[cells.value.idxmax()]
-    said = [f"{_number(r.value)} ({r.method}, {_count(int(r.nfe), 'network call')})" for r in (low, high)]
-    return f"{metric}: from {said[0]} to {said[1]}."
+    ends = (cells.loc[pick] for pick in (cells.value.idxmin(), cells.value.idxmax()))
+    low, high = (f"{_number(r.value)} ({r.method}, {_calls(r.nfe)})" for r in ends)
+    return f"{metric}: from {low} to {high}."

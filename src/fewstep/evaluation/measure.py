@@ -1,8 +1,6 @@
 """Measuring: from arrays of samples to one row a number, each with its protocol and its provenance."""
 
-from __future__ import annotations
-
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +81,10 @@ def protocols_by_name(against: Comparison) -> dict[str, str | ImageProtocol]:
         usual |= {"split": data.split, "reference": f"sha256 {data.checksum}"}
     for metric in (METRICS[measure] for measure in against.settings.metrics.measures):
         own = usual | {field: text.format(**said) for field, text in metric.protocol.items()}
-        for name, what in metric.names.items():
-            text, seeds = what.format(**said), tuple(sampling.seeds)
-            image = against.settings.metrics.of_images
-            found[name] = ImageProtocol(text, samples=sampling.count, seeds=seeds, **own) if image else text
+        found |= {name: what.format(**said) for name, what in metric.names.items()}
+        if against.settings.metrics.of_images:
+            own |= {"samples": sampling.count, "seeds": tuple(sampling.seeds)}
+            found |= {name: ImageProtocol(found[name], **own) for name in metric.names}
     return found
 
 
@@ -95,8 +93,8 @@ def check_calls(index: pd.DataFrame) -> None:
     calls = index.steps * index.sampler.map(calls_a_step).astype(float)
     wrong = index[calls.notna() & (index.nfe != calls)]
     if len(wrong):
-        first = wrong.iloc[0]
-        took = f"{first.method} took {first.nfe} network calls for {first.steps} steps"
+        row = wrong.iloc[0]
+        took = f"{row.method} took {row.nfe} network calls for {row.steps} steps"
         raise ValueError(f"{took}: the samples and the table disagree")
 
 
@@ -121,15 +119,15 @@ def _cells(
 
     cells = []
     for r in rows:
-        other, teachers = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)], []
+        own, teachers = folder / r.file, []
         if teacher:
+            other = seeds[(seeds.index(r.sample_seed) + 1) % len(seeds)]
             for seed in settings.training.seeds if r.method == EXACT else [r.train_seed]:
                 same, apart = (drawn[teacher.method, teacher.steps, seed, s] for s in (r.sample_seed, other))
                 teachers.append(Teacher(seed, same, compared(apart)))
         one_step = single.get((r.method, r.train_seed, r.sample_seed)) if r.nfe != 1 else None
-        own = folder / r.file
-        own_features = compared(own) if scratch else None
-        cells.append(Cell(own, own_features, int(r.sample_seed), one_step, tuple(teachers)))
+        features = compared(own) if scratch else None
+        cells.append(Cell(own, features, int(r.sample_seed), one_step, tuple(teachers)))
     return cells
 
 
@@ -143,26 +141,23 @@ def _measure(cell: Cell, against: Comparison, measures: list[str]) -> list[Row]:
 def evaluate(
     index: pd.DataFrame, folder: Path, against: Comparison, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
-    """One row a number, columns as COLUMNS; `empty` counts the bins that caught no sample, for KL.
+    """One row a number, columns as COLUMNS, of what `sample_all` drew; features are kept in `scratch`.
 
-    `index` and `folder` come from `sample_all`; features are kept in `scratch` meanwhile. Raises ValueError
-    for counted calls that are not those of the steps, and for no more images than features.
+    Raises ValueError for counted calls that are not those of the steps, and for no more images than features.
     """
     check_calls(index)
-    settings, of_images = against.settings, against.settings.metrics.of_images
+    settings = against.settings
     # an adaptive solver's calls differ from seed to seed: a row of the table stands at their mean
     calls = index.groupby(["method", "steps"]).nfe.transform("mean").round().astype(int)
     index, texts, names = index.assign(nfe=calls), protocols_by_name(against), labels(settings)
-    cells = _cells(settings, index, folder, scratch if of_images else None)
+    cells = _cells(settings, index, folder, scratch if settings.metrics.of_images else None)
     extracted = [cell for cell in cells if "features" in _needed(settings)]
     with Progress(len(extracted) + len(cells), "metrics") as bar:
         if extracted:
             files = [(c.samples, c.features, against.data.extractor, against.device) for c in extracted]
             run_all(_extract, files, compute.workers, bar.update)
-        prepared = _prepared(against)
-        jobs = [
-            (cell, prepared, settings.metrics.of_row(method)) for cell, method in zip(cells, index.method)
-        ]
+        prepared, measures = _prepared(against), map(settings.metrics.of_row, index.method)
+        jobs = [(cell, prepared, own) for cell, own in zip(cells, measures)]
         measured = run_all(_measure, jobs, compute.workers, lambda done: bar.update(len(extracted) + done))
     rows = []
     for source, found in zip(index.to_dict("records"), measured):
@@ -180,7 +175,7 @@ def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
     rows = evaluate(index, folder, comparison(experiment), scratch, experiment.compute)
     for path in scratch.glob("*.features"):
         path.unlink()
-    rows = rows.assign(**provenance.of_experiment(experiment, notebook).columns())
+    rows = rows.assign(**provenance.of_experiment(experiment, notebook)._asdict())
     path = experiment.workspace.write(f"metrics/{experiment.name}.csv")
     write_atomically(path, rows.to_csv(index=False).encode())
     return rows
@@ -193,11 +188,8 @@ def load(experiment: Experiment) -> pd.DataFrame:
 
 def protocols(experiment: Experiment) -> pd.DataFrame:
     """The evaluation protocols, metrics down; what all of them share stands once, in the first row."""
-    found, fields_of = protocols_by_name(comparison(experiment)), [f.name for f in fields(ImageProtocol)]
-    rows = {
-        name: {"protocol": own} if isinstance(own, str) else {f: getattr(own, f) for f in fields_of}
-        for name, own in found.items()
-    }
+    found = protocols_by_name(comparison(experiment)).items()
+    rows = {name: {"protocol": own} if isinstance(own, str) else asdict(own) for name, own in found}
     table = pd.DataFrame(rows).T.map(lambda v: " ".join(map(str, v)) if isinstance(v, tuple) else v)
     shared = [c for c in table.columns if table[c].nunique() == 1] if len(table) > 1 else []
     if shared:
@@ -215,9 +207,8 @@ def about(experiment: Experiment) -> str:
 def about_self_checks(experiment: Experiment) -> str:
     """What there is to read in the self-checks of an experiment, as Markdown."""
     if not experiment.settings.metrics.of_images:
-        return (
-            f"The row *{EXACT}* holds samples of the exact map: what is left there is the metric's own error."
-        )
+        exact = f"The row *{EXACT}* holds samples of the exact map"
+        return f"{exact}: what is left there is the metric's own error."
     text = (
         "FID of the data split in two is as good as any sampler can look at that number of samples; noise is "
         "as bad. Disjoint parts of the data, smaller and smaller, show the bias: their true distance is "
@@ -229,24 +220,22 @@ def about_self_checks(experiment: Experiment) -> str:
 
 def self_checks(experiment: Experiment) -> dict[str, pd.DataFrame]:
     """What the metrics say where the answer is known, by title; nothing for points."""
-    found, settings = {}, experiment.settings
-    if settings.metrics.of_images:
+    found, metrics = {}, experiment.settings.metrics
+    if metrics.of_images:
         data = comparison(experiment).data
         found["FID of the data against itself and noise"] = measure_images.self_checks(experiment, data)
-    if {"clip", "attributes"} & set(settings.metrics.measures):
+    if {"clip", "attributes"} & set(metrics.measures):
         found["The images of the prompts"] = measure_captions.self_checks(experiment)
     return found
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over all seeds: metric and network calls down, methods across, NaN where nothing was measured."""
-    index = ["metric", "nfe"]
-    table = rows.pivot_table(index=index, columns="method", values="value", aggfunc="mean", sort=False)
-    return table.sort_index()
+    return rows.pivot_table("value", ["metric", "nfe"], "method", "mean", sort=False).sort_index()
 
 
 def empty_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """The largest number of empty histogram cells of any seed, methods down, network calls across."""
+    """The most empty histogram cells of any seed, methods down, network calls across."""
     kl = rows[rows.metric == measure_points.KL].sort_values("nfe", kind="stable")
-    wide = kl.pivot_table(index="method", columns="nfe", values="empty", aggfunc="max", sort=False)
-    return wide.reindex(list(dict.fromkeys(rows.method))).dropna(how="all").astype("Int64")
+    wide = kl.pivot_table("empty", "method", "nfe", "max", sort=False)
+    return wide.reindex(rows.method.unique()).dropna(how="all").astype("Int64")

@@ -1,10 +1,8 @@
 """The metrics of images conditioned on captions: the CLIP score, and attributes that a probe reads back."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +17,9 @@ from ..training.pool import one_thread
 from . import prompts as prompt_sets
 from .metric import Cell, Comparison, Metric, Prompts, Row
 
-if TYPE_CHECKING:
-    from ..networks.clip import Clip
-
 CLIP_SCORE, ATTRIBUTES = "CLIP score", "attribute accuracy"
 # of the attributes, those with a metric of their own
-NAMES = {
-    "shape": "shape accuracy",
-    "colour": "colour accuracy",
-    "place": "place accuracy",
-    "caption": "caption accuracy",
-}
+NAMES = {name: f"{name} accuracy" for name in ("shape", "colour", "place", "caption")}
 # images of the prompts that self-checks look at, the first ones
 CHECKED = 1000
 
@@ -42,17 +32,14 @@ def prompts_of(experiment: Experiment) -> Prompts:
 
 
 @cache
-def _clip(folder: Path, device: str) -> Clip:
-    from ..networks import (
-        clip_files,
-    )  # transformers takes seconds to load, and most experiments have no captions
+def _clip(folder: Path, device: str) -> Any:
+    # here, and not above: transformers takes seconds to load, and most experiments have no captions
+    from ..networks import clip_files
 
     return clip_files.load(folder, device)
 
 
-@cache
-def _prompts(data_name: str, name: str, count: int) -> Any:
-    return prompt_sets.load(data_name, name, count)
+_prompts = cache(prompt_sets.load)
 
 
 def clip_score(images: np.ndarray, prompts: Prompts, device: str) -> float:
@@ -68,8 +55,8 @@ def attributes(images: np.ndarray, prompts: Prompts) -> dict[str, float]:
     seen = read(features.load_probe(prompts.probe), to_signed(torch.from_numpy(images)))
     right, said = judge(captions, seen)
     shares = accuracies(right, said)
-    named = {title: shares[name] for name, title in NAMES.items() if name in shares}
-    return {ATTRIBUTES: float(right.sum() / said.sum())} | named
+    found = {ATTRIBUTES: float(right.sum() / said.sum())}
+    return found | {title: shares[name] for name, title in NAMES.items() if name in shares}
 
 
 def _clip_score(cell: Cell, against: Comparison) -> list[Row]:
@@ -100,20 +87,13 @@ METRICS = {
     "clip": Metric(
         {CLIP_SCORE: "{score}"},
         "How well images fit their captions, by the CLIP whose text tower the flow is conditioned on.",
-        _clip_score,
-        higher=(CLIP_SCORE,),
-        protocol=_OF_PROMPTS | {"extractor": "{clip}"},
-    ),
+        _clip_score, higher=(CLIP_SCORE,), protocol=_OF_PROMPTS | {"extractor": "{clip}"}),
     "attributes": Metric(
-        {ATTRIBUTES: _READ}
-        | {title: f"{_READ}, {name} alone" for name, title in NAMES.items()}
+        {ATTRIBUTES: _READ} | {title: f"{_READ}, {name} alone" for name, title in NAMES.items()}
         | {NAMES["caption"]: "the share of captions right in everything"},
         "The share of what captions say, shapes, colours, places and relations, that a probe reads back.",
-        _attributes,
-        higher=(ATTRIBUTES, *NAMES.values()),
-        protocol=_OF_PROMPTS | {"extractor": "{probe}"},
-    ),
-}
+        _attributes, higher=(ATTRIBUTES, *NAMES.values()), protocol=_OF_PROMPTS | {"extractor": "{probe}"}),
+}  # fmt: skip
 
 
 def self_checks(experiment: Experiment) -> pd.DataFrame:
@@ -122,7 +102,7 @@ def self_checks(experiment: Experiment) -> pd.DataFrame:
     images, measured = np.asarray(_prompts(prompts.data, prompts.name, count).pixels), {}
     with one_thread():
         for title, shown in (("their own captions", images), ("another's", np.roll(images, 1, axis=0))):
-            found = measured.setdefault(title, {})
+            found = measured[title] = {}
             if "clip" in experiment.settings.metrics.measures:
                 found[CLIP_SCORE] = clip_score(shown, prompts, experiment.compute.device)
             if "attributes" in experiment.settings.metrics.measures:

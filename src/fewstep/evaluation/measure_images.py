@@ -1,7 +1,5 @@
 """The metrics of images: distances of their features from the data's, and from images of the same noise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +20,18 @@ from .metric import Cell, Comparison, Metric, Row
 
 FID, T_FID, KID, JPEG = "FID", "T-FID", "KID", "FID as JPEG"
 NEIGHBOURS = 3
-# KID takes all pairs of sets up to this size, which is the mean of the usual subsets without their scatter;
-# of larger sets clean-fid's hundred subsets of a thousand, as their pairs are too many
+# KID takes all pairs of sets up to this size, the mean of the usual subsets without their scatter; of larger
+# ones clean-fid's subsets
 ALL_PAIRS, SUBSETS, SUBSET_SIZE = 10_000, 100, 1000
 NOISE_SEED = 3_000_017
-# images of noise at a time: a whole number of what an extractor takes at a time, so that no bit depends on it
+# images of noise at a time: a multiple of what an extractor takes at a time, so that no bit depends on it
 BATCH = 256
 # pairs that distances between images are a mean over: fewer than a distance between distributions needs
 PAIRS = 64
 DISTANCES = ("PSNR", "SSIM", "feature distance")
+# their names in the tables
 ONE_STEP = {distance: f"{distance} to N = 1" for distance in DISTANCES}
 TEACHER = {distance: f"{distance} to the teacher" for distance in DISTANCES}
-# the distances between images of one noise, by their names in the tables
 SAME_NOISE = (*ONE_STEP.values(), *TEACHER.values())
 AGREEMENT = ONE_STEP["PSNR"]
 
@@ -60,7 +58,7 @@ def _kid(cell: Cell, against: Comparison) -> list[Row]:
 
 def _precision_recall(cell: Cell, against: Comparison) -> list[Row]:
     both = precision_recall(against.manifold, cell.values)
-    return [{"metric": "precision", "value": both.precision}, {"metric": "recall", "value": both.recall}]
+    return [{"metric": name, "value": getattr(both, name)} for name in ("precision", "recall")]
 
 
 def _fid_jpeg(cell: Cell, against: Comparison) -> list[Row]:
@@ -69,20 +67,18 @@ def _fid_jpeg(cell: Cell, against: Comparison) -> list[Row]:
     return [{"metric": JPEG, "value": frechet(moments(stored), against.moments)}]
 
 
-def maps_of(extractor: Extractor, device: str) -> Maps:
-    """The maps that images are compared in: of a classifier's convolutions, or the extractor's features."""
-    if isinstance(extractor.network, OnLevels):
-        return activations(extractor.network.classifier.convolutions, extractor.network.top, device)
-    return lambda images: [extract(images, extractor, device=device).values]
+def _maps_and_top(extractor: Extractor, device: str) -> tuple[Maps, int]:
+    """What images are compared in, a classifier's convolutions or the extractor's features, and their top."""
+    if isinstance(own := extractor.network, OnLevels):
+        return activations(own.classifier.convolutions, own.top, device), own.top
+    return lambda images: [extract(images, extractor, device=device).values], 255
 
 
 def _distances(cell: Cell, other: Path | None, against: Comparison, names: dict[str, str]) -> list[Row]:
     if other is None or other == cell.samples:
         return []
-    extractor = against.data.extractor
-    top = extractor.network.top if isinstance(extractor.network, OnLevels) else 255
     pairs = cell.points[:PAIRS], np.load(other)[:PAIRS]
-    values = distances(*pairs, maps_of(extractor, against.device), top)
+    values = distances(*pairs, *_maps_and_top(against.data.extractor, against.device))
     return [{"metric": names[distance], "value": value} for distance, value in values.items()]
 
 
@@ -101,66 +97,43 @@ _PAIRS = (
 )
 METRICS = {
     "fid": Metric(
-        {FID: "FID"},
-        "The Fréchet distance between the features of the samples and of the data.",
-        _fid,
-        ("features",),
-    ),
+        {FID: "FID"}, "The Fréchet distance between the features of the samples and of the data.", _fid,
+        ("features",)),
     "t_fid": Metric(
         {T_FID: "FID against the teacher's samples"},
         "FID against the teacher's samples from other noises: how well a student copies its teacher.",
-        _t_fid,
-        ("features",),
-        protocol={"split": "{count} samples of {teacher}", "reference": "same training seed and other noise"},
-    ),
+        _t_fid, ("features",),
+        protocol={"split": "{count} samples of {teacher}",
+                  "reference": "same training seed and other noise"}),
     "kid": Metric(
         {KID: "KID, {subsets}"},
         "The kernel distance between the features of the samples and of the data, estimated without bias.",
-        _kid,
-        ("features", "features of data"),
-    ),
+        _kid, ("features", "features of data")),
     "precision": Metric(
         {"precision": f"improved precision, {NEIGHBOURS} neighbours"},
         "The share of the samples that look like data.",
-        _precision_recall,
-        ("features", "neighbours"),
-        ("precision",),
-    ),
+        _precision_recall, ("features", "neighbours"), ("precision",)),
     "recall": Metric(
         {"recall": f"improved recall, {NEIGHBOURS} neighbours"},
         "The share of the data that the samples reach.",
-        _precision_recall,
-        ("features", "neighbours"),
-        ("recall",),
-    ),
+        _precision_recall, ("features", "neighbours"), ("recall",)),
     "fid_jpeg": Metric(
-        {JPEG: "FID"},
-        "FID of the samples stored as JPEG files first, as SCFlow's script stores them.",
-        _fid_jpeg,
-        protocol={"format": f"jpeg {QUALITY}"},
-    ),
+        {JPEG: "FID"}, "FID of the samples stored as JPEG files first, as SCFlow's script stores them.",
+        _fid_jpeg, protocol={"format": f"jpeg {QUALITY}"}),
     "one_step": Metric(
         {name: f"{distance}, {_PAIRS}" for distance, name in ONE_STEP.items()},
         "How near an image is to that of one step from the same noise; PSNR is in dB.",
-        _one_step,
-        higher=(ONE_STEP["PSNR"], ONE_STEP["SSIM"]),
-        protocol=_SAME_NOISE | {"split": "one step of the same method, same noise and training seed"},
-    ),
+        _one_step, higher=(ONE_STEP["PSNR"], ONE_STEP["SSIM"]),
+        protocol=_SAME_NOISE | {"split": "one step of the same method, same noise and training seed"}),
     "teacher_images": Metric(
         {name: f"{distance}, {_PAIRS}" for distance, name in TEACHER.items()},
         "How near an image is to the teacher's from the same noise; PSNR is in dB.",
-        _teacher_images,
-        higher=(TEACHER["PSNR"], TEACHER["SSIM"]),
-        protocol=_SAME_NOISE,
-    ),
-}
+        _teacher_images, higher=(TEACHER["PSNR"], TEACHER["SSIM"]), protocol=_SAME_NOISE),
+}  # fmt: skip
 
 
 def self_checks(experiment: Experiment, reference: Reference) -> pd.DataFrame:
-    """The medians of FID by check and samples.
-
-    The data against itself in two halves, against noise, and in smaller and smaller parts.
-    """
+    """The medians of FID by check and samples: the data against itself, in smaller parts too, and noise."""
     source, device = experiment.source, experiment.compute.device
 
     def noise(count: int) -> np.ndarray:

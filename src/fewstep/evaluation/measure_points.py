@@ -1,7 +1,5 @@
 """The metrics of points in the plane."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..metrics.kl import kl_to_checkerboard
@@ -27,41 +25,33 @@ def _w2_target(cell: Cell, against: Comparison) -> list[Row]:
 
 
 def _w2_teacher(cell: Cell, against: Comparison) -> list[Row]:
-    size, rows = against.settings.metrics.w2_samples, []
-    for teacher in cell.teachers:
-        value = squared_w2(cell.points[:size], np.load(teacher.other_noise)[:size])
-        rows.append({"metric": W2_TEACHER, "value": value, "train_seed": teacher.train_seed, "samples": size})
-    return rows
+    size = against.settings.metrics.w2_samples
+    values = {
+        t.train_seed: squared_w2(cell.points[:size], np.load(t.other_noise)[:size]) for t in cell.teachers
+    }
+    own = {"metric": W2_TEACHER, "samples": size}
+    return [own | {"value": value, "train_seed": seed} for seed, value in values.items()]
 
 
 def _map_teacher(cell: Cell, against: Comparison) -> list[Row]:
-    distances = [(t.train_seed, map_distance(cell.points, np.load(t.same_noise))) for t in cell.teachers]
-    return [{"metric": MAP_TEACHER, "value": value, "train_seed": seed} for seed, value in distances]
+    values = {t.train_seed: map_distance(cell.points, np.load(t.same_noise)) for t in cell.teachers}
+    return [{"metric": MAP_TEACHER, "value": value, "train_seed": seed} for seed, value in values.items()]
 
 
-_SAME = "same noise and training seed"
 METRICS = {
     "kl": Metric(
         {KL: "KL(target || histogram), {count} samples, {bins}x{bins} bins on [-1,1]^2, exact quadrature"},
         "From the target to the histogram, so missing a square costs more than spilling over its edge. Bins "
         "that straddle an edge cost even a perfect sampler something (0.054 with 50 along an axis); a bin "
-        "that caught no sample counts as half of one, without which KL would be infinite.",
-        _kl,
-    ),
+        "that caught no sample counts as half of one, without which KL would be infinite.", _kl),
     "w2_target": Metric(
         {W2_TARGET: "exact assignment, {size} samples against {size} of data/checkerboard.npy"},
-        "The squared Wasserstein distance to points of the target.",
-        _w2_target,
-        ("target",),
-    ),
+        "The squared Wasserstein distance to points of the target.", _w2_target, ("target",)),
     "w2_teacher": Metric(
         {W2_TEACHER: "exact assignment, {size} samples against {size} of {teacher}, independent noise"},
-        "The squared Wasserstein distance to the teacher's samples from another noise.",
-        _w2_teacher,
-    ),
+        "The squared Wasserstein distance to the teacher's samples from another noise.", _w2_teacher),
     "map_teacher": Metric(
-        {MAP_TEACHER: "root mean square over {count} noises, against {teacher}, " + _SAME},
-        "How far the points lie from the teacher's of the same noise.",
-        _map_teacher,
-    ),
-}
+        {MAP_TEACHER: "root mean square over {count} noises, against {teacher}, "
+                      "same noise and training seed"},
+        "How far the points lie from the teacher's of the same noise.", _map_teacher),
+}  # fmt: skip

@@ -1,8 +1,4 @@
-"""What a notebook shows of the methods that it trains: each one's loss, its settings and its call, and what
-came of them.
-"""
-
-from __future__ import annotations
+"""What notebooks show of methods: each one's loss, its settings and its call, and what came of them."""
 
 import inspect
 import re
@@ -16,6 +12,7 @@ from ..objectives.scflow import losses
 from ..settings.self_correction import SelfCorrection
 from ..settings.tiers import ExperimentSettings
 from ..settings.training import Method, Term
+from .preparations import UNTRAINED, gap, tenths
 
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
@@ -30,26 +27,23 @@ TEX = (
     (r"grad ", r"\\nabla "), (r"\bsg ?", r"\\mathrm{sg}\\,"), (r" o \.\.\. o ", r" \\circ \\dots \\circ "),
     (r"\bx0", "x_0"), (r"\|(.*?)\|\^2", r"\\big|\1\\big|^2"),
 )  # fmt: skip
+# SCFlow's losses by the names of their settings, and as the paper abbreviates them
 LOSSES = {
-    "consistency": losses.truncated_consistency,
-    "adversarial": losses.adversarial,
-    "reflow": losses.reflow,
-    "bidirectional": losses.bidirectional_consistency,
+    "consistency": (losses.truncated_consistency, "TC"),
+    "adversarial": (losses.adversarial, "G"),
+    "reflow": (losses.reflow, "RF"),
+    "bidirectional": (losses.bidirectional_consistency, "BI"),
 }
 
 
 def formula(function: Callable) -> tuple[str, str]:
-    """The formula at the head of a loss's docstring as TeX, and the plain words that follow it in its
-    sentence.
-    """
+    """The formula at the head of a loss's docstring as TeX, and the words after it in its sentence."""
     text = " ".join(inspect.getdoc(function).split())
-    if norms := re.search(r"^[^|]*?(\|.*?\|\^2(?: \+ \|.*?\|\^2)*)(.*)", text):
-        found, rest = (norms[1], norms[2]) if not text.startswith("L_") else (text, "")
-    else:
-        found, rest = text, ""
-    found = (
-        re.split(r", the mean over| \(R1\)|, non-|\.(?: |$)", found)[0] if text.startswith("L_") else found
-    )
+    found, rest = text, ""
+    if text.startswith("L_"):
+        found = re.split(r", the mean over| \(R1\)|, non-|\.(?: |$)", text)[0]
+    elif norms := re.search(r"^[^|]*?(\|.*?\|\^2(?: \+ \|.*?\|\^2)*)(.*)", text):
+        found, rest = norms.groups()
     for plain, tex in TEX:
         found = re.sub(plain, tex, found)
     return found, re.split(r",? ?shape \(batch|\.(?: |$)| / \(h|  ?\(arXiv|:", rest)[0].strip(" ,:")
@@ -65,7 +59,6 @@ def source(function: Callable) -> str:
 
 
 def _settings(method: Method, settings: ExperimentSettings) -> str:
-    """What of a method's settings is its own."""
     said = [f"{method.steps:,} steps"]
     if method.teacher:
         start = ", whose weights it starts from" if method.start == "teacher" else ""
@@ -75,7 +68,6 @@ def _settings(method: Method, settings: ExperimentSettings) -> str:
 
 
 def _call(term: Term) -> str:
-    """An objective's call as one would write it."""
     options = "".join(f', {k}="{v}"' if isinstance(v, str) else f", {k}={v}" for k, v in term.options.items())
     teacher = ", teacher" if objectives.needs_teacher(term.objective) else ""
     return f"`objectives.{term.objective}(student, batch{teacher}{options})`"
@@ -84,30 +76,24 @@ def _call(term: Term) -> str:
 def _terms(method: Method) -> list[str]:
     parts: list[str] = []
     for name in dict.fromkeys(term.objective for term in method.terms):
-        tex, words = formula(objectives.load(name))
-        own = [term for term in method.terms if term.objective == name]
-        lines = [f"$$ {tex} $$", ". ".join(filter(None, [words, source(objectives.load(name))]))]
-        for term in own:
+        objective = objectives.load(name)
+        tex, words = formula(objective)
+        calls = []
+        for term in (term for term in method.terms if term.objective == name):
             times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
             weight = f", weight {term.weight:g}" if term.weight != 1 else ""
-            lines.append(f"- {_call(term)} on {100 * term.share:g} % of a batch{weight}; times: {times}")
-        parts.append("\n\n".join([*filter(None, lines[:2]), "\n".join(lines[2:])]))
-    return parts
+            calls.append(f"- {_call(term)} on {100 * term.share:g} % of a batch{weight}; times: {times}")
+        parts += [f"$$ {tex} $$", ". ".join(filter(None, [words, source(objective)])), "\n".join(calls)]
+    return [part for part in parts if part]
 
 
 def _corrected(own: SelfCorrection) -> list[str]:
-    names = {"consistency": "TC", "adversarial": "G", "reflow": "RF", "bidirectional": "BI"}
-    there = {name: getattr(own, name, None) for name in names}
-    parts = [r"\mathcal L_{\mathrm{TC}}"] + [
-        rf"{loss.weight:g}\,\mathcal L_{{\mathrm{{{names[name]}}}}}" for name, loss in there.items() if loss
-    ]
-    waiting = [f"{name} from step {loss.warmup}" for name, loss in there.items() if loss and loss.warmup]
-    said = [
-        f"delta = {own.threshold:g}",
-        f"t_trunc = {own.truncation:g}",
-        f"target keeps {own.target_ema:g}",
-        *waiting,
-    ]
+    parts, said = [r"\mathcal L_{\mathrm{TC}}"], [f"delta = {own.threshold:g}, t_trunc = {own.truncation:g}"]
+    said.append(f"target keeps {own.target_ema:g}")
+    for name, (_, short) in LOSSES.items():
+        if loss := getattr(own, name, None):
+            parts.append(rf"{loss.weight:g}\,\mathcal L_{{\mathrm{{{short}}}}}")
+            said += [f"{name} from step {loss.warmup}"] if loss.warmup else []
     paper = source(losses.truncated_consistency)
     return [f"$$ \\mathcal L = {' + '.join(parts)} $$", f"{paper}; {', '.join(said)}."]
 
@@ -129,22 +115,15 @@ def self_correction(names: Sequence[str], settings: ExperimentSettings) -> str:
     """The losses of SCFlow that any of the methods takes part in, as Markdown; nothing where none does."""
     own = [settings.method(name).self_correction for name in names]
     used = [n for n in LOSSES if any(c and (n == "consistency" or getattr(c, n)) for c in own)]
-    shown = [LOSSES[name] for name in used] + ([losses.discriminator] if "adversarial" in used else [])
+    shown = [LOSSES[name][0] for name in used] + ([losses.discriminator] if "adversarial" in used else [])
     return "\n\n".join(f"$$ {formula(loss)[0]} $$\n\n`losses.{loss.__name__}`" for loss in shown)
-
-
-def _ends(run: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """The mean loss of the first and of the last tenth of a training."""
-    tenth = max(len(run["loss"]) // 10, 1)
-    return float(run["loss"][:tenth].mean()), float(run["loss"][-tenth:].mean())
 
 
 def fell(logs: Logs) -> str:
     """One sentence: of how many trainings the loss fell, and of which it did not."""
-    ends = {label: [_ends(run) for run in runs if len(run["loss"])] for label, runs in logs.items()}
-    ends = {label: own for label, own in ends.items() if own}
-    if not ends:
-        return "Nothing was trained here: the weights are published ones."
+    ends = {label: [tenths(run["loss"]) for run in runs if len(run["loss"])] for label, runs in logs.items()}
+    if not any(ends.values()):
+        return UNTRAINED
     rose = [label for label, own in ends.items() if any(last >= first for first, last in own)]
     compared = "lower in the last tenth of training than in the first"
     if not rose:
@@ -160,9 +139,7 @@ def gradients(logs: Logs) -> str:
         if sum(len(run["loss"]) for run in runs)
     }
     if len(norms) < 2:
-        return "".join(
-            f"The median norm of {label}'s gradient is {norm:.3g}." for label, norm in norms.items()
-        )
+        return "".join(f"The median norm of {name}'s gradient is {n:.3g}." for name, n in norms.items())
     high, low = max(norms, key=norms.get), min(norms, key=norms.get)
     return f"Median gradient norms lie between {norms[low]:.3g} ({low}) and {norms[high]:.3g} ({high})."
 
@@ -170,12 +147,12 @@ def gradients(logs: Logs) -> str:
 def last_parts(runs: Sequence[Mapping[str, np.ndarray]], label: str) -> str:
     """One sentence: the mean of each logged loss over the last tenth of training, over all seeds."""
     parts = {
-        name: float(np.mean([run[name][-max(len(run[name]) // 10, 1) :].mean() for run in runs]))
+        name: float(np.mean([tenths(run[name])[1] for run in runs]))
         for name in runs[0]
         if name not in ("loss", "gradient_norm") and any(np.any(run[name]) for run in runs)
     }
     if not parts:
-        return "Nothing was trained here: the weights are published ones."
+        return UNTRAINED
     said = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in parts.items())
     return f"{label}, mean over the last tenth of training: {said}."
 
@@ -187,23 +164,17 @@ def exact_row(settings: ExperimentSettings) -> str:
     return (
         "The velocity of these data has a closed form, which the row *exact* follows: by Euler's method it "
         "is a perfect teacher, and its exact map in one jump is the perfect student. What they score is the "
-        "floor under "
-        "the tables."
+        "floor under the tables."
     )
 
 
 def moved(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """One sentence on samples by method and steps, from the same noise: whose move least from the fewest to
-    the most.
-    """
-    gaps = {}
-    for label, by_steps in panels.items():
-        first, last = list(by_steps.values())[0], list(by_steps.values())[-1]
-        if len(by_steps) > 1:
-            gaps[label] = float(np.sqrt(np.square(first.astype(np.float64) - last).mean()))
+    """One sentence: how far each method's samples move from its fewest steps to its most, least first."""
+    drawn = {label: list(by_steps.values()) for label, by_steps in panels.items() if len(by_steps) > 1}
+    gaps = {label: gap(own[0], own[-1]) for label, own in drawn.items()}
     if not gaps:
         return "Every method was sampled in one number of steps."
-    said = [f"{label} {gap:.3g}" for label, gap in sorted(gaps.items(), key=lambda pair: pair[1])]
+    said = [f"{label} {far:.3g}" for label, far in sorted(gaps.items(), key=lambda pair: pair[1])]
     from_few = "From the fewest steps to the most, samples from the same noise move by (root mean square)"
     return f"{from_few}: {'; '.join(said)}."
 

@@ -1,7 +1,5 @@
 """What a metric declares, and what its function is given: a cell's files, and what they are compared with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -1,14 +1,8 @@
-"""Prompts: the captions that samples are conditioned on, their images, and their features as text.
-
-A data set of captioned images names its sets of prompts in PROMPTS, and `prompt_set(name, count)` gives one:
-the first `count`, always the same. All are zero-shot: of combinations that training has not seen.
-"""
-
-from __future__ import annotations
+"""Prompts: captions that samples are conditioned on, of combinations that training has not seen."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +13,15 @@ from ..storage.files import write_atomically
 from ..training.experiment import Experiment
 from ..training.pool import one_thread
 
-if TYPE_CHECKING:
-    from ..training.clip import ClipPreparation
-
 TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
 
 
 def load(data_name: str, name: str, count: int) -> Any:
-    """The first `count` prompts of a set: `captions`, each with its `text`, and `pixels`, uint8.
-
-    Raises ValueError, naming those there are, for a data set or a set that there is not.
-    """
+    """The first `count` prompts of a set: `captions` and `pixels` (uint8); ValueError for an unknown set."""
     sets = data.prompt_sets(data_name)
     if name not in sets:
-        known = ", ".join(sets) or "none"
-        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; there are {known}")
+        known = f"there are {', '.join(sets) or 'none'}"
+        raise ValueError(f"the data set '{data_name}' has no prompts '{name}'; {known}")
     return data.module(data_name).prompt_set(name, count)
 
 
@@ -43,8 +31,8 @@ def prompts_of(experiment: Experiment) -> Any:
     return load(experiment.latents.data, sampling.prompts, sampling.count)
 
 
-def clip_of(experiment: Experiment) -> ClipPreparation:
-    """The CLIP whose text tower the flows of an experiment are conditioned through."""
+def clip_of(experiment: Experiment) -> Any:
+    """The ClipPreparation of the text tower that the flows of an experiment are conditioned through."""
     # here, and not above: transformers takes seconds to load, and most experiments have no prompts
     from ..training import clip
 

@@ -1,15 +1,13 @@
 """Where a number comes from: notebook, git revision, parameters, hardware and software."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -17,15 +15,12 @@ import torch
 from ..storage import stand_in
 from ..training.experiment import Experiment
 
-COLUMNS = ("notebook", "revision", "parameters", "hardware", "software")
-
 
 class ProvenanceError(ValueError):
     """A number does not say where it comes from."""
 
 
-@dataclass(frozen=True)
-class Provenance:
+class Provenance(NamedTuple):
     """The five columns that every row of every table carries."""
 
     notebook: str
@@ -34,8 +29,8 @@ class Provenance:
     hardware: str
     software: str
 
-    def columns(self) -> dict[str, str]:
-        return asdict(self)
+
+COLUMNS = Provenance._fields
 
 
 def revision(root: Path) -> str:
@@ -46,28 +41,22 @@ def revision(root: Path) -> str:
     if stand_in.is_marked(root):
         return "rehearsal"
 
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+    def git(*words: str) -> list[str]:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
     try:
-        commit = git("rev-parse", "--short=12", "HEAD")
+        (commit,) = git("rev-parse", "--short=12", "HEAD")
         # results and locks are what a run writes, not what it runs
         sources = ("src", "notebooks", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
         changed = git("status", "--porcelain", "--", *sources)
+        diff = git("diff", "HEAD", "-U0", "--", "params.yaml")
     except (OSError, subprocess.CalledProcessError):
         return "unversioned"
     # a tier switched for one run is no change of the parameters of any tier
-    lines = [line for line in changed.splitlines() if not line.endswith("params.yaml")]
-    return commit + ("+" if lines or _parameters_changed(root) else "")
-
-
-def _parameters_changed(root: Path) -> bool:
-    command = ["git", "-C", str(root), "diff", "HEAD", "-U0", "--", "params.yaml"]
-    diff = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    lines = [line for line in diff.splitlines() if line[:1] in "+-" and not line.startswith(("+++", "---"))]
-    return any(not line[1:].startswith("tier:") for line in lines)
+    lines = [line for line in changed if not line.endswith("params.yaml")]
+    lines += [line for line in diff if re.match(r"(?!\+{3}|-{3})[+-](?!tier:)", line)]
+    return commit + ("+" if lines else "")
 
 
 def parameters(settings: Any) -> str:
@@ -77,12 +66,9 @@ def parameters(settings: Any) -> str:
 
 def hardware(device: str) -> str:
     """The processor and the accelerator, if one is used."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        name = models[0] if models else name
+    cpuinfo, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    if cpuinfo.exists() and (found := re.search(r"(?m)^model name.*?:(.*)", cpuinfo.read_text("utf-8"))):
+        name = found[1].strip()
     described = f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return f"{torch.cuda.get_device_name()}; {described}" if device == "cuda" else described
 
@@ -92,15 +78,10 @@ def software() -> str:
     return f"Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def gather(root: Path, notebook: str, settings: Any, device: str) -> Provenance:
-    """The provenance of what `notebook` computes now from JSON-able `settings`."""
-    return Provenance(notebook, revision(root), parameters(settings), hardware(device), software())
-
-
 def of_experiment(experiment: Experiment, notebook: str) -> Provenance:
     """The provenance of what `notebook` computes now from an experiment's settings."""
-    settings = experiment.settings.model_dump()
-    return gather(experiment.workspace.root, notebook, settings, experiment.compute.device)
+    (code,), root = settings_by_hash(experiment), experiment.workspace.root
+    return Provenance(notebook, revision(root), code, hardware(experiment.compute.device), software())
 
 
 def settings_by_hash(experiment: Experiment) -> dict[str, Any]:
@@ -113,9 +94,8 @@ def require(rows: pd.DataFrame, table: str) -> None:
     """Raise ProvenanceError, naming the first cell, if any row of `table` lacks a provenance column."""
     for column in COLUMNS:
         if column not in rows.columns:
-            raise ProvenanceError(
-                f"the table '{table}' has no column '{column}': its numbers cannot be traced"
-            )
+            where = f"the table '{table}' has no column '{column}'"
+            raise ProvenanceError(f"{where}: its numbers cannot be traced")
         bare = rows[rows[column].isna() | (rows[column].astype(str).str.strip() == "")]
         if len(bare):
             first = bare.iloc[0]

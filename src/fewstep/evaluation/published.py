@@ -1,10 +1,7 @@
-"""The papers' own numbers, each with its status and source.
+"""The papers' own numbers, each with its source and its status.
 
-Status is "confirmed" (read in the paper or in its authors' outputs), "second-hand" (quoted by somebody else)
-or "not on file" (found nowhere: the cell stays empty).
+"confirmed" (in the paper or its authors' outputs), "second-hand" (quoted by others) or "not on file".
 """
-
-from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
@@ -20,13 +17,9 @@ FILE = Path(__file__).with_name("published.csv")
 
 
 def load() -> pd.DataFrame:
-    """All published numbers: paper, table, dataset, method, metric, nfe, value, status, source.
-
-    Raises ValueError when a row has an unknown status.
-    """
+    """All published numbers, a row each; ValueError for an unknown status."""
     numbers = pd.read_csv(FILE)
-    unknown = set(numbers.status) - set(STATUSES)
-    if unknown:
+    if unknown := set(numbers.status) - set(STATUSES):
         known = ", ".join(STATUSES)
         raise ValueError(f"{FILE}: unknown status {sorted(unknown)}; a status is one of {known}")
     return numbers
@@ -52,8 +45,7 @@ def lookup(
     if source is None or metric not in source["metrics"]:
         return None, NOT_ON_FILE, ""
     own = _own(numbers, source)
-    theirs = source["metrics"][metric]
-    match = own[(own.method == method) & (own.metric == theirs) & (own.nfe == nfe)]
+    match = own[(own.method == method) & (own.metric == source["metrics"][metric]) & (own.nfe == nfe)]
     if match.empty:
         return None, NOT_ON_FILE, ""
     row = match.iloc[0]
@@ -71,8 +63,8 @@ def as_table(table: str) -> pd.DataFrame:
     own = _own(load(), source)
     calls = own.nfe.map(lambda n: "N not said" if pd.isna(n) else f"N = {int(n)}")
     cells = own.assign(text=own.value.map("{:g}".format) + " " + own.status, calls=calls)
-    columns = dict.fromkeys(cells.sort_values("nfe", kind="stable").calls)
+    columns = cells.sort_values("nfe", kind="stable").calls.unique()
     rows = [(m, name) for m in cells.metric.unique() for name in cells[cells.metric == m].method.unique()]
     wide = cells.pivot(index=["metric", "method"], columns="calls", values="text")
     title = source["dataset"] + (BEST_CHECKPOINT if source.get("chosen") else "")
-    return wide.reindex(rows)[list(columns)].fillna("").rename_axis(columns=title)
+    return wide.reindex(rows)[columns].fillna("").rename_axis(columns=title)

@@ -1,9 +1,8 @@
 """Samples of every method, by number of steps, training seed and sampling seed, as arrays on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from ..storage.progress import Progress
 from ..training import weights as training_weights
 from ..training.experiment import Experiment
 from ..training.pool import run_all
-from ..training.weights import weights_file
 from . import prompts
 
 EXACT = "exact"
@@ -32,8 +30,7 @@ EXACT = "exact"
 SHOWN = 8
 # what the seeds of noise are counted from, and those of the noise that a stochastic sampler adds
 NOISE, FURTHER_NOISE = 1_000_003, 6_000_011
-# samples per network call: enough to keep the core busy, few enough to stay in its cache. A GPU wants more,
-# but holds fewer of those conditioned on captions, twice as many under guidance
+# samples a network call: a core's cache holds them; a GPU takes more, but fewer of those with captions
 POINTS, IMAGES, IMAGES_ON_CUDA, CAPTIONED_ON_CUDA = 500, 125, 1000, 64
 # the numbers of steps that pictures of many methods show
 SHOWN_STEPS = (1, 2, 4, 8, 16)
@@ -63,10 +60,7 @@ class Draw:
 
 
 def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | None = None) -> torch.Tensor:
-    """The noise of a sampling seed, (count, *shape): the same for every method, so that maps can be compared.
-
-    `data_folder` is where latents lie, if they are modelled.
-    """
+    """The noise of a sampling seed, (count, *shape), the same for every method; `data_folder`: of latents."""
     source = data.load(settings.training.data, data_folder, load_decoder)
     generator = torch.Generator().manual_seed(NOISE + sample_seed)
     return torch.randn(settings.sampling.count, *source.shape, generator=generator) * source.scale
@@ -89,8 +83,8 @@ def plan(settings: ExperimentSettings) -> list[Draw]:
 def labels(settings: ExperimentSettings) -> dict[str, str]:
     """What each row of the tables is called: the method's label, and a further solver's name."""
     own = {name: method.label for name, method in settings.methods.items()} | {EXACT: EXACT}
-    solvers = [(name, solver) for name, all_ in settings.sampling.solvers.items() for solver in all_]
-    return own | {f"{name}-{solver}": f"{own[name]}, {solver}" for name, solver in solvers}
+    solvers = settings.sampling.solvers.items()
+    return own | {f"{name}-{s}": f"{own[name]}, {s}" for name, further in solvers for s in further}
 
 
 def together(dimensions: int, conditions: bool, device: str) -> int:
@@ -109,10 +103,9 @@ def sample(
     conditions: Conditions | None = None,
     empty: Conditions | None = None,
 ) -> samplers.Samples:
-    """`sampler` from the noise `x0` (count, ...), chunk by chunk; the calls are counted per sample.
+    """`sampler` from the noise `x0` (count, ...), chunk by chunk, with the mean calls a sample, rounded.
 
-    An adaptive solver takes as many calls as each chunk needs; their mean is rounded. A stochastic one draws
-    further noise, from `sample_seed`. `conditions` are the samples' captions, and `empty` the empty one.
+    A stochastic one draws further noise, from `sample_seed`; `empty` is the empty one of the captions.
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
     chunk = together(x0.ndim - 1, conditions is not None, x0.device.type)
@@ -141,14 +134,12 @@ def _draw(
     drawn = sample(flow_map, draw.sampler, x0, draw.steps, draw.sample_seed, captions, empty)
     points = drawn.points
     if not points.isfinite().all():
-        diverged = "its training diverged; lower optimiser.lr"
-        raise CheckpointError(f"{weights} gives samples that are not finite: {diverged}")
+        cure = "its training diverged; lower optimiser.lr"
+        raise CheckpointError(f"{weights} gives samples that are not finite: {cure}")
     if points.ndim > 2:
-        # what is measured is an image as one would store it. Latents are decoded where they are, some at a
-        # time: all images of an array as floats may exceed the memory
+        # as one would store them, and some at a time: all of an array as floats may exceed the memory
         points = torch.cat([source.to_uint8(some).cpu() for some in points.split(IMAGES)])
-    points = points.cpu()
-    np.save(folder / draw.name, points.numpy())
+    np.save(folder / draw.name, points.cpu().numpy())
     return asdict(draw) | {"nfe": drawn.nfe, "count": len(points), "file": draw.name}
 
 
@@ -162,15 +153,11 @@ def sample_all(
 ) -> pd.DataFrame:
     """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
 
-    `weights` gives the file of each (method, training seed), `data_folder` is that of latents, and
-    `conditions` that of the prompts, if any. Columns: Draw's fields, nfe (counted), count, file.
+    `weights` by (method, training seed); folders of latents and prompts. Columns: Draw's, nfe, count, file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    device = compute.device
-    jobs = [
-        (settings, d, weights.get((d.network, d.train_seed)), folder, device, data_folder, conditions)
-        for d in plan(settings)
-    ]
+    where = folder, compute.device, data_folder, conditions
+    jobs = [(settings, d, weights.get((d.network, d.train_seed)), *where) for d in plan(settings)]
     with Progress(len(jobs), "sampling") as bar:
         rows = run_all(_draw, jobs, compute.workers, bar.update)
     index = pd.DataFrame(rows)
@@ -180,29 +167,23 @@ def sample_all(
 
 def draw(experiment: Experiment) -> pd.DataFrame:
     """Draw all samples of an experiment into its `samples` folder; returns the index, one row an array."""
-    settings = experiment.settings
-    weights = {
-        (method, seed): experiment.workspace.read(weights_file(experiment, method, seed))
-        for method in settings.methods
-        for seed in settings.training.seeds
-    }
+    settings, read = experiment.settings, experiment.workspace.read
+    trainings = product(settings.methods, settings.training.seeds)
+    weights = {own: read(training_weights.weights_file(experiment, *own)) for own in trainings}
     folder = experiment.workspace.write(f"samples/{experiment.name}")
     conditions = prompts.prepare(experiment, folder) if settings.sampling.prompts else None
     return sample_all(settings, weights, folder, experiment.compute, experiment.data_folder, conditions)
 
 
 def points(experiment: Experiment, method: str, steps: int, count: int | None = None) -> np.ndarray:
-    """The samples of a method at its first training and sampling seed, (count, *shape), or the first `count`.
-
-    Images are float32 in [-1, 1]. Raises KeyError when they were not drawn.
-    """
+    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; KeyError if never drawn."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
     index = pd.read_csv(folder / "index.csv")
     rows = index[(index.method == method) & (index.steps == steps)]
     if rows.empty:
         cure = "`sampling.steps` in params.yaml must draw them"
         raise KeyError(f"no samples of {method} at {steps} steps: {cure}")
-    # no more of it is read than is asked for: an array of large images may be more than there is memory
+    # memory-mapped: an array of large images may be more than there is memory
     found = np.array(np.load(folder / rows.iloc[0].file, mmap_mode="r")[:count])
     if found.dtype != np.uint8:
         return found
@@ -212,10 +193,7 @@ def points(experiment: Experiment, method: str, steps: int, count: int | None = 
 def panels(
     experiment: Experiment, methods: Sequence[str] | None = None, shown: Sequence[int] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Samples by method's label and number of steps, for a grid of pictures: all points, or the first images.
-
-    Of `methods` and in the steps `shown`, or of all methods and in all their steps.
-    """
+    """All points, or the first images, by label and steps: of `methods` (all), in the steps `shown` (all)."""
     names, count = labels(experiment.settings), SHOWN if experiment.settings.metrics.of_images else None
     steps = experiment.settings.sampling.steps
     return {
@@ -226,33 +204,20 @@ def panels(
 
 
 def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
-    """What every method makes, in its fewest calls, of `count` noises on a great circle between two.
-
-    By label, for the first training seed: images (count, *shape), float32.
-    """
-    settings, names, images = (
-        experiment.settings,
-        labels(experiment.settings),
-        experiment.data_folder is not None,
-    )
-    ends = noise(settings, settings.sampling.seeds[0], experiment.data_folder)[:2]
-    x0, found = slerp(ends[0], ends[1], count), {}
+    """Images of `count` noises on a great circle, by method and its fewest steps, of its first seed."""
+    settings, source, found = experiment.settings, experiment.source, {}
+    x0 = slerp(*noise(settings, settings.sampling.seeds[0], experiment.data_folder)[:2], count)
     for method, steps in settings.sampling.steps.items():
         if steps:
             flow_map = training_weights.first_flow_map(experiment, method)
             drawn = sample(flow_map, settings.sampling.samplers[method], x0, min(steps)).points
-            if images:
-                drawn = experiment.source.to_uint8(drawn) / (experiment.source.top / 2) - 1
-            found[f"{names[method]}, N = {min(steps)}"] = drawn.numpy()
+            if experiment.data_folder:
+                drawn = source.to_uint8(drawn) / (source.top / 2) - 1
+            found[f"{labels(settings)[method]}, N = {min(steps)}"] = drawn.numpy()
     return found
 
 
 def counted(index: pd.DataFrame) -> pd.DataFrame:
     """What was drawn, for people: by method and steps, the counted network calls and the number of arrays."""
-    grouped = index.groupby(["method", "sampler", "steps"], sort=False)
-    found = {
-        "network_calls": ("nfe", "first"),
-        "arrays": ("file", "size"),
-        "samples_each": ("count", "first"),
-    }
-    return grouped.agg(**found)
+    grouped, each = index.groupby(["method", "sampler", "steps"], sort=False), ("count", "first")
+    return grouped.agg(network_calls=("nfe", "first"), arrays=("file", "size"), samples_each=each)

@@ -1,7 +1,5 @@
 """What a sample costs: seconds a network call and, from them, seconds an image, beside its quality."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from statistics import median
@@ -15,8 +13,7 @@ from ..settings.tiers import ExperimentSettings
 from ..training import weights
 from ..training.experiment import Experiment
 from ..training.pool import one_thread
-from . import measure, provenance, published, tables
-from .claims import SEED, by_seeds, calls_to_match
+from . import claims, measure, provenance, published, tables
 from .measure_images import FID
 from .sample import labels
 
@@ -28,7 +25,6 @@ WARM_UP = 3
 
 @torch.no_grad()
 def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[float]:
-    """Seconds of each of `repeats` calls."""
     found = []
     for _ in range(WARM_UP + repeats):
         start = time.perf_counter()
@@ -40,17 +36,16 @@ def _seconds(call: Callable[[], object], repeats: int, device: str) -> list[floa
 
 
 def _teacher(settings: ExperimentSettings) -> str:
-    """The method whose network is timed: the one that stands for the teacher, or the first that has none."""
+    """The method whose network is timed: the experiment's teacher, or the first method that has none."""
     if settings.metrics.reference:
         return settings.metrics.reference.method
     return next(name for name, method in settings.methods.items() if method.teacher is None)
 
 
 def calls(experiment: Experiment) -> pd.DataFrame:
-    """Seconds a network call and image, of a velocity and of a jump: one row a batch, kind and repeat.
+    """Seconds an image of one call of the teacher's network, which its students share.
 
-    Columns: call ("velocity" or "jump", and "decoding" of latents), batch, repeat, seconds (a call's, divided
-    by the batch). The teacher's network is timed, which its students share; on one thread, or on the GPU.
+    Columns: call ("velocity", "jump" or "decoding"), batch, repeat, seconds (a call's, divided by the batch).
     """
     settings, device = experiment.settings, experiment.compute.device
     flow_map = weights.first_flow_map(experiment, _teacher(settings)).to(device)
@@ -96,16 +91,15 @@ def table(experiment: Experiment, timed: pd.DataFrame, name: str, notebook: str)
 def seconds(
     experiment: Experiment, timed: pd.DataFrame, table: pd.DataFrame, notebook: str
 ) -> list[pd.DataFrame]:
-    """Seconds an image for every FID of `table`, in its columns: one image at a time, and in the best batch.
+    """Seconds an image for every FID of `table`, one at a time and in the best batch.
 
-    A sample takes as many calls as were counted, each the median of the repeats, and its decoding where
-    latents are modelled; the deviation is that of the repeats.
+    The counted calls times the median of their repeats, and a decoding of latents; sd is of the repeats.
     """
     settings, quality = experiment.settings, table[table.metric == FID]
-    methods, samplers = settings.methods.items(), settings.sampling.samplers
-    jumping = {method.label for key, method in methods if samplers[key] == "jumps"}
-    traced = provenance.of_experiment(experiment, notebook).columns()
-    parts, repeats, decoded = [], settings.speed.repeats, bool(experiment.data_folder)
+    samplers, repeats, decoded = settings.sampling.samplers, settings.speed.repeats, experiment.data_folder
+    jumping = {own.label for name, own in settings.methods.items() if samplers[name] == "jumps"}
+    traced = provenance.of_experiment(experiment, notebook)._asdict()
+    parts, also = [], " and one decoding" if decoded else ""
     for metric, best in ((ONE, False), (BEST, True)):
         found = []
         for row in quality.itertuples():
@@ -115,22 +109,19 @@ def seconds(
                 once = timed[(timed.call == DECODING) & (timed.batch == batch)].seconds
                 value, deviation = value + once.median(), float(np.hypot(deviation, once.std(ddof=1)))
             found.append({"value": value, "sd": deviation, "samples": batch})
-        also = " and one decoding" if decoded else ""
         how = f"calls counted x median of {repeats} timed calls{also}, one image's share"
-        own = {key: [cell[key] for cell in found] for key in ("value", "sd", "samples")}
-        own |= {"metric": metric, "sd_sampling": np.nan, "seeds": f"{repeats} timings"}
-        own |= {"protocol": f"{how}, batch {'that takes least' if best else found[0]['samples']}"}
+        own = {"metric": metric, "sd_sampling": np.nan, "seeds": f"{repeats} timings"}
+        own |= {"protocol": f"{how}, batch {'that takes least' if best else 1}"}
         own |= {"published": None, "status": published.NOT_ON_FILE, "source": "", **traced}
-        parts.append(quality.assign(**own))
+        parts.append(quality.assign(**pd.DataFrame(found, quality.index), **own))
     return parts
 
 
 def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFrame:
-    """How much faster than flow matching each student is, one row a (method, network calls).
+    """How much faster than flow matching each student is, one image at a time: a row a (method, N).
 
-    The teacher's Euler calls that reach the student's FID, the mean over seeds, are read off its curve; where
-    it never gets there its most calls stand, and the ratios are lower bounds. The time is that of one image
-    at a time.
+    The teacher's Euler calls that reach the student's FID are read off its curve, a mean over seeds; where it
+    never gets there its most calls stand, and the ratios are lower bounds.
     """
     rows, settings = measure.load(experiment), experiment.settings
     rows = rows[rows.metric == FID]
@@ -139,8 +130,8 @@ def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFram
     found = {}
     for method in (name for name, own in settings.methods.items() if own.teacher is not None):
         for nfe in settings.sampling.steps[method]:
-            (quality,), over = by_seeds(rows, [(method, nfe, FID)])
-            calls = float(np.mean(calls_to_match(curve, quality, SEED[over])))
+            (quality,), over = claims.by_seeds(rows, [(method, nfe, FID)])
+            calls = float(np.mean(claims.calls_to_match(curve, quality, claims.SEED[over])))
             found[names[method], nfe] = {
                 "FID": round(float(quality.mean()), 2),
                 "teacher's calls": round(calls, 1),

@@ -1,7 +1,5 @@
 """Tables: many measured rows become one row a cell, beside the published number where there is one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +15,8 @@ COLUMNS = (
     "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples",
     "tier", "protocol", "published", "status", "source", *provenance.COLUMNS,
 )  # fmt: skip
-# metrics of whose size two decimals tell enough
+# metrics that are shown with two decimals; the others have three
 COARSE = (FID, T_FID, JPEG)
-# how many decimals those and the others are shown with
-FEW_DECIMALS, DECIMALS = 2, 3
 # the metrics that are shown first, in this order
 FIRST = (FID, CLIP_SCORE, ATTRIBUTES, *NAMES.values())
 
@@ -49,13 +45,10 @@ def _table(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFram
             raise ValueError(f"{name}: {cell} mixes evaluation protocols: they cannot be averaged")
         label, first = names[method], group.iloc[0]
         theirs = published.lookup(numbers, name, label, metric, nfe, first.protocol)
-        cells.append(
-            {"experiment": experiment.name, "table": name, "method": label, "metric": metric, "nfe": nfe}
-            | {"order": order[method], "samples": int(first.samples), "tier": experiment.tier}
-            | _cell(group)
-            | {"protocol": first.protocol, **dict(zip(("published", "status", "source"), theirs))}
-            | {column: first[column] for column in provenance.COLUMNS}
-        )
+        own = {"experiment": experiment.name, "table": name, "method": label, "metric": metric, "nfe": nfe}
+        own |= {"order": order[method], "samples": int(first.samples), "tier": experiment.tier}
+        own |= {"protocol": first.protocol, **dict(zip(("published", "status", "source"), theirs))}
+        cells.append(own | _cell(group) | dict(first[list(provenance.COLUMNS)]))
     table = pd.DataFrame(cells).sort_values(["metric", "order", "nfe"], kind="stable")
     return table[list(COLUMNS)].reset_index(drop=True)
 
@@ -66,23 +59,20 @@ def consistency_name(experiment: Experiment) -> str:
 
 
 def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Every table of an experiment by name, columns as COLUMNS, from its measured `rows`.
+    """Every table of an experiment by name, columns as COLUMNS: those its settings name, or one of all rows.
 
-    They are those that its settings name, with one distance between images of the same noise, and a table of
-    all these distances; where the settings name none, one table of all rows under the experiment's name.
+    A named one keeps one distance between images of the same noise; a table of its own holds all of these.
     Raises ProvenanceError for a row that cannot be traced and ValueError when one cell mixes protocols.
     """
     tables = experiment.settings.tables
     if not tables:
         return {experiment.name: _table(experiment, rows, experiment.name)}
-    distances, found = rows.metric.isin(SAME_NOISE), {}
-    for name, methods in tables.items():
-        own = rows.method.isin(methods) & (~distances | (rows.metric == AGREEMENT))
-        found[name] = _table(experiment, rows[own], name)
+    distances = rows.metric.isin(SAME_NOISE)
+    chosen = rows[~distances | (rows.metric == AGREEMENT)]
+    parts = {name: chosen[chosen.method.isin(methods)] for name, methods in tables.items()}
     if distances.any():
-        name = consistency_name(experiment)
-        found[name] = _table(experiment, rows[distances], name)
-    return found
+        parts[consistency_name(experiment)] = rows[distances]
+    return {name: _table(experiment, part, name) for name, part in parts.items()}
 
 
 def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame], name: str | None = None) -> pd.DataFrame:
@@ -104,22 +94,19 @@ def fit(table: pd.DataFrame) -> str:
 
 
 def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One metric of a table for its readers: methods down, network calls across, `ours ± deviation`.
+    """One metric of a table for readers: methods down, network calls across, `ours ± deviation`.
 
-    A column beside N holds published numbers by the same protocol, where there is one: c confirmed, s second-
-    hand, and the difference.
+    Beside N stand published numbers by the same protocol: c confirmed, s second-hand, and the difference.
     """
-    part, digits = table[table.metric == metric], FEW_DECIMALS if metric in COARSE else DECIMALS
+    part, digits = table[table.metric == metric], 2 if metric in COARSE else 3
     columns: dict[str, dict[str, str]] = {}
     for row in part.sort_values("nfe", kind="stable").itertuples():
         deviation = "" if pd.isna(row.sd) else f" ± {row.sd:.{digits}f}"
         columns.setdefault(f"N = {row.nfe}", {})[row.method] = f"{row.value:.{digits}f}{deviation}"
-        if (part.published.notna() & (part.nfe == row.nfe)).any():
-            theirs = (
-                f"{row.published:.{digits}f} {str(row.status)[0]} ({row.value - row.published:+.{digits}f})"
-            )
-            cell = "" if pd.isna(row.published) else theirs
-            columns.setdefault(f"N = {row.nfe}, published", {})[row.method] = cell
+        if part.published[part.nfe == row.nfe].notna().any():
+            theirs, difference = row.published, row.value - row.published
+            said = f"{theirs:.{digits}f} {str(row.status)[0]} ({difference:+.{digits}f})"
+            columns.setdefault(f"N = {row.nfe}, published", {})[row.method] = "" if pd.isna(theirs) else said
     wide = pd.DataFrame(columns, index=list(dict.fromkeys(part.method))).fillna("")
     return wide.rename_axis(index="method", columns=metric)
 

@@ -1,28 +1,20 @@
 """One noise, several numbers of steps: whether a method's images stay the same, to be seen at a glance."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-
-import numpy as np
-
 from .images import BESIDE, BLOCK_GAP, GAP, PALETTE, TEXT, sheet, tiled
-from .picture import Picture, steps
+from .picture import Panels, Picture, steps
 
 INDENT = 8
 
 
-def rows_of_faces(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int = 8) -> Picture:
+def rows_of_faces(panels: Panels, title: str, count: int = 8) -> Picture:
     """One block a key with its name above; in it one row an inner key "N = ...", from few steps to many.
 
-    Arrays and errors as for `grid`: a column is one noise, down to the bottom of the sheet. The first `count`
-    are drawn. A method may lack some of the rows.
+    Arrays as for `grid`, of which the first `count` are drawn: a column is one noise down to the bottom.
     """
     panels = {label: rows for label, rows in panels.items() if rows}
     if count < 1 or not panels:
         raise ValueError("a picture of faces shows one image at least")
-    blocks: dict[str, tuple[float, float, np.ndarray]] = {}
-    texts, numbers, top = [], {}, 0
+    blocks, texts, numbers, top = {}, [], {}, 0
     for label, rows in panels.items():
         top += TEXT + (BLOCK_GAP if blocks else 0)
         texts.append((0, top - 6, label, {"ha": "left", "va": "bottom", "fontsize": 11}))

@@ -1,7 +1,5 @@
 """Pictures of images: grids by method and number of steps, interpolations, data, quality against cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
 from typing import Any
@@ -11,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from .picture import DPI, Picture, legend_beside, line_panels, log_ticks, steps, stroke
+from .picture import DPI, Panels, Picture, cell_line, legend_beside, line_panels, log_ticks, steps
 
 # the lowest level is not quite white, so that a tile can be told from the gap beside it
 GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294", "#10263c"])
@@ -30,9 +28,8 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
     """Images (n, channels, height, width), clipped to [-1, 1]; ValueError for anything else, by name."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
-        raise ValueError(
-            f"{name}: images have shape (count, 1 or 3, height, width) with one at least, not {images.shape}"
-        )
+        wanted = "images have shape (count, 1 or 3, height, width) with one at least"
+        raise ValueError(f"{name}: {wanted}, not {images.shape}")
     if images.dtype.kind != "f":
         raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
     bad = ~np.isfinite(images).all((1, 2, 3))
@@ -42,17 +39,14 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
-    """Images (count, channels, height, width) of SIDE pixels a side at most, by means of squares of pixels.
-
-    They stay larger only where no square of that size divides them.
-    """
+    """Images (count, channels, height, width) of about SIDE pixels a side at most, by means of squares."""
     count, channels, height, width = images.shape
     by = max(-(-max(height, width) // SIDE), 1)
     while height % by or width % by:
         by -= 1
-    if by == 1:
-        return images
-    return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
+    return (
+        images if by == 1 else images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
+    )
 
 
 def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[np.ndarray, list[float]]:
@@ -68,13 +62,14 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
     levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
     colours = GREY(levels[..., 0])[..., :3] if levels.shape[-1] == 1 else levels
     colours = (255 * colours).round().astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
-    high, wide = (size + GAP for size in colours.shape[1:3])
+    # each tile with a gap at its right and below, white tiles to fill the last row; the outer gaps are cut
     rows, columns = ceil(len(images) / across), min(across, len(images))
-    block = np.full((rows * high - GAP, columns * wide - GAP, 3), 255, dtype=np.uint8)
-    for k, colour in enumerate(colours):
-        top, left = k // across * high, k % across * wide
-        block[top : top + high - GAP, left : left + wide - GAP] = colour
-    return block, [round(float(mean), 2) for mean in quadrants]
+    around = (0, rows * columns - len(images)), (0, GAP), (0, GAP), (0, 0)
+    tiles = np.pad(colours, around, constant_values=255)
+    _, high, wide, _ = tiles.shape
+    block = tiles.reshape(rows, columns, high, wide, 3).swapaxes(1, 2)
+    block = block.reshape(rows * high, columns * wide, 3)
+    return block[:-GAP, :-GAP], [round(float(mean), 2) for mean in quadrants]
 
 
 def sheet(
@@ -96,7 +91,7 @@ def sheet(
     return figure
 
 
-def _rows(rows: Mapping[str, Mapping[str, np.ndarray]], columns: list[str]) -> Figure:
+def _rows(rows: Panels, columns: list[str]) -> Figure:
     """Tiled blocks in rows with their labels at the left and columns with their names above."""
     heights = [max(block.shape[0] for block in row.values()) for row in rows.values()]
     widths = [max(row[column].shape[1] for row in rows.values() if column in row) for column in columns]
@@ -114,33 +109,27 @@ def _rows(rows: Mapping[str, Mapping[str, np.ndarray]], columns: list[str]) -> F
     return sheet((lefts[-1] - BLOCK_GAP, tops[-1] - BLOCK_GAP), blocks, texts)
 
 
-def grid(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, count: int = 8) -> Picture:
+def grid(panels: Panels, title: str, count: int = 8) -> Picture:
     """The first `count` images of every array: a row a key, a block of tiles an inner key "N = ...".
 
-    Arrays (n, 1 or 3, height, width), floats in [-1, 1], all from the same noises in the same order. A method
-    may lack some columns. Raises ValueError for another shape or type, what is not finite, or nothing at all.
+    Arrays (n, 1 or 3, height, width), floats in [-1, 1], of the same noises. Raises ValueError for others.
     """
     if count < 1 or not any(panels.values()):
         raise ValueError("a grid shows one image at least")
     columns = sorted({name for row in panels.values() for name in row}, key=steps)
     # so many a row that a block is filled, and wider than high
     across = next(n for n in range(ceil(sqrt(count)), count + 1) if count % n == 0)
-    blocks: dict[str, dict[str, np.ndarray]] = {label: {} for label, row in panels.items() if row}
-    numbers = {}
+    blocks, numbers = {label: {} for label, row in panels.items() if row}, {}
     for label in blocks:
         for column in (c for c in columns if c in panels[label]):
-            name = f"{label}, {column}"
-            images = panels[label][column][:count]
+            name, images = f"{label}, {column}", panels[label][column][:count]
             blocks[label][column], numbers[name] = tiled(images, name, across, len(columns))
     alt = f"{title}: samples of {'; '.join(blocks)} in {', '.join(columns)}"
     return Picture(_rows(blocks, columns), numbers, title, alt, PALETTE)
 
 
 def interpolations(strips: Mapping[str, np.ndarray], title: str) -> Picture:
-    """One row for each key: its images (k, 1 or 3, height, width), floats in [-1, 1], from left to right.
-
-    Raises ValueError for arrays of another shape or type, or that are not finite, or nothing at all.
-    """
+    """One row a key: its images, an array as for `grid`, from left to right; ValueError as `grid`."""
     if not strips:
         raise ValueError("a picture of interpolations shows one strip at least")
     found = {label: tiled(strip, label, len(strip)) for label, strip in strips.items()}
@@ -159,12 +148,12 @@ def data_strip(images: np.ndarray, title: str, across: int = 16) -> Picture:
 def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     """Metric `y` against `x` of the same cell (log-log): one line a method, its network calls in the markers.
 
-    `table` has columns method, metric, nfe, value, sd, a row a cell. The numbers hold `y` alone: `x` may be
-    a time, which never repeats. Raises ValueError when no cell has both metrics, or one has a metric twice.
+    The numbers hold `y` alone: `x` may be a time, which never repeats. Raises ValueError when no cell of the
+    table has both metrics, or one has a metric twice.
     """
     cost, quality = (table[table.metric == metric] for metric in (x, y))
     twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]
-    if not twice.empty:
+    if len(twice):
         cell = twice.iloc[0]
         raise ValueError(f"{cell.method} has more than one '{cell.metric}' at {cell.nfe} network calls")
     both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
@@ -176,12 +165,10 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
         line = line.sort_values("nfe")
         # each line above the last with its text, so that a covered marker hides its number too
         above = 3 + k
-        look = stroke(method) | {"marker": "o", "ms": 13, "mec": "white", "lw": 1.5, "capsize": 2}
-        axis.errorbar(line.value_x, line.value, line.sd.fillna(0), label=method, zorder=above, **look)
+        numbers[method] = cell_line(axis, line, "value_x", method, ms=13, mec="white", zorder=above)
         for row in line.itertuples():
             inside = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": "white"}
             axis.annotate(str(int(row.nfe)), (row.value_x, row.value), zorder=above + 0.5, **inside)
-        numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
     axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     log_ticks(axis.xaxis)
     log_ticks(axis.yaxis)

@@ -1,7 +1,5 @@
 """A figure that carries the numbers drawn in it, so that a test can compare pictures; its lines and axes."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -12,6 +10,7 @@ from zlib import crc32
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb, to_hex, to_rgb
@@ -24,43 +23,26 @@ from ...storage.files import write_atomically
 # a vendor type: JupyterLab shows plain application/json as a tree, in the place of the picture
 NUMBERS = "application/vnd.fewstep.numbers+json"
 DPI = 100
+# arrays of samples by row of a picture and by column, "N = ..."
+Panels = Mapping[str, Mapping[str, np.ndarray]]
 INK = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#c7d7ea", "#4a7fb5", "#163a5f"])
 # One colour a method, in every picture; colour-blind readers too tell those apart that meet in a picture
 METHODS = {
-    "SI": "#0072B2",
-    "LMD": "#D55E00",
-    "EMD": "#009E73",
-    "FMM": "#9E9AC8",
-    "PFMM": "#4B0082",
-    "LSD": "#000000",
-    "ESD": "#7F5A1E",
-    "PSD-M": "#C9A227",
-    "PSD-U": "#0099CC",
-    "MeanFlow": "#332288",
-    "SCFlow": "#1B1B6B",
-    "InstaFlow": "#CC3311",
-    "consistency only": "#661100",
-    "truncated": "#8DB600",
-    "truncated + adversarial": "#E98AB5",
-    "truncated + reflow": "#AA4499",
-    "truncated + bidirectional": "#3B7D23",
-    "2-rectified flow": "#E69F00",
-    "rectified and distilled": "#56B4E9",
-    "exact": "#888888",
-}
+    "SI": "#0072B2", "LMD": "#D55E00", "EMD": "#009E73", "FMM": "#9E9AC8", "PFMM": "#4B0082",
+    "LSD": "#000000", "ESD": "#7F5A1E", "PSD-M": "#C9A227", "PSD-U": "#0099CC", "MeanFlow": "#332288",
+    "SCFlow": "#1B1B6B", "InstaFlow": "#CC3311", "consistency only": "#661100", "truncated": "#8DB600",
+    "truncated + adversarial": "#E98AB5", "truncated + reflow": "#AA4499",
+    "truncated + bidirectional": "#3B7D23", "2-rectified flow": "#E69F00",
+    "rectified and distilled": "#56B4E9", "exact": "#888888",
+}  # fmt: skip
 DASHES = ("--", "-.", ":", (0, (8, 2)))
 # "SI, heun": what follows the comma, in the order of its shades
 VARIANTS = (
     "heun, adaptive, shared settings, threshold 0.03, threshold 0.3, truncation 0.0, truncation 0.4, "
     "stochastic-0.25, stochastic-0.5, stochastic-1"
 ).split(", ")
-STYLE: dict[Any, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-}
+STYLE: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False}
+STYLE |= {"axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True}
 
 
 def stroke(label: str) -> dict[str, Any]:
@@ -73,11 +55,10 @@ def stroke(label: str) -> dict[str, Any]:
     known = {name.lower(): colour for name, colour in METHODS.items()}.get(method.lower())
     colour = to_rgb(known) if known else hsv_to_rgb((crc32(method.encode()) * turn % 1, 0.9, 0.65))
     if not variant:
-        return {"color": to_hex(tuple(colour)), "ls": "-"}
+        return {"color": to_hex(colour), "ls": "-"}
     k = VARIANTS.index(variant) if variant in VARIANTS else crc32(variant.encode()) % 997
     light = 0.15 + 0.5 * (k * turn % 1)
-    shade = tuple((1 - light) * np.array(colour) + light)
-    return {"color": to_hex(shade), "ls": DASHES[k % len(DASHES)]}
+    return {"color": to_hex((1 - light) * np.array(colour) + light), "ls": DASHES[k % len(DASHES)]}
 
 
 def line_panels(
@@ -87,6 +68,13 @@ def line_panels(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def cell_line(axis: Axes, line: pd.DataFrame, x: str, label: str, **look: Any) -> list[list[float]]:
+    """Draw `value` with its deviation `sd` against the column `x`; returns [nfe, value] of every cell."""
+    look = stroke(label) | {"marker": "o", "lw": 1.5, "capsize": 2} | look
+    axis.errorbar(line[x], line.value, yerr=line.sd.fillna(0), label=label, **look)
+    return [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
 
 
 def log_ticks(axis: Axis, most: int = 8) -> None:
@@ -108,8 +96,8 @@ def legend_beside(axes: Axes, handles: Iterable[Any] | None = None, title: str |
     """A legend at the right of the axes, over no line."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else list(handles)
     look: dict[str, Any] = {"frameon": False, "handlelength": 3, "markerscale": 0.8, "fontsize": 8}
-    look |= {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    axes.legend(handles=handles, title=title, title_fontsize=8, **look)
+    look |= {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0, "title_fontsize": 8}
+    axes.legend(handles=handles, title=title, **look)
 
 
 def steps(column: str) -> int:

@@ -1,26 +1,19 @@
 """Captions and what methods draw for them: a row a caption, a block of columns a method."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
 
-import numpy as np
-
 from .images import ABOVE, BLOCK_GAP, GAP, PALETTE, TEXT, sheet, tiled
-from .picture import Picture
+from .picture import Panels, Picture
 
 # the width of the captions, in pixels and in letters
 CAPTION, LETTERS = 250, 38
 
 
-def rows_of_captions(
-    panels: Mapping[str, Mapping[str, np.ndarray]], captions: Sequence[str], title: str
-) -> Picture:
+def rows_of_captions(panels: Panels, captions: Sequence[str], title: str) -> Picture:
     """One row a caption; of each key of `panels` one block of columns, an inner key "N = ..." a column.
 
-    Arrays as for `grid`, image k of the k-th caption, all from the same noises: along a row only method and
-    steps change. Raises ValueError for fewer images than captions, or nothing at all.
+    Arrays as for `grid`, image k of the k-th caption. Raises ValueError for fewer images than captions.
     """
     panels = {label: own for label, own in panels.items() if own}
     if not captions or not panels:

@@ -1,9 +1,7 @@
 """Pictures of samples: densities, quality against network calls, trajectories."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,28 +9,27 @@ import torch
 from matplotlib.figure import Figure
 
 from ...flows.flow_map import FlowMap
-from .picture import INK, METHODS, Picture, legend_beside, line_panels, log_ticks, steps, stroke
+from .picture import INK, METHODS, Panels, Picture, cell_line, legend_beside, line_panels, log_ticks, steps
 
 
 def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
-    counts, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=bins, range=[[-1.1, 1.1], [-1.1, 1.1]])
-    return counts.T / len(points)
+    return np.histogram2d(*points.T, bins=bins, range=[[-1.1, 1.1]] * 2)[0].T / len(points)
 
 
 def _coarse(points: np.ndarray) -> list[float]:
     return _histogram(points, 6).round(3).ravel().tolist()
 
 
-def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: int | None = None) -> Picture:
-    """Density plots of samples (count, 2): one row for each key, one column for each inner key "N = ...".
+def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
+    """Density plots of samples (count, 2): one row a key, one column an inner key "N = ...".
 
-    With `across`, panels follow one another, that many a row, each under its own name: none stays empty.
+    With `across`, panels follow one another, that many a row, each under its own name.
     """
     columns = sorted({name for row in rows.values() for name in row}, key=steps)
-    cells = [(label, column) for label, row in rows.items() for column in columns if column in row]
-    place = {cell: (list(rows).index(cell[0]), columns.index(cell[1])) for cell in cells}
+    pairs = product(enumerate(rows), enumerate(columns))
+    place = {(label, column): (i, j) for (i, label), (j, column) in pairs if column in rows[label]}
     if across:
-        place = {cell: divmod(k, across) for k, cell in enumerate(cells)}
+        place = {cell: divmod(k, across) for k, cell in enumerate(place)}
     high, wide = (max(at[side] for at in place.values()) + 1 for side in (0, 1))
     head = 0.25 if across else 0
     figure = Figure(figsize=(1.75 * wide + 0.9, (1.75 + head) * high + 0.4))
@@ -51,7 +48,7 @@ def densities(rows: Mapping[str, Mapping[str, np.ndarray]], title: str, across: 
         for j, column in enumerate(columns):
             axes[0, j].set_title(column, fontsize=9)
     figure.tight_layout(pad=0.4, h_pad=1 if across else None)
-    numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in cells}
+    numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in place}
     return Picture(figure, numbers, title, f"{title}: densities of {'; '.join(numbers)}", palette=128)
 
 
@@ -69,12 +66,9 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
     part = table[(table.metric == metric) & (table.method != "exact")]
     figure, ((axis,),) = line_panels(6.4, 3.8)
-    numbers: dict[str, Any] = {}
+    numbers = {}
     for method, line in part.groupby("method", sort=False):
-        bars = line.sd.fillna(0)
-        look = stroke(method) | {"marker": "o", "ms": 4, "lw": 1.5, "capsize": 2}
-        axis.errorbar(line.nfe, line.value, yerr=bars, label=method, **look)
-        numbers[method] = [[int(n), round(float(v), 4)] for n, v in zip(line.nfe, line.value)]
+        numbers[method] = cell_line(axis, line, "nfe", method, ms=4)
     alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
     if floor is not None:
         axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")

@@ -1,12 +1,9 @@
 """Pictures of training: loss and gradient norm."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from .picture import Picture, legend_beside, line_panels, log_ticks, stroke
 
@@ -21,6 +18,10 @@ def _smooth(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(len(parts)) + 0.5) / len(parts), np.array([p.mean() for p in parts])
 
 
+def _coarse(values: np.ndarray) -> list[float]:
+    return [float(f"{v:.3g}") for v in _smooth(values, 5)[1]]
+
+
 def _diverging(runs: Sequence[np.ndarray]) -> set[int]:
     """Which runs are not finite, or rise beyond APART times their own start and the median of all medians."""
     usual = np.median([m for m in map(np.median, runs) if np.isfinite(m)] or [0])
@@ -28,24 +29,19 @@ def _diverging(runs: Sequence[np.ndarray]) -> set[int]:
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], title: str) -> Picture:
-    """Loss and gradient norm against the fraction of training, one line a run, coloured by method.
-
-    Runs that diverge (see APART) have panels of their own below. Weights read from a file have no log.
-    """
+    """Loss and gradient norm against the fraction of training, a line a run; those that diverge below."""
     runs = [(method, run) for method, own in logs.items() for run in own if len(run["loss"])]
     apart = set().union(*(_diverging([run[quantity] for _, run in runs]) for quantity in QUANTITIES))
     if len(apart) == len(runs):
         apart = set()  # there is no other that they would hide
     heights = (3.2, 1.6) if apart else (3.2,)
     figure, axes = line_panels(9, sum(heights), len(heights), 2, gridspec_kw={"height_ratios": heights})
-    handles: dict[str, Line2D] = {}
-    numbers: dict[str, list[float]] = {}
+    handles, numbers = {}, {}
     for k, (method, run) in enumerate(runs):
         for axis, quantity in zip(axes[int(k in apart)], QUANTITIES):
             (line,) = axis.plot(*_smooth(run[quantity], 150), **stroke(method), lw=1.2, label=method)
             handles.setdefault(method, line)
-            coarse = [float(f"{v:.3g}") for v in _smooth(run[quantity], 5)[1]]
-            numbers.setdefault(f"{method}, {quantity}", coarse)
+            numbers.setdefault(f"{method}, {quantity}", _coarse(run[quantity]))
     for row, most in zip(axes, (8, 4)):
         for axis, name in zip(row, QUANTITIES.values()):
             axis.set(yscale="log", xlim=(0, 1), ylabel=name)
@@ -65,10 +61,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
 
 
 def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture:
-    """Every logged quantity but loss and gradient norm, one panel each, smoothed, one line a training seed.
-
-    Those that stay zero are left out. Where nothing was logged, as of published weights, the picture says so.
-    """
+    """Logged quantities but loss and gradient norm, unless always zero: a panel each, a line a seed."""
     logged = [name for name in logs[0] if name not in QUANTITIES and any(np.any(log[name]) for log in logs)]
     if not logged:
         figure = Figure(figsize=(2.6, 2.4))
@@ -79,7 +72,7 @@ def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture
     for axis, name in zip(axes[0], logged):
         for log in logs:
             axis.plot(*_smooth(log[name], 100), color="#163a5f", lw=1)
-        numbers[name] = [float(f"{v:.3g}") for v in _smooth(logs[0][name], 5)[1]]
+        numbers[name] = _coarse(logs[0][name])
         axis.set(xlabel="fraction of training", title=name)
     figure.tight_layout()
     alt = f"{title}: curves against the fraction of training of {', '.join(logged)}"
