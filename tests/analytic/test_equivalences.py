@@ -246,3 +246,9 @@ def test_the_registry_names_what_is_wrong(student, batch, teacher):
         psd(student, batch, split="third")
     with pytest.raises(ValueError, match="jumps must be at least 1, not 0"):
         pfmm(student, batch, teacher, 0)
+
+
+def test_a_function_that_is_not_named_as_its_file_is_one_sentence(monkeypatch):
+    monkeypatch.delattr("fewstep.objectives.lmd.lmd")
+    with pytest.raises(ValueError, match=r"objectives/lmd\.py defines no function 'lmd'"):
+        load("lmd")

@@ -543,8 +543,11 @@ def test_metrics_are_features_distances_and_pairs(paper, rows):
 
 
 def test_workers_share_the_trainings_and_processes_the_batch(smoke, paper, rows):
-    tier = smoke.model_copy(update={"compute": smoke.compute.model_copy(update={"workers": 2})})
-    one, two = ({name: row.seconds for name, row in rows(t, Fake(), "smoke").items()} for t in (smoke, tier))
+    tiers = [
+        smoke.model_copy(update={"compute": smoke.compute.model_copy(update={"workers": workers})})
+        for workers in (1, 2)
+    ]
+    one, two = ({name: row.seconds for name, row in rows(t, Fake(), "smoke").items()} for t in tiers)
     assert two["teacher@fmm-checkerboard"] == one["teacher@fmm-checkerboard"] / 2
     assert two["students@fmm-cifar10"] == one["students@fmm-cifar10"] / 2
     assert two["teacher@fmm-cifar10"] == one["teacher@fmm-cifar10"], "one training is not shared"

@@ -115,7 +115,7 @@ class EulerMap(FlowMap):
     tensor([[1., 1.]])
     """
 
-    def __init__(self, velocity: FlowMap):
+    def __init__(self, velocity: Velocity):
         super().__init__()
         self.base = velocity
 

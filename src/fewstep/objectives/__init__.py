@@ -30,10 +30,13 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Callable[..., Tensor]:
-    """The objective called `name`; raises ValueError, naming those there are, when there is none."""
+    """The objective called `name`; raises ValueError where no file, or no function in it, has that name."""
     if name not in names():
         raise ValueError(f"there is no objective '{name}'; there are {', '.join(names())}")
-    return cast(Callable[..., Tensor], getattr(import_module(f"{__name__}.{name}"), name))
+    found = getattr(import_module(f"{__name__}.{name}"), name, None)
+    if found is None:
+        raise ValueError(f"objectives/{name}.py defines no function '{name}': name it as its file")
+    return cast(Callable[..., Tensor], found)
 
 
 def _arguments(name: str) -> set[str]:

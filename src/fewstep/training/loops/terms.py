@@ -12,6 +12,7 @@ from ... import objectives
 from ...flows.conditioning import Conditions, conditioned, draw, guided
 from ...flows.flow_map import EulerMap, FlowMap
 from ...flows.interpolants import INTERPOLANTS, Batch
+from ...flows.times import Times
 from .. import precision
 from ..job import Job
 from ..processes import Processes
@@ -41,7 +42,8 @@ class Loop:
         if max(self.sizes) < processes.count:
             problem = f"{processes.count} processes cannot share the samples of a batch of {batch}"
             raise ValueError(f"{problem}: lower `processes`")
-        self.times = [term.times.build() for term in self.terms]
+        # named here, so that the laws of (s, t) count in the fingerprint, where settings do not
+        self.times: list[Times] = [term.times.build() for term in self.terms]
         self.doublings = max(times.doublings for times in self.times)
         self.residuals: list[objectives.Residual] = []
         self.stage = -1
