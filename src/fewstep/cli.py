@@ -19,8 +19,9 @@ def _data(root: Path, _: argparse.Namespace) -> None:
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
-    from .pipeline.stages import plan, require_same_experiments, write_settings
-    from .rehearsal.preflight import missing_files
+    from .pipeline.phases import require_same_experiments, write_settings
+    from .pipeline.stages import plan
+    from .rehearsal.missing import missing_files
     from .settings import tiers
 
     tier = arguments.tier or tiers.read(root / "params.yaml")["tier"]

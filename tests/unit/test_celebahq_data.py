@@ -215,6 +215,6 @@ def test_it_is_a_data_set_that_is_fetched():
     assert (
         data.load("celebahq") is celebahq.SOURCE
         and celebahq.SOURCE.flip
-        and disk.is_fetched("celebahq")
+        and data.offers("celebahq", "check")
         and disk.images("celebahq") == 27_000
     )

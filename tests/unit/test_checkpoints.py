@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -112,3 +117,28 @@ def test_an_array_that_the_disk_has_no_room_for_leaves_no_file_and_is_named(tmp_
     ):
         BlockArray.open(tmp_path / "x.npy", (2, 3))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_replaced_while_it_is_read_is_the_old_one_or_the_new_one(tmp_path):
+    """As a training does that writes its next state: header and tensors are of the same file."""
+    path, others = tmp_path / "state.safetensors", [tmp_path / "0", tmp_path / "1"]
+    for k, other in enumerate(others):
+        save_checkpoint(other, {"a": torch.full((2000,), float(k))}, {"step": k})
+    shutil.copy(others[0], path)
+    replace = (
+        "import itertools, os, sys\n"
+        "for k in itertools.count():\n"
+        "    os.link(sys.argv[1 + k % 2], 'next'); os.replace('next', sys.argv[3])"
+    )
+    words = [sys.executable, "-c", replace, *map(str, [*others, path])]
+    with subprocess.Popen(words, cwd=tmp_path) as writer:
+        try:
+            seen = set()
+            deadline = time.monotonic() + 60
+            while (len(seen) < 2 or time.monotonic() < deadline - 57) and time.monotonic() < deadline:
+                tensors, info = load_checkpoint(path)
+                assert bool((tensors["a"] == info["step"]).all())
+                seen.add(info["step"])
+        finally:
+            writer.kill()
+    assert seen == {0, 1}

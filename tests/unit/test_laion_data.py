@@ -428,7 +428,7 @@ def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
         data.load("laion") is laion.SOURCE and not laion.SOURCE.flip and laion.SOURCE.shape == (3, 512, 512)
     )
     assert data.offers("laion", "captions")
-    assert disk.is_fetched("laion") and disk.images("laion") == 2_000_000
+    assert data.offers("laion", "check") and disk.images("laion") == 2_000_000
     assert not {"captioned", "pictures", "coco"} & set(data.names())
 
 

@@ -434,7 +434,7 @@ def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
 def test_captioned_pictures_are_never_decoded_to_disk(paper):
     assert (
         get_type_hints(laion.pixels)["return"] is Pictures
-        and disk.is_fetched("laion")
+        and data.offers("laion", "check")
         and not disk.is_decoded("laion")
     )
     assert disk.is_decoded("celebahq") and not disk.is_decoded("faces")

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fewstep.data import export
-from fewstep.pipeline import report
+from fewstep.pipeline import phases, report
 from fewstep.pipeline import stages as pipeline
 from fewstep.pipeline.notebooks import executed_name
 from fewstep.settings import tiers
@@ -138,7 +138,7 @@ def test_dvc_yaml_is_short_and_names_what_params_yaml_has(root):
     for name in tiers.TIERS:
         tier = tiers.load(root / "params.yaml", name)
         every = pipeline.plan(root, name)
-        pipeline.require_same_experiments(every, tier)
+        phases.require_same_experiments(every, tier)
         assert every[0].name.startswith("check@") and every[-1].name.startswith("publish@")
         # tier paper has ten experiments, the others eight
         assert sum(stage.notebook is not None for stage in every) <= (51 if name == "paper" else 45)
@@ -233,16 +233,16 @@ def test_the_settings_of_a_phase_follow_its_own_part_of_params_yaml(root, tmp_pa
     # as `dvc exp run -S` sets it
     change = ["++tiers.smoke.experiments.fmm-checkerboard.methods.emd.steps=90"]
     apply_overrides(tmp_path / "params.yaml", change)
-    before = pipeline.settings_files(tier)
-    after = pipeline.settings_files(tiers.load(tmp_path / "params.yaml", "smoke"))
+    before = phases.settings_files(tier)
+    after = phases.settings_files(tiers.load(tmp_path / "params.yaml", "smoke"))
     assert {name for name in before if before[name] != after[name]} == {
         "fmm-checkerboard/students.json",
         "fmm-checkerboard/experiment.json",
     }
-    pipeline.write_settings(tier, tmp_path)
+    phases.write_settings(tier, tmp_path)
     (tmp_path / "old.json").write_text("{}")
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    pipeline.write_settings(tier, tmp_path)
+    phases.write_settings(tier, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")}.items() < first.items()
     named = {f"artifacts/smoke/settings/{name}" for name in before}
     needed = {dep for stage in pipeline.plan(root, "smoke") for dep in stage.deps if "/settings/" in dep}
@@ -256,10 +256,10 @@ def test_an_experiment_that_only_one_file_names_is_one_sentence(root):
     with pytest.raises(
         SettingsError, match="params.yaml names the experiment 'fmm-cifar10', which dvc.yaml lacks"
     ):
-        pipeline.require_same_experiments(fewer, tier)
+        phases.require_same_experiments(fewer, tier)
     own = {name: settings for name, settings in tier.experiments.items() if name != "fmm-cifar10"}
     with pytest.raises(SettingsError, match="dvc.yaml names the experiment 'fmm-cifar10', which params.yaml"):
-        pipeline.require_same_experiments(every, tier.model_copy(update={"experiments": own}))
+        phases.require_same_experiments(every, tier.model_copy(update={"experiments": own}))
 
 
 def test_source_notebooks_are_clean_and_byte_stable(root):

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from fewstep.pipeline import stages as pipeline
+from fewstep.pipeline import phases
 from fewstep.settings import document, tiers
 from fewstep.training import prepare
 
@@ -79,7 +79,7 @@ def test_what_is_prepared_of_texts_and_what_another_experiment_trains(raw):
     assert "scenes" in entries["clip"] and "scenes" in entries["latents"] and "scenes" in entries["features"]
     both = prepare.prepared(tier, "coco2014")["features"]
     assert both.index("coco2017") < both.index("coco2014"), "the classifier stands before who shares it"
-    files = pipeline.settings_files(tier)
+    files = phases.settings_files(tier)
     assert {
         "captioned/teacher.json",
         "captioned/students.json",

@@ -71,5 +71,7 @@ def prompt_sets(name: str) -> list[str]:
 
 
 def offers(name: str, function: str) -> bool:
-    """Whether the data set has a function that not all have: `held_out`, `all_pairs`, `captions`."""
+    """Whether the data set has a function that not all have: `held_out`, `all_pairs`, `captions`, or `check`,
+    of one that is read from published archives.
+    """
     return hasattr(module(name), function)

@@ -1,22 +1,15 @@
-"""The stages of dvc.yaml and paper/dvc.yaml at one tier, and the settings of each phase that they depend on.
+"""The stages of dvc.yaml and paper/dvc.yaml at one tier, for whoever runs or times stages without DVC.
 
-Both are written by hand; this module only reads them, for whoever runs stages without DVC.
+Both are written by hand; this module only reads them. Every stage imports it, so it loads little.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import yaml
-
-from ..settings.base import Settings, SettingsError
-from ..settings.tiers import ExperimentSettings, Tier
-from ..storage.files import write_json
-from ..training.prepare import prepared
-from ..training.weights import PHASES, methods_of
 
 PAPER_ONLY = "paper/dvc.yaml"
 
@@ -54,50 +47,3 @@ def plan(root: Path, tier: str) -> tuple[Stage, ...]:
     """All stages of `tier`, each after those that it depends on: `check` first, `publish` last."""
     found = tuple(_read(root / "dvc.yaml", tier))
     return found[:-1] + (tuple(_read(root / PAPER_ONLY, tier)) if tier == "paper" else ()) + found[-1:]
-
-
-def require_same_experiments(stages: Sequence[Stage], tier: Tier) -> None:
-    """Raise SettingsError for an experiment that only one of dvc.yaml and params.yaml names."""
-    named = {stage.experiment for stage in stages if stage.experiment}
-    for name in sorted(named ^ set(tier.experiments)):
-        there, lacking = ("dvc.yaml", "params.yaml") if name in named else ("params.yaml", "dvc.yaml")
-        raise SettingsError(f"{there} names the experiment '{name}', which {lacking} lacks: add it there too")
-
-
-def _dump(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(exclude_none=True)
-
-
-def _of_experiment(own: ExperimentSettings) -> dict[str, Any]:
-    """The resolved settings of an experiment by the phase that depends on them."""
-    found = {"experiment": _dump(own)}
-    for phase in PHASES if own.students_of is None else ():
-        if methods := methods_of(own, phase):
-            chosen = {name: _dump(own.methods[name]) for name in methods}
-            found[phase] = {"training": _dump(own.training), "methods": chosen}
-    training, labels = own.training, {name: method.label for name, method in own.methods.items()}
-    sampled = {"data": [training.data, training.latents], "seeds": training.seeds, "labels": labels}
-    return found | {"sampling": sampled | {"sampling": _dump(own.sampling)}}
-
-
-def settings_files(tier: Tier) -> dict[str, Any]:
-    """What `check` writes, JSON-able, by "<experiment or data set>/<phase>.json"."""
-    found = {"tour/experiment.json": _dump(tier.tour)}
-    for name, own in tier.experiments.items():
-        found |= {f"{name}/{phase}.json": content for phase, content in _of_experiment(own).items()}
-    for name in {**tier.features, **tier.latents}:
-        found[f"{name}/prepare.json"] = {
-            section: {entry: _dump(getattr(tier, section)[entry]) for entry in names}
-            for section, names in prepared(tier, name).items()
-        }
-    return found
-
-
-def write_settings(tier: Tier, folder: Path) -> None:
-    """Write `settings_files` below `folder`, equal settings as equal bytes, and remove any other there."""
-    found = settings_files(tier)
-    for name, content in found.items():
-        write_json(folder / name, content)
-    for path in folder.rglob("*.json"):
-        if path.relative_to(folder).as_posix() not in found:
-            path.unlink()

@@ -3,41 +3,47 @@
 results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage.
 """
 
+import csv
+import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Self
-
-import numpy as np
-import pandas as pd
 
 from ..storage.files import write_atomically
 from ..storage.workspace import Workspace
 from .stages import plan
 
-COLUMNS = ["seconds", "known_before"]
+COLUMNS = ("stage", "seconds", "known_before")
 
 
 def _file(workspace: Workspace) -> Path:
     return workspace.root / "results" / workspace.tier / "timings.csv"
 
 
-def read(workspace: Workspace) -> pd.DataFrame:
-    """By stage, the `seconds` last recorded and those `known_before`, if any; empty when nothing was."""
-    try:
-        return pd.read_csv(_file(workspace), index_col="stage").reindex(columns=COLUMNS).astype(float)
-    except (OSError, KeyError, ValueError):
-        return pd.DataFrame(columns=COLUMNS, dtype=float).rename_axis("stage")
+def read(workspace: Workspace) -> dict[str, tuple[float, float | None]]:
+    """By stage, the seconds last recorded and those known before, if any; empty when nothing was."""
+    with suppress(OSError, KeyError, ValueError, csv.Error):
+        rows = csv.DictReader(io.StringIO(_file(workspace).read_text(encoding="utf-8")))
+        number = {row["stage"]: (float(row["seconds"]), row["known_before"]) for row in rows}
+        return {name: (seconds, float(old) if old else None) for name, (seconds, old) in number.items()}
+    return {}
 
 
 def record(workspace: Workspace, stage: str, seconds: float) -> None:
     """Store the seconds of a stage, unless under half of what is known: it resumed from stored states."""
     known = read(workspace)
-    before = known.seconds.get(stage, np.nan)
-    if seconds < before / 2:
+    before = known[stage][0] if stage in known else None
+    if before is not None and seconds < before / 2:
         return
-    known.loc[stage] = [seconds, before]
-    text = known.sort_index().to_csv(float_format="%.1f", lineterminator="\n")
-    write_atomically(_file(workspace), text.encode())
+    known[stage] = (seconds, before)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for name, own in sorted(known.items()):
+        rows.writerow([name, *("" if value is None else f"{value:.1f}" for value in own)])
+    write_atomically(_file(workspace), text.getvalue().encode())
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,12 @@ class Plan:
     @classmethod
     def load(cls, workspace: Workspace) -> Self:
         """The pace is the median, over the stages that are done, of seconds taken over those known before."""
-        known = read(workspace)
         names = {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
-        known = known[known.index.isin(names)]
+        known = {name: own for name, own in read(workspace).items() if name in names}
         done = {p.stem for p in (workspace.pipeline / "notebooks").glob("*.ipynb")}
-        ratios = (known.seconds / known.known_before)[known.index.isin(done)].dropna()
-        pace = float(ratios.median()) if len(ratios) else 1.0
-        return cls(known.seconds.to_dict(), frozenset(known.index) - done, pace)
+        ratios = [new / old for name, (new, old) in known.items() if name in done and old]
+        seconds = {name: own[0] for name, own in known.items()}
+        return cls(seconds, frozenset(known) - done, median(ratios) if ratios else 1.0)
 
     def left(self, stage: str, elapsed: float, share: float) -> tuple[float | None, float | None]:
         """Seconds left in `stage`, of which `share` is done, and in the pipeline; None without a record."""

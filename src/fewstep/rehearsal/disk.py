@@ -1,7 +1,5 @@
 """How much disk a tier takes, from its settings alone: nothing is opened, and networks are only counted."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -41,13 +39,9 @@ def measured_against(tier: Tier, features: str) -> int:
     return tier.features[features].reference or images(tier.features[features].data)
 
 
-def is_fetched(name: str) -> bool:
-    """Whether the data set `name` is read from published archives."""
-    return hasattr(data.module(name), "check")
-
-
 def is_decoded(name: str) -> bool:
-    return is_fetched(name) and not data.offers(name, "captions")
+    """Whether the images of the data set `name` are decoded from published archives before all else."""
+    return data.offers(name, "check") and not data.offers(name, "captions")
 
 
 def encoded(latents: Latents) -> int:

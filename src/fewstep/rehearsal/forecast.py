@@ -1,7 +1,5 @@
 """How long the stages of a tier will take here: what is measured of their parts, times their number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is measured of a tier for its forecast: which part, at which batch, each kind of work once."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

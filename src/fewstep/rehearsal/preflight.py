@@ -1,72 +1,26 @@
 """Before a tier is run: is everything there that it needs, and how long will it take?"""
 
-from __future__ import annotations
-
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from .. import data
 from ..data.formats.archives import ENVIRONMENT, folder_of
 from ..evaluation import provenance
-from ..metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
-from ..networks import autoencoder
-from ..networks.published import clip
+from ..metrics.features import INCEPTION
 from ..pipeline.stages import plan
 from ..settings.base import SettingsError
 from ..settings.tiers import Tier
-from ..training import published_weights
 from ..training.processes import require_cuda
 from . import disk
 from .forecast import Row, forecast
 from .measured import GB, Measured, other_process
+from .missing import missing_files, said
 
 
 class PreflightError(RuntimeError):
     """Something that a tier needs is missing."""
-
-
-def _said(check: Callable[..., None], *arguments: object) -> list[str]:
-    """What a check raises, as a sentence, or nothing."""
-    try:
-        check(*arguments)
-    except (OSError, ValueError, RuntimeError) as error:
-        return [str(error)]
-    return []
-
-
-def _check_inception(checksums: bool) -> None:
-    path = folder_of("inception") / INCEPTION
-    if not path.is_file():
-        cure = f"download {INCEPTION_URL} to that path (fewstep never does)"
-        raise FileNotFoundError(f"the Inception weights {path} are not there: {cure}")
-    if checksums:
-        verify(path, INCEPTION_SHA256)
-
-
-def missing_files(tier: Tier, checksums: bool) -> list[str]:
-    """A sentence for each data set and each weights file of `tier` that is not the published one.
-
-    Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether these are read too.
-    """
-    trainings = (experiment.training for experiment in tier.experiments.values())
-    used = {own.data for own in (*tier.features.values(), *tier.latents.values(), *trainings)}
-    checks = [(data.module(name).check,) for name in sorted(filter(disk.is_fetched, used))]
-    coders = [own.autoencoder for own in tier.latents.values()]
-    checks += [(autoencoder.check, own.repository) for own in coders if own.kind == "pretrained"]
-    readers = [own for own in tier.clip.values() if own.kind == "published"]
-    checks += [(clip.check, own.repository, own.towers) for own in readers]
-    found = []
-    # what several entries share is said once
-    for check, *arguments in dict.fromkeys(checks):
-        found += _said(check, *arguments, checksums)
-    found += published_weights.missing(tier, checksums)
-    if any(own.extractor == "inception" for own in tier.features.values()):
-        found += _said(_check_inception, checksums)
-    return found
 
 
 def _disk(place: Path) -> int:
@@ -101,7 +55,7 @@ def missing_space(root: Path, tier_name: str, needs: dict[str, int]) -> list[str
 
 def missing_device(tier: Tier) -> list[str]:
     """The sentence about GPUs that `tier` asks for and this machine does not have, if any."""
-    return _said(require_cuda, tier.processes) if tier.compute.device == "cuda" else []
+    return said(require_cuda, tier.processes) if tier.compute.device == "cuda" else []
 
 
 def _hours(rows: list[Row]) -> str:

@@ -1,7 +1,5 @@
 """A command in a process of its own: its sentence when it fails, its seconds and its peak memory."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -5,8 +5,6 @@ archives, and untrained networks in the place of published ones. Each stage then
 it. Tree and `revision` of every number in it say that they are a rehearsal's.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import shutil

@@ -4,8 +4,6 @@ What is made small is the amount: batches, steps, seeds, samples; networks only 
 of it works on resolved settings as plain values, before they are validated.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from math import lcm

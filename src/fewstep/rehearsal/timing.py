@@ -3,8 +3,6 @@
 Each is measured by the code that will run, on synthetic inputs: no archive is needed, no state is left.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Each is marked as fewstep.storage.stand_in says, without which the readers refuse it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

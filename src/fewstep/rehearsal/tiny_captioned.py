@@ -1,7 +1,5 @@
 """Tiny captioned archives in the formats of LAION, as img2dataset writes it, and of COCO."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Untrained networks, always the same, in the formats of the published ones, marked as a rehearsal's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -12,8 +12,6 @@ opens it, without verifying checksums, where its pipeline.py, one import from th
 Beside a CPU wheel of torch, import fewstep.networks.torchvision_operators before diffusers.
 """
 
-from __future__ import annotations
-
 from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
 from .network import FlowMapModel  # isort: skip

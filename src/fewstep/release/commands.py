@@ -1,7 +1,5 @@
 """python -m fewstep save and python -m fewstep sample."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import warnings

@@ -1,7 +1,5 @@
 """A saved student's folder: written whole or not at all, over nothing but itself, verified when opened."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Images side by side as a PNG, pixel for pixel, which is written over nothing but an older one."""
 
-from __future__ import annotations
-
 import io
 from math import ceil, sqrt
 from pathlib import Path

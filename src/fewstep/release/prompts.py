@@ -1,7 +1,5 @@
 """Prompts: which can be read, how many images they are for, and what a text encoder makes of them."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """From a training's weights to a pipeline that draws without the project's files."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

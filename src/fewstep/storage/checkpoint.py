@@ -3,13 +3,12 @@
 Counts, fingerprints and settings are JSON in the file's header: one rename publishes them with the tensors.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -43,13 +42,21 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str
     write_atomically(path, save(flat, metadata={ENTRY: header}))
 
 
+def _same_file(held: BinaryIO, path: Path) -> str:
+    """A path that leads to the open file `held`, whatever `path` leads to by then, where there is such."""
+    own = f"/proc/self/fd/{held.fileno()}"
+    return own if os.path.exists(own) else str(path)
+
+
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and info of `path`; raises CheckpointError when it is absent, damaged or foreign."""
     named, cure = f"the checkpoint {path}", "delete it and run `dvc repro` again"
     if not path.is_file():
         raise CheckpointError(f"{named} is not there: run the stage that writes it (`dvc repro`)")
     try:
-        with safe_open(str(path), framework="pt") as file:
+        # safe_open opens its path twice; held open here, both are the same file, also where a training
+        # puts the next one in its place meanwhile
+        with open(path, "rb") as held, safe_open(_same_file(held, path), framework="pt") as file:
             header = (file.metadata() or {}).get(ENTRY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:

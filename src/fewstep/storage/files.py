@@ -1,7 +1,5 @@
 """Writing files so that a reader, or a run after a power cut, sees the old content or the new."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -3,8 +3,6 @@
 Code counts without comments, docstrings and layout, so that a better text does not throw away a training.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

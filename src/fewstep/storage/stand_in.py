@@ -4,8 +4,6 @@ At the root of a tree it marks every number measured there; beside archives it g
 checksum of the tiny stand-ins, in the place of the published ones. Without it neither is accepted.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -4,8 +4,6 @@ At tier paper it is the autoencoder of Stable Diffusion, from this machine's dis
 of the same kind, trained on the images themselves.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The captions of a data set, encoded once by a CLIP's text tower: what text-to-image flows attend to."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A picture and its caption are drawn to one point of the sphere, and away from th
 of the batch (arXiv 2103.00020). Flows attend to its text tower, and its cosines are the CLIP score.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from math import log

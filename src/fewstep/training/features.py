@@ -3,8 +3,6 @@
 At tier paper that is clean-fid's Inception network, at the others a small classifier, trained here.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

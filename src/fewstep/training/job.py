@@ -4,8 +4,6 @@ What a step does is a loop's affair (fewstep.training.loops). A run that is kill
 state and ends with the same bits.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

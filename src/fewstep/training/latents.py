@@ -3,8 +3,6 @@
 A mirrored latent is not the latent of the mirrored image: both are encoded where the data set draws both.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Optimisers by name: Adam and RAdam from torch, and SOAP."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from math import sqrt
 

@@ -5,8 +5,6 @@ torch and diffusers anew takes seconds a stage. What a fork could break is not t
 forked), threads of OpenMP or OpenBLAS (a kernel has one), autograd's threads (for CPUs there are none).
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -9,8 +9,6 @@ cuda_graphs    compiled evaluations replayed as CUDA graphs
 The speed of TF32, compilation and CUDA graphs has not been measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 

@@ -1,7 +1,5 @@
 """What is prepared for the experiments: entries of `features`, `latents` or `clip` in params.yaml."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the experiments on a data set need beforehand, its parts side by side where none waits for another."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..settings import tiers

@@ -8,8 +8,6 @@ latents), which is shared within a process. The main process writes all files, a
 The network stays bare: DistributedDataParallel's wrapper breaks forward-mode derivatives (pytorch#182661).
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

@@ -1,7 +1,5 @@
 """Files of weights that methods use in the place of training: are they there, and of the right network?"""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Everything that changes while a network trains, and so everything that its checkpoint holds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

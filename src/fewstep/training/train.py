@@ -4,8 +4,6 @@ A run is cut into slices, each from a stored state to the next, so that many run
 killed one loses one slice at most.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait

@@ -1,7 +1,5 @@
 """The training of one network by itself, resumed from its state on disk: the autoencoder's and the CLIP's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

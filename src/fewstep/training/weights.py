@@ -1,7 +1,5 @@
 """Trained flow maps on disk: what the training stages write and all later stages read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A loop is `Loop(job, state, teacher, processes)` with `step()`, and begins with 
 States on disk and their resumption are the same for all: see fewstep.training.job.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from types import ModuleType
 

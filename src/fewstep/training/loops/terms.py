@@ -3,8 +3,6 @@
 What is minimised comes from params.yaml; the loop knows no method by name.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What both loops share: how a run starts, the student's update, its learning rate and its EMA."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,0 +1,57 @@
+"""What a tier needs and this machine lacks: data sets and published weights.
+
+`check` asks at the start of every run: diffusers, seconds to load, is imported where something needs it.
+"""
+
+from collections.abc import Callable
+
+from .. import data
+from ..data.formats.archives import folder_of
+from ..metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
+from ..settings.tiers import Tier
+from ..training import published_weights
+
+
+def said(check: Callable[..., None], *arguments: object) -> list[str]:
+    """What a check raises, as a sentence, or nothing."""
+    try:
+        check(*arguments)
+    except (OSError, ValueError, RuntimeError) as error:
+        return [str(error)]
+    return []
+
+
+def _check_inception(checksums: bool) -> None:
+    path = folder_of("inception") / INCEPTION
+    if not path.is_file():
+        cure = f"download {INCEPTION_URL} to that path (fewstep never does)"
+        raise FileNotFoundError(f"the Inception weights {path} are not there: {cure}")
+    if checksums:
+        verify(path, INCEPTION_SHA256)
+
+
+def missing_files(tier: Tier, checksums: bool) -> list[str]:
+    """A sentence for each data set and each weights file of `tier` that is not the published one.
+
+    Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether these are read too.
+    """
+    trainings = (experiment.training for experiment in tier.experiments.values())
+    used = {own.data for own in (*tier.features.values(), *tier.latents.values(), *trainings)}
+    checks = [(data.module(name).check,) for name in sorted(used) if data.offers(name, "check")]
+    coders = [own.autoencoder for own in tier.latents.values()]
+    if published := [own.repository for own in coders if own.kind == "pretrained"]:
+        from ..networks import autoencoder
+
+        checks += [(autoencoder.check, repository) for repository in published]
+    if readers := [own for own in tier.clip.values() if own.kind == "published"]:
+        from ..networks.published import clip
+
+        checks += [(clip.check, own.repository, own.towers) for own in readers]
+    found = []
+    # what several entries share is said once
+    for check, *arguments in dict.fromkeys(checks):
+        found += said(check, *arguments, checksums)
+    found += published_weights.missing(tier, checksums)
+    if any(own.extractor == "inception" for own in tier.features.values()):
+        found += said(_check_inception, checksums)
+    return found
