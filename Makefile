@@ -40,13 +40,13 @@ endif
 	echo "done in $$(( took / 60 )) min $$(( took % 60 )) s; the results: $$report"
 
 check: env
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples
 	$(BIN)/mypy
 
 lint: env
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests examples
+	$(BIN)/ruff format src tests examples
 
 test: check
 	$(BIN)/python -m pytest -n 2
