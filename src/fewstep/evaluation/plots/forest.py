@@ -26,8 +26,8 @@ def forest(ledger: pd.DataFrame, title: str) -> Picture:
     """A line a claim, under its paper: the distance from the threshold with its 95 % interval.
 
     Units differ from claim to claim, so the unit here is half the claim's own interval: one that ends beyond
-    zero is decided. A full marker is an interval over training seeds, which speaks of the method; a hollow one
-    is over sampling seeds, which speaks of these trainings alone.
+    zero is decided. A full marker is an interval over training seeds, which speaks of the method; a hollow
+    one is over sampling seeds, which speaks of these trainings alone.
     """
     ledger = ledger.assign(reach=_reach(ledger)).sort_values("paper", kind="stable")
     papers = list(dict.fromkeys(ledger.paper))
