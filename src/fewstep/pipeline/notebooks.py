@@ -195,7 +195,12 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         raise NotebookError(f"there is no notebook {source}; there are {there}")
     parameters = {"tier": workspace.tier, "experiment": experiment, "data": data}
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    if unknown := sorted(parameters.keys() - papermill.inspect_notebook(str(source))):
+    try:
+        declared = papermill.inspect_notebook(str(source))
+    except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise NotebookError(f"{source} is no notebook ({reason}): restore it with `git checkout`") from None
+    if unknown := sorted(parameters.keys() - declared):
         lacking = f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}'"
         raise NotebookError(f"{lacking}: add it to its parameters cell")
     name = executed_name(notebook, experiment or data)
