@@ -1,7 +1,6 @@
 """What DVC leaves to its user: stages that outlive it, a dvc.lock that a kill has cut, a tree without git."""
 
 import os
-import re
 import select
 import subprocess
 import sys
@@ -47,19 +46,6 @@ def exit_with_dvc() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _is_cut(text: str, copy: str) -> bool:
-    """Whether `text` is only the beginning of a dvc.lock, of which `copy` is an earlier version, or empty."""
-    if not text.endswith("\n"):
-        return True
-    # the entry of each stage, by its name; a line that ends the text can be one inside an entry
-    entries, known = (dict(re.findall(r"(?m)^  (\S.*):\n((?:   .*\n)*)", own)) for own in (text, copy))
-    if not entries or list(entries) != list(known)[: len(entries)]:
-        return False
-    name, last = entries.popitem()
-    shorter = len(entries) + 1 < len(known) or last != known[name]
-    return shorter and known[name].startswith(last)
-
-
 def keep_locks(root: Path) -> None:
     """Keep a copy of each dvc.lock, below artifacts/, and put it back where a killed DVC has left a part.
 
@@ -71,26 +57,25 @@ def keep_locks(root: Path) -> None:
         if not path.is_file():
             kept.unlink(missing_ok=True)  # it was deleted on purpose
             continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        copy = kept.read_text(encoding="utf-8") if kept.is_file() else ""
-        if not _is_cut(text, copy):
-            if text != copy:
-                write_atomically(kept, path.read_bytes())
+        found, copy = path.read_bytes(), kept.read_bytes() if kept.is_file() else b""
+        # DVC ends it with a whole line, and takes no stage out
+        if found.endswith(b"\n") and (found == copy or not copy.startswith(found)):
+            if found != copy:
+                write_atomically(kept, found)
         elif not copy:
             cure = f"restore it with `git checkout {name}`, or delete it: finished trainings are found again"
             raise LockError(f"{path} is cut: a run was killed while DVC wrote it; {cure}")
-        elif _git(root, "show", f"HEAD:{name}") != text:
-            write_atomically(path, copy.encode())
+        elif _git(root, "show", f"HEAD:{name}") != found:
+            write_atomically(path, copy)
             print(f"{path} was cut by a killed run: a copy from before it is in its place", file=sys.stderr)
 
 
-def _git(root: Path, *words: str) -> str | None:
+def _git(root: Path, *words: str) -> bytes | None:
     """What git says in `root`; None where it is not installed, or refuses."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True)
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.decode(errors="replace")
 
 
 def allow_no_git(root: Path) -> None:

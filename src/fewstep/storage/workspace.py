@@ -4,12 +4,11 @@ Only the pipeline, which sets FEWSTEP_PIPELINE, writes to artifacts/<tier>. All 
 artifacts/scratch/<tier>, or under FEWSTEP_SCRATCH, and reads its own files there before the pipeline's.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 PIPELINE, SCRATCH = "FEWSTEP_PIPELINE", "FEWSTEP_SCRATCH"
 # how a stage starts processes of its own, "spawn" unless the pipeline says "fork"
@@ -43,7 +42,7 @@ class Workspace:
         require_name(self.tier, "a tier")
 
     @classmethod
-    def here(cls, tier: str) -> Workspace:
+    def here(cls, tier: str) -> Self:
         return cls(find_root(), tier)
 
     @property
