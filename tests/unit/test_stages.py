@@ -144,6 +144,20 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(tmp_path):
     assert not (root / "begun").exists() and not (root / "artifacts").exists()
 
 
+def test_a_full_disk_is_named_and_keeps_no_private_folder(tmp_path, monkeypatch):
+    def full(*words: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    root = tree(tmp_path / "root", "")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    with pytest.raises(OSError, match=rf"own.ipynb: No space left on device; .*/{notebooks.FOLDER}"):
+        notebooks.run(Workspace(root, "smoke"), "own")
+    assert not list((tmp_path / "tmp").iterdir()) and not list((root / "artifacts").rglob("*.ipynb"))
+
+
 def lock(**stages: str) -> str:
     """A dvc.lock of these stages, by the checksums of what they make."""
     entries = "".join(

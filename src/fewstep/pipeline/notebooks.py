@@ -232,6 +232,9 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
             failed = target.with_suffix(".failed.ipynb")
             write_atomically(failed, raw.read_bytes())
             raise NotebookError(f"{name}: {error.ename}: {error.evalue} (see {failed})") from None
+        except OSError as error:  # a full disk, of which papermill does not say which
+            problem = f"{name}: {error.strerror or error}; the notebook could not be executed in"
+            raise OSError(error.errno, problem, error.filename or str(folder)) from error
         finally:
             watch.stop()
     if said := stabilise(finished):
