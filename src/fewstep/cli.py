@@ -13,12 +13,16 @@ from .storage.workspace import Workspace, find_root
 
 def _data(root: Path, _: argparse.Namespace) -> None:
     from .data.export import export
+    from .pipeline import dvc
 
+    dvc.allow_no_git(root)
+    dvc.keep_locks(root)
     written = export(root)
     print(f"data/ agrees with data.dvc ({len(written)} files written)")
 
 
 def _check(root: Path, arguments: argparse.Namespace) -> None:
+    from .data.export import export
     from .pipeline.phases import require_same_experiments, write_settings
     from .pipeline.stages import plan
     from .rehearsal.missing import missing_files
@@ -26,8 +30,9 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
 
     tier = arguments.tier or tiers.read(root / "params.yaml")["tier"]
     settings = tiers.load(root / "params.yaml", tier)
-    # a rehearsal's tree has no stages of its own
+    # a rehearsal's tree has no stages of its own, and other data
     if stages := plan(root, tier):
+        export(root)
         require_same_experiments(stages, settings)
     if settings.compute.device == "cuda":
         from .training.processes import require_cuda
@@ -59,21 +64,15 @@ def _settings(root: Path, arguments: argparse.Namespace) -> None:
 
 
 def _readme(root: Path, arguments: argparse.Namespace) -> None:
-    from .pipeline.report import refresh_readme
-    from .storage.files import write_atomically
+    from .pipeline.report import write_readme
 
-    path = root / "README.md"
-    write_atomically(path, refresh_readme(root, path.read_text()).encode())
+    write_readme(root)
     print("the results in README.md are those of results/laptop")
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.notebooks import run
-    from .training.lifetime import exit_with_parent
 
-    # a stage that outlived a killed `dvc repro` would write beside the one that takes its place
-    if "DVC_STAGE" in os.environ:
-        exit_with_parent(os.getppid())
     run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.data)
 
 
@@ -195,7 +194,16 @@ def main() -> int:
     """Run one command; what went wrong is one sentence on stderr and exit status 1."""
     arguments = _parser().parse_args()
     try:
-        arguments.action(Path.cwd() if arguments.anywhere else find_root(), arguments)
+        root = Path.cwd() if arguments.anywhere else find_root()
+        if "DVC_STAGE" in os.environ:
+            from .pipeline import dvc
+
+            dvc.exit_with_dvc()
+            dvc.keep_locks(root)
+        arguments.action(root, arguments)
+    except KeyboardInterrupt:
+        print("fewstep: stopped; the next run goes on from what is on the disk", file=sys.stderr)
+        return 130
     except (ValueError, RuntimeError, OSError) as error:
         print(f"fewstep: {error}", file=sys.stderr)
         return 1

@@ -37,9 +37,9 @@ class Clone:
         )
         return done
 
-    def repro(self, check: bool = True) -> set[str]:
+    def repro(self, *targets: str) -> set[str]:
         """`dvc repro`; returns the names of the stages that ran, without their tier."""
-        done = self.run("dvc", "repro", check=check)
+        done = self.run("dvc", "repro", *targets)
         return {
             line.split("'")[1].partition("@")[0]
             for line in done.stdout.splitlines()

@@ -252,6 +252,33 @@ def test_a_changed_data_file_is_named(built):
     assert path.read_bytes() == good
 
 
+def test_a_run_blesses_no_damaged_data(built):
+    path, ledger = built.file("data/digits.npy"), built.file("data.dvc")
+    good, known = path.read_bytes(), ledger.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    try:
+        done = built.run("dvc", "repro", check=False)
+        assert done.returncode != 0 and "fewstep: data/digits.npy differs from data.dvc" in done.stderr
+        assert ledger.read_bytes() == known
+    finally:
+        path.write_bytes(good)
+    assert built.repro() == set() and ledger.read_bytes() == known
+
+
+def test_a_source_archive_runs_without_git_and_says_what_it_was_made_of(fresh, tmp_path):
+    fresh.run("git", "archive", "HEAD", "-o", str(tmp_path / "source.tar"))
+    shutil.unpack_archive(tmp_path / "source.tar", tmp_path / "source", filter="data")
+    archive = Clone(tmp_path / "source")
+    archive.run("python", "-m", "fewstep", "data")
+    archive.run("python", "-m", "fewstep", "tier", "smoke")
+    assert archive.repro("check@smoke") <= {"check"}
+    asks = (
+        "from fewstep.evaluation import provenance as p; from pathlib import Path; print(p.revision(Path()))"
+    )
+    commit = fresh.run("git", "rev-parse", "HEAD").stdout
+    assert archive.run("python", "-c", asks).stdout == f"{commit[:12]} (archive)\n"
+
+
 def test_an_unknown_notebook_parameter_is_an_error(built):
     words = ["run", "3-sample", "--tier", "smoke", "--experiment", FMM, "--data", "cifar10"]
     done = built.run("python", "-m", "fewstep", *words, check=False)

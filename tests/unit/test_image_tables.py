@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -447,10 +448,15 @@ def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
     (workspace.pipeline / "notebooks" / "0-tour.ipynb").write_text("{}")
     (workspace.pipeline / "notebooks" / "0-tour.failed.ipynb").write_text("{}")
     (workspace.pipeline / "notebooks" / "of-an-earlier-pipeline.ipynb").write_text("{}")
-    stale = tmp_path / "results/smoke/tables/stale.csv"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
+    foreign = tmp_path / "results/smoke/tables/foreign.csv"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    _part(workspace, "renamed later", 2.0)
     report.publish(workspace)
+    assert (tmp_path / "results/smoke/tables/renamed later.csv").is_file()
+    shutil.rmtree(workspace.pipeline / "report" / "renamed later")
+    report.publish(workspace)
+    foreign.unlink()  # somebody else's is left alone
     results = tmp_path / "results/smoke"
     assert sorted(p.name for p in (results / "tables").iterdir()) == ["another.csv", f"{report.FIRST}.csv"]
     assert [p.name for p in (results / "notebooks").iterdir()] == ["0-tour.ipynb"]
@@ -463,6 +469,41 @@ def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
         and OVER in page
         and "x in this training" in page
     )
+
+
+def test_results_are_published_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Where a part, a picture or a notebook is missing or damaged, nothing is replaced or removed."""
+    monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    workspace, drawn = Workspace(tmp_path, "smoke"), ["artifacts/${item.tier}/report/" + n for n in "ab"]
+    outs = json.dumps(["artifacts/${item.tier}/notebooks/0-tour.ipynb", *drawn])
+    plan = TOUR_ALONE.replace('["artifacts/${item.tier}/notebooks/0-tour.ipynb"]', outs)
+    (tmp_path / "dvc.yaml").write_text(plan, encoding="utf-8")
+    for k, name in enumerate("ab"):
+        _part(workspace, name, float(k))
+    notebook = workspace.pipeline / "notebooks" / "0-tour.ipynb"
+    notebook.parent.mkdir()
+    notebook.write_text("{}", encoding="utf-8")
+    report.publish(workspace)
+    before = {p: p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file()}
+    picture, table = (
+        workspace.pipeline / "report" / name for name in ("b/figures/b-a.png", "a/tables/a.csv")
+    )
+    cut = table.read_bytes()[:-3]
+    for path, content, said in (
+        (picture, None, "b-a.png is missing: restore it, or delete .*report/b and run"),
+        (table, cut, "a.csv is not what was written .*written.json has another checksum"),
+        (picture.parents[1] / "part.json", None, "results/smoke stays as it was: run `dvc repro tour@smoke`"),
+        (notebook, None, "0-tour.ipynb is missing, .* run `dvc repro tour@smoke` first"),
+    ):
+        whole = path.read_bytes()
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            report.publish(workspace)
+        assert {p: p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file()} == before
+        path.write_bytes(whole)
+    report.publish(workspace)
 
 
 def test_the_settings_behind_a_number_are_found_by_their_hash(tmp_path, monkeypatch):

@@ -240,10 +240,13 @@ def test_the_settings_of_a_phase_follow_its_own_part_of_params_yaml(root, tmp_pa
         "fmm-checkerboard/experiment.json",
     }
     phases.write_settings(tier, tmp_path)
-    (tmp_path / "old.json").write_text("{}")
+    (tmp_path / "foreign.json").write_text("{}")
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    own = {name: settings for name, settings in tier.experiments.items() if name != "fmm-cifar10"}
+    phases.write_settings(tier.model_copy(update={"experiments": own}), tmp_path)
+    assert not (tmp_path / "fmm-cifar10/students.json").exists() and (tmp_path / "foreign.json").exists()
     phases.write_settings(tier, tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")}.items() < first.items()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == first
     named = {f"artifacts/smoke/settings/{name}" for name in before}
     needed = {dep for stage in pipeline.plan(root, "smoke") for dep in stage.deps if "/settings/" in dep}
     assert needed <= named

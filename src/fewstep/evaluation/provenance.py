@@ -34,8 +34,10 @@ COLUMNS = Provenance._fields
 
 
 def revision(root: Path) -> str:
-    """The source tree's commit, with a + when code or parameters differ from it; "unversioned" without git.
+    """The source tree's commit, with a + when code or parameters differ from it.
 
+    In a source archive, which is under no git, it is the commit that it was made of and "(archive)", for
+    nobody knows what was changed since; "unversioned" where that does not stand in .git_archival.txt either.
     It is "rehearsal" in a tree marked as a rehearsal's: none of its numbers may pass for a commit's.
     """
     if stand_in.is_marked(root):
@@ -46,13 +48,17 @@ def revision(root: Path) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
     try:
+        git("ls-files", "--error-unmatch", "params.yaml")  # or it merely lies inside another's repository
         (commit,) = git("rev-parse", "--short=12", "HEAD")
         # results and locks are what a run writes, not what it runs
         sources = ("src", "notebooks", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
         changed = git("status", "--porcelain", "--", *sources)
         diff = git("diff", "HEAD", "-U0", "--", "params.yaml")
     except (OSError, subprocess.CalledProcessError):
-        return "unversioned"
+        stamp = root / ".git_archival.txt"
+        text = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
+        found = re.match(r"node: ([0-9a-f]{12})", text)
+        return f"{found[1]} (archive)" if found else "unversioned"
     # a tier switched for one run is no change of the parameters of any tier
     lines = [line for line in changed if not line.endswith("params.yaml")]
     lines += [line for line in diff if re.match(r"(?!\+{3}|-{3})[+-](?!tier:)", line)]

@@ -4,28 +4,40 @@ The executed notebook is byte-stable: no run times, no random cell ids, no stder
 is left are shown on the terminal instead, by the process that waits for the kernel.
 """
 
+import asyncio
 import logging
 import os
+import queue
+import socket
 import sys
 import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# jsonschema would compile a grammar of web addresses, a second that every stage pays, and check none here
-sys.modules.setdefault("rfc3987_syntax", None)
+# jsonschema would load, or even compile, what checks web addresses and dates, of which no notebook has any:
+# more than a second that every stage pays
+for _unused in ("rfc3987_syntax", "isoduration", "rfc3986_validator"):
+    sys.modules.setdefault(_unused, None)
 
 import nbformat  # noqa: E402
 import papermill  # noqa: E402
+from jupyter_client.asynchronous.client import AsyncKernelClient  # noqa: E402
+from jupyter_client.kernelspec import KernelSpec  # noqa: E402
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner  # noqa: E402
-from traitlets import CaselessStrEnum  # noqa: E402
+from traitlets import Type  # noqa: E402
+from traitlets.config import Config  # noqa: E402
 
 from ..storage import progress  # noqa: E402
-from ..storage.files import write_atomically  # noqa: E402
-from ..storage.workspace import PIPELINE, START_METHOD, Workspace  # noqa: E402
+from ..storage.files import lock, remove_left, require_writable, write_atomically  # noqa: E402
+from ..storage.workspace import PIPELINE, START_METHOD, Workspace, require_name  # noqa: E402
 from . import kernels, timings  # noqa: E402
+
+FOLDER = "fewstep-stage-"  # what the names of private folders begin with
 
 
 class NotebookError(RuntimeError):
@@ -70,11 +82,27 @@ class _Provisioner(LocalProvisioner):
         self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
         return self.connection_info
 
+    async def wait(self):
+        while await self.poll() is None:
+            await asyncio.sleep(0.005)  # its own tenth of a second is one for every stage
+        return await super().wait()
+
 
 class Forking:
-    """Before a kernel manager: its kernels start as forks, where they can."""
+    """Before a kernel manager: its kernels are of this very interpreter, and forks where they can be."""
+
+    # whatever JUPYTER_PATH offers under the same name
+    kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", kernels.LAUNCHER, "-f", "{connection_file}"],
+        display_name="Python 3 (ipykernel)",
+        language="python",
+        metadata={"supported_encryption": ["curve"]},
+    )
 
     async def _async_pre_start_kernel(self, **options):
+        self.context.reconnect_ivl = (
+            5  # milliseconds in which a kernel that has just begun to listen is found
+        )
         if self.provisioner is None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
             own = {"kernel_id": self.kernel_id, "kernel_spec": self.kernel_spec}
@@ -82,10 +110,43 @@ class Forking:
         return await super()._async_pre_start_kernel(**options)
 
 
-class _LocalKernel(Forking, AsyncKernelManager):
-    """A kernel that talks over sockets in the file system, which nobody else on the machine can read."""
+class _Client(AsyncKernelClient):
+    """Is ready as soon as the kernel answers: the library waits for more messages, a fifth of a second."""
 
-    transport = CaselessStrEnum(["ipc"], default_value="ipc")
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        deadline = time.monotonic() + (timeout or float("inf"))
+        while time.monotonic() < deadline and await self.is_alive():
+            self.kernel_info()
+            with suppress(queue.Empty):
+                await self.shell_channel.get_msg(timeout=1)
+                await self.iopub_channel.get_msg(timeout=0.2)  # its outputs are heard as well
+                return
+        raise RuntimeError("the kernel ended, or did not answer, before the first cell")
+
+
+class _LocalKernel(Forking, AsyncKernelManager):
+    client_factory = Type(_Client)
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for this process's sockets and files, which nobody else reads; a later run clears it away."""
+    remove_left(Path(tempfile.gettempdir()).glob(f"{FOLDER}*.tmp"))
+    with tempfile.TemporaryDirectory(f".{os.getpid()}.tmp", FOLDER, ignore_cleanup_errors=True) as folder:
+        if os.name == "posix":
+            lock(os.open(folder, os.O_RDONLY))  # until this process ends
+        yield Path(folder)
+
+
+def _connection(folder: Path) -> Config:
+    """How to talk to a kernel: over sockets in `folder`, or where there can be none over the loopback."""
+    own = {"transport": "ipc", "ip": str(folder / "kernel")}
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(f"{own['ip']}-0")
+    except (OSError, AttributeError):  # its file system has none, its path is too long, or this is Windows
+        own = {"transport": "tcp", "ip": "127.0.0.1", "transport_encryption": "auto"}
+    return Config({"KernelManager": own | {"connection_file": str(folder / "kernel.json")}})
 
 
 class _Watch(threading.Thread):
@@ -125,22 +186,33 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
     Raises NotebookError when the notebook does not exist, does not declare a parameter that it is given, or
     ends in an error; the notebook as far as it came then lies beside its place, as *.failed.ipynb.
     """
+    for what, named in {"a notebook": notebook, "an experiment": experiment, "a data set": data}.items():
+        if named is not None:
+            require_name(named, what)
     source = workspace.root / "notebooks" / f"{notebook}.ipynb"
     if not source.is_file():
         there = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
         raise NotebookError(f"there is no notebook {source}; there are {there}")
     parameters = {"tier": workspace.tier, "experiment": experiment, "data": data}
     parameters = {name: value for name, value in parameters.items() if value is not None}
-    if unknown := sorted(parameters.keys() - papermill.inspect_notebook(str(source))):
+    try:
+        declared = papermill.inspect_notebook(str(source))
+    except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise NotebookError(f"{source} is no notebook ({reason}): restore it with `git checkout`") from None
+    if unknown := sorted(parameters.keys() - declared):
         lacking = f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}'"
         raise NotebookError(f"{lacking}: add it to its parameters cell")
     name = executed_name(notebook, experiment or data)
     target = workspace.pipeline / "notebooks" / name
-    target.parent.mkdir(parents=True, exist_ok=True)
     stage = name.removesuffix(".ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        raw, channel = Path(folder) / "raw.ipynb", Path(folder) / "progress.json"
+    # asked now, and not when all is computed
+    require_writable(target.parent)
+    require_writable(workspace.root / "results" / workspace.tier)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _private_folder() as folder:
+        raw, channel = folder / "raw.ipynb", folder / "progress.json"
         # one thread in the kernel too: what is computed there must not depend on the machine's cores
         os.environ |= {PIPELINE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         os.environ[progress.CHANNEL] = str(channel)
@@ -154,15 +226,17 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
             quiet = {"progress_bar": False, "request_save_on_cell_execute": False}
             # "immediate": all that it wrote is on the disk, and a polite end takes half a second
             kernel = {"kernel_manager_class": _LocalKernel, "shutdown_kernel": "immediate"}
-            kernel |= {"kernel_name": "python3", "cwd": str(source.parent)}
-            papermill.execute_notebook(str(source), str(raw), parameters, **kernel, **quiet)
+            kernel |= {"kernel_name": "python3", "cwd": str(source.parent), "config": _connection(folder)}
+            finished = papermill.execute_notebook(str(source), str(raw), parameters, **kernel, **quiet)
         except papermill.PapermillExecutionError as error:
             failed = target.with_suffix(".failed.ipynb")
             write_atomically(failed, raw.read_bytes())
             raise NotebookError(f"{name}: {error.ename}: {error.evalue} (see {failed})") from None
+        except OSError as error:  # a full disk, of which papermill does not say which
+            problem = f"{name}: {error.strerror or error}; the notebook could not be executed in"
+            raise OSError(error.errno, problem, error.filename or str(folder)) from error
         finally:
             watch.stop()
-        finished = nbformat.read(raw, as_version=4)
     if said := stabilise(finished):
         sys.stderr.write(said)
     write_atomically(target, nbformat.writes(finished).encode() + b"\n")

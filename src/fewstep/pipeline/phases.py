@@ -6,7 +6,7 @@ from typing import Any
 
 from ..settings.base import Settings, SettingsError
 from ..settings.tiers import ExperimentSettings, Tier
-from ..storage.files import write_json
+from ..storage.files import as_json, replace_files
 from ..training.prepare import prepared
 from ..training.weights import PHASES, methods_of
 from .stages import Stage
@@ -50,10 +50,5 @@ def settings_files(tier: Tier) -> dict[str, Any]:
 
 
 def write_settings(tier: Tier, folder: Path) -> None:
-    """Write `settings_files` below `folder`, equal settings as equal bytes, and remove any other there."""
-    found = settings_files(tier)
-    for name, content in found.items():
-        write_json(folder / name, content)
-    for path in folder.rglob("*.json"):
-        if path.relative_to(folder).as_posix() not in found:
-            path.unlink()
+    """Write `settings_files` below `folder`, equal settings as equal bytes, in place of earlier ones."""
+    replace_files(folder, {name: as_json(content) for name, content in settings_files(tier).items()})

@@ -1,9 +1,9 @@
 """The results of a tier: each notebook that draws figures writes a part, and `publish` puts them together."""
 
+import io
 import json
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from ..evaluation import claims, tables
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
-from ..storage.files import write_atomically, write_json
+from ..storage.files import as_json, read_written, replace_files, write_atomically
 from ..storage.workspace import Workspace
 from .stages import plan
 
@@ -45,13 +45,13 @@ class Results:
 
 @dataclass(frozen=True)
 class Part:
-    """One notebook's results, read from `folder`: the pictures' titles and alt texts by file."""
+    """One notebook's results as they were read, and the pictures' titles and alt texts by file."""
 
-    folder: Path
+    files: Mapping[str, bytes]
     notebook: str
     tables: Mapping[str, pd.DataFrame]
     claims: pd.DataFrame
-    pictures: Mapping[Path, Mapping[str, str]]
+    pictures: Mapping[str, Mapping[str, str]]
 
 
 def csv(table: pd.DataFrame) -> bytes:
@@ -96,8 +96,8 @@ def page(parts: Sequence[Part], tier: str) -> str:
     text += ["## Claims", *_claims(pd.concat([part.claims for part in parts]))]
     for part in parts:
         text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
-        for path, picture in part.pictures.items():
-            text.append(f"![{picture['alt']}](figures/{path.name})\n\n{picture['title']}")
+        for name, picture in part.pictures.items():
+            text.append(f"![{picture['alt']}](figures/{name})\n\n{picture['title']}")
     return "\n\n".join(text) + "\n"
 
 
@@ -111,82 +111,96 @@ def write(workspace: Workspace, name: str, notebook: str, results: Results) -> N
             measured = f"the table '{table_name}' was measured with settings {', '.join(sorted(unknown))}"
             again = "run `dvc repro`, which measures it again"
             raise ProvenanceError(f"{measured}, and others are in force: {again}")
-    folder = workspace.write(f"report/{name}/part.json").parent
-    for table_name, table in results.tables.items():
-        write_atomically(folder / "tables" / f"{table_name}.csv", csv(table))
-    for code, settings in results.settings.items():
-        write_json(folder / "settings" / f"{code}.json", settings)
-    write_atomically(folder / "claims.csv", csv(results.claims))
+    files = {f"tables/{file}.csv": csv(table) for file, table in results.tables.items()}
+    files |= {f"settings/{code}.json": as_json(settings) for code, settings in results.settings.items()}
+    files["claims.csv"] = csv(results.claims)
     pictures = {}
     for file, picture in results.pictures.items():
-        picture.save(folder / "figures" / f"{file}.png")
+        files[f"figures/{file}.png"] = picture.png()
         pictures[f"{file}.png"] = {"title": picture.title, "alt": " ".join(picture.alt.split())}
     described = {"notebook": notebook, "tables": list(results.tables), "pictures": pictures}
-    write_json(folder / "part.json", described)
+    replace_files(workspace.writable / "report" / name, files | {"part.json": as_json(described)})
+
+
+def _read_csv(content: bytes) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(content))
 
 
 def read_parts(folder: Path) -> list[Part]:
     """The parts below `folder`, the checkerboard's first; raises FileNotFoundError when there is none."""
     parts = []
     for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
-        described, own = json.loads(path.read_text()), path.parent
-        found = {name: pd.read_csv(own / "tables" / f"{name}.csv") for name in described["tables"]}
-        pictures = {own / "figures" / name: texts for name, texts in described["pictures"].items()}
-        parts.append(Part(own, described["notebook"], found, pd.read_csv(own / "claims.csv"), pictures))
+        files = read_written(path.parent)
+        described = json.loads(files["part.json"])
+        found = {name: _read_csv(files[f"tables/{name}.csv"]) for name in described["tables"]}
+        claimed = _read_csv(files["claims.csv"])
+        parts.append(Part(files, described["notebook"], found, claimed, described["pictures"]))
     if not parts:
         wanted = "run `dvc repro`, whose figures notebooks write them"
         raise FileNotFoundError(f"{folder} holds no part of a report: {wanted}")
     return parts
 
 
-def _replace_folder(target: Path, files: Iterable[Path]) -> None:
-    """`target` with copies of `files` alone; a reader sees the old folder or the new one."""
-    fresh = target.with_name(f"{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for path in files:
-        shutil.copy(path, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
-
-
 def publish(workspace: Workspace) -> None:
-    """Put the parts of the report and the executed notebooks together as results/<tier>."""
-    folder = workspace.root / "results" / workspace.tier
-    parts = read_parts(workspace.pipeline / "report")
-    kept: dict[str, list[Path]] = {"tables": [], "settings": [], "figures": []}
-    numbers: dict[str, pd.DataFrame] = {}
+    """Put the parts of the report and the executed notebooks together as results/<tier>, whole or not at all.
+
+    Only what an earlier call has written there is removed. Raises FileNotFoundError, naming the file and its
+    stage, where one is missing, and ValueError for a table that is cut.
+    """
+    root, stages = workspace.root, plan(workspace.root, workspace.tier)
+    # those of today's stages alone: what an earlier pipeline has left there is nobody's result
+    outs = {root / out: stage for stage in stages for out in stage.outs}
+    notebooks = [path for path in outs if path.suffix == ".ipynb"]
+    folder, report = root / "results" / workspace.tier, workspace.pipeline / "report"
+    parts, numbers = read_parts(report), {}
+    wanted = [path for path in notebooks if (folder / "notebooks" / path.name).exists()]
+    for path in [*wanted, *(path / "part.json" for path in outs if path.parent == report)]:
+        if not path.is_file():
+            stage = outs.get(path) or outs[path.parent]
+            cure = f"results/{workspace.tier} stays as it was: run `dvc repro {stage.name}` first"
+            raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
+    files = {f"notebooks/{path.name}": path.read_bytes() for path in notebooks if path.is_file()}
     for part in parts:
         numbers |= part.tables
         codes = {code for table in part.tables.values() for code in table.parameters}
-        kept["tables"] += [part.folder / "tables" / f"{name}.csv" for name in part.tables]
-        kept["settings"] += [part.folder / "settings" / f"{code}.json" for code in codes]
-        kept["figures"] += part.pictures
-    # those of today's stages alone: what an earlier pipeline has left there is nobody's result
-    outs = [workspace.root / out for stage in plan(workspace.root, workspace.tier) for out in stage.outs]
-    kept["notebooks"] = [path for path in outs if path.suffix == ".ipynb" and path.is_file()]
-    for name, paths in kept.items():
-        _replace_folder(folder / name, sorted(paths))
-    write_atomically(folder / "claims.csv", csv(pd.concat([part.claims for part in parts])))
-    metrics = json.dumps(headline(numbers), indent=1, sort_keys=True)
-    write_atomically(folder / "metrics.json", f"{metrics}\n".encode())
-    write_atomically(folder / "report.md", page(parts, workspace.tier).encode())
+        chosen = ("tables/", "figures/", *(f"settings/{code}." for code in codes))
+        files |= {name: own for name, own in part.files.items() if name.startswith(chosen)}
+    files["claims.csv"] = csv(pd.concat([part.claims for part in parts]))
+    files["metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
+    files["report.md"] = page(parts, workspace.tier).encode()
+    replace_files(folder, files)
 
 
 def refresh_readme(root: Path, text: str) -> str:
-    """`text` with what stands between its marks replaced by the results; ValueError without the marks."""
+    """`text` with what stands between its marks replaced by the results of tier laptop.
+
+    Raises ValueError unless each mark is a line of it once, in order, and for results that are damaged.
+    """
     begin, end = README_MARKS
-    if begin not in text or end not in text:
-        raise ValueError(f"README.md has lost its marks {begin.strip()} and {end.strip()}: restore them")
-    parts, folder = [], root / "results" / "laptop"
+    if [line for line in text.splitlines(keepends=True) if line in README_MARKS] != [begin, end]:
+        wrong = f"README.md needs one line {begin.strip()} and after it one line {end.strip()}"
+        raise ValueError(f"{wrong}, between which the results are put: restore them")
+    files, parts = read_written(root / "results" / "laptop"), []
     for name, metric in README_TABLES:
-        table = pd.read_csv(folder / "tables" / f"{name}.csv")
+        table = _read_csv(files[f"tables/{name}.csv"])
         first = table[table.metric == metric].iloc[0]
         against = re.search(r"split=([^;]+);", first.protocol)
         extractor = first.protocol.partition("extractor=")[2].partition(" (")[0]
         data = f" against {against[1]} in features of a {extractor}" if against else ""
         how = f"{first.seeds} seeds, {first.samples} samples; {first.hardware}"
         parts += [f"**{name}**, {metric}{data} ({how})", _markdown(tables.shown(table, metric))]
-    parts += ["**Claims**", *_claims(pd.read_csv(folder / "claims.csv"))]
+    parts += ["**Claims**", *_claims(_read_csv(files["claims.csv"]))]
     (head, _, rest), block = text.partition(begin), "\n\n".join(parts)
     return f"{head}{begin}\n{block}\n\n{end}{rest.partition(end)[2]}"
+
+
+def write_readme(root: Path) -> None:
+    """Bring README.md up to date, as `refresh_readme` says; a link and its line ends stay what they are."""
+    path = (root / "README.md").resolve()
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 at byte {error.start}: store it as such") from None
+    end = "\r\n" if "\r\n" in text else "\n"
+    fresh = refresh_readme(root, text.replace("\r\n", "\n"))
+    write_atomically(path, fresh.replace("\n", end).encode())

@@ -27,23 +27,42 @@ class Stage:
     outs: tuple[str, ...]
 
 
+class StagesError(ValueError):
+    """A dvc.yaml cannot be read; the message names it, the stage and the cure."""
+
+
 def _read(path: Path, tier: str) -> Iterator[Stage]:
-    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {}).items():
-        matrix = {k: [tier if v == "${tier}" else v for v in vs] for k, vs in entry.get("matrix", {}).items()}
-        for values in product(*matrix.values()):
-            text = json.dumps({k: v for k, v in entry.items() if k != "matrix"})
-            for key, value in zip(matrix, values):
-                text = text.replace(f"${{item.{key}}}", value)
-            own = json.loads(text)
-            words = tuple(own["cmd"].split()[3:])
-            following = dict(zip(words, words[1:]))
-            given = [following.get(word) for word in ("run", "--experiment", "--data")]
-            outs = [*own["outs"], *own.get("metrics", [])]
-            paths = tuple(out if isinstance(out, str) else next(iter(out)) for out in outs)
-            yield Stage(f"{name}@{'-'.join(values)}", words, *given, tuple(own["deps"]), paths)
+    name, cure = "", "restore it with `git checkout`"
+    try:
+        for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {}).items():
+            yield from _expand(name, entry, tier)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StagesError(f"{path} is not valid YAML ({' '.join(str(error).split())}): {cure}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        where = f"the stage '{name}' of {path}" if name else f"{path}"
+        raise StagesError(f"{where} does not have the form of a dvc.yaml ({error}): {cure}") from None
+
+
+def _expand(name: str, entry: dict, tier: str) -> Iterator[Stage]:
+    """The stages that `matrix` makes of one entry of a dvc.yaml."""
+    matrix = {k: [tier if v == "${tier}" else v for v in vs] for k, vs in entry.get("matrix", {}).items()}
+    for values in product(*matrix.values()):
+        text = json.dumps({k: v for k, v in entry.items() if k != "matrix"})
+        for key, value in zip(matrix, values):
+            text = text.replace(f"${{item.{key}}}", value)
+        own = json.loads(text)
+        words = tuple(own["cmd"].split()[3:])
+        following = dict(zip(words, words[1:]))
+        given = [following.get(word) for word in ("run", "--experiment", "--data")]
+        outs = [*own["outs"], *own.get("metrics", [])]
+        paths = tuple(out if isinstance(out, str) else next(iter(out)) for out in outs)
+        yield Stage(f"{name}@{'-'.join(values)}", words, *given, tuple(own["deps"]), paths)
 
 
 def plan(root: Path, tier: str) -> tuple[Stage, ...]:
-    """All stages of `tier`, each after those that it depends on: `check` first, `publish` last."""
+    """All stages of `tier`, each after those that it depends on: `check` first, `publish` last.
+
+    Raises StagesError for a dvc.yaml that cannot be read.
+    """
     found = tuple(_read(root / "dvc.yaml", tier))
     return found[:-1] + (tuple(_read(root / PAPER_ONLY, tier)) if tier == "paper" else ()) + found[-1:]

@@ -1,10 +1,9 @@
 """A large array that is filled on disk block after block, and resumed after the last complete one."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -20,7 +19,7 @@ class BlockArray:
     done: int
 
     @classmethod
-    def open(cls, path: Path, shape: tuple[int, ...]) -> BlockArray:
+    def open(cls, path: Path, shape: tuple[int, ...]) -> Self:
         """The array of `shape` in `path`; a new one unless a whole one of that shape is there."""
         counter = path.with_suffix(".blocks")
         try:

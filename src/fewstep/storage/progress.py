@@ -4,12 +4,11 @@ Under the pipeline a notebook's kernel writes it to the file named by FEWSTEP_PR
 runs the notebook prints it on the terminal. Elsewhere tqdm shows a bar.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
 from pathlib import Path
+from typing import Self
 
 from tqdm.auto import tqdm
 
@@ -26,7 +25,7 @@ class Progress:
         self.channel = os.environ.get(CHANNEL)
         self.bar = None if self.channel else tqdm(total=total, desc=label, leave=False)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self.update(0)
         return self
 

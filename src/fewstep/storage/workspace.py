@@ -4,11 +4,11 @@ Only the pipeline, which sets FEWSTEP_PIPELINE, writes to artifacts/<tier>. All 
 artifacts/scratch/<tier>, or under FEWSTEP_SCRATCH, and reads its own files there before the pipeline's.
 """
 
-from __future__ import annotations
-
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 PIPELINE, SCRATCH = "FEWSTEP_PIPELINE", "FEWSTEP_SCRATCH"
 # how a stage starts processes of its own, "spawn" unless the pipeline says "fork"
@@ -25,6 +25,12 @@ def find_root(start: Path | None = None) -> Path:
     raise FileNotFoundError(f"{problem}: run this inside a clone of the repository")
 
 
+def require_name(name: str, what: str) -> None:
+    """Raise ValueError unless `name`, which becomes a part of paths, has only letters, digits and ._-"""
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ValueError(f"'{name}' is no name of {what}, which has only letters, digits, and inside . _ -")
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The files of one tier."""
@@ -32,8 +38,11 @@ class Workspace:
     root: Path
     tier: str
 
+    def __post_init__(self) -> None:
+        require_name(self.tier, "a tier")
+
     @classmethod
-    def here(cls, tier: str) -> Workspace:
+    def here(cls, tier: str) -> Self:
         return cls(find_root(), tier)
 
     @property

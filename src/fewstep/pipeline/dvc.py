@@ -1,0 +1,85 @@
+"""What DVC leaves to its user: stages that outlive it, a dvc.lock that a kill has cut, a tree without git."""
+
+import os
+import select
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from ..storage.files import write_atomically
+from ..training.lifetime import exit_with_parent
+
+STAGE = "DVC_STAGE"  # what DVC sets in the environment of a stage, and of the shell in which it starts it
+LOCKS = ("dvc.lock", "paper/dvc.lock")
+CONFIG = b"# `python -m fewstep data` found this tree under no git\n[core]\n    no_scm = true\n"
+
+
+class LockError(RuntimeError):
+    """A dvc.lock is cut, and there is no whole copy."""
+
+
+def exit_with_dvc() -> None:
+    """End this process, a stage, at once when the DVC that runs it has ended, or a shell between them."""
+    if not (hasattr(os, "pidfd_open") and os.path.isdir("/proc/self")):
+        return exit_with_parent(os.getppid())
+    mark, process, watched = f"{STAGE}={os.environ[STAGE]}".encode(), os.getppid(), []
+    try:
+        while True:
+            watched.append(os.pidfd_open(process))
+            # in another session is whoever adopts orphans
+            if os.getsid(process) != os.getsid(0):
+                os._exit(1)
+            if mark not in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                break
+            process = int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (ProcessLookupError, FileNotFoundError):
+        os._exit(1)
+    except PermissionError:
+        pass  # it is watched, and no further ancestor can be
+
+    def watch() -> None:
+        # outliving a killed DVC, it would compete for the cores and write beside its successor
+        select.select(watched, [], [])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def keep_locks(root: Path) -> None:
+    """Keep a copy of each dvc.lock, below artifacts/, and put it back where a killed DVC has left a part.
+
+    DVC rewrites dvc.lock in place after every stage, and goes on from what it finds. Raises LockError for one
+    that is cut and has no copy.
+    """
+    for name in LOCKS:
+        path, kept = root / name, root / "artifacts" / "locks" / name.replace("/", "-")
+        if not path.is_file():
+            kept.unlink(missing_ok=True)  # it was deleted on purpose
+            continue
+        found, copy = path.read_bytes(), kept.read_bytes() if kept.is_file() else b""
+        # DVC ends it with a whole line, and takes no stage out
+        if found.endswith(b"\n") and (found == copy or not copy.startswith(found)):
+            if found != copy:
+                write_atomically(kept, found)
+        elif not copy:
+            cure = f"restore it with `git checkout {name}`, or delete it: finished trainings are found again"
+            raise LockError(f"{path} is cut: a run was killed while DVC wrote it; {cure}")
+        elif _git(root, "show", f"HEAD:{name}") != found:
+            write_atomically(path, copy)
+            print(f"{path} was cut by a killed run: a copy from before it is in its place", file=sys.stderr)
+
+
+def _git(root: Path, *words: str) -> bytes | None:
+    """What git says in `root`; None where it is not installed, or refuses."""
+    try:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def allow_no_git(root: Path) -> None:
+    """Tell DVC to do without git where `root` is under none, as an unpacked source archive is."""
+    own = root / ".dvc" / "config.local"
+    if own.parent.is_dir() and not own.exists() and _git(root, "rev-parse") is None:
+        write_atomically(own, CONFIG)
