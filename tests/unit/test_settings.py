@@ -132,7 +132,11 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
             GONE,
             "the objective 'lmd' distils a teacher; name one under `teacher`",
         ),
-        ("~.fmm-checkerboard.training.seeds", [0, 0], "training seeds must differ"),
+        (
+            "~.fmm-checkerboard.training.seeds",
+            [0, 0],
+            "~.fmm-checkerboard.training.seeds: 0 stands there twice: name each once",
+        ),
         (
             "experiments.tour.sampling.samplers.lmd",
             "hops",
@@ -176,7 +180,11 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
             "imagenet32",
             "models 'digits' and its features are of 'patches'",
         ),
-        ("tiers.smoke.features.cifar10.data", "digit", "there is no data set 'digit'; there are ... digits"),
+        (
+            "tiers.smoke.features.cifar10.data",
+            "digit",
+            "features are of a data set of images, and 'digit' is none; there are ... digits",
+        ),
         (
             "tiers.smoke.features.cifar10.extractor",
             "resnet",
@@ -190,7 +198,7 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
         (
             "~.fmm-cifar10.sampling.solvers.si.heun",
             [0],
-            "`sampling.solvers.si.heun` must be positive whole numbers",
+            "sampling.solvers.si.heun.0: ... greater than or equal to 1, not 0",
         ),
         (
             "~.fmm-cifar10.sampling.solvers.si.rk4",
