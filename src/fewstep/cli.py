@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -111,32 +111,25 @@ def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], No
     return lambda *arguments: getattr(import_module(f"{__package__}.{module}"), name)(*arguments)
 
 
-def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
-    """`check`, which raises ValueError, as argparse asks for it: the message then names the option."""
+# what words of commands may be, wherever they stand
+NAMES = {"tier": check_tier, **dict.fromkeys(("notebook", "experiment", "data", "method"), check_name)}
+NUMBERS = {
+    "steps": (1, MOST_STEPS), "count": (1, 100_000), "seed": (0, MOST_SEED), "head_channels": (1, 1024),
+}  # fmt: skip
 
-    def checked(text: str) -> str:
+
+def _check_words(given: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the word, for a name or a number that there cannot be."""
+    for key, check in NAMES.items():
         try:
-            return check(text)
+            if given.get(key) is not None:
+                check(given[key])
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return checked
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    """Reads whole numbers from `least` to `most`."""
-
-    def read(text: str) -> int:
-        if not (text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(
-                f"give a whole number from {least} to {most:,}, not {text!r:.80}"
-            )
-        return int(text)
-
-    return read
-
-
-_name, _tier_name, _seed = _checked(check_name), _checked(check_tier), _whole(0, MOST_SEED)
+            raise ValueError(f"{key}: {error}") from None
+    for key, (least, most) in NUMBERS.items():
+        if given.get(key) is not None and not least <= given[key] <= most:
+            wanted = f"is a whole number from {least} to {most:,}"
+            raise ValueError(f"--{key.replace('_', '-')} {wanted}, not {given[key]}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,21 +156,21 @@ def _parser() -> argparse.ArgumentParser:
 
     command("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
     check = command("check", _check, "validate params.yaml before anything runs")
-    _add(check, "--tier", "the tier to check (default: the one that params.yaml selects)", type=_tier_name)
+    _add(check, "--tier", "the tier to check (default: the one that params.yaml selects)")
     folder = "a folder for the settings that each stage depends on, one file a phase"
     _add(check, "--settings", folder, type=Path)
     settings = command("settings", _settings, "print what params.yaml comes to for an experiment, in full")
     _add(settings, "name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
-    _add(settings, "--tier", "at which tier (default: the one that params.yaml selects)", type=_tier_name)
+    _add(settings, "--tier", "at which tier (default: the one that params.yaml selects)")
     _add(command("tier", _tier, "select a tier in params.yaml"), "tier")
     command("readme", _readme, "bring the results in README.md up to date with results/laptop")
     run = command("run", _run, "execute a notebook as a stage of the pipeline")
-    _add(run, "notebook", type=_name)
-    _add(run, "--tier", required=True, type=_tier_name)
-    _add(run, "--experiment", type=_name)
-    _add(run, "--data", "the data set that is prepared", type=_name)
+    _add(run, "notebook")
+    _add(run, "--tier", required=True)
+    _add(run, "--experiment")
+    _add(run, "--data", "the data set that is prepared")
     publish = command("publish", _publish, "put the results of a tier together under results/")
-    _add(publish, "--tier", required=True, type=_tier_name)
+    _add(publish, "--tier", required=True)
     small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
     rehearse = command("rehearse", _rehearse, small)
     which = "rehearse these stages and what they need (default: all)"
@@ -186,8 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(rehearse, "--resume", "keep what an earlier rehearsal finished", action="store_true")
     lacks = "say what a tier lacks on this machine, and how long its stages will take"
     preflight = command("preflight", _preflight, lacks)
-    ahead = "the tier to look ahead to (default: paper)"
-    _add(preflight, "--tier", ahead, default="paper", type=_tier_name)
+    _add(preflight, "--tier", "the tier to look ahead to (default: paper)", default="paper")
     _add(preflight, "--quick", "time small batches, and scale them in proportion", action="store_true")
     _add(preflight, "--no-times", "measure nothing, and only say what is missing", action="store_true")
 
@@ -197,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(convert, "source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
     _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
     channels = "the channels of an attention head (default: 4 heads, 128 channels each, as trained)"
-    _add(convert, "--head-channels", channels, type=_whole(1, 1024))
+    _add(convert, "--head-channels", channels, type=int)
     unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
     convert = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
     folder = "the published folder in diffusers' format, with config.json and the weights"
@@ -206,11 +198,10 @@ def _parser() -> argparse.ArgumentParser:
 
     as_pipeline = "save a trained student as a pipeline of diffusers, with its model card"
     save = command("save", _imported("release.commands", "save"), as_pipeline)
-    _add(save, "--experiment", required=True, type=_name)
-    _add(save, "--method", required=True, type=_name)
-    trained = "the tier that it was trained at (default: laptop)"
-    _add(save, "--tier", trained, default="laptop", type=_tier_name)
-    _add(save, "--seed", "the training seed (default: 0)", type=_seed, default=0)
+    _add(save, "--experiment", required=True)
+    _add(save, "--method", required=True)
+    _add(save, "--tier", "the tier that it was trained at (default: laptop)", default="laptop")
+    _add(save, "--seed", "the training seed (default: 0)", type=int, default=0)
     _add(save, "--to", "the folder to write (default: one of the tier's scratch folder)", type=Path)
     draws = "draw a picture from a saved student"
     sample = command("sample", _imported("release.commands", "sample"), draws, anywhere=True)
@@ -220,14 +211,12 @@ def _parser() -> argparse.ArgumentParser:
     _add(prompts, "--prompt", drawn, action="append", metavar="TEXT")
     _add(prompts, "--prompts", "the same from a UTF-8 file with one prompt a line", type=Path, metavar="FILE")
     steps = "steps for an image, one network call each and two under guidance (default: 1)"
-    _add(sample, "--steps", steps, type=_whole(1, MOST_STEPS), default=1)
+    _add(sample, "--steps", steps, type=int, default=1)
     scale = "the scale of classifier-free guidance; 1 is none (default: that of the student's own table)"
     _add(sample, "--guidance", scale, type=float, metavar="W")
     count = "how many images (default: 16, or one a prompt where there are several)"
-    _add(sample, "--count", count, type=_whole(1, 100_000))
-    _add(
-        sample, "--seed", "the sampling seed, as in the project's tables (default: 0)", type=_seed, default=0
-    )
+    _add(sample, "--count", count, type=int)
+    _add(sample, "--seed", "the sampling seed, as in the project's tables (default: 0)", type=int, default=0)
     _add(sample, "--to", "the PNG to write (default: picture.png)", type=Path, default=Path("picture.png"))
     return parser
 
@@ -235,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(words: Sequence[str]) -> None:
     """Run one command; raises ValueError, RuntimeError or OSError, with a sentence, where it cannot."""
     arguments = _parser().parse_args(words)
+    _check_words(vars(arguments))
     arguments.action(Path.cwd() if arguments.anywhere else find_root(), arguments)
 
 

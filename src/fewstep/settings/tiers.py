@@ -195,7 +195,7 @@ def _place(loc: Place) -> Place:
         return loc[:-1]
     kinds = {n for n in range(1, len(loc)) if loc[n - 1] in ("network", "autoencoder")}
     kinds |= {2} if loc[:1] == ("clip",) else set()
-    kinds |= {len(loc) - 1} if "frequencies" in str(loc[-3:]) or "options" in loc[-3:-2] else set()
+    kinds |= {len(loc) - 1} if loc[-1:] in (("int",), ("float",), ("str",)) else set()
     return tuple(key for n, key in enumerate(loc) if n not in kinds)
 
 
