@@ -129,7 +129,7 @@ def read_parts(folder: Path) -> list[Part]:
     """The parts below `folder`, the checkerboard's first; raises FileNotFoundError when there is none."""
     parts = []
     for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
-        described, own = json.loads(path.read_text()), path.parent
+        described, own = json.loads(path.read_text(encoding="utf-8")), path.parent
         found = {name: pd.read_csv(own / "tables" / f"{name}.csv") for name in described["tables"]}
         pictures = {own / "figures" / name: texts for name, texts in described["pictures"].items()}
         parts.append(Part(own, described["notebook"], found, pd.read_csv(own / "claims.csv"), pictures))
