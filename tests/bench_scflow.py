@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from fewstep.settings.networks import UNetSettings
-from fewstep.settings.optimiser import Optimiser
-from fewstep.settings.training import Method, Training
+from fewstep.settings.training import Method, Optimiser, Training
 from fewstep.training.job import Job
 from fewstep.training.loops import scflow
 from fewstep.training.processes import Processes

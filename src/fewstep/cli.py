@@ -3,11 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from .settings.names import MOST_SEED, MOST_STEPS, check_name, check_tier
 from .storage.workspace import Workspace, find_root
 
 
@@ -52,7 +53,7 @@ def _tier(root: Path, arguments: argparse.Namespace) -> None:
 
     # a link stays one
     path = (root / "params.yaml").resolve()
-    write_atomically(path, tiers.select(path, arguments.tier).encode())
+    write_atomically(path, tiers.select(path, arguments.tier).encode("utf-8"))
     print(f"the tier is now {arguments.tier}")
 
 
@@ -108,13 +109,41 @@ def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], No
     return lambda *arguments: getattr(import_module(f"{__package__}.{module}"), name)(*arguments)
 
 
+# what words of commands may be, wherever they stand
+NAMES = {"tier": check_tier, **dict.fromkeys(("notebook", "experiment", "data", "method"), check_name)}
+NUMBERS = {
+    "steps": (1, MOST_STEPS), "count": (1, 100_000), "seed": (0, MOST_SEED), "head_channels": (1, 1024),
+}  # fmt: skip
+
+
+def _check_words(given: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the word, for a name or a number that there cannot be."""
+    for key, check in NAMES.items():
+        try:
+            if given.get(key) is not None:
+                check(given[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    for key, (least, most) in NUMBERS.items():
+        if given.get(key) is not None and not least <= given[key] <= most:
+            wanted = f"is a whole number from {least} to {most:,}"
+            raise ValueError(f"--{key.replace('_', '-')} {wanted}, not {given[key]}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the words of a command as every other error is said, in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (`{self.prog} --help` says what there is)")
+
+
 def _add(command: argparse._ActionsContainer, name: str, about: str | None = None, **options: Any) -> None:
     command.add_argument(name, help=about, **options)
 
 
 def _parser() -> argparse.ArgumentParser:
     about = "Few-step generative models, from formula to table."
-    parser = argparse.ArgumentParser("fewstep", description=about)
+    parser = _Parser("fewstep", description=about)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, action: Callable, about: str, anywhere: bool = False) -> argparse.ArgumentParser:
@@ -126,8 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     command("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
     check = command("check", _check, "validate params.yaml before anything runs")
     _add(check, "--tier", "the tier to check (default: the one that params.yaml selects)")
-    folder = "a folder for the settings that each stage depends on, one file a phase"
-    _add(check, "--settings", folder, type=Path)
+    _add(check, "--settings", "a folder for what each stage depends on, one file a phase", type=Path)
     settings = command("settings", _settings, "print what params.yaml comes to for an experiment, in full")
     _add(settings, "name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
     _add(settings, "--tier", "at which tier (default: the one that params.yaml selects)")
@@ -142,8 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(publish, "--tier", required=True)
     small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
     rehearse = command("rehearse", _rehearse, small)
-    which = "rehearse these stages and what they need (default: all)"
-    _add(rehearse, "stages", which, nargs="*", metavar="stage")
+    _add(rehearse, "stages", "these, and what they need (default: all)", nargs="*", metavar="stage")
     _add(rehearse, "--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
     _add(rehearse, "--resume", "keep what an earlier rehearsal finished", action="store_true")
     lacks = "say what a tier lacks on this machine, and how long its stages will take"
@@ -157,12 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     convert = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
     _add(convert, "source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
     _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
-    channels = "the channels of an attention head (default: 4 heads, 128 channels each, as trained)"
-    _add(convert, "--head-channels", channels, type=int)
+    _add(convert, "--head-channels", "those of an attention head (default: 128, in 4 heads)", type=int)
     unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
     convert = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
-    folder = "the published folder in diffusers' format, with config.json and the weights"
-    _add(convert, "source", folder, type=Path)
+    _add(convert, "source", "the published folder, with config.json and the weights", type=Path)
     _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
 
     as_pipeline = "save a trained student as a pipeline of diffusers, with its model card"
@@ -179,32 +204,42 @@ def _parser() -> argparse.ArgumentParser:
     drawn = "what to draw, for a student conditioned on captions; repeat it for more images"
     _add(prompts, "--prompt", drawn, action="append", metavar="TEXT")
     _add(prompts, "--prompts", "the same from a UTF-8 file with one prompt a line", type=Path, metavar="FILE")
-    steps = "steps for an image, one network call each and two under guidance (default: 1)"
-    _add(sample, "--steps", steps, type=int, default=1)
+    _add(sample, "--steps", "each a network call, or two under guidance (default: 1)", type=int, default=1)
     scale = "the scale of classifier-free guidance; 1 is none (default: that of the student's own table)"
     _add(sample, "--guidance", scale, type=float, metavar="W")
-    count = "how many images (default: 16, or one a prompt where there are several)"
-    _add(sample, "--count", count, type=int)
+    _add(sample, "--count", "how many images (default: 16, or one for each of several prompts)", type=int)
     _add(sample, "--seed", "the sampling seed, as in the project's tables (default: 0)", type=int, default=0)
     _add(sample, "--to", "the PNG to write (default: picture.png)", type=Path, default=Path("picture.png"))
     return parser
 
 
+def run(words: Sequence[str]) -> None:
+    """Run one command; raises ValueError, RuntimeError or OSError, with a sentence, where it cannot."""
+    arguments = _parser().parse_args(words)
+    _check_words(vars(arguments))
+    root = Path.cwd() if arguments.anywhere else find_root()
+    if "DVC_STAGE" in os.environ:
+        from .pipeline import dvc
+
+        dvc.exit_with_dvc()
+        dvc.keep_locks(root)
+    arguments.action(root, arguments)
+
+
 def main() -> int:
     """Run one command; what went wrong is one sentence on stderr and exit status 1."""
-    arguments = _parser().parse_args()
+    # a terminal that is not UTF-8 shows what it cannot as an escape
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        root = Path.cwd() if arguments.anywhere else find_root()
-        if "DVC_STAGE" in os.environ:
-            from .pipeline import dvc
-
-            dvc.exit_with_dvc()
-            dvc.keep_locks(root)
-        arguments.action(root, arguments)
+        run(sys.argv[1:])
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"fewstep: {error}", file=sys.stderr)
+    except MemoryError as error:
+        lacking = str(error) or "ask for less at a time"
+        print(f"fewstep: there is not enough memory: {lacking}", file=sys.stderr)
     except KeyboardInterrupt:
         print("fewstep: stopped; the next run goes on from what is on the disk", file=sys.stderr)
         return 130
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"fewstep: {error}", file=sys.stderr)
-        return 1
-    return 0
+    else:
+        return 0
+    return 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -109,7 +111,7 @@ def test_no_committed_text_names_a_host_of_packages_or_a_folder_of_a_machine(roo
     ]
     assert len(kept) > 60
     for path in kept:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert not re.search(r"py" + r"pi\.org|files\.python" + r"hosted|/ro" + r"ot/|/wo" + r"rk/", text), (
             path
         )
@@ -134,7 +136,7 @@ def stages(root):
 
 
 def test_dvc_yaml_is_short_and_names_what_params_yaml_has(root):
-    assert len((root / "dvc.yaml").read_text().splitlines()) < 200
+    assert len((root / "dvc.yaml").read_text(encoding="utf-8").splitlines()) < 200
     for name in tiers.TIERS:
         tier = tiers.load(root / "params.yaml", name)
         every = pipeline.plan(root, name)
@@ -155,7 +157,7 @@ def test_dvc_reads_the_same_plan(root):
         [str(Path(sys.executable).with_name("dvc")), "stage", "list", "--name-only"],
         cwd=root,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     found = [
@@ -240,7 +242,7 @@ def test_the_settings_of_a_phase_follow_its_own_part_of_params_yaml(root, tmp_pa
         "fmm-checkerboard/experiment.json",
     }
     phases.write_settings(tier, tmp_path)
-    (tmp_path / "foreign.json").write_text("{}")
+    (tmp_path / "foreign.json").write_text("{}", encoding="utf-8")
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     own = {name: settings for name, settings in tier.experiments.items() if name != "fmm-cifar10"}
     phases.write_settings(tier.model_copy(update={"experiments": own}), tmp_path)
@@ -279,7 +281,7 @@ def test_a_source_notebook_with_an_output_is_named(tmp_path):
 def test_notebooks_call_and_do_not_compute(root):
     loops = []
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        for cell in json.loads(path.read_text())["cells"]:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "code":
                 source = "".join(cell["source"])
                 assert not [line for line in source.splitlines() if len(line) > 110], f"{path}: {source}"
@@ -298,7 +300,7 @@ def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = [
             cell
-            for cell in json.loads(path.read_text())["cells"]
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
             if "parameters" in cell["metadata"].get("tags", [])
         ]
         said: dict[str, str] = {}
@@ -309,12 +311,12 @@ def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
 
 
 def test_dvc_reaches_no_network(root):
-    config = (root / ".dvc" / "config").read_text()
+    config = (root / ".dvc" / "config").read_text(encoding="utf-8")
     assert "analytics = false" in config and "check_update = false" in config and "remote" not in config
 
 
 def test_data_is_exported_byte_for_byte(root, tmp_path):
-    (tmp_path / "data.dvc").write_text((root / "data.dvc").read_text())
+    (tmp_path / "data.dvc").write_text((root / "data.dvc").read_text(encoding="utf-8"), encoding="utf-8")
     assert set(export.export(tmp_path)) == set(export.EXPORTS)
     for name, checksum in export.checksums(root).items():
         assert hashlib.md5((tmp_path / name).read_bytes()).hexdigest() == checksum
@@ -327,7 +329,7 @@ def test_data_is_exported_byte_for_byte(root, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(export.EXPORTS))
 def test_one_changed_byte_is_named_and_never_overwritten(root, tmp_path, name):
-    (tmp_path / "data.dvc").write_text((root / "data.dvc").read_text())
+    (tmp_path / "data.dvc").write_text((root / "data.dvc").read_text(encoding="utf-8"), encoding="utf-8")
     export.export(tmp_path)
     content = bytearray((tmp_path / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -374,8 +376,8 @@ def test_the_import_graph_follows_relative_imports():
 
 
 def test_the_readme_names_what_ci_calls(root):
-    assert (root / ".ci" / "run").read_text().strip().splitlines()[-1] == "make test"
-    readme = (root / "README.md").read_text()
+    assert (root / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1] == "make test"
+    readme = (root / "README.md").read_text(encoding="utf-8")
     for command in (
         "make repro",
         "make test",
@@ -392,8 +394,52 @@ def test_the_readme_names_what_ci_calls(root):
 
 
 def test_the_results_in_the_readme_are_the_results_on_disk(root):
-    text = (root / "README.md").read_text()
+    text = (root / "README.md").read_text(encoding="utf-8")
     assert report.refresh_readme(root, text) == text, "run `python -m fewstep readme`"
+
+
+def _without_encoding(path: Path) -> list[int]:
+    """The lines of a Python file that read or write a text in whatever encoding the machine prefers."""
+    calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+    found = []
+    for call in calls:
+        given = {keyword.arg for keyword in call.keywords}
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        arguments = {"read_text": 0, "write_text": 1}.get(name)
+        reads = name == "run" and "text" in given
+        binary = any("b" in str(getattr(mode, "value", "")) for mode in call.args[1:])
+        opens = isinstance(call.func, ast.Name) and name == "open" and not binary
+        if "encoding" not in given and (reads or opens or arguments == len(call.args)):
+            found.append(call.lineno)
+    return found
+
+
+def test_every_text_is_read_and_written_as_utf8(root):
+    """Ruff's PLW1514 sees only the files whose type it can infer."""
+    here = [*(root / "src").rglob("*.py"), *(root / "tests" / "bad_inputs").glob("*.py"), Path(__file__)]
+    found = {path.name: lines for path in here if (lines := _without_encoding(path))}
+    assert found == {} and len(here) > 150
+
+
+def test_a_locale_that_is_not_utf8_changes_nothing(root, tmp_path):
+    """README.md, params.yaml with a comment, and the code's fingerprints, under the C locale."""
+    for name in ("README.md", "params.yaml", "dvc.yaml"):
+        shutil.copy(root / name, tmp_path)
+    shutil.copytree(root / "results" / "laptop", tmp_path / "results" / "laptop")
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(f"# größer\n{text}", encoding="utf-8")
+    code = (
+        "from fewstep.storage.fingerprint import fingerprint; print(fingerprint({}, ['fewstep.flows.times']))"
+    )
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = (["-m", "fewstep", "readme"], ["-m", "fewstep", "settings", "tour"], ["-c", code])
+    for command in words:
+        here, there = (
+            subprocess.run([sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, check=True)
+            for env in (os.environ, plain)
+        )
+        assert here.stdout == there.stdout and not there.stderr
+    assert (tmp_path / "README.md").read_bytes() == (root / "README.md").read_bytes()
 
 
 def test_pages_link_to_what_there_is(root):

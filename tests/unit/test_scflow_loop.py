@@ -15,8 +15,7 @@ import torch
 from fewstep.networks.load import load_flow_map
 from fewstep.objectives.scflow import losses
 from fewstep.objectives.scflow.reversed_time import Reversed, between
-from fewstep.settings.self_correction import SelfCorrection
-from fewstep.settings.training import Method, Training
+from fewstep.settings.training import Method, SelfCorrection, Training
 from fewstep.storage.checkpoint import load_checkpoint
 from fewstep.training import job as run
 from fewstep.training import train

@@ -56,7 +56,7 @@ experiments:
       solvers: {scflow: {guided-1.5: [1]}}
     metrics: {measures: [fid, clip, attributes, one_step, teacher_images], features: scenes,
         reference: {method: si, steps: 4}}
-    tables: {scflow-coco2017: [si, scflow]}
+    tables: {captioned: [si, scflow]}
 """
 
 
@@ -69,6 +69,7 @@ def raw(root) -> dict:
         found[section] = found.get(section, {}) | entries
     other = copy.deepcopy(found["experiments"]["captioned"]) | {"students_of": "captioned"}
     other["sampling"]["prompts"] = "coco2014"
+    other["tables"] = {"other": ["si", "scflow"]}
     found["experiments"]["other"] = other
     return found
 

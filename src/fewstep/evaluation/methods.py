@@ -9,9 +9,8 @@ import pandas as pd
 
 from .. import objectives
 from ..objectives.scflow import losses
-from ..settings.self_correction import SelfCorrection
 from ..settings.tiers import ExperimentSettings
-from ..settings.training import Method, Term
+from ..settings.training import Method, SelfCorrection, Term
 from .preparations import UNTRAINED, gap, tenths
 
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]

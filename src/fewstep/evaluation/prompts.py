@@ -60,4 +60,4 @@ def conditions(folder: Path) -> Conditions:
 
 def texts(folder: Path) -> list[str]:
     """The prompts' texts that `prepare` has written into `folder`."""
-    return json.loads((folder / TEXTS).read_text())
+    return json.loads((folder / TEXTS).read_text(encoding="utf-8"))

@@ -45,7 +45,7 @@ def revision(root: Path) -> str:
 
     def git(*words: str) -> list[str]:
         command = ["git", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()
 
     try:
         git("ls-files", "--error-unmatch", "params.yaml")  # or it merely lies inside another's repository

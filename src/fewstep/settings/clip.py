@@ -7,6 +7,7 @@ from pydantic import Field
 
 from .. import data
 from .base import Settings, listed
+from .limits import Count, Few, Rate, Repository, Seed, Size
 
 # what every vocabulary holds: each byte inside a word and at its end, and the start and the end of a text
 SMALLEST_VOCABULARY = 514
@@ -33,17 +34,17 @@ class TrainedClip(Settings):
     kind: Literal["trained"]
     data: str
     pairs: Literal["training", "all"] = "training"
-    width: int = Field(ge=1)  # of both towers, like `layers` and `heads`
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    patch: int = Field(ge=1)  # the side of the square patches that a picture is cut into, in pixels
-    projection: int = Field(ge=1)  # the numbers in which pictures and texts meet
-    vocabulary: int = Field(ge=SMALLEST_VOCABULARY)  # tokens, at most
-    tokens: int = Field(ge=3)  # the context length, the start and the end of a text among it
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=2)
-    lr: float = Field(gt=0)
-    seed: int = 0
+    width: Size  # of both towers, like `layers` and `heads`
+    layers: Few
+    heads: Few
+    patch: Few  # the side of the square patches that a picture is cut into, in pixels
+    projection: Size  # the numbers in which pictures and texts meet
+    vocabulary: int = Field(ge=SMALLEST_VOCABULARY, le=1_000_000)  # tokens, at most
+    tokens: int = Field(ge=3, le=65_536)  # the context length, the start and the end of a text among it
+    steps: Count
+    batch: int = Field(ge=2, le=1_000_000)
+    lr: Rate
+    seed: Seed = 0
 
     def problems(self) -> Iterator[str]:
         yield from _data_problems(self.data)
@@ -63,7 +64,7 @@ class PublishedClip(Settings):
     """
 
     kind: Literal["published"]
-    repository: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")  # on the hub; in `name` below the data folder
+    repository: Repository  # on the hub; in `name` below the data folder
     towers: Literal["both", "text"] = "both"
     data: str | None = None  # the data set on whose pairs its retrieval is measured, if it is
 

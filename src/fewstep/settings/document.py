@@ -18,10 +18,11 @@ _ANCHOR = "an anchor, an alias or a merge key: use `like`, or a name of `network
 
 def text(path: Path) -> str:
     """The text of a UTF-8 file, its line ends as they are; raises SettingsError where there is none."""
+    if not path.is_file():
+        found = "no file" if path.exists() else "not there"
+        raise SettingsError(f"it is {found}: restore it, say by `git checkout params.yaml`")
     try:
         return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise SettingsError("it is not there: restore it, say by `git checkout params.yaml`") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"it is not UTF-8 from byte {error.start} on: save it as UTF-8") from None
 
@@ -56,8 +57,11 @@ def parse(content: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f" on line {mark.line + 1}" if mark else ""
         raise SettingsError(f"it is not valid YAML: {error.problem or error.context}{line}") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
+        # a date or a number that there cannot be is a ValueError, without its line
         raise SettingsError(f"it is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SettingsError("its lists and mappings lie too deep in each other: take some out") from None
 
 
 def with_value(content: str, key: str, value: str) -> str:

@@ -2,29 +2,34 @@
 
 from collections.abc import Iterator
 
-from .. import data
+from pydantic import Field
+
 from ..flows.sampler_names import GUIDED
 from .base import Settings, SettingsError, listed, optional
 from .clip import Clip
 from .features import Features
-from .latents import Latents
+from .latents import Latents, prompt_problems
+from .limits import Name, Names
 from .networks import CONDITIONAL, Network
+from .resolve import OTHERS
 from .sampling import Metrics, Sampling, Speed
 from .training import Method, Training
 
 EXACT = "exact"
+# of an adaptive solver: single precision has no more
+MOST_DIGITS = 6
 
 
 class ExperimentSettings(Settings):
     """What fills a table: its training, methods, sampling and metrics, and what is timed, if anything."""
 
     training: Training
-    methods: dict[str, Method]
+    methods: dict[Name, Method] = Field(min_length=1)
     sampling: Sampling
     metrics: Metrics
     speed: Speed | None = None
-    tables: dict[str, list[str]] | None = optional()  # the rows of each table, where there are several
-    students_of: str | None = optional()  # the experiment whose trained methods it samples, for its own
+    tables: dict[Name, Names] | None = optional()  # the rows of each table, where there are several
+    students_of: Name | None = optional()  # the experiment whose trained methods it samples, for its own
 
     @property
     def networks(self) -> list[Network]:
@@ -44,30 +49,64 @@ class ExperimentSettings(Settings):
         return self.methods[name]
 
     def problems(self) -> Iterator[str]:
+        for name in (EXACT, OTHERS):
+            if name in self.methods:
+                yield f"no method can be called '{name}', which `sampling` uses for something else: rename it"
         for name, method in self.methods.items():
             if method.teacher is not None and method.teacher not in self.methods:
                 yield f"the method '{name}' names the teacher '{method.teacher}', which is not a method here"
             if name not in self.sampling.steps or name not in self.sampling.samplers:
                 yield f"`sampling` must give the steps and the sampler of the method '{name}'"
+            yield from self._circle(name)
         yield from self._sampling_problems()
+        yield from self._label_problems()
         named = {f"tables.{table}": names for table, names in (self.tables or {}).items()}
         named |= {f"metrics.only.{measure}": names for measure, names in self.metrics.only.items()}
         for where, names in named.items():
             for name in names:
                 if name not in self.rows:
                     yield f"`{where}` names '{name}', which is not a row here; {listed(sorted(self.rows))}"
-        teacher = self.metrics.reference
-        if teacher and teacher.steps not in self.sampling.steps.get(teacher.method, []):
+        yield from self._measure_problems()
+
+    def _circle(self, name: str) -> Iterator[str]:
+        """The sentence about a method that is its own teacher, or its teacher's, if it is."""
+        chain = [name]
+        while (teacher := self.methods[chain[-1]].teacher) in self.methods and teacher not in chain:
+            chain.append(teacher)
+        if teacher in chain:
+            yield f"{' learns from '.join([*chain, teacher])}: break the circle of teachers"
+
+    def _label_problems(self) -> Iterator[str]:
+        named = {EXACT: EXACT} | {name: method.label for name, method in self.methods.items()}
+        solvers = self.sampling.solvers.items()
+        named |= {f"{name}-{s}": f"{named.get(name)}, {s}" for name, own in solvers for s in own}
+        rows: dict[str, str] = {}
+        for row, label in named.items():
+            if label in rows:
+                yield f"'{rows[label]}' and '{row}' have one label, '{label}', in the tables: change one"
+            rows[label] = row
+
+    def _measure_problems(self) -> Iterator[str]:
+        sampling, metrics = self.sampling, self.metrics
+        teacher = metrics.reference
+        if teacher and teacher.method not in self.methods:
+            there = listed(self.methods)
+            yield f"`metrics.reference` is '{teacher.method}', which is not a method here; {there}"
+        if teacher and teacher.steps not in sampling.steps.get(teacher.method, []):
             drawn = f"{teacher.method} at {teacher.steps} steps"
             yield f"`metrics.reference` is {drawn}, which `sampling` does not draw"
-        between = [measure for measure in ("w2_teacher", "t_fid") if measure in self.metrics.measures]
-        if between and len(self.sampling.seeds) < 2:
+        between = [measure for measure in ("w2_teacher", "t_fid") if measure in metrics.measures]
+        if between and len(sampling.seeds) < 2:
             yield f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds"
-        if (asked := self.metrics.w2_samples) > (drawn := self.sampling.count):
+        if (asked := metrics.w2_samples) > (drawn := sampling.count):
             yield f"w2_samples ({asked}) exceeds the samples drawn ({drawn})"
+        if self.speed and "fid" not in metrics.measures:
+            yield "`speed` compares rows at their FID: add the measure 'fid', or remove `speed`"
 
     def _sampling_problems(self) -> Iterator[str]:
         there = f"which is not a method here; {listed(self.methods)}"
+        if not any(self.sampling.steps.get(name) for name in self.methods):
+            yield "`sampling.steps` draws no method at all: give one of them a number of steps"
         for name in [*self.sampling.steps, *self.sampling.samplers]:
             if name == EXACT and self.training.data != "checkerboard":
                 yield f"the exact velocity of '{self.training.data}' is not known: remove 'exact'"
@@ -77,9 +116,13 @@ class ExperimentSettings(Settings):
             if name not in self.methods:
                 yield f"`sampling.solvers` names '{name}', {there}"
             for solver, steps in solvers.items():
-                if f"{name}-{solver}" in self.methods or min(steps, default=1) < 1:
-                    numbers = f"`sampling.solvers.{name}.{solver}` must be positive whole numbers"
-                    yield f"{numbers}, and no method may be called '{name}-{solver}'"
+                where = f"`sampling.solvers.{name}.{solver}`"
+                if f"{name}-{solver}" in self.methods:
+                    yield f"{where} is a row of its own, and a method is called '{name}-{solver}': rename it"
+                if not steps:
+                    yield f"{where} draws nothing: give a number of steps, or remove it"
+                elif solver == "adaptive" and max(steps) > MOST_DIGITS:
+                    yield f"{where} holds digits of tolerance, {MOST_DIGITS} at most, not {max(steps)}"
 
 
 def _of_captions(experiment: ExperimentSettings) -> Iterator[str]:
@@ -116,8 +159,7 @@ def caption_problems(
         for needing in _of_captions(experiment):
             yield f"{needing} needs latents with captions: remove it, or name a `clip` for the latents"
         return
-    if prompts not in (there := data.prompt_sets(latents.data)):
-        yield f"the data set '{latents.data}' has no prompts '{prompts}'; {listed(there)}"
+    yield from prompt_problems(latents.data, prompts, "sampling.count", experiment.sampling.count)
     for network in experiment.networks if encoder.kind == "trained" else ():
         if network.width != encoder.width:
             wide = f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}"

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from .. import data
 from .base import Settings, listed, optional
+from .latents import of_images, prompt_problems
+from .limits import Count, Name, Seed
 
 
 class Features(Settings):
@@ -19,17 +21,22 @@ class Features(Settings):
 
     data: str
     extractor: Literal["classifier", "inception"]
-    steps: int = Field(default=800, ge=1)
-    seed: int = 0
-    reference: int | None = Field(default=None, ge=2)  # images drawn to measure against; else all, once
-    probe_steps: int | None = optional(ge=1)  # of the probe that reads back what captioned images show
+    steps: Count = 800
+    seed: Seed = 0
+    # images drawn to measure against; else all, once
+    reference: int | None = Field(default=None, ge=2, le=10_000_000)
+    probe_steps: Count | None = optional()  # of the probe that reads back what captioned images show
     prompts: str | None = optional()
-    classifier_of: str | None = optional()
+    classifier_of: Name | None = optional()
 
     def problems(self) -> Iterator[str]:
-        data.module(self.data)  # raises where there is none
-        if self.prompts is not None and self.prompts not in (there := data.prompt_sets(self.data)):
-            yield f"the data set '{self.data}' has no prompts '{self.prompts}'; {listed(there)}"
+        if not of_images(self.data):
+            there = listed(filter(of_images, data.names()))
+            yield f"features are of a data set of images, and '{self.data}' is none; {there}"
+        if self.extractor == "classifier" and not data.offers(self.data, "labelled"):
+            yield f"'{self.data}' has no classes to train a classifier on: take `extractor: inception`"
+        if self.prompts is not None:
+            yield from prompt_problems(self.data, self.prompts, "reference", self.reference)
         if self.prompts is not None and self.reference is None:
             yield "`prompts` are measured against their pictures: say how many under `reference`"
         if self.probe_steps and not data.offers(self.data, "all_pairs"):

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from .. import data
 from .base import Settings, listed, optional
+from .limits import Batch, Count, Few, Name, Positive, Rate, Repository, Seed, Size, Weight
 
 # What the autoencoders of Stable Diffusion are used with (arXiv 2112.10752), and SCFlow with them.
 SCALE = 0.18215
@@ -22,18 +23,19 @@ class TrainedAutoencoder(Settings):
     """
 
     kind: Literal["trained"]
-    channels: list[int] = Field(min_length=2)  # by level, the finest first; all but the last halve the image
-    layers: int = Field(ge=1)  # residual blocks a level
-    groups: int = Field(ge=1)  # of every normalisation
-    latent_channels: int = Field(default=4, ge=1)
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    kl_weight: float = Field(ge=0)
-    seed: int = 0
+    # by level, the finest first; all but the last halve the image
+    channels: list[Size] = Field(min_length=2, max_length=16)
+    layers: Few  # residual blocks a level
+    groups: Few  # of every normalisation
+    latent_channels: Few = 4
+    steps: Count
+    batch: Batch
+    lr: Rate
+    kl_weight: Weight
+    seed: Seed = 0
 
     def problems(self) -> Iterator[str]:
-        if any(width < 1 or width % self.groups for width in self.channels):
+        if any(width % self.groups for width in self.channels):
             yield f"every width of `channels` {self.channels} must be divisible by the {self.groups} groups"
 
 
@@ -41,12 +43,24 @@ class PretrainedAutoencoder(Settings):
     """A published autoencoder in diffusers' format, found on this machine and never fetched."""
 
     kind: Literal["pretrained"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")  # its name on the hub, owner/name
-    scale: float = Field(default=SCALE, gt=0)  # of its latents, so that their variance is about 1
+    repository: Repository  # its name on the hub, owner/name
+    scale: Positive = SCALE  # of its latents, so that their variance is about 1
 
 
-def _of_images(name: str) -> bool:
+def of_images(name: str) -> bool:
+    """Whether there is such a data set, of images, and no stage makes it."""
     return name in data.names() and not data.is_prepared(name) and len(data.load(name).shape) == 3
+
+
+def prompt_problems(name: str, prompts: str | None, key: str, count: int | None) -> Iterator[str]:
+    """Why there are not `count` of the `prompts` of a data set of captioned images, a sentence each."""
+    if prompts not in (there := data.prompt_sets(name)):
+        yield f"the data set '{name}' has no prompts '{prompts}'; {listed(there)}"
+        return
+    # those of a published set are known before its archive is opened; others are drawn
+    has = getattr(data.module(name).PROMPTS[prompts], "prompts", None)
+    if has is not None and (count or 0) > has:
+        yield f"`{key}` asks for {count} prompts, and '{prompts}' of '{name}' has {has}: lower it"
 
 
 class Latents(Settings):
@@ -54,9 +68,9 @@ class Latents(Settings):
 
     data: str
     autoencoder: Annotated[TrainedAutoencoder | PretrainedAutoencoder, Field(discriminator="kind")]
-    count: int | None = Field(default=None, ge=1)  # how many images are encoded, the first; else all
-    measured: int | None = optional(ge=1)  # how many images the reconstruction is measured on; else 256
-    clip: str | None = optional()  # the entry of `clip` whose text tower reads the images' captions
+    count: Count | None = None  # how many images are encoded, the first; else all
+    measured: Count | None = optional()  # how many images the reconstruction is measured on; else 256
+    clip: Name | None = optional()  # the entry of `clip` whose text tower reads the images' captions
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -67,9 +81,13 @@ class Latents(Settings):
         return channels, height // factor, width // factor
 
     def problems(self) -> Iterator[str]:
-        if not _of_images(self.data):
-            there = listed(filter(_of_images, data.names()))
+        if not of_images(self.data):
+            there = listed(filter(of_images, data.names()))
             yield f"latents are made of a data set of images, and '{self.data}' is none; {there}"
+        # an archive says how many it holds when it is opened; what ships here has a constant
+        has = None if data.offers(self.data, "check") else getattr(data.module(self.data), "COUNT", None)
+        if has is not None and (self.count or 0) > has:
+            yield f"`count` asks for {self.count} images, and '{self.data}' has {has}: lower it"
         if self.clip is not None and not data.offers(self.data, "captions"):
             yield f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it"
         if self.autoencoder.kind == "trained":

@@ -1,65 +1,128 @@
-"""The settings of networks, one class a kind."""
+"""The settings of networks, one class a kind, and what of them fits together, and to the data."""
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from .base import Settings
+from .limits import Few, Fraction, Frequency, Size
+
+# the width of each level, from the finest to the coarsest
+Levels = Annotated[list[Size], Field(min_length=1, max_length=16)]
+Highest = Annotated[float, Field(gt=1, le=1_000_000)]
+ADM_GROUPS = 32  # of every normalisation of an ADM
 
 
 class MLPSettings(Settings):
     """A perceptron for points; see fewstep.networks.mlp."""
 
     kind: Literal["mlp"]
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
+    width: Size
+    depth: Few
     activation: Literal["silu", "gelu"]
-    frequencies: list[int | float]
-    time_frequencies: list[int | float]
+    frequencies: list[Frequency]
+    time_frequencies: list[Frequency]
+
+    def shape_problems(self, shape: Sequence[int]) -> Iterator[str]:
+        """Why it cannot take data of `shape`, a sentence each."""
+        if len(shape) != 1:
+            yield f"an mlp takes points, and the data are images of shape {tuple(shape)}: give a unet"
 
 
-class UNetSettings(Settings):
+class _OfImages(Settings):
+    """What networks of images have in common: levels, of which each but the first halves the image."""
+
+    def shape_problems(self, shape: Sequence[int]) -> Iterator[str]:
+        """Why it cannot take data of `shape`, a sentence each."""
+        levels = len(self.multipliers if self.kind == "adm" else self.channels)
+        if len(shape) != 3:
+            points = f"and the data are points of shape {tuple(shape)}: give an mlp"
+            yield f"networks of kind {self.kind} take images, {points}"
+        elif any(side % 2 ** (levels - 1) for side in shape[1:]):
+            halve = f"{levels} levels of kind {self.kind} halve the image {levels - 1} times"
+            yield f"{halve}, and {shape[1]} x {shape[2]} is not divisible by {2 ** (levels - 1)}"
+
+    def problems(self) -> Iterator[str]:
+        if len(self.attention) != len(self.channels):
+            wanted = f"one entry of `attention` for each of the {len(self.channels)} `channels`"
+            yield f"a {self.kind} needs {wanted}, not {len(self.attention)}"
+        for what in ("groups", "heads"):
+            number = getattr(self, what, 1)
+            if any(width % number for width in self.channels):
+                yield f"every width of `channels` {self.channels} must be divisible by `{what}` {number}"
+        if self.channels[0] % 2:
+            pairs = "of which an embedding of times makes sines and cosines"
+            yield f"the first of `channels` must be even, {pairs}, not {self.channels[0]}"
+
+
+class UNetSettings(_OfImages):
     """A two-time UNet for images; see fewstep.networks.unet."""
 
     kind: Literal["unet"]
-    channels: list[int] = Field(min_length=1)
-    layers: int = Field(ge=1)
+    channels: Levels
+    layers: Few
     attention: list[bool]
-    groups: int = Field(ge=1)
-    time_scale: float = Field(gt=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    groups: Few
+    time_scale: Highest
+    dropout: Fraction = 0.0
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        narrow = [width for width, attends in zip(self.channels, self.attention) if attends]
+        # the middle, as wide as the last level, attends where any level does
+        heads, attending = min([64, *narrow]), [*narrow, self.channels[-1]]
+        if narrow and any(width % heads for width in attending):
+            wanted = f"heads of {heads} channels must divide the widths that attend, {attending}"
+            yield f"{wanted}: change `channels` or `attention`"
 
 
-class ADMSettings(Settings):
+class ADMSettings(_OfImages):
     """The ADM UNet of Latent Flow Matching; see fewstep.networks.adm."""
 
     kind: Literal["adm"]
-    width: int = Field(ge=32)
-    multipliers: list[int] = Field(min_length=1)
-    blocks: int = Field(ge=1)
+    width: Size
+    multipliers: list[Few] = Field(min_length=1, max_length=16)
+    blocks: Few
     attention: list[int]
-    heads: int = Field(ge=1)
-    head_channels: int | None = Field(default=None, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    heads: Few
+    head_channels: Size | None = None
+    dropout: Fraction = 0.0
+
+    def problems(self) -> Iterator[str]:
+        if self.width % ADM_GROUPS:
+            yield f"`width` {self.width} of an adm must be divisible by its {ADM_GROUPS} groups"
+        channels = {2**level: k * self.width for level, k in enumerate(self.multipliers)}
+        if strangers := sorted(set(self.attention) - set(channels)):
+            yield f"`attention` names {strangers[0]} times smaller images, and levels are of {[*channels]}"
+        name = "heads" if self.head_channels is None else "head_channels"
+        for factor, width in channels.items():
+            if factor in (*self.attention, max(channels)) and width % getattr(self, name):
+                yield f"{width} channels attend, and `{name}` {getattr(self, name)} does not divide them"
 
 
-class _ConditionalUNetSettings(Settings):
+class _ConditionalUNetSettings(_OfImages):
     """What networks conditioned on captions have in common; `width` is that of a caption's tokens."""
 
-    channels: list[int] = Field(min_length=1)
-    layers: int = Field(ge=1)
+    channels: Levels
+    layers: Few
     attention: list[bool]
-    heads: int = Field(ge=1)
-    groups: int = Field(ge=1)
-    width: int = Field(ge=1)
+    heads: Few
+    groups: Few
+    width: Size
 
 
 class TextUNetSettings(_ConditionalUNetSettings):
     """A two-time UNet that is conditioned on a caption; see fewstep.networks.text_unet."""
 
     kind: Literal["text_unet"]
-    time_scale: float = Field(gt=1)
-    text_layers: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
+    time_scale: Highest
+    text_layers: int = Field(default=0, ge=0, le=1024, exclude_if=lambda value: value == 0)
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if self.text_layers and self.width % self.heads:
+            yield f"`text_layers` need a `width` divisible by the {self.heads} heads, and {self.width} is not"
 
 
 class PublishedUNetSettings(_ConditionalUNetSettings):

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from ..flows.sampler_names import check_method_sampler, check_solver
 from .base import Settings, optional
+from .limits import Batches, Count, Name, Names, SamplerName, Seeds, Steps, distinct
 
 OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
 OfImages = Literal[
@@ -26,19 +27,19 @@ class Sampling(Settings):
     classifier-free guidance), or digits of tolerance of "adaptive" (2 for 0.01).
     """
 
-    count: int = Field(ge=1)
-    seeds: list[int] = Field(min_length=1)
-    steps: dict[str, list[int]]
-    samplers: dict[str, Annotated[str, AfterValidator(check_method_sampler)]]
-    solvers: dict[str, dict[Annotated[str, AfterValidator(check_solver)], list[int]]] = {}
+    count: Count
+    seeds: Seeds
+    steps: dict[Name, Steps]
+    samplers: dict[Name, Annotated[SamplerName, AfterValidator(check_method_sampler)]]
+    solvers: dict[Name, dict[Annotated[SamplerName, AfterValidator(check_solver)], Steps]] = {}
     prompts: str | None = optional()  # the data set's prompts that the samples are conditioned on, in order
 
 
 class Reference(Settings):
     """The samples that stand for the teacher: a method of the experiment and its number of steps."""
 
-    method: str
-    steps: int = Field(ge=1)
+    method: Name
+    steps: Count
 
 
 class Metrics(Settings):
@@ -47,12 +48,12 @@ class Metrics(Settings):
     `only` gives, by measure, the names of the rows that alone it is taken of.
     """
 
-    measures: list[Literal[OfPoints, OfImages]] = Field(min_length=1)
-    bins: int | None = Field(default=None, ge=1)  # the histogram's cells along one axis, for KL
-    w2_samples: int = Field(default=2, ge=2)  # the samples that an exact W2 is computed on
-    features: str | None = None  # the entry of the tier's `features` that images are measured in
+    measures: Annotated[list[Literal[OfPoints, OfImages]], Field(min_length=1), AfterValidator(distinct)]
+    bins: int | None = Field(default=None, ge=1, le=1000)  # the histogram's cells along one axis, for KL
+    w2_samples: int = Field(default=2, ge=2, le=10_000)  # the samples that an exact W2 is computed on
+    features: Name | None = None  # the entry of the tier's `features` that images are measured in
     reference: Reference | None = None  # what stands for the teacher, for the measures that need one
-    only: dict[str, list[str]] = Field(default={}, exclude_if=lambda value: not value)
+    only: dict[str, Names] = Field(default={}, exclude_if=lambda value: not value)
 
     def of_row(self, row: str) -> list[str]:
         """The measures that are taken of a row: of a method, or of a further solver of one."""
@@ -86,7 +87,14 @@ class Metrics(Settings):
 
 
 class Speed(Settings):
-    """What is timed: a call of a method's network for each of `batches`, the median of `repeats`."""
+    """What is timed: a call of a method's network for each of `batches`, the median of `repeats`.
 
-    batches: list[int] = Field(min_length=1)
-    repeats: int = Field(ge=1)
+    One image at a time is what tables compare, so 1 is among the batches.
+    """
+
+    batches: Batches
+    repeats: int = Field(ge=2, le=100_000)
+
+    def problems(self) -> Iterator[str]:
+        if self.batches[0] != 1:
+            yield f"`speed.batches` must begin with 1, one image at a time, not {self.batches[0]}"

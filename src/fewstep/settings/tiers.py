@@ -3,22 +3,31 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from .. import data
+from ..networks.classifier import FEATURES
+from ..networks.discriminator import LAST
 from . import document
 from .base import Settings, SettingsError, listed
 from .clip import Clip
 from .experiment import ExperimentSettings, caption_problems
 from .features import Features
 from .latents import Latents
+from .limits import Name, Processes
+from .names import TIERS as TIERS
 from .resolve import TOUR, Place, dotted, resolve, where
 from .training import Training, precision_problems
 
-TierName = Literal["smoke", "laptop", "paper"]
-TIERS = get_args(TierName)
+# the folders of a tier's artifacts in which no experiment's own can stand
+FOLDERS = {
+    "autoencoders", "clip", "features", "latents", "metrics", "notebooks", "report", "samples",
+    "scratch-features", "settings", "states",
+}  # fmt: skip
+# of the distance between moments of features: no more of them than samples
+FRECHET = ("fid", "t_fid", "fid_jpeg")
 
 
 class Compute(Settings):
@@ -28,8 +37,8 @@ class Compute(Settings):
     """
 
     device: Literal["cpu", "cuda"]
-    workers: int = Field(ge=1, le=64)
-    processes: int = Field(default=1, ge=1, le=64)
+    workers: Processes
+    processes: Processes = 1
 
     def of(self, training: Training) -> Self:
         """Where `training` runs: here, with as many `processes` as it asks for itself, if it does."""
@@ -41,10 +50,10 @@ class Tier(Settings):
 
     compute: Compute
     tour: ExperimentSettings
-    features: dict[str, Features] = {}
-    latents: dict[str, Latents] = {}
-    clip: dict[str, Clip] = {}
-    experiments: dict[str, ExperimentSettings]
+    features: dict[Name, Features] = {}
+    latents: dict[Name, Latents] = {}
+    clip: dict[Name, Clip] = {}
+    experiments: dict[Name, ExperimentSettings]
 
     @property
     def every(self) -> dict[str, ExperimentSettings]:
@@ -78,6 +87,41 @@ class Tier(Settings):
             yield from precision_problems(experiment.training, kinds, self.compute.device)
             yield from self._student_problems(f"the experiment '{name}' measures", experiment)
             yield from self._data_problems(f"the experiment '{name}'", experiment)
+            latents, processes = experiment.training.latents, self.compute.of(experiment.training).processes
+            if latents is None or latents in self.latents:
+                yield from self._shape_problems(f"the experiment '{name}'", experiment)
+            for key, method in experiment.methods.items():
+                for sentence in method.batch_problems(experiment.training.batch, processes):
+                    yield f"the method '{key}' of the experiment '{name}': {sentence}"
+        yield from self._table_problems()
+
+    def _table_problems(self) -> Iterator[str]:
+        of: dict[str, str] = {}
+        for name, experiment in self.experiments.items():
+            if name in FOLDERS:
+                yield f"an experiment called '{name}' would write into artifacts' own folder: rename it"
+            for table in experiment.tables or (name,):
+                if table in of:
+                    yield f"'{of[table]}' and '{name}' both fill the table '{table}': rename one of `tables`"
+                of[table] = name
+
+    def _shape_problems(self, said: str, own: ExperimentSettings) -> Iterator[str]:
+        """What does not fit the shape of the data."""
+        shape = self.shape(own)
+        for network in own.networks:
+            for sentence in network.shape_problems(shape):
+                yield f"{said}: {sentence}"
+        if own.metrics.of_images != (len(shape) == 3):
+            kind = "images" if len(shape) == 3 else "points"
+            measure = f"'{own.metrics.measures[0]}' does not measure them: change `metrics.measures`"
+            yield f"{said} models {kind}, and {measure}"
+        for name, method in own.methods.items():
+            adversarial = method.self_correction and method.self_correction.adversarial
+            widths = adversarial.channels if adversarial else None
+            if widths and (len(shape) != 3 or set(shape[1:]) != {LAST * 2 ** (len(widths) - 1)}):
+                side = LAST * 2 ** (len(widths) - 1)
+                lead = f"lead from {side} x {side} to {LAST} x {LAST}, and the data are of shape {shape}"
+                yield f"{said}: the {len(widths)} discriminator `channels` of '{name}' {lead}: one a halving"
 
     def _classifier_problems(self, said: str, own: Features) -> Iterator[str]:
         other = self.features.get(own.classifier_of)
@@ -107,6 +151,12 @@ class Tier(Settings):
         source = latents.data if latents else experiment.training.data
         if features is not None and features.data != source:
             yield f"{said} models '{source}' and its features are of '{features.data}'"
+        distances = [measure for measure in FRECHET if measure in experiment.metrics.measures]
+        if distances and features and features.extractor == "classifier":
+            few = min(experiment.sampling.count, features.reference or FEATURES + 1)
+            if few <= FEATURES:
+                more = f"more than {FEATURES} images, as many as it has features, and there are {few}"
+                yield f"{said}: the measure '{distances[0]}' takes {more}: raise `count`, or `reference`"
 
 
 def show(tier: Tier, name: str) -> str:
@@ -121,30 +171,38 @@ def show(tier: Tier, name: str) -> str:
 
 class _Sizes(Settings):
     compute: dict[str, Any]
-    networks: dict[str, dict[str, Any]] = {}
-    optimisers: dict[str, dict[str, Any]] = {}
-    features: dict[str, dict[str, Any]] = {}
-    latents: dict[str, dict[str, Any]] = {}
-    clip: dict[str, dict[str, Any]] = {}
-    experiments: dict[str, dict[str, Any]]
+    networks: dict[Name, dict[str, Any]] = {}
+    optimisers: dict[Name, dict[str, Any]] = {}
+    features: dict[Name, dict[str, Any]] = {}
+    latents: dict[Name, dict[str, Any]] = {}
+    clip: dict[Name, dict[str, Any]] = {}
+    experiments: dict[Name, dict[str, Any]]
 
 
 class _File(Settings):
     """params.yaml, before anything is resolved."""
 
-    tier: TierName
-    terms: dict[str, list[Any]] = {}
-    experiments: dict[str, dict[str, Any]]
-    tiers: dict[TierName, _Sizes]
+    tier: Literal[TIERS]
+    terms: dict[Name, list[Any]] = {}
+    experiments: dict[Name, dict[str, Any]]
+    tiers: dict[Literal[TIERS], _Sizes]
+
+
+def _place(loc: Place) -> Place:
+    """Where a complaint of pydantic's is of, without what it puts between the keys: the kinds it tried."""
+    if loc[-1:] == ("[key]",):
+        return loc[:-1]
+    kinds = {n for n in range(1, len(loc)) if loc[n - 1] in ("network", "autoencoder")}
+    kinds |= {2} if loc[:1] == ("clip",) else set()
+    kinds |= {len(loc) - 1} if loc[-1:] in (("int",), ("float",), ("str",)) else set()
+    return tuple(key for n, key in enumerate(loc) if n not in kinds)
 
 
 def _sentence(error: ValidationError, key: Callable[[Place], str]) -> str:
     """pydantic's first complaint as a sentence: the `key` of its place, what is there and what should be."""
     # a misspelt key is also a missing one: the spelling is the better news
     first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
-    # pydantic names the kind of network that it read as if it were a key
-    loc = first["loc"]
-    place = tuple(k for n, k in enumerate(loc) if n == 0 or loc[n - 1] not in ("network", "autoencoder"))
+    place = _place(first["loc"])
     said, more = key(place), f" ({error.error_count() - 1} more after it)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"unknown key '{said}': remove it or correct its spelling{more}"
@@ -154,7 +212,7 @@ def _sentence(error: ValidationError, key: Callable[[Place], str]) -> str:
         there = first["ctx"]["expected_tags"].replace("'", "")
         return f"{said}: there is no {place[-1]} '{first['ctx']['tag']}'; there are {there}{more}"
     reason = first["msg"].removeprefix("Value error, ")
-    shown = f", not {first['input']!r}" if first["type"] != "value_error" else ""
+    shown = f", not {first['input']!r:.100}" if first["type"] != "value_error" else ""
     return f"{said}: {reason}{shown}{more}"
 
 

@@ -1,5 +1,6 @@
 """How a method is trained: what is minimised, on which data, with which network and optimiser."""
 
+import inspect
 from collections.abc import Collection, Iterator
 from typing import Literal
 
@@ -9,36 +10,119 @@ from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
 from ..flows.times import Times
 from .base import Settings, listed, optional
+from .limits import Count, File, Fraction, Label, Name, Positive, Processes, Rate, Seeds, Share, Size, Weight
+from .names import MOST_GUIDANCE
 from .networks import Network
-from .optimiser import Optimiser
-from .self_correction import SelfCorrection
+
+# the texts that options of objectives can be; numbers are counts, or weights, as their defaults are
+CHOICES = {"gradient": ("full", "semi"), "split": ("midpoint", "uniform")}
+MOST_COUNTED, MOST_WEIGHT = 1000, 1_000_000
 
 
 class TimesSettings(Settings):
     """How (s, t) is drawn; see fewstep.flows.times.Times."""
 
     region: Literal["diagonal", "noise", "data", "forward", "square"]
-    strip: float = Field(default=1.0, gt=0, le=1)
+    strip: Share = 1.0
     anneal: float = Field(default=0.0, ge=0, le=1)
-    doublings: int = Field(default=0, ge=0)
+    doublings: int = Field(default=0, ge=0, le=20)
 
     def build(self) -> Times:
         return Times(self.region, self.strip, self.anneal, self.doublings)
+
+
+def _option_problem(default: object, key: str, value: int | float | str) -> str | None:
+    """Why `value` is not possible for the option `key` of an objective, whose default says its type."""
+    if isinstance(default, str):
+        possible = isinstance(value, str) and value in CHOICES.get(key, (value,))
+        wanted = f"one of {', '.join(CHOICES[key])}" if key in CHOICES else "a text"
+    elif isinstance(default, int):
+        possible = isinstance(value, int) and 0 < value <= MOST_COUNTED
+        wanted = f"a whole number from 1 to {MOST_COUNTED:,}"
+    else:
+        possible = not isinstance(value, str) and 0 <= value <= MOST_WEIGHT
+        wanted = f"a number from 0 to {MOST_WEIGHT:,}"
+    return None if possible else f"`options.{key}` must be {wanted}, not {value!r:.80}"
 
 
 class Term(Settings):
     """One objective on its share of every batch, its residuals multiplied by `weight`."""
 
     objective: str
-    share: float = Field(default=1.0, gt=0, le=1)
-    weight: float = Field(default=1.0, gt=0)
+    share: Share = 1.0
+    weight: Positive = 1.0
     times: TimesSettings
     options: dict[str, int | float | str] = {}
 
     def problems(self) -> Iterator[str]:
         objectives.check_options(self.objective, self.options)
         self.times.build()
-        return super().problems()
+        known = inspect.signature(objectives.load(self.objective)).parameters
+        for key, value in self.options.items():
+            if problem := _option_problem(known[key].default, key, value):
+                yield f"the objective '{self.objective}': {problem}"
+
+
+class WeightedLoss(Settings):
+    """A loss with its weight; it takes part from the optimisation step `warmup` on."""
+
+    weight: Weight
+    warmup: int = Field(default=0, ge=0)
+
+
+class AdversarialLoss(WeightedLoss):
+    """The adversarial loss and its discriminator; see fewstep.networks.discriminator.
+
+    Its learning rate is "constant", as published, or warms up and falls as the student's does. It is given
+    by `channels`, its width at each resolution from the latents' own down to 4 x 4, or by `head`: the width
+    of a head on the teacher's encoder, conditioned on captions; see fewstep.networks.text_discriminator.
+    """
+
+    lr: Rate  # of the discriminator, trained by Adam
+    schedule: Literal["constant", "student"] = Field("constant", exclude_if=lambda value: value == "constant")
+    beta1: Fraction = 0.9  # Adam's; 0, as in StyleGAN2, does not overshoot
+    r1: Weight  # the weight gamma of the gradient penalty at real data
+    channels: list[Size] | None = optional(min_length=1, max_length=16)
+    head: Size | None = optional()
+
+    def problems(self) -> Iterator[str]:
+        if (self.channels is None) == (self.head is None):
+            yield "give the discriminator either `channels` or, where data have captions, `head`"
+        if (self.head or 0) > 8 and self.head % 8:
+            yield f"`head` {self.head} must be divisible by its 8 groups"
+
+
+class SelfCorrection(Settings):
+    """The four losses (arXiv 2412.16906); one that is not named does not take part."""
+
+    threshold: Share  # delta, the largest move along the teacher's flow
+    truncation: Fraction  # t_trunc: below it the consistency target is the data; 0: never
+    huber_c: Positive = 0.01  # c of the pseudo-Huber distance
+    target_ema: Fraction = 0.9  # what is kept of the target's weights at each step
+    reflow: WeightedLoss | None = None
+    adversarial: AdversarialLoss | None = None
+    bidirectional: WeightedLoss | None = None
+
+
+class Optimiser(Settings):
+    """The optimiser and what surrounds it.
+
+    Warmed up, the learning rate stays "constant", falls to zero along a straight line ("linear"), or is
+    lr / sqrt(step / decay_after) after `decay_after` steps ("inverse_sqrt").
+    """
+
+    kind: Literal["adam", "radam", "soap"]
+    lr: Rate  # the highest
+    schedule: Literal["linear", "inverse_sqrt", "constant"]
+    decay_after: Count = 1
+    warmup: Fraction  # the fraction of training over which `lr` is reached
+    clip_norm: Positive  # the largest norm of a gradient
+    ema: Fraction  # the horizon of the averaged weights, as a fraction of training
+    weight_decay: float | None = optional(gt=0, lt=1)  # decoupled, times the learning rate: AdamW's
+
+    def problems(self) -> Iterator[str]:
+        if self.weight_decay is not None and self.kind != "adam":
+            yield f"`weight_decay` is of Adam alone, and the optimiser is {self.kind}: remove it"
 
 
 class Method(Settings):
@@ -49,17 +133,19 @@ class Method(Settings):
     $FEWSTEP_DATA such as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes.
     """
 
-    label: str
+    label: Label
     terms: list[Term] = []  # objectives of flow maps, each on its share of a batch, or
     self_correction: SelfCorrection | None = optional()  # the losses of SCFlow
-    steps: int = Field(ge=1)
-    teacher: str | None = None  # the method of the same experiment whose network is distilled
+    steps: Count
+    teacher: Name | None = None  # the method of the same experiment whose network is distilled
     teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
     start: Literal["scratch", "teacher"] = "scratch"  # whose weights it begins from
     stop_gradient: Literal["student", "ema"] = "student"  # what self-distillation reads under it
-    weights: str | None = optional()
-    guidance_scale: float | None = optional(ge=0)  # of classifier-free guidance on the teacher
-    conditioning_dropout: float | None = optional(ge=0, lt=1)  # the share of empty captions
+    weights: File | None = optional()
+    guidance_scale: float | None = optional(
+        ge=0, le=MOST_GUIDANCE
+    )  # of classifier-free guidance on the teacher
+    conditioning_dropout: Fraction | None = optional()  # the share of empty captions
     network: Network | None = None  # in place of that which the methods share, and
     optimiser: Optimiser | None = None  # in place of theirs
 
@@ -83,8 +169,27 @@ class Method(Settings):
             yield "a distilled method keeps the teacher's network: remove `network`"
         if self.guidance_scale is not None and not velocity:
             yield "`guidance_scale` is the scale of a teacher's velocity: name a `teacher`, as velocity"
-        if self.teacher is None and self.start == "teacher":
-            yield "`start: teacher` needs a `teacher`"
+        for key, said in (("start", self.start == "teacher"), ("teacher_as", self.teacher_as != "velocity")):
+            if said and self.teacher is None:
+                yield f"`{key}: {getattr(self, key)}` needs a `teacher`"
+        for name in ("reflow", "adversarial", "bidirectional"):
+            loss = getattr(self.self_correction, name, None)
+            if loss and loss.warmup >= self.steps:
+                late = f"from step {loss.warmup} on, and training ends after {self.steps}"
+                yield f"`self_correction.{name}` takes part {late}: lower its `warmup`, or remove it"
+
+    def batch_problems(self, batch: int, processes: int) -> Iterator[str]:
+        """Why its terms cannot share a `batch`, or `processes` its largest part, a sentence each."""
+        sizes = [round(term.share * batch) for term in self.terms[:-1]]
+        for term, size in zip(self.terms, [*sizes, batch - sum(sizes)]):
+            share = f"the share of '{term.objective}' in a batch of {batch}"
+            if size < 1:
+                yield f"{share} is no sample: raise `batch`, or the `share`"
+            elif size % (times := term.options.get("times", 1)):
+                yield f"`options.times` {times} must divide {share}, {size} samples"
+        if max([*sizes, batch - sum(sizes)]) < processes:
+            shared = f"{processes} processes cannot share a batch of {batch}"
+            yield f"{shared}: lower `processes`, or raise `batch`"
 
 
 class Training(Settings):
@@ -95,13 +200,13 @@ class Training(Settings):
     """
 
     data: str
-    latents: str | None = optional()  # the entry of the tier's `latents` that `data: latents` means
+    latents: Name | None = optional()  # the entry of the tier's `latents` that `data: latents` means
     interpolant: str
     network: Network
     optimiser: Optimiser
-    batch: int = Field(ge=2)
-    processes: int | None = optional(ge=1, le=64)
-    seeds: list[int] = Field(min_length=1)
+    batch: int = Field(ge=2, le=1_000_000)
+    processes: Processes | None = optional()
+    seeds: Seeds
     precision: Literal["fp32", "tf32", "bf16"] | None = optional()
     channels_last: bool | None = optional()
     compile: bool | None = optional()
@@ -113,11 +218,6 @@ class Training(Settings):
         data.module(self.data)  # raises where there is none
         if data.is_prepared(self.data) != (self.latents is not None):
             yield "`data: latents` and `latents`, the entry of the tier, go together: give both or neither"
-        if len(set(self.seeds)) < len(self.seeds):
-            yield "the training seeds must differ from each other"
-        if self.batch < (self.processes or 1):
-            shared = f"{self.processes} processes cannot share a batch of {self.batch}"
-            yield f"{shared}: lower `processes`, or raise `batch`"
 
 
 def precision_problems(training: Training, kinds: Collection[str], device: str) -> Iterator[str]:

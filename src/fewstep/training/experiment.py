@@ -50,7 +50,7 @@ class Experiment:
         """The data set that is modelled; for latents, that of the images that they were made from."""
         if self.data_folder is None:
             return self.settings.training.data
-        return json.loads((self.data_folder / data.DESCRIBED).read_text())["data"]
+        return json.loads((self.data_folder / data.DESCRIBED).read_text(encoding="utf-8"))["data"]
 
     @classmethod
     def open(cls, tier: str, name: str) -> Experiment:

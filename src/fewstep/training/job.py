@@ -16,8 +16,7 @@ from ..data import DataSource
 from ..flows.flow_map import FlowMap
 from ..networks.load import load_flow_map
 from ..settings.networks import Network
-from ..settings.optimiser import Optimiser
-from ..settings.training import Method, Training
+from ..settings.training import Method, Optimiser, Training
 from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.fingerprint import fingerprint

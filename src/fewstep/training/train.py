@@ -56,7 +56,7 @@ def _to_come(job: Job) -> list[int]:
 def _reached(job: Job) -> int:
     """The step at which the run on disk stands, by its progress marker."""
     try:
-        return int(marker(job.state).read_text())
+        return int(marker(job.state).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return 0
 

@@ -18,7 +18,7 @@ from ...networks.discriminator import Discriminator
 from ...networks.text_discriminator import TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
-from ...settings.self_correction import WeightedLoss
+from ...settings.training import WeightedLoss
 from .. import optimisers, precision
 from ..job import Job
 from ..processes import Processes

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ...flows.flow_map import FlowMap
-from ...settings.optimiser import Optimiser
+from ...settings.training import Optimiser
 from .. import optimisers
 from ..job import Job
 from ..processes import Processes
