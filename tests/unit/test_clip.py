@@ -264,7 +264,9 @@ def test_another_width_and_another_vocabulary_are_one_sentence(network, saved):
 def test_a_description_that_is_missing_or_damaged_is_one_sentence(saved):
     for content in ("{", "[]", '{"says": 1}'):
         (saved / clip_files.DESCRIBED).write_text(content)
-        with pytest.raises(CheckpointError, match="described.json is damaged, or describes no CLIP"):
+        with pytest.raises(
+            CheckpointError, match="described.json (is damaged, or describes no CLIP|cannot be read as)"
+        ):
             clip_files.load(saved)
     (saved / clip_files.DESCRIBED).unlink()
     with pytest.raises(FileNotFoundError, match="described.json is not there: run `dvc repro`"):
@@ -449,7 +451,7 @@ def test_files_that_do_not_belong_together_are_refused(network, places):
     ):
         published_clip.published(REPOSITORY)
     (places[0] / published_clip.CONFIG).write_text("{")
-    with pytest.raises(ValueError, match="holds no CLIPModel that transformers can load"):
+    with pytest.raises(ValueError, match="config.json cannot be read as JSON settings .*: download it again"):
         published_clip.published(REPOSITORY)
 
 

@@ -5,12 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import AutoencoderKL  # isort: skip
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from .batches import filled
 from .published.repository import DESCRIBED as DESCRIBED

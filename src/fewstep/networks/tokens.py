@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor
-
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from transformers import CLIPTokenizer  # isort: skip
+from transformers import CLIPTokenizer
 
 from ..storage.files import write_atomically
+from .published.repository import amiss
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 CONFIG = "tokenizer_config.json"  # names a published tokenizer's filling, if at all
@@ -95,6 +93,17 @@ class Tokenizer:
         filled = torch.tensor([row + [filling] * (most - len(row)) for row in kept], dtype=torch.int64)
         own = torch.tensor([len(row) for row in kept], dtype=torch.int64)
         return filled.view(-1, most), torch.arange(most) < own[:, None]
+
+    def cuts(self, texts: Sequence[str]) -> list[tuple[int, int] | None]:
+        """Of each text that `encode` cuts how many tokens are lost, and from which word on (1, 2, ...)."""
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        rows = self.own(clean, verbose=False, return_offsets_mapping=True)["offset_mapping"]
+        return [
+            (len(row) - self.length, len(text[: row[self.length - 1][1]].split()))
+            if len(row) > self.length
+            else None
+            for text, row in zip(clean, rows)
+        ]
 
     def dropped(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text `encode` leaves out: 0 for one that fits."""
@@ -195,7 +204,7 @@ def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` a
     """
     for name in (VOCABULARY, MERGES):
         if not (folder / name).is_file():
-            raise TokenizerError(f"{folder / name} is not there: {cure}")
+            raise TokenizerError(f"{folder / name} {amiss(folder / name)}: {cure}")
     vocabulary = _vocabulary(folder / VOCABULARY, cure)
     merges = _merges(folder / MERGES, vocabulary, cure)
     return Tokenizer(vocabulary, merges, length, _filling(folder / CONFIG, vocabulary, cure))
