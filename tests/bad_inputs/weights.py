@@ -119,11 +119,11 @@ def conversions() -> list[Case]:
              lambda own: (own / "unet/config.json").unlink()),
         unet("a folder for a config", "config.json is no file: download", in_its_place(
             "unet/config.json", Path.mkdir)),
-        unet("a config that is a list", r"config.json cannot be read as JSON settings \(it holds a list",
+        unet("a config that is a list", r"config.json cannot be read as JSON \(it holds a list",
              replaced("unet/config.json", "[]")),
-        unet("a config that is a text", r"config.json cannot be read as JSON settings \(it holds a str",
+        unet("a config that is a text", r"config.json cannot be read as JSON \(it holds a str",
              replaced("unet/config.json", '"somebody/model"')),
-        unet("a config cut short", "config.json cannot be read as JSON settings", replaced(
+        unet("a config cut short", "config.json cannot be read as JSON", replaced(
             "unet/config.json", "{")),
         unet("a config of another class", "describes a UNet2DModel and no UNet2DConditionModel: give",
              _config(_class_name="UNet2DModel")),
@@ -185,7 +185,7 @@ def found(name: str, says: str, change: Callable[[Path], Any], what: str = "vae"
 
 def publications() -> list[Case]:
     """Repositories that are found on this machine."""
-    text, weights = r"cannot be read as JSON settings \(it holds a str", autoencoder.WEIGHTS
+    text, weights = r"cannot be read as JSON \(it holds a str", autoencoder.WEIGHTS
     prepared = "does not say `image_mean` and `image_std`, three numbers each, .* above 0: download it again"
 
     def vae_weights(**changed: Tensor) -> Callable[[Path], None]:
@@ -209,14 +209,14 @@ def publications() -> list[Case]:
     ]  # fmt: skip
     for name, file, content, says in (
         ("a config that is a text", "config.json", '"somebody/clip"', f"config.json {text}"),
-        ("no vocabulary", "vocab.json", "[1]", "vocab.json is no vocabulary, which numbers its tokens"),
-        ("a vocabulary that is binary", "vocab.json", b"\xff\xfe", "vocab.json is damaged .*: download it"),
+        ("no vocabulary", "vocab.json", "[1]", "vocab.json cannot be read as JSON .*list"),
+        ("a vocabulary that is binary", "vocab.json", b"\xff\xfe", "vocab.json cannot be read .*: download"),
         ("merges cut short", "merges.txt", "#version: 0.2\na b c", "line 2 of .*merges.txt merges no tokens"),
         ("merges without a version", "merges.txt", "a b", "merges.txt is damaged .*gives no version"),
         ("two numbers for a mean", published_clip.PREPARATION, '{"image_mean": [1, 2]}', prepared),
         ("a deviation of 0", published_clip.PREPARATION,
          '{"image_mean": [1, 1, 1], "image_std": [1, 0, 1]}', prepared),
-        ("a preparation that is a list", published_clip.PREPARATION, "[]", "holds a list, and no settings"),
+        ("a preparation that is a list", published_clip.PREPARATION, "[]", "holds a list, and no values"),
     ):  # fmt: skip
         cases.append(found(name, says, replaced(file, content), "clip"))
     return cases
@@ -250,8 +250,8 @@ def checkpoints() -> list[Case]:
         for name, load, says, prepare in read
     ]
     for name, content, says in (
-        ("a list", "[]", "described.json cannot be read as JSON settings .*: delete it and run `dvc repro`"),
-        ("cut short", '{"checksum": "a', "described.json cannot be read as JSON settings"),
+        ("a list", "[]", "described.json cannot be read as JSON .*: delete it and run `dvc repro`"),
+        ("cut short", '{"checksum": "a', "described.json cannot be read as JSON"),
         ("of something else", "{}", "described.json is damaged, or describes no CLIP: delete it and run"),
         ("of a CLIP that is gone", '{"checksum": "a"}', "clip.safetensors is not there"),
     ):

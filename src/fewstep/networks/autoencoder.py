@@ -111,11 +111,6 @@ def published(name: str) -> Repository:
     return Repository(name, "autoencoder", (CONFIG, WEIGHTS), WEIGHTS, PUBLISHED.get(name))
 
 
-def check(repository: str, checksums: bool = True) -> None:
-    """Raise as `Repository.check` where the published autoencoder `repository` is not as it was published."""
-    published(repository).check(checksums)
-
-
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:
     """The published autoencoder `repository`, frozen, and its description.
 

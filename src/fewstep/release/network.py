@@ -77,16 +77,9 @@ class FlowMapModel(ModelMixin, Strict):
 
     @register_to_config
     def __init__(
-        self,
-        settings: dict[str, Any],
-        shape: list[int],
-        sampler: str,
-        noise_scale: float,
-        top: int,
-        bypass: bool = False,
-        guidance_scale: float = 1.0,
-        student: dict[str, Any] | None = None,
-    ):
+        self, settings: dict[str, Any], shape: list[int], sampler: str, noise_scale: float, top: int,
+        bypass: bool = False, guidance_scale: float = 1.0, student: dict[str, Any] | None = None,
+    ):  # fmt: skip
         super().__init__()
         for name, value, right, wanted in (
             ("sampler", sampler, sampler in SAMPLERS, " or ".join(map(repr, SAMPLERS))),

@@ -37,13 +37,6 @@ OUTPUTS = ("pil", "np", "pt", "uint8")
 CODE, CODE_FILE = f"from {__package__} import {folder.CLASS}  # noqa: F401\n", "pipeline.py"
 CARD = "README.md"
 SCHEDULE, SCHEDULE_FILE = ("num_train_timesteps", "shift"), "scheduler/scheduler_config.json"
-# the classes that a student's parts are of, of which the last three may be left out
-PARTS = {
-    "flow_map": [f"{__package__}.network", "FlowMapModel"], "scheduler": ["diffusers", Scheduler.__name__],
-    "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-}  # fmt: skip
-REQUIRED = ("flow_map", "scheduler")
 # more is a slip of the pen, and would fill the memory before it fails
 MOST_STEPS, MOST_IMAGES = 10_000, 100_000
 
@@ -59,6 +52,12 @@ def seeded(sampling_seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(NOISE + int(sampling_seed))
 
 
+def _check_kind(part: Any, kind: type) -> None:
+    if not isinstance(part, kind):
+        found = f"a student takes a {kind.__name__}, and no {type(part).__name__}"
+        raise ValueError(f"{found}: take the one that it was saved with")
+
+
 def _check_schedule(settings: Mapping[str, Any]) -> None:
     """Raise ValueError for settings that are none of a student's scheduler."""
     for name, value in settings.items():
@@ -69,14 +68,16 @@ def _check_schedule(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{what} is a number above 0, not {value!r}: correct it in {SCHEDULE_FILE}")
 
 
-def _check_decoder(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
+def _check_parts(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
     """Raise ValueError where the images are not those of the student: a decoder too few, or another."""
+    _check_kind(flow_map, FlowMapModel)
     channels = flow_map.config.shape[0]
     if vae is None:
         if channels not in (1, 3) or flow_map.config.bypass:
             draws = f"this student draws in latents of {channels} channels"
             raise ValueError(f"{draws}: give it the `vae` that decodes them")
         return
+    _check_kind(vae, AutoencoderKL)
     decoded, factor = vae.config.latent_channels, vae.config.scaling_factor
     if decoded != channels:
         both = f"latents of {decoded} channels, and this student draws some of {channels}"
@@ -102,30 +103,23 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     model_cpu_offload_seq = "text_encoder->flow_map->vae"
 
     def __init__(
-        self,
-        flow_map: FlowMapModel,
-        scheduler: Scheduler,
-        vae: AutoencoderKL | None = None,
-        text_encoder: CLIPTextModel | None = None,
-        tokenizer: CLIPTokenizer | None = None,
-    ):
+        self, flow_map: FlowMapModel, scheduler: Scheduler, vae: AutoencoderKL | None = None,
+        text_encoder: CLIPTextModel | None = None, tokenizer: CLIPTokenizer | None = None,
+    ):  # fmt: skip
         super().__init__()
+        _check_parts(flow_map, vae)
         width = flow_map.config.settings["width"] if flow_map.conditional else None
         prompts.check_components(width, text_encoder, tokenizer)
-        _check_decoder(flow_map, vae)
         if text_encoder is not None:
             # how attention is computed is stored with no model, and another way gives other bits
             text_encoder.set_attn_implementation(ATTENTION)
-        self.register_modules(
-            flow_map=flow_map, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
-        )
+        parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
+        self.register_modules(flow_map=flow_map, scheduler=scheduler, **parts)
         self.texts = None if tokenizer is None else prompts.trained_with(tokenizer)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "scheduler":
-            if not isinstance(value, Scheduler):
-                wanted, found = Scheduler.__name__, type(value).__name__
-                raise ValueError(f"a student takes a {wanted}, and no {found}: leave `scheduler` out")
+            _check_kind(value, Scheduler)
             _check_schedule(value.config)
         super().__setattr__(name, value)
 
@@ -140,23 +134,15 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         connects to a network. Networks compute in `torch_dtype`, all else in float32. Raises FolderError for
         what is no saved student, CheckpointError for changed files, ValueError for settings that do not fit.
         """
-        place, index = Path(pretrained_model_name_or_path), Path(pretrained_model_name_or_path, folder.INDEX)
+        place = Path(pretrained_model_name_or_path)
         folder.check(place)
-        parts = mapping(index, folder.AGAIN)
-        for name, wanted in PARTS.items():
-            found, known = parts.get(name), [wanted] if name in REQUIRED else [wanted, None, [None, None]]
-            if found not in known:
-                says = f"says that `{name}` is {found}, and a student's is {wanted}"
-                raise ValueError(f"{index} {says}: {folder.AGAIN}")
         _check_schedule(mapping(place / SCHEDULE_FILE, folder.AGAIN))
         asked = {"local_files_only": True, "use_safetensors": True, "dtype": torch_dtype}
         asked |= {"scheduler": scheduler} if scheduler else {}
         try:
             return super().from_pretrained(str(place), **asked)
-        except ValueError as error:
-            raise ValueError(f"{place} cannot be opened: {error}") from None
-        except networks.ODD as error:
-            found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        except (ValueError, *networks.ODD) as error:
+            found = " ".join(str(error).split())[:300] or type(error).__name__
             raise ValueError(f"{place} cannot be opened ({found}): {folder.AGAIN}") from None
 
     def save_pretrained(self, save_directory: str | Path, card: str | None = None) -> None:
@@ -187,9 +173,6 @@ class FewStepPipeline(Strict, DiffusionPipeline):
                 raise ValueError(f"{len(several)} generators do not go with {count} images: {cure}")
             drawn = randn_tensor((count, *shape), generator=generator, device=device, dtype=torch.float32)
             return drawn * self.flow_map.config.noise_scale
-        if not isinstance(noise, Tensor) or not noise.is_floating_point() or not noise.isfinite().all():
-            found = f"{noise.dtype} or not finite" if isinstance(noise, Tensor) else type(noise).__name__
-            raise ValueError(f"`noise` is a tensor of finite floats, not {found}: torch.as_tensor makes one")
         if tuple(noise.shape[1:]) != shape or not len(noise) or batch_size not in (None, len(noise)):
             wanted = ", ".join(map(str, ("count" if batch_size is None else batch_size, *shape)))
             found = f"`noise` has shape {tuple(noise.shape)}"
@@ -236,16 +219,10 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self,
-        prompt: str | list[str] | None = None,
-        num_inference_steps: int = 1,
-        guidance_scale: float | None = None,
-        batch_size: int | None = None,
-        generator: Generators = None,
-        noise: Tensor | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-    ) -> ImagePipelineOutput | tuple:
+        self, prompt: str | list[str] | None = None, num_inference_steps: int = 1,
+        guidance_scale: float | None = None, batch_size: int | None = None, generator: Generators = None,
+        noise: Tensor | None = None, output_type: str = "pil", return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple:  # fmt: skip
         """Draw `batch_size` images (1, or one a prompt), each in `num_inference_steps` steps.
 
         prompt          of students that are conditioned on captions, and no others: one text for all images,
@@ -265,7 +242,11 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
         steps = whole("num_inference_steps", steps, MOST_STEPS)
-        _check_decoder(self.flow_map, self.vae)
+        known = isinstance(noise, Tensor) and noise.is_floating_point() and noise.ndim > 0
+        if noise is not None and not (known and noise.isfinite().all()):
+            found = f"{noise.dtype} or not finite" if isinstance(noise, Tensor) else type(noise).__name__
+            raise ValueError(f"`noise` is a tensor of finite floats, not {found}: torch.as_tensor makes one")
+        _check_parts(self.flow_map, self.vae)
         captions = empty = None
         with one_thread():
             start = self._noise(prompts.images(texts, batch_size, noise), generator, noise)

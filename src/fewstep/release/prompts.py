@@ -98,12 +98,12 @@ def warn_of_cuts(tokenizer: Tokenizer, texts: list[str]) -> None:
         one, total = len(texts) == 1, sum(count for count, _ in cuts.values())
         which = "the prompt is" if one else f"{len(cuts)} of {len(texts)} prompts are"
         long = f"{which} longer than the {tokenizer.length} tokens that this student reads"
-        said = [
-            f"word {word:,} ({texts[k - 1].split()[word - 1]:.30})" + ("" if one else f" of prompt {k}")
-            for k, (_, word) in [*cuts.items()][:SAID]
-        ]
-        more = ["..."] if len(cuts) > SAID else []
-        lost = f"{total:,} tokens at the end were lost, from {', '.join([*said, *more])} on"
+        said = []
+        for k, (_, word) in [*cuts.items()][:SAID]:
+            own = [*texts[k - 1].split(), ""][word - 1]
+            said.append(f"word {word:,} ({own:.30})" + ("" if one else f" of prompt {k}"))
+        said += ["..."] if len(cuts) > SAID else []
+        lost = f"{total:,} tokens at the end were lost, from {', '.join(said)} on"
         # the level is that of whoever called the pipeline, whose call torch wraps once
         warnings.warn(f"{long}: {lost}", CutWarning, stacklevel=4)
 

@@ -30,11 +30,6 @@ def repository_of(name: str, towers: str) -> Repository:
     return Repository(name, "CLIP", tuple(names), names[1], on_record)
 
 
-def check(repository: str, towers: str, checksums: bool = True) -> None:
-    """Raise as `Repository.check` where the published CLIP `repository` is not as it was published."""
-    repository_of(repository, towers).check(checksums)
-
-
 def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPModel | CLIPTextModel:
     """The model in `folder`, loaded without a bar; raises as `load_model`."""
 

@@ -36,11 +36,6 @@ def unpickled(path: Path, kind: str, cure: str) -> Any:
         raise CheckpointError(f"{path} {found}: download it again") from None
 
 
-def type_name(value: Tensor) -> str:
-    """The type of a tensor without torch's prefix."""
-    return str(value.dtype).removeprefix("torch.")
-
-
 def _is_own(path: Path) -> bool:
     try:
         with safe_open(str(path), framework="pt") as file:

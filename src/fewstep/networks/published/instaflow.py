@@ -97,8 +97,8 @@ def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path
     conversion.check(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
-            kind = f"{conversion.type_name(value)}, which is no weight"
-            raise CheckpointError(f"{source} has '{name}' in {kind}: download it again")
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source} has '{name}' in {kind}, which is no weight: download it again")
 
 
 def convert(
@@ -118,7 +118,7 @@ def convert(
     path, found = read(folder)
     check(found, model, path)
     model.load_state_dict({name: value.float() for name, value in found.items()})
-    types = sorted({conversion.type_name(value) for value in found.values()})
+    types = sorted({str(value.dtype).removeprefix("torch.") for value in found.values()})
     return conversion.save(flow_map, path, target, network, shape, data, {"types": types})
 
 

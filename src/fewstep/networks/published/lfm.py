@@ -73,7 +73,7 @@ def convert(
     conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
     for name, value in found.items():
         if value.dtype != own[name].dtype:
-            there, here = conversion.type_name(value), conversion.type_name(own[name])
+            there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
             cure = "convert the weights as they were trained, not a rounded copy"
             raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
     flow_map.network.load_state_dict(whole | found)

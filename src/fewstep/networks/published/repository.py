@@ -47,10 +47,10 @@ def mapping(path: Path, cure: str, kind: type[Exception] = ValueError) -> dict[s
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
         if not isinstance(found, dict):
-            raise TypeError(f"it holds a {type(found).__name__}, and no settings by name")
+            raise TypeError(f"it holds a {type(found).__name__}, and no values by name")
     except (ValueError, TypeError, RecursionError) as error:
         found = " ".join(str(error).split())[:120]
-        raise kind(f"{path} cannot be read as JSON settings ({found}): {cure}") from None
+        raise kind(f"{path} cannot be read as JSON ({found}): {cure}") from None
     return found
 
 
