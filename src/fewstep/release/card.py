@@ -46,10 +46,11 @@ def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
     for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if own.items() <= row.items()]
-            for row in rows:
-                if int(row["nfe"]) < 1 or None in (row[name] for name in SHOWN):
-                    raise ValueError("a row is cut short, or has no steps")
+                whole = list(csv.DictReader(file))
+            if any(None in (*row, *row.values()) for row in whole):
+                raise ValueError("a row is cut short, or too long")
+            rows = [row for row in whole if own.items() <= row.items()]
+            _ = [(int(row["nfe"]), *(row[name] for name in SHOWN)) for row in rows]
         except (csv.Error, ValueError, KeyError) as error:
             cure = "run `dvc repro` again, or take the table away"
             raise ValueError(f"{path} is no table of results ({error}): {cure}") from None

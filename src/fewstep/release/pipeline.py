@@ -70,7 +70,6 @@ def _check_schedule(settings: Mapping[str, Any]) -> None:
 
 def _check_parts(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
     """Raise ValueError where the images are not those of the student: a decoder too few, or another."""
-    _check_kind(flow_map, FlowMapModel)
     channels = flow_map.config.shape[0]
     if vae is None:
         if channels not in (1, 3) or flow_map.config.bypass:
@@ -107,9 +106,10 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         text_encoder: CLIPTextModel | None = None, tokenizer: CLIPTokenizer | None = None,
     ):  # fmt: skip
         super().__init__()
-        _check_parts(flow_map, vae)
+        _check_kind(flow_map, FlowMapModel)
         width = flow_map.config.settings["width"] if flow_map.conditional else None
         prompts.check_components(width, text_encoder, tokenizer)
+        _check_parts(flow_map, vae)
         if text_encoder is not None:
             # how attention is computed is stored with no model, and another way gives other bits
             text_encoder.set_attn_implementation(ATTENTION)
