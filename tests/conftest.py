@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -29,6 +33,57 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+def _is_here(host: str | bytes | None) -> bool:
+    """Whether a name or an address is this machine's own."""
+    text = host.decode() if isinstance(host, bytes) else host
+    if text in (None, "", "localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(str(text).partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _asked() -> Iterator[list[str]]:
+    """What was asked of the network, which is refused: this process connects to itself alone."""
+    asked: list[str] = []
+
+    def refuse(what: Any) -> None:
+        asked.append(str(what))
+        raise OSError(f"a test asked the network for {what}")
+
+    def guarded(original: Callable) -> Callable:
+        def send(own: socket.socket, *given: Any) -> Any:
+            # an address is the last argument, also of sendto(data, flags, address)
+            if own.family in (socket.AF_INET, socket.AF_INET6) and not _is_here(given[-1][0]):
+                refuse(given[-1])
+            return original(own, *given)
+
+        return send
+
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *given: Any, **named: Any) -> Any:
+        return look_up(host, *given, **named) if _is_here(host) else refuse(host)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield asked
+
+
+@pytest.fixture(autouse=True)
+def no_network(_asked: list[str]) -> Iterator[list[str]]:
+    """A test that asked the network fails, also where the refusal was caught and passed over."""
+    yield _asked
+    asked = _asked[:]
+    _asked.clear()
+    assert not asked, f"the network was asked for {', '.join(asked)}"
 
 
 @pytest.fixture(scope="session", autouse=True)

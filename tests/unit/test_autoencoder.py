@@ -306,7 +306,7 @@ def test_an_absent_one_is_one_sentence_that_says_what_to_fetch(maker, vae):
         and archives.ENVIRONMENT in said
     )
     with pytest.raises(FileNotFoundError):
-        autoencoder.check(REPOSITORY)
+        autoencoder.published(REPOSITORY).check(True)
 
 
 def test_the_cache_of_the_hub_is_looked_into(vae, tmp_path):
@@ -331,16 +331,16 @@ def test_files_that_do_not_belong_together_are_refused(vae):
 
 
 def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(maker, vae, monkeypatch):
-    autoencoder.check(REPOSITORY)
+    autoencoder.published(REPOSITORY).check(True)
     monkeypatch.setitem(autoencoder.PUBLISHED, REPOSITORY, "0" * 64)
-    for call in (autoencoder.check, autoencoder.pretrained):
+    for call in (lambda name: autoencoder.published(name).check(True), autoencoder.pretrained):
         with pytest.raises(ValueError, match="and not 000"):
             call(REPOSITORY)
     stand_in.mark(vae)
     described = autoencoding.train(maker(published()))
     assert described["autoencoder"] == f"a rehearsal's stand-in for {REPOSITORY}"
     with pytest.raises(ValueError, match="holds a rehearsal's autoencoder"):
-        autoencoder.check(REPOSITORY)
+        autoencoder.published(REPOSITORY).check(True)
 
 
 def test_the_description_is_json_for_other_stages(maker):

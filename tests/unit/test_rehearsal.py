@@ -573,7 +573,7 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
         scores = found.score(torch.randint(0, 256, (3, 3, 512, 512), dtype=torch.uint8), captions)
         assert scores.shape == (3,) and scores.isfinite().all()
     with pytest.raises(ValueError, match="holds a rehearsal's CLIP"):
-        clip.check(repository, towers)
+        clip.repository_of(repository, towers).check(True)
 
 
 def test_stand_in_weights_are_those_of_a_conversion_and_no_two_methods_the_same(tmp_path):

@@ -200,9 +200,9 @@ def _without(token: str):
         (
             VOCABULARY,
             lambda text: text[:-40],
-            r"vocab.json is damaged \(.*\): delete it and run `dvc repro` again",
+            r"vocab.json cannot be read as JSON \(.*\): delete it and run `dvc repro` again",
         ),
-        (VOCABULARY, lambda text: "[1, 2]", "vocab.json is no vocabulary, which numbers its tokens 0, 1"),
+        (VOCABULARY, lambda text: "[1, 2]", "vocab.json cannot be read as JSON .it holds a list"),
         (
             VOCABULARY,
             lambda text: text.replace(": 7,", ": 8,"),
@@ -240,7 +240,7 @@ def test_a_damaged_file_is_one_sentence(tokenizer, tmp_path, name, change, said)
 def test_a_missing_file_and_one_of_other_bytes_are_one_sentence(tokenizer, tmp_path, name):
     tokens.write(tokenizer, tmp_path)
     (tmp_path / name).write_bytes(b"#version\xff\xfe")
-    with pytest.raises(TokenizerError, match=f"{name} is damaged"):
+    with pytest.raises(TokenizerError, match=f"{name} (is damaged|cannot be read)"):
         tokens.read(tmp_path, 12)
     (tmp_path / name).unlink()
     with pytest.raises(TokenizerError, match=f"{name} is not there: fetch it"):

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..flows.flow_map import FlowMap, NetworkFlowMap
+from . import torchvision_operators  # noqa: F401 - before what is here imports diffusers or transformers
 
 if TYPE_CHECKING:
     from .autoencoder import Autoencoder
+
+# how torch and diffusers fail at sizes of a wrong type or that are absurd
+ODD = (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, MemoryError, RuntimeError)
 
 
 def kinds() -> list[str]:
@@ -32,9 +36,14 @@ def load_decoder(folder: Path, device: torch.device) -> "Autoencoder":
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
     """The flow map whose network `settings` describes (`kind` and its sizes), for points of `shape`.
 
-    Raises ValueError for an unknown kind or points of a shape that the network cannot take.
+    Raises ValueError for an unknown kind, sizes that are none, or a shape that the network cannot take.
     """
+    kind = settings.get("kind") if isinstance(settings, Mapping) else None
+    if kind not in kinds():
+        raise ValueError(f"there is no network {kind!r}; there are {', '.join(kinds())}")
     sizes = {key: value for key, value in settings.items() if key != "kind"}
-    if settings["kind"] not in kinds():
-        raise ValueError(f"there is no network '{settings['kind']}'; there are {', '.join(kinds())}")
-    return NetworkFlowMap(import_module(f"{__name__}.{settings['kind']}").build(shape, **sizes))
+    try:
+        return NetworkFlowMap(import_module(f"{__name__}.{kind}").build(shape, **sizes))
+    except ODD as error:
+        why = f"are no settings of a network ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+        raise ValueError(f"{dict(settings)} for points of shape {shape} {why}") from None

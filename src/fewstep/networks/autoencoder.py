@@ -5,12 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import AutoencoderKL  # isort: skip
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from .batches import filled
 from .published.repository import DESCRIBED as DESCRIBED
@@ -111,11 +109,6 @@ def small(
 def published(name: str) -> Repository:
     """The published autoencoder `name` (owner/name) on this machine."""
     return Repository(name, "autoencoder", (CONFIG, WEIGHTS), WEIGHTS, PUBLISHED.get(name))
-
-
-def check(repository: str, checksums: bool = True) -> None:
-    """Raise as `Repository.check` where the published autoencoder `repository` is not as it was published."""
-    published(repository).check(checksums)
 
 
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:

@@ -7,10 +7,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from transformers import CLIPConfig, CLIPModel, CLIPTextModel  # isort: skip
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from ..data.images import to_signed
 from ..flows.conditioning import Conditions
@@ -97,7 +94,7 @@ class Clip(nn.Module):
         device, size = self.model.device, max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
         parts = filled(values, size) if len(values) else ()
         found = [tower(part.to(device))[:count] for part, count in parts]
-        return torch.cat([torch.zeros(0, *shape, device=device), *found])
+        return torch.cat(found) if found else torch.zeros(0, *shape, device=device)
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Conditions:

@@ -17,7 +17,10 @@ def load_flow_map(path: str | Path, device: str = "cpu") -> FlowMap:
     tensors, info = load_checkpoint(Path(path))
     if "network" not in info:
         raise CheckpointError(f"{path} is no trained flow map: its header names no network")
-    flow_map = build(info["network"], tuple(info["shape"]))
+    try:
+        flow_map = build(info["network"], tuple(info["shape"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is no trained flow map ({error}): write it again") from None
     named = {name: value for name, value in tensors.items() if name.startswith("weights.")}
     load_weights(flow_map, {name.removeprefix("weights."): named[name] for name in named}, Path(path))
     return flow_map.to(device).requires_grad_(False).eval()

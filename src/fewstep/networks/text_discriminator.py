@@ -3,7 +3,7 @@
 It maps noised latents with their texts to logits, high for data and low for samples.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,6 @@ from ..flows.interpolants import per_sample
 
 GROUPS = 8
 SLOPE = 0.2
-
-
-@dataclass(frozen=True)
-class Noised:
-    """D((1 - t) z + t e, t, text), called as the losses call a discriminator."""
-
-    critic: nn.Module
-    t: Tensor
-    noise: Tensor
-    texts: Conditions
-
-    def __call__(self, z: Tensor, parts: int = 1) -> Tensor:
-        """(batch, ...) -> (batch,); `z` holds `parts` versions of the samples, with equal times."""
-        t, noise = torch.cat([self.t] * parts), torch.cat([self.noise] * parts)
-        texts = self.texts if parts == 1 else self.texts.times(parts)
-        return self.critic(per_sample(1 - t, z) * z + per_sample(t, z) * noise, t, texts)
 
 
 class TextDiscriminator(nn.Module):
@@ -51,6 +35,15 @@ class TextDiscriminator(nn.Module):
         """The mean logit over places; `t` is SCFlow's time, 0 for data."""
         return self.head(self.encoder(1 - t, z, texts)).mean((1, 2, 3))
 
-    def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Noised:
-        """The discriminator of latents that `noise` first brings to the times `t` (batch,), with `texts`."""
-        return Noised(self, t, noise, texts)
+    def at(self, t: Tensor, noise: Tensor, texts: Conditions) -> Callable[..., Tensor]:
+        """D((1 - t) z + t e, t, text), called as the losses call a discriminator, z at times (batch,).
+
+        It maps (parts x batch, ...) to (parts x batch,): so many `parts` are versions with equal times.
+        """
+
+        def noised(z: Tensor, parts: int = 1) -> Tensor:
+            times, e = torch.cat([t] * parts), torch.cat([noise] * parts)
+            with_texts = texts if parts == 1 else texts.times(parts)
+            return self(per_sample(1 - times, z) * z + per_sample(times, z) * e, times, with_texts)
+
+        return noised

@@ -4,11 +4,9 @@ import copy
 from collections.abc import Sequence
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers.models.attention import BasicTransformerBlock  # isort: skip
 from ..flows.conditioning import Conditions
 from . import unet_levels
 from .unet import prepare

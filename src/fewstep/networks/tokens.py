@@ -6,21 +6,18 @@ space are lost, as in CLIP; a text cannot hold the two special tokens.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import pre_tokenizers, trainers
 from torch import Tensor
-
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from transformers import CLIPTokenizer  # isort: skip
+from transformers import CLIPTokenizer
 
 from ..storage.files import write_atomically
+from .published.repository import amiss, mapping
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 CONFIG = "tokenizer_config.json"  # names a published tokenizer's filling, if at all
@@ -96,6 +93,15 @@ class Tokenizer:
         own = torch.tensor([len(row) for row in kept], dtype=torch.int64)
         return filled.view(-1, most), torch.arange(most) < own[:, None]
 
+    def cuts(self, texts: Sequence[str]) -> list[tuple[int, int] | None]:
+        """Of each text that `encode` cuts how many tokens are lost, and from which word on (1, 2, ...)."""
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        found: list[tuple[int, int] | None] = []
+        for text, row in zip(clean, self.own(clean, return_offsets_mapping=True)["offset_mapping"]):
+            lost = len(row) - self.length
+            found.append((lost, len(text[: row[-lost - 1][1]].split()) or 1) if lost > 0 else None)
+        return found
+
     def dropped(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text `encode` leaves out: 0 for one that fits."""
         return [max(len(tokens) - self.length, 0) for tokens in self._whole(texts)]
@@ -142,18 +148,9 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
         write_atomically(folder / name, content)
 
 
-def _parsed(path: Path, parse: Callable[[str], Any], cure: str) -> Any:
-    """What `parse` makes of the text in `path`; raises TokenizerError."""
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (ValueError, AttributeError) as error:
-        found = f"is damaged ({' '.join(str(error).split())[:80]})"
-        raise TokenizerError(f"{path} {found}: {cure}") from None
-
-
 def _vocabulary(path: Path, cure: str) -> dict[str, int]:
-    found = _parsed(path, json.loads, cure)
-    if not isinstance(found, dict) or sorted(map(str, found.values())) != sorted(map(str, range(len(found)))):
+    found = mapping(path, cure, TokenizerError)
+    if sorted(map(str, found.values())) != sorted(map(str, range(len(found)))):
         raise TokenizerError(f"{path} is no vocabulary, which numbers its tokens 0, 1, ...: {cure}")
     for token in (START, END, *_alphabet()):
         if token not in found:
@@ -162,7 +159,10 @@ def _vocabulary(path: Path, cure: str) -> dict[str, int]:
 
 
 def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[str, str], ...]:
-    lines = _parsed(path, lambda text: text.split("\n"), cure)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is damaged ({error}): {cure}") from None
     if not lines[0].startswith("#version"):
         raise TokenizerError(f"{path} is damaged (its first line gives no version): {cure}")
     pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
@@ -180,8 +180,8 @@ def _filling(path: Path, vocabulary: dict[str, int], cure: str) -> str:
     """The token that fills texts up: a published one may have its own."""
     if not path.is_file():
         return END
-    found = _parsed(path, lambda text: json.loads(text).get("pad_token"), cure) or END
-    token = found["content"] if isinstance(found, dict) else found
+    found = mapping(path, cure, TokenizerError).get("pad_token") or END
+    token = found.get("content") if isinstance(found, dict) else found
     if token not in vocabulary:
         found = f"{token!r}, which is not in {VOCABULARY} beside it"
         raise TokenizerError(f"{path} fills texts up with {found}: {cure}")
@@ -195,7 +195,7 @@ def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` a
     """
     for name in (VOCABULARY, MERGES):
         if not (folder / name).is_file():
-            raise TokenizerError(f"{folder / name} is not there: {cure}")
+            raise TokenizerError(f"{folder / name} {amiss(folder / name)}: {cure}")
     vocabulary = _vocabulary(folder / VOCABULARY, cure)
     merges = _merges(folder / MERGES, vocabulary, cure)
     return Tokenizer(vocabulary, merges, length, _filling(folder / CONFIG, vocabulary, cure))

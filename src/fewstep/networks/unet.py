@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
+from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import UNet2DModel  # isort: skip
 from . import unet_levels
 from .embeddings import rising, zeroed
 from .forward_mode.dual import DualNetwork
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # torch.func's group norm refuses what attention leaves behind
+    return (inputs[0].contiguous(),)
 
 
 def prepare(model: nn.Module, time_scale: float) -> nn.Module:
@@ -17,8 +20,7 @@ def prepare(model: nn.Module, time_scale: float) -> nn.Module:
     model.time_proj = rising(model.config.block_out_channels[0], time_scale)
     for module in model.modules():
         if isinstance(module, nn.GroupNorm):
-            # torch.func's group norm refuses what attention leaves behind
-            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+            module.register_forward_pre_hook(_contiguous)
     zeroed(model.conv_out)
     return model
 

@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import UNet2DConditionModel  # isort: skip
 from ..flows.conditioning import Conditions
 from .forward_mode.dual import value_of
 

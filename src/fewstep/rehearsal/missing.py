@@ -42,11 +42,12 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
     if published := [own.repository for own in coders if own.kind == "pretrained"]:
         from ..networks import autoencoder
 
-        checks += [(autoencoder.check, repository) for repository in published]
+        checks += [(autoencoder.published(name).check,) for name in dict.fromkeys(published)]
     if readers := [own for own in tier.clip.values() if own.kind == "published"]:
         from ..networks.published import clip
 
-        checks += [(clip.check, own.repository, own.towers) for own in readers]
+        pairs = dict.fromkeys((own.repository, own.towers) for own in readers)
+        checks += [(clip.repository_of(*pair).check,) for pair in pairs]
     found = []
     # what several entries share is said once
     for check, *arguments in dict.fromkeys(checks):

@@ -30,15 +30,30 @@ LIMITS = {
     "its own only where the protocol is the same.",
 }
 Row = dict[str, str]
+SHOWN = (
+    "metric", "value", "sd", "published", "status", "protocol", "seeds", "samples", "notebook", "revision",
+    "parameters", "hardware", "software",
+)  # fmt: skip
 
 
 def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
-    """The rows of a method by table, as text, the experiment's own table first and no cell twice."""
+    """The rows of a method by table, as text, the experiment's own table first and no cell twice.
+
+    Raises ValueError, naming the file, for a table that lacks what a card shows.
+    """
     folder = experiment.workspace.root / "results" / experiment.tier / "tables"
     own, found, seen = {"experiment": experiment.name, "method": label, "tier": experiment.tier}, {}, set()
     for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if own.items() <= row.items()]
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                whole = list(csv.DictReader(file))
+            if any(None in (*row, *row.values()) for row in whole):
+                raise ValueError("a row is cut short, or too long")
+            rows = [row for row in whole if own.items() <= row.items()]
+            _ = [(int(row["nfe"]), *(row[name] for name in SHOWN)) for row in rows]
+        except (csv.Error, ValueError, KeyError) as error:
+            cure = "run `dvc repro` again, or take the table away"
+            raise ValueError(f"{path} is no table of results ({error}): {cure}") from None
         fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
         seen |= {(row["metric"], row["nfe"]) for row in fresh}
         if fresh:

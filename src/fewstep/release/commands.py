@@ -5,19 +5,16 @@ import sys
 import warnings
 from pathlib import Path
 
-from ..networks import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers.utils import logging  # isort: skip
+from diffusers.utils import logging
 from transformers.utils import logging as transformers_logging
 
 from ..flows.sampler_names import GUIDED, calls_a_step
 from . import picture, prompts, saving
-from .pipeline import FewStepPipeline, seeded
+from .network import whole
+from .pipeline import MOST_STEPS, FewStepPipeline, seeded
 
-# prompts that are said in one sentence; the picture's header holds all
-SAID = 3
 # images where neither their number nor several prompts are given
-IMAGES = 16
+IMAGES, MOST_SHOWN = 16, 1024
 
 
 def _without_bars() -> None:
@@ -53,6 +50,10 @@ def _quoted(texts: list[str], most: int) -> str:
 def sample(_: Path, arguments: argparse.Namespace) -> None:
     """Draw a picture from a saved student; the noise is that of a sampling seed of the tables."""
     picture.check_free(arguments.to)
+    whole("--steps", arguments.steps, MOST_STEPS)
+    if arguments.count is not None:
+        whole("--count", arguments.count, MOST_SHOWN)
+    generator = seeded(arguments.seed)
     texts = _texts(arguments)
     _without_bars()
     pipe = FewStepPipeline.from_pretrained(arguments.folder)
@@ -63,7 +64,7 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
     if texts is not None and not pipe.flow_map.conditional:
         raise ValueError(f"{arguments.folder} was trained without text: leave --prompt and --prompts out")
     count = IMAGES if arguments.count is None and (texts is None or len(texts) == 1) else arguments.count
-    generator, scale = seeded(arguments.seed), pipe.flow_map.guidance(arguments.guidance)
+    scale = pipe.flow_map.guidance(arguments.guidance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", prompts.CutWarning)
         drawn = pipe(texts, arguments.steps, scale, batch_size=count, generator=generator).images
@@ -77,4 +78,4 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
     )
     texts = texts or []
     picture.write(arguments.to, drawn, words + _quoted(texts, len(texts)))
-    print(f"{arguments.to} shows {len(drawn)} images: {words}{_quoted(texts, SAID)}")
+    print(f"{arguments.to} shows {len(drawn)} images: {words}{_quoted(texts, prompts.SAID)}")

@@ -1,24 +1,29 @@
 """A saved student's folder: written whole or not at all, over nothing but itself, verified when opened."""
 
-import json
 import os
+import re
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath
 
-from ..networks.autoencoder import checksum
+from ..networks.published.repository import amiss, checksum, mapping
 from ..storage.checkpoint import CheckpointError
 from ..storage.files import write_atomically
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
-# what is held against its checksum when a student is opened: any other file may be edited
-WEIGHTS, TEXTS = ".safetensors", ("text_encoder", "tokenizer")
-CURE = "`python -m fewstep save` writes one"
+# what a pipeline may be made of; a text for people, which is no part of the student, may be edited
+READ, CARDS = (".safetensors", ".json", ".py", ".txt"), ".md"
+CURE, AGAIN = "`python -m fewstep save` writes one", "save the student again"
 
 
 class FolderError(ValueError):
     """A folder is no saved student, or none can be written there; the message names it and the way out."""
+
+
+def list_files(folder: Path) -> None:
+    """Write the checksums of all files below `folder` into it."""
+    lines = [f"{checksum(folder / name)}  {name}\n" for name in _unlisted(folder, {SUMS})]
+    write_atomically(folder / SUMS, "".join(lines).encode())
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -26,77 +31,86 @@ def _listed(folder: Path) -> dict[str, str]:
     path = folder / SUMS
     if not path.is_file():
         why = "the folder was not copied whole, or is no saved student"
-        raise FolderError(f"{path} is not there: {why}; save the student again")
-    lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
-    if not lines or any(len(line) != 2 for line in lines):
-        raise FolderError(f"{path} is no list of checksums and names: save the student again")
-    return {name: total for total, name in lines}
+        raise FolderError(f"{path} {amiss(path)}: {why}; {AGAIN}")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in lines]
+    listed = {line[2]: line[1] for line in found if line}
+    if not lines or len(listed) < len(lines):
+        raise FolderError(f"{path} is no list of checksums and names, each once: {AGAIN}")
+    for name in listed:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise FolderError(f"{path} lists {name}, which lies outside the folder: {AGAIN}")
+    return listed
 
 
-def _class(folder: Path) -> Any:
-    """The class of the pipeline in `folder`; raises OSError, ValueError or AttributeError without one."""
-    return json.loads((folder / INDEX).read_text(encoding="utf-8")).get("_class_name")
+def _unlisted(folder: Path, listed: Collection[str]) -> Iterator[str]:
+    """The files below `folder` that are not among `listed`, in order."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return (name for name in names if name not in listed)
 
 
 def check(folder: Path) -> None:
-    """Raise FolderError where `folder` is no whole saved student, CheckpointError for a damaged file."""
+    """Raise FolderError where `folder` is no whole saved student, CheckpointError for a changed file."""
     if not folder.is_dir():
         cure = f"{CURE}, and one on a hub must be downloaded first"
         raise FolderError(f"{folder} is no saved student: there is no such folder; {cure}")
-    if not (folder / INDEX).is_file():
+    if not (folder / INDEX).exists():
         raise FolderError(f"{folder} is no saved student: it holds no {INDEX}; {CURE}")
-    try:
-        found = _class(folder)
-    except (ValueError, AttributeError):
-        raise FolderError(f"{folder / INDEX} cannot be read as JSON: save the student again") from None
+    found = mapping(folder / INDEX, AGAIN, FolderError).get("_class_name")
     if found != CLASS:
         raise FolderError(f"{folder} holds a {found} and no saved student ({CLASS}); {CURE}")
-    for name, total in _listed(folder).items():
+    listed = _listed(folder)
+    for name, total in listed.items():
         path = folder / name
+        if path.suffix == CARDS:
+            continue
         if not path.is_file():
-            # a text for people is no part of the student
-            if path.suffix != ".md":
-                raise FolderError(f"{path} is not there: copy the folder whole, or save the student again")
-        elif (path.suffix == WEIGHTS or Path(name).parts[0] in TEXTS) and checksum(path) != total:
-            cure = "copy it again, or save the student again"
-            raise CheckpointError(f"{path} is damaged (its checksum differs from that in {SUMS}): {cure}")
+            raise FolderError(f"{path} {amiss(path)}: copy the folder whole, or {AGAIN}")
+        if checksum(path) != total:
+            changed = f"is damaged (its checksum differs from that in {SUMS})"
+            raise CheckpointError(f"{path} {changed}: copy it again, or {AGAIN}")
+        if path.suffix == ".json":
+            mapping(path, AGAIN, FolderError)
+    for name in _unlisted(folder, {SUMS, *listed}):
+        if name.endswith(READ):
+            raise FolderError(f"{folder / name} is not listed in {SUMS}: move it away, or {AGAIN}")
 
 
 def check_free(target: Path) -> None:
     """Raise FolderError unless `target` is free, or holds an older student and no other file."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    way = "nothing was written; name another folder"
+    for blocked in (target, *target.parents):
+        if blocked.is_symlink() and not blocked.exists() and Path(os.path.realpath(blocked)) == blocked:
+            raise FolderError(f"{blocked} is a link that leads nowhere: {way}")
+        if blocked.exists() and not blocked.is_dir():
+            raise FolderError(f"{blocked} is a file: {way}")
+    if not target.exists() or not any(target.iterdir()):
         return
-    if not target.is_dir():
-        raise FolderError(f"{target} is a file: nothing was written; name another folder")
     try:
-        own = {SUMS, *_listed(target)} if _class(target) == CLASS else None
-    except (OSError, ValueError, AttributeError):
-        own = None
-    if own is None:
-        why = "exists and is no saved student"
-        raise FolderError(f"{target} {why}: nothing was written; name another folder")
-    for path in sorted(target.rglob("*")):
-        name = path.relative_to(target).as_posix()
-        if not path.is_dir() and name not in own:
-            why = f"holds {name}, which is no part of a saved student"
-            raise FolderError(f"{target} {why}: nothing was written; move it away, or name another folder")
+        own = mapping(target / INDEX, AGAIN).get("_class_name") == CLASS and {SUMS, *_listed(target)}
+    except (OSError, ValueError):
+        own = False
+    if not own:
+        raise FolderError(f"{target} exists and is no saved student: {way}")
+    for name in _unlisted(target, own):
+        why = f"holds {name}, which is no part of a saved student: nothing was written"
+        raise FolderError(f"{target} {why}; move it away, or name another folder")
 
 
 def write(target: Path, fill: Callable[[Path], None]) -> None:
     """Make `target` the folder that `fill(folder)` fills, with its checksums; raises as `check_free`.
 
-    Whatever stops `fill` leaves `target` as it was. The older student is moved aside before the new one takes
-    its place: a power cut between these two steps leaves it beside `target`, its name ending in .old.tmp.
+    Where `target` is a link, the folder that it leads to is written. Whatever stops `fill` leaves `target` as
+    it was. The older student is moved aside before the new one takes its place: a power cut between these two
+    steps leaves it beside `target`, its name ending in .old.tmp.
     """
-    target = Path(os.path.abspath(target))
+    asked, target = target, Path(os.path.realpath(target))
     check_free(target)
     fresh, old = (target.with_name(f".{target.name}.{os.getpid()}.{what}.tmp") for what in ("new", "old"))
     try:
         fresh.mkdir(parents=True)
         fill(fresh)
-        files = sorted(path for path in fresh.rglob("*") if path.is_file())
-        lines = [f"{checksum(path)}  {path.relative_to(fresh).as_posix()}\n" for path in files]
-        write_atomically(fresh / SUMS, "".join(lines).encode())
+        list_files(fresh)
         if target.exists():
             target.rename(old)
         try:
@@ -106,5 +120,8 @@ def write(target: Path, fill: Callable[[Path], None]) -> None:
                 old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        problem = f"{error.strerror or error}; nothing was written to"
+        raise OSError(error.errno, problem, str(asked)) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from .. import networks
-from ..networks import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import ConfigMixin, ModelMixin  # isort: skip  by this name diffusers finds how to load it
-from diffusers.configuration_utils import register_to_config
-
 from ..flows.conditioning import Conditions, conditioned, guided
+from ..networks.published.repository import mapping
+from .folder import AGAIN
 
 SAMPLERS = ("jumps", "euler")
 
@@ -25,6 +24,19 @@ SAMPLERS = ("jumps", "euler")
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite real number."""
     return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
+def is_shape(value: Any) -> bool:
+    """Whether `value` is the shape of an image."""
+    sides = value if isinstance(value, (list, tuple)) else ()
+    return len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)
+
+
+def whole(name: str, value: Any, most: int) -> int:
+    """`value`; raises ValueError unless it is a whole number from 1 to `most`, numpy's included."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ValueError(f"`{name}` is a whole number from 1 to {most:,}, not {value!r}: change it")
+    return int(value)
 
 
 class Strict(ConfigMixin):
@@ -65,34 +77,22 @@ class FlowMapModel(ModelMixin, Strict):
 
     @register_to_config
     def __init__(
-        self,
-        settings: dict[str, Any],
-        shape: list[int],
-        sampler: str,
-        noise_scale: float,
-        top: int,
-        bypass: bool = False,
-        guidance_scale: float = 1.0,
-        student: dict[str, Any] | None = None,
-    ):
+        self, settings: dict[str, Any], shape: list[int], sampler: str, noise_scale: float, top: int,
+        bypass: bool = False, guidance_scale: float = 1.0, student: dict[str, Any] | None = None,
+    ):  # fmt: skip
         super().__init__()
         for name, value, right, wanted in (
             ("sampler", sampler, sampler in SAMPLERS, " or ".join(map(repr, SAMPLERS))),
             ("noise_scale", noise_scale, is_number(noise_scale) and noise_scale > 0, "a number above 0"),
             ("top", top, type(top) is int and 1 <= top <= 255, "a whole number from 1 to 255"),
             ("bypass", bypass, type(bypass) is bool, "true or false"),
+            ("shape", shape, is_shape(shape), "three whole numbers above 0: channels, height and width"),
+            ("student", student, student is None or isinstance(student, dict), "a mapping, or null"),
         ):
             if not right:
                 cure = f"correct it in {self.config_name}"
                 raise ValueError(f"`{name}` of a FlowMapModel is {wanted}, not {value!r}: {cure}")
-        if len(shape) != 3:
-            found = f"and this network is for points of shape {tuple(shape)}"
-            raise ValueError(f"a pipeline draws images of shape (channels, height, width), {found}")
-        try:
-            self.flow_map = networks.build(settings, tuple(shape))
-        except (TypeError, KeyError) as error:
-            why = f"are no settings of a network ({error})"
-            raise ValueError(f"{dict(settings)} {why}: save the student again") from None
+        self.flow_map = networks.build(settings, tuple(shape))
         self.guidance(guidance_scale)
 
     @property
@@ -114,19 +114,23 @@ class FlowMapModel(ModelMixin, Strict):
         self, s: Tensor, t: Tensor, x: Tensor,
         captions: Conditions | None = None, empty: Conditions | None = None, guidance: float = 1.0,
     ) -> Tensor:  # fmt: skip
-        """v_{s,t}(x), (batch, channels, height, width), of times (batch,).
+        """v_{s,t}(x), (batch, channels, height, width), of times (batch,), in the weights' precision.
 
         captions  of a conditional network, one a point
         empty     the empty caption, a batch of one, which `guidance` compares with; a scale of 1 is none
         """
-        if captions is None:
-            return self.flow_map.average_velocity(s, t, x)
-        return guided(conditioned(self.flow_map, captions, empty), guidance).average_velocity(s, t, x)
+        flow_map, points = self.flow_map, (value.to(self.dtype) for value in (s, t, x))
+        if captions is not None:
+            texts = (captions, empty)
+            both = (own and Conditions(own.hidden.to(self.dtype), own.mask) for own in texts)
+            flow_map = guided(conditioned(flow_map, *both), guidance)
+        return flow_map.average_velocity(*points).to(x.dtype)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> FlowMapModel:
         """As ModelMixin's, whose signature this is; raises ValueError for weights of another network."""
-        kwargs |= {"output_loading_info": True}
+        kwargs |= {"output_loading_info": True, "local_files_only": True}
+        mapping(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "", cls.config_name), AGAIN)
         try:
             model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
             unknown = (*info["missing_keys"], *info["unexpected_keys"])

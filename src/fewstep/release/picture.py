@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from ..networks.published.repository import target
 from ..storage.files import write_atomically
 
 # pixels between images, and the smallest side that an image is shown at
@@ -27,26 +28,28 @@ def sheet(images: list[Image.Image]) -> Image.Image:
     return whole
 
 
-def check_free(path: Path) -> None:
-    """Raise ValueError unless a picture may be written to `path`: a .png, and no file of somebody else's."""
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path} does not end with .png, and a picture is a PNG: name it so")
-    if not path.exists():
-        return
+def _is_own(path: Path) -> bool:
     try:
         with Image.open(path) as found:
-            own = KEY in found.info
-    except OSError:
-        own = False
-    if not own:
-        why = "exists and was not written by `python -m fewstep sample`"
-        raise ValueError(f"{path} {why}: nothing was written; name another file with --to")
+            return KEY in found.info
+    except Exception:  # Pillow has many ways to fail at a foreign file
+        return False
+
+
+def check_free(path: Path) -> Path:
+    """Where a picture for `path` is written, links followed.
+
+    Raises ValueError unless it is a .png, and no file of somebody else's.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path} does not end with .png, and a picture is a PNG: name it so")
+    return target(path, _is_own, "`python -m fewstep sample`", "name another file with --to", ValueError)
 
 
 def write(path: Path, images: list[Image.Image], words: str) -> None:
     """Write `images` as one picture, atomically, with `words` in its header; raises as `check_free`."""
-    check_free(path)
+    place = check_free(path)
     said, file = PngImagePlugin.PngInfo(), io.BytesIO()
     said.add_text(KEY, words)
     sheet(images).save(file, format="png", optimize=True, pnginfo=said)
-    write_atomically(path, file.getvalue())
+    write_atomically(place, file.getvalue())

@@ -5,6 +5,7 @@ It draws the project's own samples, up to the rounding of the scheduler's arithm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from numbers import Integral
 from pathlib import Path
@@ -12,52 +13,70 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
-
-from ..networks import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput  # isort: skip
+from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput
 from diffusers import FlowMapEulerDiscreteScheduler as Scheduler
 from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from .. import networks
 from ..evaluation.sample import NOISE, together
 from ..flows.conditioning import Conditions
 from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION, Clip
+from ..networks.published.repository import mapping
 from ..storage.files import write_atomically
 from ..training.pool import one_thread
 from . import folder, prompts
-from .network import FlowMapModel, Strict, is_number
+from .network import FlowMapModel, Strict, is_number, whole
 
 Generators = torch.Generator | list[torch.Generator] | None
 OUTPUTS = ("pil", "np", "pt", "uint8")
 # the file that diffusers looks for where a pipeline's class shall come from a folder
 CODE, CODE_FILE = f"from {__package__} import {folder.CLASS}  # noqa: F401\n", "pipeline.py"
 CARD = "README.md"
-SCHEDULE = ("num_train_timesteps", "shift")
+SCHEDULE, SCHEDULE_FILE = ("num_train_timesteps", "shift"), "scheduler/scheduler_config.json"
+# more is a slip of the pen, and would fill the memory before it fails
+MOST_STEPS, MOST_IMAGES = 10_000, 100_000
 
 
 def seeded(sampling_seed: int) -> torch.Generator:
-    """The generator that the noise of a sampling seed of the project's tables is drawn from."""
-    return torch.Generator().manual_seed(NOISE + sampling_seed)
+    """The generator that the noise of a sampling seed of the project's tables is drawn from.
+
+    Raises ValueError for a seed that is none: torch keeps 32 bits, so that another would repeat its noise.
+    """
+    most = 2**32 - 1 - NOISE
+    if not isinstance(sampling_seed, Integral) or not 0 <= sampling_seed <= most:
+        raise ValueError(f"a sampling seed is a whole number from 0 to {most:,}, not {sampling_seed!r}")
+    return torch.Generator().manual_seed(NOISE + int(sampling_seed))
 
 
-def _check(flow_map: FlowMapModel, scheduler: Scheduler, vae: AutoencoderKL | None) -> None:
-    """Raise ValueError for another scheduler, unknown settings of it, or a decoder that does not fit."""
-    wanted, found = Scheduler.__name__, type(scheduler).__name__
-    if not isinstance(scheduler, Scheduler):
-        raise ValueError(f"a student takes a {wanted}, and no {found}: leave `scheduler` out")
-    for name in scheduler.config:
+def _check_kind(part: Any, kind: type) -> None:
+    if not isinstance(part, kind):
+        found = f"a student takes a {kind.__name__}, and no {type(part).__name__}"
+        raise ValueError(f"{found}: take the one that it was saved with")
+
+
+def _check_schedule(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that are none of a student's scheduler."""
+    for name, value in settings.items():
         if not name.startswith("_") and name not in SCHEDULE:
-            raise ValueError(f"{wanted} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
+            raise ValueError(f"{Scheduler.__name__} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
+        if name in SCHEDULE and not (is_number(value) and value > 0):
+            what = f"`{name}` of a {Scheduler.__name__}"
+            raise ValueError(f"{what} is a number above 0, not {value!r}: correct it in {SCHEDULE_FILE}")
+
+
+def _check_parts(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
+    """Raise ValueError where the images are not those of the student: a decoder too few, or another."""
     channels = flow_map.config.shape[0]
     if vae is None:
-        if channels not in (1, 3):
+        if channels not in (1, 3) or flow_map.config.bypass:
             draws = f"this student draws in latents of {channels} channels"
             raise ValueError(f"{draws}: give it the `vae` that decodes them")
         return
+    _check_kind(vae, AutoencoderKL)
     decoded, factor = vae.config.latent_channels, vae.config.scaling_factor
     if decoded != channels:
         both = f"latents of {decoded} channels, and this student draws some of {channels}"
@@ -80,41 +99,51 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     """
 
     _optional_components = ["vae", "text_encoder", "tokenizer"]
+    model_cpu_offload_seq = "text_encoder->flow_map->vae"
 
     def __init__(
-        self,
-        flow_map: FlowMapModel,
-        scheduler: Scheduler,
-        vae: AutoencoderKL | None = None,
-        text_encoder: CLIPTextModel | None = None,
-        tokenizer: CLIPTokenizer | None = None,
-    ):
+        self, flow_map: FlowMapModel, scheduler: Scheduler, vae: AutoencoderKL | None = None,
+        text_encoder: CLIPTextModel | None = None, tokenizer: CLIPTokenizer | None = None,
+    ):  # fmt: skip
         super().__init__()
+        _check_kind(flow_map, FlowMapModel)
         width = flow_map.config.settings["width"] if flow_map.conditional else None
         prompts.check_components(width, text_encoder, tokenizer)
-        _check(flow_map, scheduler, vae)
+        _check_parts(flow_map, vae)
         if text_encoder is not None:
             # how attention is computed is stored with no model, and another way gives other bits
             text_encoder.set_attn_implementation(ATTENTION)
-        self.register_modules(
-            flow_map=flow_map, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
-        )
+        parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
+        self.register_modules(flow_map=flow_map, scheduler=scheduler, **parts)
         self.texts = None if tokenizer is None else prompts.trained_with(tokenizer)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "scheduler":
+            _check_kind(value, Scheduler)
+            _check_schedule(value.config)
+        super().__setattr__(name, value)
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, scheduler: Scheduler | None = None
-    ) -> FewStepPipeline:
+        cls, pretrained_model_name_or_path: str | Path, scheduler: Scheduler | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> FewStepPipeline:  # fmt: skip
         """The student saved in a folder of this machine, with `scheduler` in the place of its own if given.
 
-        Weights are held against their checksums, nothing is unpickled, and the network is never asked. Raises
-        FolderError for what is no saved student, CheckpointError for damaged weights, ValueError for configs
-        that do not fit.
+        All files but a text for people are held against their checksums, nothing is unpickled, and nothing
+        connects to a network. Networks compute in `torch_dtype`, all else in float32. Raises FolderError for
+        what is no saved student, CheckpointError for changed files, ValueError for settings that do not fit.
         """
         place = Path(pretrained_model_name_or_path)
         folder.check(place)
-        own = {} if scheduler is None else {"scheduler": scheduler}
-        return super().from_pretrained(str(place), local_files_only=True, use_safetensors=True, **own)
+        _check_schedule(mapping(place / SCHEDULE_FILE, folder.AGAIN))
+        asked = {"local_files_only": True, "use_safetensors": True, "dtype": torch_dtype}
+        asked |= {"scheduler": scheduler} if scheduler else {}
+        try:
+            return super().from_pretrained(str(place), **asked)
+        except (ValueError, *networks.ODD) as error:
+            found = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ValueError(f"{place} cannot be opened ({found}): {folder.AGAIN}") from None
 
     def save_pretrained(self, save_directory: str | Path, card: str | None = None) -> None:
         """Write the student, and its model card if given, to a folder; raises as `folder.check_free`."""
@@ -130,10 +159,18 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     def _noise(self, batch_size: int | None, generator: Generators, noise: Tensor | None) -> Tensor:
         """The points to start from, (batch, *shape), float32, on the pipeline's device."""
         shape, device = tuple(self.flow_map.config.shape), self._execution_device
+        several = generator if isinstance(generator, list) else [generator]
+        known = several and all(isinstance(own, torch.Generator) for own in several)
+        if generator is not None and not known:
+            wanted = "a torch.Generator, or a list with one an image"
+            raise ValueError(f"`generator` is {wanted}, not {str(generator):.60}")
+        if batch_size is not None:
+            batch_size = whole("batch_size", batch_size, MOST_IMAGES)
         if noise is None:
-            count = 1 if batch_size is None else batch_size
-            if count < 1:
-                raise ValueError(f"a batch holds one image at least, not {count}: change `batch_size`")
+            count = batch_size or len(several)
+            if len(several) not in (1, count):
+                cure = "give one for all of them, or one an image"
+                raise ValueError(f"{len(several)} generators do not go with {count} images: {cure}")
             drawn = randn_tensor((count, *shape), generator=generator, device=device, dtype=torch.float32)
             return drawn * self.flow_map.config.noise_scale
         if tuple(noise.shape[1:]) != shape or not len(noise) or batch_size not in (None, len(noise)):
@@ -160,9 +197,10 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         """Images as one would store them, (batch, channels, height, width), uint8 from 0 to `top`."""
         own = self.flow_map.config
         if self.vae is not None:
-            points = Autoencoder(self.vae, own.bypass).decode_many(points / self.vae.config.scaling_factor)
+            latents = (points / self.vae.config.scaling_factor).to(self.vae.dtype)
+            points = Autoencoder(self.vae, own.bypass).decode_many(latents).float()
         if not points.isfinite().all():
-            why = "its training diverged, or the given `noise` is not what it was trained on"
+            why = "its training diverged, `noise` is not what it was trained on, or half precision overflowed"
             raise RuntimeError(f"the student draws values that are not finite: {why}")
         return ((points + 1) * (own.top / 2)).round().clamp(0, own.top).to(torch.uint8).cpu().numpy()
 
@@ -181,16 +219,10 @@ class FewStepPipeline(Strict, DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self,
-        prompt: str | list[str] | None = None,
-        num_inference_steps: int = 1,
-        guidance_scale: float | None = None,
-        batch_size: int | None = None,
-        generator: Generators = None,
-        noise: Tensor | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-    ) -> ImagePipelineOutput | tuple:
+        self, prompt: str | list[str] | None = None, num_inference_steps: int = 1,
+        guidance_scale: float | None = None, batch_size: int | None = None, generator: Generators = None,
+        noise: Tensor | None = None, output_type: str = "pil", return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple:  # fmt: skip
         """Draw `batch_size` images (1, or one a prompt), each in `num_inference_steps` steps.
 
         prompt          of students that are conditioned on captions, and no others: one text for all images,
@@ -209,9 +241,12 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         guidance, steps = self.flow_map.guidance(guidance_scale), num_inference_steps
         if output_type not in OUTPUTS:
             raise ValueError(f"`output_type` is one of {', '.join(OUTPUTS)}, not '{output_type}'")
-        if not isinstance(steps, Integral) or steps < 1:
-            wanted = f"a whole number of steps from 1 on, not {steps}"
-            raise ValueError(f"a student draws in {wanted}: change `num_inference_steps`")
+        steps = whole("num_inference_steps", steps, MOST_STEPS)
+        known = isinstance(noise, Tensor) and noise.is_floating_point() and noise.ndim > 0
+        if noise is not None and not (known and noise.isfinite().all()):
+            found = f"{noise.dtype} or not finite" if isinstance(noise, Tensor) else type(noise).__name__
+            raise ValueError(f"`noise` is a tensor of finite floats, not {found}: torch.as_tensor makes one")
+        _check_parts(self.flow_map, self.vae)
         captions = empty = None
         with one_thread():
             start = self._noise(prompts.images(texts, batch_size, noise), generator, noise)
@@ -223,6 +258,6 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             points = []
             for k in self.progress_bar(range(0, len(start), size)):
                 own = None if captions is None else captions.part(k, k + size)
-                points.append(self._steps(start[k : k + size], int(steps), own, empty, guidance))
+                points.append(self._steps(start[k : k + size], steps, own, empty, guidance))
             images = self._output(self._levels(torch.cat(points)), output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)

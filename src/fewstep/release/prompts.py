@@ -10,9 +10,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..flows.conditioning import Conditions
 from ..networks.clip import Clip
+from ..networks.published.repository import amiss
 from ..networks.tokens import Tokenizer
 
 WITHOUT = "this student was trained without text"
+SAID = 3  # prompts that a sentence speaks of one by one
+LARGEST = 2**24  # bytes of a file of prompts
 
 
 class CutWarning(UserWarning):
@@ -90,12 +93,19 @@ def images(texts: list[str] | None, batch_size: int | None, noise: Tensor | None
 
 def warn_of_cuts(tokenizer: Tokenizer, texts: list[str]) -> None:
     """Say in one warning how much of the texts the context is too short for."""
-    lost = [count for count in tokenizer.dropped(texts) if count]
-    if lost:
-        which = "the prompt is" if len(texts) == 1 else f"{len(lost)} of {len(texts)} prompts are"
+    cuts = {number: cut for number, cut in enumerate(tokenizer.cuts(texts), 1) if cut}
+    if cuts:
+        one, total = len(texts) == 1, sum(count for count, _ in cuts.values())
+        which = "the prompt is" if one else f"{len(cuts)} of {len(texts)} prompts are"
         long = f"{which} longer than the {tokenizer.length} tokens that this student reads"
+        said = []
+        for k, (_, word) in [*cuts.items()][:SAID]:
+            own = [*texts[k - 1].split(), ""][word - 1]
+            said.append(f"word {word:,} ({own:.30})" + ("" if one else f" of prompt {k}"))
+        said += ["..."] if len(cuts) > SAID else []
+        lost = f"{total:,} tokens at the end were lost, from {', '.join(said)} on"
         # the level is that of whoever called the pipeline, whose call torch wraps once
-        warnings.warn(f"{long}: {sum(lost)} tokens at the end were lost", CutWarning, stacklevel=4)
+        warnings.warn(f"{long}: {lost}", CutWarning, stacklevel=4)
 
 
 def read(clip: Clip, texts: list[str], count: int) -> tuple[Conditions, Conditions]:
@@ -108,7 +118,9 @@ def read(clip: Clip, texts: list[str], count: int) -> tuple[Conditions, Conditio
 def from_file(path: Path) -> list[str]:
     """One prompt a line of a UTF-8 file; raises ValueError, naming the line, for a blank or garbled one."""
     if not path.is_file():
-        raise ValueError(f"{path} is not there, or is no file: give a text file with one prompt a line")
+        raise ValueError(f"{path} {amiss(path)}: give a text file with one prompt a line")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path} is larger than the {LARGEST:,} bytes of a file of prompts: give fewer")
     content, found = path.read_bytes().removeprefix(b"\xef\xbb\xbf"), []
     if not content:
         raise ValueError(f"{path} is empty: give one prompt a line")

@@ -1,13 +1,10 @@
 """From a training's weights to a pipeline that draws without the project's files."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..networks import torchvision_operators  # noqa: F401 - before diffusers
-
-from diffusers import FlowMapEulerDiscreteScheduler  # isort: skip
+from diffusers import FlowMapEulerDiscreteScheduler
 
 from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
@@ -15,6 +12,7 @@ from ..flows.sampler_names import GUIDED
 from ..networks import clip_files
 from ..networks.autoencoder import read_described
 from ..networks.load import load_flow_map
+from ..networks.published.repository import mapping
 from ..settings import tiers
 from ..settings.base import SettingsError
 from ..storage.checkpoint import CheckpointError, load_checkpoint
@@ -86,7 +84,8 @@ def _captions(student: Student) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises CheckpointError where another CLIP lies in its place.
     """
     described, data = clip_files.read_described(student.clip.folder), student.experiment.data_folder
-    captions = json.loads((data / DESCRIBED).read_text(encoding="utf-8")).get("captions", {})
+    stored = mapping(data / DESCRIBED, "delete it and run `dvc repro` again", CheckpointError)
+    captions = stored.get("captions", {})
     total, read_by = described["checksum"], captions.get("clip", "none")
     if total != read_by:
         lies = f"lies in {student.clip.folder} ({total[:8]})"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.release import FewStepPipeline, saving
+from fewstep.release import FewStepPipeline, folder, saving
 from fewstep.storage.workspace import SCRATCH
 
 from .students import (
@@ -79,6 +79,7 @@ def edited(students, tmp_path):
         shutil.copytree(students[student], place)
         if file:
             (place / file).write_text(json.dumps(json.loads((place / file).read_text()) | settings))
+            folder.list_files(place)
         return place
 
     return make

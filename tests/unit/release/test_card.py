@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -188,3 +189,23 @@ def test_every_objective_names_a_paper(root):
                 for line in card.papers(method)
             )
     assert set(card.LIMITS) == set(tiers.TIERS)
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda text: text.replace(",protocol,", ",protocoll,", 1), "'protocol'"),
+        (lambda text: text[: text.index(",LSD,") + 25], "a row is cut short"),
+        (lambda text: text.encode() + b"\xff", "codec"),
+    ],
+)
+def test_a_table_that_is_damaged_is_one_sentence_that_names_it(here, tmp_path, spoil, said):
+    found = saving.find(here, "smoke", PIXELS, "lsd", 0).experiment
+    text = (here / "results/smoke/tables" / f"{PIXELS}.csv").read_text(encoding="utf-8")
+    tables = tmp_path / "results/smoke/tables"
+    tables.mkdir(parents=True)
+    spoilt = spoil(text)
+    (tables / f"{PIXELS}.csv").write_bytes(spoilt if isinstance(spoilt, bytes) else spoilt.encode())
+    own = replace(found, workspace=replace(found.workspace, root=tmp_path))
+    with pytest.raises(ValueError, match=rf"{PIXELS}.csv is no table of results \(.*{said}.*\): run `dvc"):
+        card.tables(own, found.settings.method("lsd").label)

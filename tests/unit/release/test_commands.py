@@ -122,9 +122,12 @@ def test_a_destination_of_somebody_else_is_left_alone(here, students, monkeypatc
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["--steps", "0"], "from 1 on, not 0"),
-        (["--steps", "-2"], "from 1 on, not -2"),
-        (["--count", "0"], "one image at least"),
+        (["--steps", "0"], "`--steps` is a whole number from 1 to 10,000, not 0: change it"),
+        (["--steps", "-2"], "`--steps` is a whole number from 1 to 10,000, not -2"),
+        (["--count", "0"], "`--count` is a whole number from 1 to 1,024, not 0"),
+        (["--steps", "1000000000"], "to 10,000, not 1000000000"),
+        (["--seed", "-1"], "a sampling seed is a whole number from 0 to 4,293,967,292, not -1"),
+        (["--seed", str(2**63)], "a sampling seed is a whole number from 0 to"),
     ],
 )
 def test_nothing_is_drawn_in_no_steps(students, monkeypatch, capsys, tmp_path, words, said):
@@ -212,7 +215,7 @@ def test_prompts_are_the_lines_of_a_file(students, conditional, monkeypatch, cap
         (b"a\n\nb\n", "line 2 of .*prompts.txt is blank: take it out"),
         (b"a\nb\n\t \n", "line 3 of .*prompts.txt is blank"),
         (b"a\nb\xff\n", "line 2 of .*prompts.txt is not UTF-8: store the file as UTF-8"),
-        (None, "prompts.txt is not there, or is no file"),
+        (None, "prompts.txt is not there: give a text file"),
     ):
         file.unlink() if content is None else file.write_bytes(content)
         status, said = run(
@@ -285,6 +288,18 @@ def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monke
     assert cli.main() == 0 and (tmp_path / "cut.png").is_file()
     assert re.fullmatch(
         r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end "
-        r"were lost\n",
+        r"were lost, from word \d+ \(\w+\) on\n",
         capsys.readouterr().err,
     )
+
+
+def test_a_link_stays_a_link_and_the_picture_that_it_leads_to_is_written(
+    students, monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "link.png").symlink_to("real.png")
+    for seed in ("0", "1"):
+        words = ("sample", students[PIXELS, "lsd"], "--count", "1", "--seed", seed)
+        assert run(monkeypatch, capsys, *words, "--to", tmp_path / "link.png")[0] == 0
+        with Image.open(tmp_path / "real.png") as found:
+            assert f"sampling seed {seed}" in found.info[picture.KEY]
+    assert (tmp_path / "link.png").is_symlink() and len(list(tmp_path.iterdir())) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -49,7 +50,11 @@ from .students import FACES, NETWORK
             {"settings": NETWORK | {"attention": [False, False]}},
             "is in one and not in the other",
         ),
-        ("flow_map/config.json", {"shape": [2]}, r"this network is for points of shape \(2,\)"),
+        (
+            "flow_map/config.json",
+            {"shape": [2]},
+            r"`shape` of a FlowMapModel is three whole numbers above 0: .*, not \[2\]",
+        ),
         (
             "model_index.json",
             {"_class_name": "StableDiffusionPipeline"},
@@ -67,6 +72,7 @@ def test_what_decides_the_images_has_no_default(edited, name):
     place = edited()
     config = json.loads((place / "flow_map/config.json").read_text())
     (place / "flow_map/config.json").write_text(json.dumps({k: v for k, v in config.items() if k != name}))
+    folder.list_files(place)
     with pytest.raises(ValueError, match=f"config.json does not say `{name}` of a FlowMapModel"):
         FewStepPipeline.from_pretrained(place)
 
@@ -77,6 +83,7 @@ def test_a_decoder_that_does_not_fit_is_one_sentence(edited):
         FewStepPipeline.from_pretrained(place)
     index = json.loads((place / folder.INDEX).read_text())
     (place / folder.INDEX).write_text(json.dumps(index | {"vae": [None, None]}))
+    folder.list_files(place)
     with pytest.raises(ValueError, match="draws in latents of 4 channels: give it the `vae`"):
         FewStepPipeline.from_pretrained(place)
 
@@ -192,3 +199,35 @@ def test_whatever_stops_the_writing_leaves_the_older_student(edited):
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before and list(
         place.parent.iterdir()
     ) == [place]
+
+
+def test_a_link_stays_a_link_and_the_folder_that_it_leads_to_is_written(edited, pipe, tmp_path):
+    place = edited()
+    for name, leads in (("link", place), ("dangling", tmp_path / "new")):
+        (tmp_path / name).symlink_to(leads)
+        pipe.save_pretrained(tmp_path / name)
+        assert (tmp_path / name).readlink() == leads and (leads / folder.INDEX).is_file()
+        FewStepPipeline.from_pretrained(tmp_path / name)
+    assert not list(tmp_path.glob(".*")), "nothing is left behind"
+
+
+def test_where_nothing_can_be_written_is_one_sentence(edited, pipe, tmp_path, monkeypatch):
+    place = edited()
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    def full(self: Path, *given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match=f"No space left on device; nothing was written to: '{place}'"):
+        pipe.save_pretrained(place)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_whoever_reads_a_student_may_write_notes_beside_it(edited):
+    place = edited()
+    (place / "README.md").write_text("mine")
+    (place / "picture.png").write_bytes(b"mine")
+    (place / ".gitattributes").write_text("*.safetensors filter=lfs")
+    FewStepPipeline.from_pretrained(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from fewstep.evaluation import prompts, sample
 from fewstep.networks.load import load_flow_map
@@ -175,9 +177,19 @@ def test_every_output_holds_the_same_levels(pipe, students):
             {"guidance_scale": 1.5},
             "without text, and guidance compares texts: leave `guidance_scale` at 1, not 1.5",
         ),
-        ({"num_inference_steps": 0}, "whole number of steps from 1 on, not 0"),
-        ({"num_inference_steps": 1.5}, "whole number of steps from 1 on, not 1.5"),
-        ({"batch_size": 0}, "a batch holds one image at least, not 0"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` is a whole number from 1 to 10,000, not 0"),
+        ({"num_inference_steps": 1.5}, "from 1 to 10,000, not 1.5"),
+        ({"batch_size": 0}, "`batch_size` is a whole number from 1 to 100,000, not 0"),
+        ({"num_inference_steps": True}, "from 1 to 10,000, not True"),
+        ({"num_inference_steps": 10**9}, "from 1 to 10,000, not 1000000000"),
+        ({"batch_size": 2.0}, "from 1 to 100,000, not 2.0"),
+        ({"noise": np.zeros((2, 1, 8, 8))}, "is a tensor of finite floats, not ndarray: torch.as_tensor"),
+        ({"noise": torch.zeros(2, 1, 8, 8).int()}, "is a tensor of finite floats, not torch.int32"),
+        ({"noise": torch.full((1, 1, 8, 8), torch.nan)}, "is a tensor of finite floats"),
+        ({"generator": 0}, "is a torch.Generator, or a list with one an image, not 0"),
+        ({"generator": []}, "or a list with one an image, not"),
+        ({"generator": [seeded(0), seeded(1)], "batch_size": 3}, "2 generators do not go with 3 images"),
+        ({"generator": [seeded(0), seeded(1), seeded(2)], "batch_size": 2}, "3 generators do not go with 2"),
         ({"output_type": "jpg"}, "one of pil, np, pt, uint8, not 'jpg'"),
         (
             {"noise": torch.zeros(2, 3, 8, 8)},
@@ -193,7 +205,7 @@ def test_what_a_pipeline_cannot_take_is_one_sentence(pipe, asked, said):
 
 def test_values_that_are_not_finite_are_no_picture(pipe):
     with pytest.raises(RuntimeError, match="not finite: its training diverged"):
-        pipe(noise=torch.full((1, 1, 8, 8), torch.nan))
+        pipe(noise=torch.full((1, 1, 8, 8), 1e38), num_inference_steps=9)
 
 
 def test_the_components_alone_decide_the_images(students):
@@ -225,3 +237,72 @@ def test_one_pipeline_draws_the_same_images_in_several_threads(students, pipe, c
     with ThreadPoolExecutor(4) as executor:
         found = list(executor.map(draw, jobs * 4))
     assert found == expected * 4 and torch.get_num_threads() == before
+
+
+def test_a_list_of_generators_is_one_an_image(pipe, conditional):
+    def drawn(one, *given, **asked) -> np.ndarray:
+        return one(*given, output_type="uint8", **asked).images
+
+    both = drawn(pipe, generator=[seeded(3), seeded(4)])
+    assert len(both) == 2 and np.array_equal(both[1:], drawn(pipe, generator=seeded(4)))
+    assert np.array_equal(both, drawn(pipe, generator=[seeded(3), seeded(4)], batch_size=np.int64(2)))
+    # one in a list is like one alone
+    assert np.array_equal(
+        drawn(pipe, generator=[seeded(3)], batch_size=3), drawn(pipe, generator=seeded(3), batch_size=3)
+    )
+    assert len(drawn(conditional, "a red circle", generator=[seeded(0), seeded(1)])) == 2
+    with pytest.raises(ValueError, match="3 generators do not go with 2 images: give one for all of them"):
+        conditional(["a", "b"], generator=[seeded(k) for k in range(3)])
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(pipe):
+    found = [
+        pipe(num_inference_steps=kind(2), batch_size=kind(3), generator=seeded(0), output_type="uint8").images
+        for kind in (int, np.int64, np.uint8)
+    ]
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+def test_a_sampling_seed_has_a_stream_of_its_own():
+    for seed in (-1, 2**32, 2**63, 1.0, "0"):
+        with pytest.raises(ValueError, match="whole number from 0 to 4,293,967,292, not"):
+            seeded(seed)
+    first = {torch.randn(4, generator=seeded(seed)).numpy().tobytes() for seed in (0, 1, 4_293_967_292)}
+    assert len(first) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_draws_nearly_the_same_images(students, dtype):
+    for student in ((PIXELS, "lsd"), (FACES, "scflow"), (TEXTS, "si")):
+        asked = {"batch_size": 2, "num_inference_steps": 2, "output_type": "uint8"}
+        asked |= {"prompt": "a red circle"} if student[0] == TEXTS else {}
+        whole = FewStepPipeline.from_pretrained(students[student])
+        half = FewStepPipeline.from_pretrained(students[student], torch_dtype=dtype)
+        assert half.flow_map.dtype == dtype and whole.flow_map.dtype == torch.float32
+        expected = whole(generator=seeded(0), **asked).images.astype(int)
+        found = half(generator=seeded(0), **asked).images
+        assert np.abs(found - expected).mean() < 0.05 * whole.flow_map.config.top
+        # the same by diffusers' own way
+        again = whole.to(dtype)(generator=seeded(0), **asked).images
+        assert np.abs(again - expected).mean() < 0.05 * whole.flow_map.config.top
+
+
+def test_a_student_can_be_offloaded_pickled_and_stored_by_torch(students, tmp_path):
+    for student in ((PIXELS, "lsd"), (TEXTS, "si")):
+        pipe = FewStepPipeline.from_pretrained(students[student])
+        assert set(pipe.model_cpu_offload_seq.split("->")) == {"text_encoder", "flow_map", "vae"}
+        again = pickle.loads(pickle.dumps(pipe))
+        torch.save(pipe.flow_map, tmp_path / "whole.pt")
+        again.flow_map = torch.load(tmp_path / "whole.pt", weights_only=False)
+        said = ["a red circle"] if student[0] == TEXTS else []
+        drawn = [one(*said, generator=seeded(0), output_type="uint8").images for one in (pipe, again)]
+        assert np.array_equal(*drawn)
+
+
+def test_parts_of_another_student_are_refused_when_they_are_put_in(students):
+    pipe = FewStepPipeline.from_pretrained(students[FACES, "scflow"])
+    with pytest.raises(ValueError, match="takes a FlowMapEulerDiscreteScheduler, and no DDIMScheduler"):
+        pipe.scheduler = DDIMScheduler()
+    pipe.vae = None
+    with pytest.raises(ValueError, match="draws in latents of 4 channels: give it the `vae`"):
+        pipe()

@@ -136,7 +136,7 @@ def test_one_prompt_is_for_all_images_and_several_are_one_an_image(conditional):
             {"prompt": ["a", "b"], "noise": torch.zeros(2, 4, 4, 4), "batch_size": 3},
             r"this student starts from \(3, 4, 4, 4\)",
         ),
-        ({"prompt": "a", "batch_size": 0}, "one image at least, not 0"),
+        ({"prompt": "a", "batch_size": 0}, "`batch_size` is a whole number from 1 to 100,000, not 0"),
         ({"prompt": "a", "guidance_scale": -1}, "`guidance_scale` is a number from 0 on, not -1: 1 is none"),
         ({"prompt": "a", "guidance_scale": float("nan")}, "from 0 on, not nan"),
         ({"prompt": "a", "guidance_scale": "high"}, "from 0 on, not 'high'"),
@@ -151,18 +151,20 @@ def test_what_is_no_prompt_and_no_guidance_is_one_sentence(conditional, asked, s
 def test_a_long_prompt_is_cut_with_one_warning_that_counts_what_was_lost(conditional, reader):
     lost = reader.tokenizer.dropped([LONG, LONG + "and more"])
     assert reader.length == 48 and 0 < lost[0] < lost[1]
+    word = next(k for k in range(1, 99) if any(reader.tokenizer.dropped([" ".join(LONG.split()[:k])])))
     with pytest.warns(prompts.CutWarning) as caught:
         one = drawn(conditional, LONG)
     said = (
         f"the prompt is longer than the 48 tokens that this student reads: {lost[0]} tokens at the end "
-        "were lost"
+        f"were lost, from word {word} ({LONG.split()[word - 1]}) on"
     )
     assert [str(warning.message) for warning in caught] == [said] and caught[0].filename == __file__
     with pytest.warns(prompts.CutWarning) as caught:
         drawn(conditional, [LONG, "a", LONG + "and more"], guidance_scale=2)
     assert [str(warning.message) for warning in caught] == [
         f"2 of 3 prompts are longer than the 48 tokens that this student reads: {sum(lost)} tokens at the "
-        "end were lost"
+        f"end were lost, from word {word} ({LONG.split()[word - 1]}) of prompt 1, word {word} "
+        f"({LONG.split()[word - 1]}) of prompt 3 on"
     ]
     # what lies behind the cut decides nothing, and what fits is warned of by nobody
     assert np.array_equal(one, quietly(conditional, LONG + "and more"))
@@ -251,7 +253,9 @@ def test_latents_without_captions_make_no_student_that_is_conditioned_on_some(he
 def test_a_saved_folder_holds_the_text_tower_alone_and_the_vocabulary(students, reader):
     place = students[TEXTS, "scflow"]
     files = {
-        path.relative_to(place).as_posix() for path in place.rglob("*") if path.parent.name in folder.TEXTS
+        path.relative_to(place).as_posix()
+        for path in place.rglob("*")
+        if path.parent.name in ("text_encoder", "tokenizer")
     }
     assert files == {
         "text_encoder/config.json",
@@ -368,7 +372,7 @@ def test_loading_warns_of_nothing_and_a_loaded_student_is_stored_again(edited, c
 
     def read() -> dict:
         # tokenizer_config.json says besides how transformers came to it
-        files = [path for path in place.rglob("*") if path.parent.name in folder.TEXTS]
+        files = [path for path in place.rglob("*") if path.parent.name in ("text_encoder", "tokenizer")]
         return {path.name: path.read_bytes() for path in files if path.name != "tokenizer_config.json"}
 
     before = read()

@@ -1,16 +1,14 @@
 """Published CLIPs in the formats of transformers and of diffusers, found on this machine."""
 
-import json
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from .. import tokens
 from ..clip import ATTENTION, Clip, CLIPModel, CLIPTextModel, Preparation
-from .repository import Repository, load_model
+from .repository import Repository, load_model, mapping
 from .repository import checksum as checksum
-
-from transformers.utils import logging  # isort: skip
 
 CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor_config.json"
 # where towers and vocabulary lie in the folder of a CLIP, and of a text-to-image model in diffusers' format
@@ -32,11 +30,6 @@ def repository_of(name: str, towers: str) -> Repository:
     return Repository(name, "CLIP", tuple(names), names[1], on_record)
 
 
-def check(repository: str, towers: str, checksums: bool = True) -> None:
-    """Raise as `Repository.check` where the published CLIP `repository` is not as it was published."""
-    repository_of(repository, towers).check(checksums)
-
-
 def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPModel | CLIPTextModel:
     """The model in `folder`, loaded without a bar; raises as `load_model`."""
 
@@ -56,12 +49,15 @@ def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPMod
 
 def _preparation(path: Path, side: int) -> Preparation:
     """What is done to images, as the published file says; the side is the tower's."""
+    found = mapping(path, "download it again")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         mean, std = (tuple(map(float, found[key])) for key in ("image_mean", "image_std"))
-    except (ValueError, KeyError, TypeError) as error:
-        found = f"does not say `image_mean` and `image_std` ({type(error).__name__})"
-        raise ValueError(f"{path} {found}: download it again") from None
+        fit = len(mean) == len(std) == 3 and min(std) > 0
+    except (ValueError, KeyError, TypeError):
+        fit = False
+    if not fit:
+        wanted = "`image_mean` and `image_std`, three numbers each, those of the second above 0"
+        raise ValueError(f"{path} does not say {wanted}: download it again")
     return Preparation(side, mean, std)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...flows.flow_map import FlowMap
-from ...storage.checkpoint import CheckpointError, save_checkpoint
+from ...storage.checkpoint import ENTRY, CheckpointError, save_checkpoint
 from .. import build
-from .repository import checksum
+from .repository import checksum, target
 
 
 def unpickled(path: Path, kind: str, cure: str) -> Any:
@@ -35,9 +36,17 @@ def unpickled(path: Path, kind: str, cure: str) -> Any:
         raise CheckpointError(f"{path} {found}: download it again") from None
 
 
-def type_name(value: Tensor) -> str:
-    """The type of a tensor without torch's prefix."""
-    return str(value.dtype).removeprefix("torch.")
+def _is_own(path: Path) -> bool:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def target_of(path: Path) -> Path:
+    """Where a flow map for `path` is written, links followed; raises CheckpointError over a foreign file."""
+    return target(path, _is_own, "fewstep", "name another file", CheckpointError)
 
 
 def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:

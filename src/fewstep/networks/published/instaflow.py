@@ -21,7 +21,7 @@ from torch import Tensor
 from ...storage.checkpoint import CheckpointError
 from ..unet_levels import UNet2DConditionModel
 from . import conversion
-from .repository import HUB
+from .repository import HUB, mapping
 
 # Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit
 PUBLISHED: dict[str, Any] = {
@@ -40,7 +40,7 @@ CURE = "give the unet folder of InstaFlow or of SCFlow's student"
 def place(source: Path) -> Path:
     """The folder with a config.json, `source` or unet below it; raises CheckpointError without one."""
     for folder in (source, source / "unet"):
-        if (folder / CONFIG).is_file():
+        if (folder / CONFIG).exists():
             return folder
     places = f"{HUB}/XCLiu/instaflow_0_9B_from_sd_1_5 (the folder unet), or of {HUB}/haopt/scflow_t2i"
     cure = f"download {CONFIG} and {SAFETENSORS} of {places}, to one folder and give that"
@@ -75,14 +75,9 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
 
     A setting that is left out there has the value that diffusers gives it.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        class_name = found["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        found = f"describes no model of diffusers ({type(error).__name__})"
-        raise CheckpointError(f"{path} {found}: download it again") from None
-    if class_name != CLASS:
-        raise CheckpointError(f"{path} describes a {class_name} and no {CLASS}: {CURE}")
+    found = mapping(path, "download it again", CheckpointError)
+    if (name := found.get("_class_name")) != CLASS:
+        raise CheckpointError(f"{path} describes a {name or 'thing without a class'} and no {CLASS}: {CURE}")
     parameters = inspect.signature(UNet2DConditionModel.__init__).parameters
     known = {name: value.default for name, value in parameters.items() if name != "self"}
     settings = {name: value for name, value in found.items() if not name.startswith("_")}
@@ -102,8 +97,8 @@ def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path
     conversion.check(found, model.state_dict(), source, CURE)
     for name, value in found.items():
         if value.dtype not in FLOATS:
-            kind = f"{conversion.type_name(value)}, which is no weight"
-            raise CheckpointError(f"{source} has '{name}' in {kind}: download it again")
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source} has '{name}' in {kind}, which is no weight: download it again")
 
 
 def convert(
@@ -116,15 +111,15 @@ def convert(
     beside the published network starts from seed 0 and adds nothing. Raises CheckpointError when the source
     is not that network, setting by setting, name by name and shape by shape.
     """
-    folder = place(Path(source))
+    folder, target = place(Path(source)), conversion.target_of(Path(target))
     flow_map = conversion.new_flow_map(network, shape)
     model: UNet2DConditionModel = flow_map.network.model
     check_config(folder / CONFIG, model)
     path, found = read(folder)
     check(found, model, path)
     model.load_state_dict({name: value.float() for name, value in found.items()})
-    types = sorted({conversion.type_name(value) for value in found.values()})
-    return conversion.save(flow_map, path, Path(target), network, shape, data, {"types": types})
+    types = sorted({str(value.dtype).removeprefix("torch.") for value in found.values()})
+    return conversion.save(flow_map, path, target, network, shape, data, {"types": types})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
 from . import conversion
+from .repository import amiss
 
 # four heads: what the weights were trained with; see fewstep.networks.adm.ADM
 PUBLISHED: dict[str, Any] = {
@@ -36,7 +37,7 @@ def read(source: Path) -> dict[str, Tensor]:
     """
     if not source.is_file():
         cure = "download celeba_f8_adm, which the readmes of LFM and SCFlow link"
-        raise CheckpointError(f"the checkpoint {source} is not there: {cure}")
+        raise CheckpointError(f"the checkpoint {source} {amiss(source)}: {cure}")
     cure = "convert the state dict that was saved without it (model_480.pth, not content.pth)"
     content = conversion.unpickled(source, "checkpoint", cure)
     if isinstance(content, Mapping):
@@ -63,7 +64,7 @@ def convert(
     published network starts from seed 0 and adds nothing. Raises CheckpointError when the source is not that
     network, name by name and shape by shape.
     """
-    source = Path(source)
+    source, target = Path(source), conversion.target_of(Path(target))
     found = read(source)
     flow_map = conversion.new_flow_map(network, shape)
     whole = flow_map.network.state_dict()
@@ -72,11 +73,11 @@ def convert(
     conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
     for name, value in found.items():
         if value.dtype != own[name].dtype:
-            there, here = conversion.type_name(value), conversion.type_name(own[name])
+            there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
             cure = "convert the weights as they were trained, not a rounded copy"
             raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
     flow_map.network.load_state_dict(whole | found)
-    return conversion.save(flow_map, source, Path(target), network, shape, data, {})
+    return conversion.save(flow_map, source, target, network, shape, data, {})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,52 @@ def checksum(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def amiss(path: Path) -> str:
+    """Why `path` cannot be read as a file, in words."""
+    return "is no file" if path.exists() else "is not there"
+
+
+def _finite(number: str) -> float:
+    if not isfinite(found := float(number)):
+        raise ValueError(f"it holds {number}, which is no number of JSON")
+    return found
+
+
+def mapping(path: Path, cure: str, kind: type[Exception] = ValueError) -> dict[str, Any]:
+    """The settings in `path`, a JSON object of finite numbers; raises `kind` where there are none.
+
+    diffusers takes any other JSON for a name, which it looks for on the hub.
+    """
+    if not path.is_file():
+        raise kind(f"{path} {amiss(path)}: {cure}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+        if not isinstance(found, dict):
+            raise TypeError(f"it holds a {type(found).__name__}, and no values by name")
+    except (ValueError, TypeError, RecursionError) as error:
+        found = " ".join(str(error).split())[:120]
+        raise kind(f"{path} cannot be read as JSON ({found}): {cure}") from None
+    return found
+
+
+def target(path: Path, is_own: Callable[[Path], bool], by: str, way: str, kind: type[Exception]) -> Path:
+    """The file that is replaced where `path` is written, links followed.
+
+    Raises `kind`, ending in the `way` out, where that is no file, or one that `is_own` says is not `by` us.
+    """
+    own = Path(os.path.realpath(path))
+    blocked = [parent for parent in own.parents if parent.exists() and not parent.is_dir()]
+    if blocked:
+        odd = f"cannot be written, since {blocked[-1]} is no folder"
+    elif own.is_symlink() or (own.exists() and not own.is_file()):
+        odd = "is no file"
+    elif own.exists() and not is_own(own):
+        odd = f"exists and was not written by {by}"
+    else:
+        return own
+    raise kind(f"{path} {odd}: nothing was written; {way}")
 
 
 @dataclass(frozen=True)
@@ -47,6 +95,8 @@ class Repository:
         """
         folder = folder_of(self.name.partition("/")[2])
         absent = [name for name in self.files if not (folder / name).is_file()]
+        if odd := [folder / name for name in absent if (folder / name).exists()]:
+            raise FileNotFoundError(f"{odd[0]} is no file: move it away and download {HUB}/{self.name} again")
         if not absent:
             return folder, f"the folder {folder.name} beside the data"
         cached = [try_to_load_from_cache(self.name, name) for name in self.files]
@@ -99,6 +149,7 @@ def load_model(
 
     Raises ValueError for files that do not hold one, whole; weights whose name is `unused` may be too many.
     """
+    mapping(folder / "config.json", "download it again")
     library = kind.__module__.partition(".")[0]
     # it lists at length what it thinks of the names of old weights
     logger = logging.getLogger(library)
@@ -117,6 +168,9 @@ def load_model(
     if odd:
         differ = f"'{odd[0]}' is in one and not in the other, or of another shape there; download both again"
         raise ValueError(f"{folder / weights} does not fit config.json beside it: {differ}")
+    if wrong := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        found = f"has numbers in '{wrong[0]}' that are not finite"
+        raise ValueError(f"{folder / weights} {found}: download it again")
     return model
 
 
@@ -126,13 +180,11 @@ def read_description(folder: Path, kind: str) -> dict[str, Any]:
     Raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file.
     """
     path = folder / DESCRIBED
-    if not path.is_file():
+    if not path.exists():
         cure = f"run `dvc repro`, or the notebook that trains the {kind}, first"
         raise FileNotFoundError(f"{path} is not there: {cure}")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["checksum"]
-    except (ValueError, KeyError, TypeError):
-        cure = "delete it and run `dvc repro` again"
-        raise CheckpointError(f"{path} is damaged, or describes no {kind}: {cure}") from None
+    cure = "delete it and run `dvc repro` again"
+    found = mapping(path, cure, CheckpointError)
+    if "checksum" not in found:
+        raise CheckpointError(f"{path} is damaged, or describes no {kind}: {cure}")
     return found
