@@ -1,36 +1,52 @@
 """Seconds of the parts that a tier is made of: steps, network calls, metrics, preparations.
 
-Each is measured by the code that will run, on synthetic inputs: no archive is needed, no state is left.
+Each is measured once, by the code that will run, on noise in the shape of the data: no archive is needed.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
+from torch.utils.benchmark import Timer
 
 from .. import data, networks
+from ..data.formats.archives import folder_of
+from ..evaluation import sample
 from ..evaluation.measure_images import NEIGHBOURS
 from ..flows.conditioning import Conditions, conditioned
 from ..metrics.features import CLEAN, INCEPTION, Extractor, clean, extract, inception
 from ..metrics.frechet import frechet, moments
-from ..metrics.kid import kid
 from ..metrics.precision_recall import precision_recall
+from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER
 from ..networks.classifier import Classifier
+from ..settings.latents import Latents
+from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
 from ..training.features import OnLevels
 from ..training.job import Job, advance
-from ..training.pool import one_thread
+from . import disk
+from .settings import multiple, smallest_batch
 
-# work is repeated for so long; what takes longer by itself is not waited for a second time
-SECONDS, LONG = 2.0, 10.0
+# work is repeated for so long
+SECONDS = 2.0
 SEED = 5_000_011
+# what is timed where the true batch would take too long: points, images, and images of a caption
+QUICK_POINTS, QUICK_IMAGES, QUICK_CAPTIONED = 1000, 4, 1
+GB = 10**9
+
+
+class UnfitError(RuntimeError):
+    """Work that does not fit into memory here; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +58,23 @@ class Timing:
     device_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class MetricTiming:
+class MetricTiming(NamedTuple):
     """Seconds of the parts of image metrics.
 
-    image      features of one image, by `extractor`
-    moment     the moments of a sample, a Fréchet `distance` without them
-    kid, pair  one pair of samples in KID, and in precision and recall
+    image     features of one image by `extractor`, and its share of their moments
+    distance  a Fréchet distance between two samples whose moments are known
+    pair      one pair of samples in precision and recall
     """
 
     image: float
-    moment: float
     distance: float
-    kid: float
     pair: float
     extractor: str
 
 
-class AutoencoderTiming(NamedTuple):
-    """Seconds that a published autoencoder takes to encode one picture, and to decode one."""
-
-    encode: float
-    decode: float
-
-
-class ClipTiming(NamedTuple):
-    """Seconds that a published CLIP takes for one caption, and for one picture."""
-
-    caption: float
-    image: float
-
-
 @dataclass(frozen=True)
 class Noise:
-    """A data set that is noise in the shape of latents; `captions` are (tokens, numbers each), if any."""
+    """A data set that is noise; `captions` are (tokens, numbers each), if it has some."""
 
     shape: tuple[int, ...]
     captions: tuple[int, int] | None = None
@@ -94,20 +93,18 @@ class Noise:
         return torch.randn(count, *self.shape, generator=generator, device=generator.device)
 
     def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple:
-        hidden = torch.randn(count, *self.captions, generator=generator, device=generator.device)
-        mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        return self.sample(count, generator), Conditions(hidden, mask)
+        return self.sample(count, generator), self.empty.times(count).to(generator.device)
 
 
 @dataclass(frozen=True)
 class _Timed(Job):
-    """A training that is timed: one on latents, which no stage has made yet, has `noise` in their place."""
+    """A training that is timed, on noise in the place of its data."""
 
     noise: Noise | None = None
 
     @property
     def source(self) -> data.DataSource:
-        return self.noise if self.training.latents else super().source
+        return self.noise
 
 
 class _EnoughError(Exception):
@@ -119,7 +116,7 @@ def _timing(seconds: float, batch: int, device: str) -> Timing:
 
 
 def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> Timing:
-    """One step at `batch`, by the training loop itself, on data or `noise` like it, the teacher untrained.
+    """One step at `batch`, by the training loop itself, on `noise` like the data, the teacher untrained.
 
     Raises what torch raises, OutOfMemoryError among it, and ValueError for a training too short to be timed.
     """
@@ -149,18 +146,9 @@ def step(training: Training, method: Method, device: str, batch: int, noise: Noi
     return _timing((end - start) / (last - first), batch, device)
 
 
-def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds of one `work`: the mean of SECONDS, after one that does not count unless it takes LONG."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times[1:]) < SECONDS:
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        if times[0] > LONG:
-            return times[0]
-    return sum(times[1:]) / len(times[1:])
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds of one `work` on one thread, the GPU's work included."""
+    return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=SECONDS).mean
 
 
 @torch.no_grad()
@@ -171,26 +159,27 @@ def call(network: Network, device: str, batch: int, noise: Noise) -> Timing:
         flow_map = conditioned(flow_map, noise.empty.times(batch).to(device))
     x = torch.randn(batch, *noise.shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
-    with one_thread():
-        return _timing(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, device)
+    return _timing(_seconds(lambda: flow_map.jump(zero, one, x)), batch, device)
 
 
 @torch.no_grad()
-def autoencoder(shape: tuple[int, ...], batch: int, device: str) -> AutoencoderTiming:
-    """Pictures of `shape` through an untrained autoencoder of Stable Diffusion's size, `batch` together."""
+def autoencoder(shape: tuple[int, ...], batch: int, device: str) -> tuple[float, float]:
+    """Seconds that an autoencoder of Stable Diffusion's size takes to encode a picture, and to decode one.
+
+    `batch` pictures of `shape` go through it together.
+    """
     from ..networks.autoencoder import Autoencoder
     from . import tiny_networks  # here, and not above: diffusers and transformers take seconds to load
 
     network = Autoencoder(tiny_networks.autoencoder_model()).to(device).eval()
     images = torch.zeros(batch, *shape, device=device)
     latents = torch.zeros(batch, *network.latent_shape(shape), device=device)
-    with one_thread():
-        encode = _seconds(lambda: network.encode(images), device) / batch
-        return AutoencoderTiming(encode, _seconds(lambda: network.decode(latents), device) / batch)
+    encode = _seconds(lambda: network.encode(images)) / batch
+    return encode, _seconds(lambda: network.decode(latents)) / batch
 
 
-def clip(side: int, device: str) -> ClipTiming:
-    """Captions, and pictures of `side` x `side` pixels, through an untrained CLIP as large as OpenAI's."""
+def clip(side: int, device: str) -> tuple[float, float]:
+    """Seconds that a CLIP as large as OpenAI's takes for a caption, and for a picture of `side` pixels."""
     from ..networks.clip import NUMBERS_TOGETHER, Clip, Preparation
     from . import tiny_networks
 
@@ -202,15 +191,15 @@ def clip(side: int, device: str) -> ClipTiming:
     captions = ["a boat by a lake"] * (NUMBERS_TOGETHER // (network.length * network.width))
     patches = (own["image_size"] // own["patch_size"]) ** 2 + 1
     images = torch.zeros(NUMBERS_TOGETHER // (patches * own["hidden_size"]), 3, side, side)
-    with one_thread():
-        caption = _seconds(lambda: network.text(captions), device) / len(captions)
-        return ClipTiming(caption, _seconds(lambda: network.image_features(images), device) / len(images))
+    caption = _seconds(lambda: network.text(captions)) / len(captions)
+    return caption, _seconds(lambda: network.image_features(images)) / len(images)
 
 
-def _extractor(name: str, shape: tuple[int, ...], weights: Path) -> Extractor:
+def _extractor(name: str, shape: tuple[int, ...]) -> Extractor:
+    """The extractor `name`; where Inception's weights are not there, torchvision's untrained one."""
     if name == "classifier":
         return Extractor("an untrained classifier", OnLevels(Classifier(shape, 10), 255))
-    if weights.name == INCEPTION and weights.is_file():
+    if (weights := folder_of("inception") / INCEPTION).is_file():
         return inception(weights)
     from torchvision.models import inception_v3
 
@@ -219,22 +208,95 @@ def _extractor(name: str, shape: tuple[int, ...], weights: Path) -> Extractor:
     return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, clean)
 
 
-def metrics(shape: tuple, extractor: str, dimension: int, weights: Path, device: str) -> MetricTiming:
-    """The parts of image metrics for images of `shape`, features by "inception" or "classifier".
-
-    Where Inception's `weights` are not there, torchvision's untrained one takes its place.
-    """
-    random = np.random.default_rng(SEED)
+def metrics(shape: tuple[int, ...], extractor: str, device: str) -> MetricTiming:
+    """The parts of image metrics for images of `shape`, features by "inception" or "classifier"."""
+    random, used, dimension = np.random.default_rng(SEED), _extractor(extractor, shape), disk.DIMENSIONS
     pictures = random.integers(0, 256, (16, *shape), dtype=np.uint8)
-    points = random.normal(size=(2 * max(dimension, 512), dimension))
-    used, few = _extractor(extractor, shape, weights), points[:1000]
-    with one_thread():
-        both = moments(points), moments(points + 0.1)
-        return MetricTiming(
-            image=_seconds(lambda: extract(pictures, used, device=device)) / len(pictures),
-            moment=_seconds(lambda: moments(points)) / len(points),
-            distance=_seconds(lambda: frechet(*both)),
-            kid=_seconds(lambda: kid(few, few, None)) / (3 * len(few) ** 2),
-            pair=_seconds(lambda: precision_recall(few, few, NEIGHBOURS)) / (2 * len(few)) ** 2,
-            extractor=used.name,
-        )
+    points = random.normal(size=(2 * max(dimension[extractor], 512), dimension[extractor]))
+    both, few = (moments(points), moments(points + 0.1)), points[:1000]
+    image = _seconds(lambda: extract(pictures, used, device=device)) / len(pictures)
+    return MetricTiming(
+        image=image + _seconds(lambda: moments(points)) / len(points),
+        distance=_seconds(lambda: frechet(*both)),
+        pair=_seconds(lambda: precision_recall(few, few, NEIGHBOURS)) / (2 * len(few)) ** 2,
+        extractor=used.name,
+    )
+
+
+class Timings:
+    """Timings of the parts of `tier` on `device`, each measured once; what is measured is printed before.
+
+    With `quick` small batches are timed, and what they say is scaled in proportion. Work that does not fit
+    into memory raises UnfitError.
+    """
+
+    def __init__(self, tier: Tier, device: str, quick: bool):
+        self.tier, self.device, self.quick = tier, device, quick
+        self.known: dict[str, Any] = {}
+
+    def _once(self, what: str, function: Callable, *arguments: Any, key: Any = None, cure: str = "") -> Any:
+        """`function` of `arguments`; what has one `key` (without it, equal arguments) is measured once."""
+        mark = json.dumps([function.__name__, key or arguments], sort_keys=True, default=str)
+        if mark not in self.known:
+            print(f"measuring {what}", flush=True)
+            try:
+                self.known[mark] = function(*arguments)
+            except torch.OutOfMemoryError:
+                problem = f"{what}, does not fit into the free memory of this machine's {self.device}"
+                raise UnfitError(f"{problem}: {cure or 'free some, or take a larger GPU'}") from None
+        return self.known[mark]
+
+    def _noise(self, experiment: ExperimentSettings) -> Noise:
+        return Noise(self.tier.shape(experiment), disk.captions(self.tier, experiment))
+
+    def _check_memory(self, what: str, wanted: int) -> None:
+        """Raise UnfitError where a CPU has not so many bytes: the process would be killed silently."""
+        if self.device == "cpu" and wanted > (free := psutil.virtual_memory().available):
+            takes = f"it takes {wanted / GB:.0f} GB of memory and more"
+            raise UnfitError(f"{what}, is not measured: {takes}, and {free / GB:.0f} GB are free here")
+
+    def step(self, experiment: ExperimentSettings, method: Method) -> Timing:
+        """One optimisation step."""
+        training, noise = experiment.training, self._noise(experiment)
+        batch = max(training.batch // self.tier.compute.of(training).processes, 2)
+        if self.quick and len(noise.shape) > 1:
+            least = smallest_batch([[term.share for term in method.terms]])
+            batch = min(batch, multiple(least, [term.options.get("times", 1) for term in method.terms]))
+        elif self.quick:
+            batch = min(batch, QUICK_POINTS)
+        what = f"a step of {method.label} on {training.data}, batch {batch}"
+        self._check_memory(what, disk.held(experiment, method, noise.shape))
+        shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
+        own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
+        key, cure = [batch, shared, own, noise], "lower training.batch, or raise compute.processes"
+        return self._once(what, step, training, method, self.device, batch, noise, key=key, cure=cure)
+
+    def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
+        """One network call of a sampler."""
+        network, noise = method.network or experiment.training.network, self._noise(experiment)
+        batch = sample.together(len(noise.shape), noise.conditional, self.device)
+        if self.quick and len(noise.shape) > 1:
+            batch = QUICK_CAPTIONED if noise.conditional else QUICK_IMAGES
+        what = f"a network call on {experiment.training.data}, batch {batch}"
+        self._check_memory(what, disk.FLOAT * disk.weights(experiment, method, noise.shape))
+        return self._once(what, call, network, self.device, batch, noise)
+
+    def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricTiming:
+        """The parts of image metrics."""
+        return self._once(f"metrics in features by {extractor}", metrics, shape, extractor, self.device)
+
+    def autoencoder(self, latents: Latents) -> tuple[float, float]:
+        """As the function: of a published autoencoder; a small one, trained here, takes nothing."""
+        if latents.autoencoder.kind != "pretrained":
+            return 0.0, 0.0
+        shape = data.load(latents.data).shape
+        batch = 1 if self.quick else max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
+        what = f"an autoencoder of pictures of {latents.data}, batch {batch}"
+        return self._once(what, autoencoder, shape, batch, self.device)
+
+    def clip(self, latents: Latents) -> tuple[float, float]:
+        """As the function: of the published CLIP of latents; a small one, trained here, takes nothing."""
+        if not latents.clip or self.tier.clip[latents.clip].kind != "published":
+            return 0.0, 0.0
+        side = data.load(latents.data).shape[-1]
+        return self._once("a CLIP of the published size", clip, side, self.device)

@@ -19,7 +19,7 @@ from ..storage.progress import Progress
 from . import clip
 from .autoencoder import LatentPreparation
 from .caption_pairs import texts_of
-from .pool import one_thread
+from .precision import one_thread
 
 # captions encoded between two updates of progress
 BLOCK = 512

@@ -26,7 +26,7 @@ from ..storage import stand_in
 from ..storage.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
-from .pool import one_thread
+from .precision import one_thread
 from .preparation import DRAW_SEED, Preparation, data_name, fact_table
 
 CLASSIFIER, PROBE, VALUES = "classifier.safetensors", "probe.safetensors", "features.npy"

@@ -22,7 +22,7 @@ from ..storage.fingerprint import UNCOUNTED, fingerprint
 from ..storage.progress import Progress
 from . import autoencoder as training_autoencoder
 from .autoencoder import LatentPreparation, load
-from .pool import one_thread
+from .precision import one_thread
 from .preparation import DESCRIPTION, DRAW_SEED, data_name, dimensions, fact_table
 
 # images encoded between two updates of progress: a whole number of the autoencoder's batches
