@@ -594,7 +594,7 @@ def test_memory_that_ends_is_said_with_what_was_tried_and_the_cure(paper, monkey
     problem = "^a step of LSD on celeba64, batch 256, does not fit into .* cuda: lower training.batch, or"
     with pytest.raises(UnfitError, match=problem):
         timings.step(own, own.methods["lsd"])
-    with pytest.raises(UnfitError, match="^a network call on celeba64, batch 500, .*: free some, or take"):
+    with pytest.raises(UnfitError, match="^a network call on celeba64, batch 1000, .*: free some, or take"):
         timings.call(own, own.methods["lsd"])
 
 
