@@ -631,6 +631,14 @@ def recorded(tier: tiers.Tier, monkeypatch, quick: bool, device: str = "cpu") ->
     return Timings(tier, device, quick), submitted
 
 
+def test_each_of_several_processes_is_timed_on_its_share(paper, monkeypatch):
+    four = paper.model_copy(update={"compute": paper.compute.model_copy(update={"processes": 4})})
+    own = four.experiments["fmm-cifar10"]
+    for tier, batch in ((paper, 512), (four, 128)):
+        timings, _ = recorded(tier, monkeypatch, quick=False, device="cuda")
+        assert timings.step(own, own.methods["lmd"]).batch == batch
+
+
 def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, rows, monkeypatch):
     monkeypatch.setattr(timing.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
     timings, submitted = recorded(paper, monkeypatch, quick=True)

@@ -30,7 +30,8 @@ def job(smoke, tmp_path) -> Job:
     """Ten steps of a small network on the checkerboard."""
     own = smoke.experiment("fmm-checkerboard")
     network = own.training.network.model_copy(update={"width": 8})
-    training = own.training.model_copy(update={"network": network, "batch": 4})
+    optimiser = own.training.optimiser.model_copy(update={"ema": 0.5})
+    training = own.training.model_copy(update={"network": network, "batch": 4, "optimiser": optimiser})
     method = own.method("si").model_copy(update={"steps": 10})
     return Job(training, method, 3, tmp_path / "seed-3.safetensors")
 
@@ -75,6 +76,48 @@ def test_nothing_is_restored_of_a_state_that_is_refused():
         state.restore(spoiled, 2, Path("here"))
     assert all(torch.equal(value, before[name]) for name, value in state.tensors().items())
     assert state.step == 0 and state.tensors().keys() == before.keys()
+
+
+NAN = torch.full((2, 3), torch.nan)
+
+
+@pytest.mark.parametrize(
+    "change, step, says",
+    [
+        ({}, -1, "it stands at step -1 of 4"),
+        ({}, 5, "it stands at step 5 of 4"),
+        ({}, True, "it stands at step True of 4"),
+        ({"student.weight": NAN}, 2, "'student.weight' holds numbers that are not finite"),
+        ({"ema.weight": NAN}, 2, "'ema.weight' holds numbers that are not finite"),
+        ({"optimiser.student.0.exp_avg": NAN}, 2, "'optimiser.student.0.exp_avg' holds numbers"),
+        ({"optimiser.student.0.exp_avg": NAN.half()}, 2, "exp_avg' is torch.float16 and not torch.float32"),
+        ({"optimiser.student.7.exp_avg": NAN}, 2, "exp_avg' is foreign"),
+        ({"student.weight": torch.ones(2, 3).int()}, 2, r"is torch.int32 of shape \(2, 3\) and not"),
+    ],
+)
+def test_what_is_no_state_of_this_training_is_refused(change, step, says):
+    state, other = state_of(), state_of()
+    learn(other, 2)
+    with pytest.raises(CheckpointError, match=f"^here is no state of this training: .*{says}.*; delete it$"):
+        state.restore(other.tensors() | change, step, Path("here"))
+
+
+def test_only_a_finished_run_with_sound_weights_is_published(job, tmp_path):
+    target = tmp_path / "out.safetensors"
+    advance(job, "mark", 4)
+    with pytest.raises(CheckpointError, match="stands at step 4 of 10: finish the training first"):
+        train.publish(job, "mark", target)
+    advance(job, "mark", 10)
+    tensors, info = load_checkpoint(job.state)
+    name = next(name for name in tensors if name.startswith("ema."))
+    for spoiled, says in ((tensors[name].half(), "float16 there"), (tensors[name] / 0, "not finite")):
+        save_checkpoint(job.state, tensors | {name: spoiled}, info)
+        with pytest.raises(CheckpointError, match=says):
+            train.publish(job, "mark", target)
+    save_checkpoint(job.state, tensors, info | {"step": -1})
+    with pytest.raises(CheckpointError, match="seed-3.safetensors stands at step -1 of 10: delete it"):
+        train._to_come(job, "mark")
+    assert not target.exists()
 
 
 def test_a_training_diverges_only_where_it_did():

@@ -248,7 +248,7 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), resume: bool = 
         try:
             for k, stage in enumerate(stages, 1):
                 print(f"[{k}/{len(stages)}] {stage.name}", flush=True)
-                own = run([sys.executable, "-m", "fewstep", *stage.words], tree, _environment(tree), device)
+                own = run([sys.executable, "-m", "fewstep", *stage.words], tree, _environment(tree))
                 used[stage.name] = own
                 if own.error:
                     raise RehearsalError(f"the rehearsal stopped at the stage '{stage.name}': {own.error}")
@@ -259,12 +259,11 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), resume: bool = 
 
 
 def table(used: Mapping[str, Usage]) -> str:
-    """What the stages took, for people: seconds, peak memory of the largest process, and peak of the GPU."""
+    """What the stages took, for people: seconds, and peak memory of the largest process."""
     width = max([len(name) for name in used] or [5])
-    rows = [f"{'stage':{width}}  seconds  peak memory  peak on GPU"]
+    rows = [f"{'stage':{width}}  seconds  peak memory"]
     for name, own in used.items():
-        gpu = f"{own.device_bytes / 2**30:8.1f} GB" if own.device_bytes is not None else "          -"
-        row = f"{name:{width}}  {own.seconds:7.1f}  {own.memory / 2**30:8.1f} GB  {gpu}"
+        row = f"{name:{width}}  {own.seconds:7.1f}  {own.memory / 2**30:8.1f} GB"
         rows.append(row + ("  FAILED" if own.error else ""))
     longest = sorted(used, key=lambda name: -used[name].seconds)[:3]
     seconds = sum(own.seconds for own in used.values())

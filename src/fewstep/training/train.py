@@ -73,16 +73,21 @@ def _advance(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> flo
     return time.monotonic() - started
 
 
-def _in_turn(runs: Sequence[Run], bar: Progress) -> None:
-    """One run after the other, in this process."""
+def _in_turn(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
+    """One run after the other, in this process or by several that train it together."""
     before = 0
     for run in runs:
         job, mark = run.open()
-        for until in _to_come(job, mark):
-            advance(job, mark, until, lambda step, base=before: bar.update(base + step))
-            bar.update(before + until)
+        turns = [(job, mark, until) for until in _to_come(job, mark)]
+        if turns and compute.processes > 1:
+            watch = partial(lambda job, base: bar.update(base + _reached(job)), job, before)
+            spread(_advance, (turns,), compute.processes, compute.device, watch)
+        elif turns:
+            for turn in turns:
+                advance(*turn, lambda step, base=before: bar.update(base + step))
         run.publish(job, mark)
         before += run.steps
+        bar.update(before)
 
 
 class _Schedule:
@@ -111,8 +116,8 @@ class _Schedule:
 
     def _steps(self, k: int) -> int:
         """The steps of the slices that run `k` has still before it."""
-        slices = _slices(self.runs[k].steps)
-        return slices[-1] - [0, *slices][-1 - len(self.to_come.get(k, slices))]
+        slices = [0, *_slices(self.runs[k].steps)]
+        return slices[-1] - slices[-1 - len(self.to_come.get(k, slices[1:]))]
 
     def left(self, k: int) -> float:
         """Seconds left of run `k` and of the longest chain that waits for it, which must start first."""
@@ -126,19 +131,6 @@ class _Schedule:
         self.to_come[k].pop(0)
         self.pace[k] = seconds / (before - self._steps(k))
         self.open()
-
-    def show(self, bar: Progress) -> None:
-        bar.update(sum(_reached(job) for job, _ in self.jobs.values()))
-
-
-def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
-    """One run after the other, each by all processes; those that may start are handed over at once."""
-    schedule = _Schedule(runs)
-    while len(schedule.finished) < len(runs):
-        turns = [(*schedule.jobs[k], until) for k, slices in schedule.to_come.items() for until in slices]
-        spread(_advance, (turns,), compute.processes, compute.device, partial(schedule.show, bar))
-        schedule.to_come = {k: [] for k in schedule.jobs}
-        schedule.open()
 
 
 def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
@@ -154,7 +146,7 @@ def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
                 running[executor.submit(_advance, Processes(), [turn])] = k
             for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED)[0]:
                 schedule.advanced(running.pop(future), future.result())
-            schedule.show(bar)
+            bar.update(sum(_reached(job) for job, _ in schedule.jobs.values()))
 
 
 def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
@@ -164,10 +156,8 @@ def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
     one run follows the other. The bits are the same.
     """
     with Progress(sum(run.steps for run in runs), label) as bar:
-        if compute.processes > 1:
-            _together(runs, compute, bar)
-        elif compute.workers == 1 or len(runs) == 1 or compute.device == "cuda":
-            _in_turn(runs, bar)
+        if 1 in (compute.workers, len(runs)) or compute.processes > 1 or compute.device == "cuda":
+            _in_turn(runs, compute, bar)
         else:
             _side_by_side(runs, compute.workers, bar)
 
