@@ -1,25 +1,24 @@
-"""Checkpoints: states of trainings, weights on disk, and what `rehearse` and `preflight` are given."""
+"""Checkpoints: states of trainings, weights on disk."""
 
-import fcntl
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from fewstep.networks.classifier import Classifier
 from fewstep.networks.load import load_flow_map
-from fewstep.pipeline.stages import PAPER_ONLY
-from fewstep.rehearsal.preflight import preflight
-from fewstep.rehearsal.rehearse import TREE, rehearse
 from fewstep.settings import tiers
-from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import load_checkpoint, save_checkpoint
+from fewstep.storage.files import write_json
+from fewstep.storage.workspace import Workspace
+from fewstep.training import features
 from fewstep.training.job import Job, advance
+from fewstep.training.preparation import DESCRIPTION
 from fewstep.training.train import publish
 
 from .case import Case
@@ -209,63 +208,58 @@ def _weights() -> list[Case]:
     ]
 
 
-def _clone(folder: Path) -> None:
-    for name in ("params.yaml", "dvc.yaml", PAPER_ONLY):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
+def _features() -> list[Case]:
+    """What a stage has prepared: a description, a classifier, the data's features."""
+    own = _settings("smoke").features["cifar10"]
 
+    def at(folder: Path) -> features.FeaturePreparation:
+        return features.FeaturePreparation("cifar10", Workspace(folder, "smoke"), own, "cpu")
 
-def _thesis(folder: Path) -> None:
-    _clone(folder)
-    (folder / TREE).mkdir(parents=True)
-    (folder / TREE / "thesis.txt").write_text("mine", encoding="utf-8")
+    def prepare(spoil: Callable[[Path], object], folder: Path) -> None:
+        place = folder / "artifacts" / "smoke" / "features" / "cifar10"
+        classifier = Classifier((1, 8, 8), 10)
+        save_checkpoint(
+            place / features.CLASSIFIER, classifier.state_dict(), {"shape": [1, 8, 8], "classes": 10}
+        )
+        np.save(place / features.VALUES, np.zeros((3, 64), np.float32))
+        write_json(place / DESCRIPTION, {"data": "digits", "images": "three", "checksum": "0"})
+        spoil(place)
 
+    def text(name: str, content: bytes) -> Callable[[Path], object]:
+        return lambda place: (place / name).write_bytes(content)
 
-def _file(folder: Path) -> None:
-    _clone(folder)
-    (folder / TREE.parent).mkdir()
-    (folder / TREE).write_text("mine", encoding="utf-8")
+    def header(place: Path) -> None:
+        _changed(place / features.CLASSIFIER, lambda tensors, info: info.pop("classes"))
 
+    def lost(place: Path) -> None:
+        _changed(place / features.CLASSIFIER, _put("", _nan))
 
-def _running(folder: Path) -> None:
-    _clone(folder)
-    stand_in.mark(folder / TREE)
-    (folder / TREE / "half").write_text("of a stage", encoding="utf-8")
+    def load(folder: Path) -> None:
+        features.load(at(folder))
 
-
-def _second(folder: Path) -> None:
-    first = os.open(folder / TREE, os.O_RDONLY)
-    try:
-        fcntl.flock(first, fcntl.LOCK_EX)
-        rehearse(folder, "cpu", ["check"])
-    finally:
-        os.close(first)
-
-
-def _small(*names: str) -> Callable[[Path], None]:
-    return lambda folder: rehearse(folder, "cpu", names)
-
-
-def _none_to_look_at(folder: Path) -> None:
-    empty = _settings("smoke").model_copy(update={"experiments": {}})
-    preflight(folder, "smoke", empty, quick=True, times=False)
-
-
-def _commands() -> list[Case]:
-    mine = r"artifacts/rehearsal holds something that is no rehearsal's: move it away or delete it"
-    running = r"another rehearsal is running in \S+artifacts/rehearsal: wait for its end, or end it"
-    nothing = "tier 'smoke' has no experiments"
-    unknown = "there is no stage 'students@fmm' at tier paper; there are"
+    spoilt: dict[str, tuple[Callable[[Path], object], str]] = {
+        "half a description": (text(DESCRIPTION, b'{"data": '), f"{DESCRIPTION} is damaged, or"),
+        "a description of another form": (text(DESCRIPTION, b"[1]"), f"{DESCRIPTION} is damaged, or"),
+        "a description in other letters": (text(DESCRIPTION, b'{"data": "\xff"}'), "is damaged, or .*delete"),
+        "half the features": (
+            text(features.VALUES, b"\x93NUMPY"),
+            f"{features.VALUES} is damaged .*: delete",
+        ),
+        "no features": (text(features.VALUES, b""), f"{features.VALUES} is damaged .*: delete"),
+        "a classifier of unknown classes": (
+            header,
+            "holds another network: its header names no classes; del",
+        ),
+        "a classifier of NaN": (lost, "classifier.safetensors holds numbers that are not finite"),
+    }
     return [
-        Case("rehearse", "a stage that there is not", _small("students@fmm"), unknown, _clone),
-        Case("rehearse", "a stage without a name", _small(""), "there is no stage '' at tier paper", _clone),
-        Case("rehearse", "somebody's folder in its place", _small("check"), mine, _thesis),
-        Case("rehearse", "a file in its place", _small("check"), mine, _file),
-        Case("rehearse", "while another one runs", _second, running, _running),
-        Case("preflight", "a tier without experiments", _none_to_look_at, nothing, _clone),
+        Case(
+            "what is prepared", name, lambda folder: features.load(at(folder)), says, partial(prepare, spoil)
+        )
+        for name, (spoil, says) in spoilt.items()
     ]
 
 
 def cases() -> list[Case]:
     """States and weights with a right checksum that are none of this training's, and files that are none."""
-    return [*_states(), *_files(), *_published(), *_weights(), *_commands()]
+    return [*_states(), *_files(), *_published(), *_weights(), *_features()]

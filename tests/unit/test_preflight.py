@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,15 +28,14 @@ from fewstep.networks.text_discriminator import TextDiscriminator
 from fewstep.pipeline import stages
 from fewstep.rehearsal import disk, forecast, preflight, timing, tiny_archives, tiny_captioned, tiny_networks
 from fewstep.rehearsal.forecast import ADAPTIVE_CALLS
-from fewstep.rehearsal.timing import MetricTiming, Noise, Timing, Timings, UnfitError
+from fewstep.rehearsal.timing import Noise, Timing, Timings, UnfitError
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import save_checkpoint
 from fewstep.training import published_weights
 
 PAPER = ("cifar10", "imagenet32", "celeba64", "afhq64")
-METRICS = MetricTiming(image=0.01, distance=2.0, pair=1e-9, extractor="fake")
-AUTOENCODER, CLIP = (ENCODE, DECODE), (CAPTION, PICTURE) = (0.03, 0.07), (0.001, 0.005)
+ENCODE, DECODE, CAPTION, PICTURE = 0.03, 0.07, 0.001, 0.005
 CONDITIONAL = ("scflow-coco2017", "scflow-coco2014")
 
 
@@ -66,14 +67,20 @@ class Fake:
     def call(self, experiment, method) -> Timing:
         return Timing(0.1, self.batch)
 
-    def metrics(self, shape, extractor) -> MetricTiming:
-        return METRICS
+    def features(self, shape, extractor) -> Timing:
+        return Timing(0.16, 16)
 
-    def autoencoder(self, latents) -> tuple[float, float]:
-        return AUTOENCODER
+    def distance(self, dimension) -> Timing:
+        return Timing(2.0, 1)
 
-    def clip(self, latents) -> tuple[float, float]:
-        return CLIP
+    def pairs(self, dimension) -> Timing:
+        return Timing(1e-6, 1000)
+
+    def autoencoder(self, way, latents) -> Timing:
+        return Timing({"encode": 10 * ENCODE, "decode": 10 * DECODE}[way], 10, 3 * 10**9)
+
+    def clip(self, way, latents) -> Timing:
+        return Timing({"text": CAPTION, "image_features": PICTURE}[way], 1)
 
 
 @pytest.fixture(scope="module")
@@ -500,15 +507,15 @@ def test_encoding_and_reconstructing_are_counted_and_weights_that_are_taken_are_
 
 
 class Uncaptioned(Fake):
-    def clip(self, latents) -> tuple[float, float]:
-        return 0.0, 0.0
+    def clip(self, way, latents) -> Timing:
+        return timing.NOTHING
 
 
 def test_small_networks_that_are_trained_here_take_minutes(smoke, root, rows, monkeypatch):
     monkeypatch.chdir(root)
     timings, submitted = recorded(smoke, monkeypatch, quick=True)
     found = rows(smoke, timings, "smoke")
-    assert not {call[0] for call in submitted} & {"autoencoder", "clip"}
+    assert not [what for what, _ in submitted if "autoencoder" in what or "CLIP" in what]
     assert "encoded" not in found["prepare-captions@laion"].work + found["prepare-latents@celebahq"].work
     assert "decoded" not in found["sample-captions@scflow-coco2017"].work
 
@@ -586,7 +593,10 @@ def test_memory_that_ends_is_said_with_what_was_tried_and_the_cure(paper, monkey
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    full.__name__ = "full"
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7)
+    monkeypatch.setattr(timing, "_seconds", lambda work: 1.0)
     monkeypatch.setattr(timing, "step", full)
     monkeypatch.setattr(timing, "call", full)
     timings = Timings(paper, "cuda", quick=False)
@@ -596,6 +606,7 @@ def test_memory_that_ends_is_said_with_what_was_tried_and_the_cure(paper, monkey
         timings.step(own, own.methods["lsd"])
     with pytest.raises(UnfitError, match="^a network call on celeba64, batch 1000, .*: free some, or take"):
         timings.call(own, own.methods["lsd"])
+    assert timings.pairs(8) == Timing(1.0, 4_000_000, 7), "what fits says how much it holds"
 
 
 @pytest.mark.parametrize(
@@ -613,22 +624,23 @@ def test_a_step_is_only_begun_where_a_cpu_can_hold_it(paper, device, free, refus
     assert refused or timings.step(experiment, experiment.methods["scflow"]).batch == 2
 
 
-def recorded(tier: tiers.Tier, monkeypatch, quick: bool, device: str = "cpu") -> tuple[Timings, list[tuple]]:
-    """`Timings` that only write down what would be measured, by the name of its function."""
-    submitted: list[tuple] = []
+def recorded(
+    tier: tiers.Tier, monkeypatch, quick: bool, device: str = "cpu"
+) -> tuple[Timings, list[tuple[str, int]]]:
+    """`Timings` that only write down what would be measured, in words, and at which batch."""
+    submitted: list[tuple[str, int]] = []
+    timings = Timings(tier, device, quick)
+    known: dict[str, Timing] = {}
 
-    def taken(name: str):
-        def run(*arguments):
-            submitted.append((name, *arguments))
-            fixed = {"metrics": METRICS, "autoencoder": AUTOENCODER, "clip": CLIP}
-            return fixed.get(name) or Timing(0.1, next(own for own in arguments if isinstance(own, int)))
+    def once(what, key, batch, measure, cure="") -> Timing:
+        mark = json.dumps([key, batch], default=str)
+        if mark not in known:
+            submitted.append((what, batch))
+            known[mark] = Timing(0.1, batch)
+        return known[mark]
 
-        run.__name__ = name
-        return run
-
-    for name in ("step", "call", "metrics", "autoencoder", "clip"):
-        monkeypatch.setattr(timing, name, taken(name))
-    return Timings(tier, device, quick), submitted
+    monkeypatch.setattr(timings, "_once", once)
+    return timings, submitted
 
 
 def test_each_of_several_processes_is_timed_on_its_share(paper, monkeypatch):
@@ -643,41 +655,33 @@ def test_equal_work_is_measured_once_and_quick_batches_leave_no_term_out(paper, 
     monkeypatch.setattr(timing.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
     timings, submitted = recorded(paper, monkeypatch, quick=True)
     found = rows(paper, timings)
-    steps = [(own[1].data, own[2].label, own[4]) for own in submitted if own[0] == "step"]
+    steps = [re.fullmatch(r"a step of (.+) on (\w+), batch (\d+)", what) for what, _ in submitted]
+    steps = [(found[2], found[1], int(found[3])) for found in steps if found]
     batches = {label: batch for set_, label, batch in steps if set_ == "cifar10"}
     assert batches == {
-        "SI": 2,
-        "LMD": 2,
-        "EMD": 2,
-        "PFMM": 2,
-        "FMM": 2,
-        "LSD": 6,
-        "ESD": 3,
-        "PSD-M": 6,
-        "PSD-U": 6,
+        "SI": 2, "LMD": 2, "EMD": 2, "PFMM": 2, "FMM": 2, "LSD": 6, "ESD": 3, "PSD-M": 6, "PSD-U": 6,
         "MeanFlow": 3,
-    }
+    }  # fmt: skip
     # ImageNet's networks are CIFAR-10's, and AFHQ's are CelebA's
     assert {set_ for set_, _, _ in steps} == {"checkerboard", "cifar10", "celeba64", "latents"}
     assert {batch for set_, _, batch in steps if set_ == "checkerboard"} == {1000}
+    assert [batch for set_, label, batch in steps if (set_, label) == ("latents", "SCFlow")] == [2, 2]
     row = found["teacher@fmm-imagenet32"]
     assert row.basis == "in proportion from batch 2" and row.seconds == pytest.approx(400_000 * 0.1 * 256)
     assert found["students-selfdistill@selfdistill-cifar10"].basis == "in proportion from batch 3, 6"
-    # and no picture is of 512 x 512 pixels but LAION's
 
-    def arguments(name: str) -> list[tuple]:
-        return [call[1:] for call in submitted if call[0] == name]
+    def batches_of(part: str) -> list[int]:
+        return [batch for what, batch in submitted if part in what]
 
-    assert len(arguments("metrics")) == 4
-    assert sorted(own[2] for own in arguments("call")) == [1, 4, 4, 4, 4, 500]
-    assert arguments("autoencoder") == [((3, 256, 256), 1, "cpu"), ((3, 512, 512), 1, "cpu")]
-    assert arguments("clip") == [(512, "cpu")]
-    of_captions = [own for own in arguments("step") if own[0].latents == "laion"]
-    assert [(own[1].label, *own[3:]) for own in of_captions] == [("SCFlow", 2, Noise((4, 64, 64), (77, 768)))]
+    # features of images of five shapes: no picture is of 512 x 512 pixels but LAION's
+    assert len(batches_of("features by")) == 4
+    assert sorted(batches_of("a network call")) == [1, 4, 4, 4, 4, 500]
+    assert batches_of("an autoencoder (encode)") == batches_of("an autoencoder (decode)") == [1, 1]
+    assert len(batches_of("a CLIP of the published size (text)")) == 1
     full, submitted = recorded(paper, monkeypatch, quick=False, device="cuda")
     assert rows(paper, full)["students@selfdistill-afhq64"].basis == "measured at batch 256"
-    assert sorted(own[2] for own in arguments("call")) == [64, 500, 1000, 1000, 1000, 1000]
-    assert [own[1] for own in arguments("autoencoder")] == [16, 4]
+    assert sorted(batches_of("a network call")) == [64, 500, 1000, 1000, 1000, 1000]
+    assert batches_of("an autoencoder (encode)") == [16, 4]
 
 
 def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, monkeypatch):
@@ -685,12 +689,10 @@ def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, mo
     monkeypatch.setattr(timing, "SECONDS", 0.0)
     experiment = smoke.experiments["fmm-checkerboard"]
     method = experiment.methods["lmd"].model_copy(update={"steps": 10**6})
-    pace = timing.step(experiment.training, method, "cpu", 64, Noise((2,)))
-    assert pace.batch == 64 and 1e-4 < pace.seconds < 0.5 and pace.device_bytes is None
+    assert 1e-4 < timing.step(experiment.training, method, "cpu", 64, Noise((2,))) < 0.5
     with pytest.raises(ValueError, match="2 steps are over before they can be timed"):
         timing.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, Noise((2,)))
-    call = timing.call(experiment.training.network, "cpu", 500, Noise((2,)))
-    assert call.batch == 500 and 0 < call.seconds < 0.5
+    assert 0 < timing.call(experiment.training.network, "cpu", 500, Noise((2,))) < 0.5
 
 
 @pytest.mark.parametrize("name", ["si", "instaflow", "scflow"])
@@ -715,15 +717,13 @@ def test_a_step_on_captions_is_timed_without_latents_or_a_clip(smoke, name, monk
     shape, captions = smoke.shape(experiment), disk.captions(smoke, experiment)
     noise = Noise(shape, captions)
     method = experiment.methods[name].model_copy(update={"steps": 10**6})
-    pace = timing.step(experiment.training, method, "cpu", 4, noise)
-    assert pace.batch == 4 and 1e-3 < pace.seconds < 5
+    assert 1e-3 < timing.step(experiment.training, method, "cpu", 4, noise) < 5
     assert set(asked) == {((4, *shape), (4, *captions), True, (1, *captions))}
     network = method.network or experiment.training.network
-    assert captions == (48, 16) and timing.call(network, "cpu", 3, noise).batch == 3
+    assert captions == (48, 16) and timing.call(network, "cpu", 3, noise) > 0
 
 
-def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeypatch):
-    monkeypatch.setattr(timing, "SECONDS", 0.0)
+def test_autoencoders_clips_and_metrics_are_timed_as_they_will_run(paper, monkeypatch):
     assert tiny_networks.autoencoder_model.__defaults__ == ((128, 256, 512, 512),), (
         "Stable Diffusion's is what is timed"
     )
@@ -735,23 +735,20 @@ def test_autoencoders_and_clips_are_timed_by_the_picture_and_by_the_text(monkeyp
 
     monkeypatch.setattr(timing, "_seconds", seconds)
     monkeypatch.setattr(tiny_networks.autoencoder_model, "__defaults__", (tiny_networks.NARROW_AUTOENCODER,))
-    assert timing.autoencoder((3, 32, 48), 2, "cpu") == (3.0, 3.0)
-    assert seen[0][0].shape == (2, 4, 4, 6) and seen[1].shape == (2, 3, 32, 48)
-    small = {"hidden_size": 256, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    monkeypatch.setattr(
-        tiny_networks,
-        "LARGE",
-        {"text": small, "vision": small | {"image_size": 64, "patch_size": 2}, "projection": 8},
-    )
-    # as many texts, and as many pictures, as go through a tower together
-    assert timing.clip(40, "cpu") == (6.0 / 106, 6.0 / 7)
-    assert seen[2].hidden.shape == (106, 77, 256) and seen[3].shape == (7, 8)
-
-
-def test_metrics_are_timed_in_parts(monkeypatch):
-    monkeypatch.setattr(timing, "SECONDS", 0.0)
-    found = timing.metrics((1, 8, 8), "classifier", "cpu")
-    assert 0 < found.pair < found.image and found.distance > 0 and "classifier" in found.extractor
+    monkeypatch.setattr(timing, "PICTURES", 2)
+    small = {"hidden_size": 64, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {"text": small, "vision": small | {"image_size": 64, "patch_size": 32}, "projection": 8}
+    monkeypatch.setattr(tiny_networks, "LARGE", sizes)
+    monkeypatch.setattr(data, "load", lambda name: SimpleNamespace(shape=(3, 32, 32)))
+    timings, latents = Timings(paper, "cpu", quick=True), paper.latents["laion"]
+    assert timings.autoencoder("encode", latents) == timings.autoencoder("decode", latents) == Timing(6.0, 1)
+    assert seen[0][0].shape == (1, 4, 4, 4) and seen[1].shape == (1, 3, 32, 32)
+    assert timings.clip("text", latents) == timings.clip("image_features", latents) == Timing(6.0, 2)
+    assert seen[2].hidden.shape == (2, 77, 64) and seen[3].shape == (2, 8)
+    assert timings.features((1, 8, 8), "classifier") == Timing(6.0, 2) and len(seen[4].values) == 2
+    assert timings.distance(8) == Timing(6.0, 1) and seen[5] > 0
+    assert timings.pairs(8) == Timing(6.0, 2000**2) and len(seen) == 7
+    assert timings.pairs(8).each == 6.0 / 2000**2
 
 
 def test_what_is_timed_needs_no_archive(paper, bare, monkeypatch):
@@ -766,7 +763,6 @@ def test_what_is_timed_needs_no_archive(paper, bare, monkeypatch):
     first = timings.step(small, own.methods["lmd"])
     assert first.batch == 2 and first.seconds > 0
     monkeypatch.setattr(timing, "step", lambda *arguments: pytest.fail("it is known"))
-    timing.step.__name__ = "step"
     assert timings.step(small, own.methods["lmd"].model_copy(update={"label": "another"})) is first
 
 

@@ -8,12 +8,12 @@ from ..evaluation import sample
 from ..evaluation.measure_captions import CHECKED
 from ..flows import sampler_names
 from ..pipeline.stages import Stage
-from ..settings.tiers import ExperimentSettings, Tier
+from ..settings.tiers import Tier
 from ..training import autoencoder
 from ..training.prepare import prepared
 from ..training.weights import PHASES, methods_of
 from . import disk
-from .timing import Timings, UnfitError
+from .timing import NOTHING, Timing, Timings, UnfitError, extractor_name
 
 # the calls of an adaptive solver, which takes as many as it takes
 ADAPTIVE_CALLS = 50
@@ -39,6 +39,10 @@ class Row:
     problem: str | None = None
 
 
+def _peak(found: Sequence[Timing]) -> int | None:
+    return max((own.device_bytes for own in found if own.device_bytes is not None), default=None)
+
+
 def _training(tier: Tier, stage: Stage, timings: Timings) -> Row:
     """The trainings of a phase, or of the tour: on a CPU side by side, on a GPU one after the other."""
     experiment = tier.experiments[stage.experiment] if stage.experiment else tier.tour
@@ -53,15 +57,14 @@ def _training(tier: Tier, stage: Stage, timings: Timings) -> Row:
     share = batch / compute.processes
     work = f"{seeds * sum(m.steps for m in own):,} steps of {batch:,}, {len(own)} x {seeds} trainings"
     found = [timings.step(experiment, method) for method in own]
-    each = [t.seconds * share / t.batch * method.steps for t, method in zip(found, own)]
+    each = [share * timing.each * method.steps for timing, method in zip(found, own)]
     timed, basis = sorted({timing.batch for timing in found}), f"measured at batch {round(share)}"
     if timed != [round(share)]:
         basis = f"in proportion from batch {', '.join(map(str, timed))}"
     workers = compute.workers if compute.device == "cpu" and compute.processes == 1 else 1
-    peaks = [timing.device_bytes for timing in found if timing.device_bytes is not None]
     # never less than the longest of them
     seconds = max(seeds * sum(each) / workers, *each)
-    return Row(stage.name, work, seconds, basis, max(peaks, default=None))
+    return Row(stage.name, work, seconds, basis, _peak(found))
 
 
 def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
@@ -71,20 +74,16 @@ def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
     draws = [draw for draw in sample.plan(experiment) if draw.network != sample.EXACT]
     if not draws:
         return Row(stage.name, "nothing is drawn from a network")
+    latents, found = tier.latents.get(experiment.training.latents), []
     for draw in draws:
         own = (sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
-        timing = timings.call(experiment, experiment.methods[draw.network])
-        calls, seconds = calls + own, seconds + own * count * timing.seconds / timing.batch
-    decode, work = _decode(tier, experiment, timings), f"{calls:,} calls for each of {count:,} samples"
-    work += f", decoded {len(draws):,} times" if decode else ""
-    seconds = (seconds + len(draws) * count * decode) / tier.compute.workers
-    return Row(stage.name, work, seconds, f"a call of {timing.batch}", timing.device_bytes)
-
-
-def _decode(tier: Tier, experiment: ExperimentSettings, timings: Timings) -> float:
-    """Seconds that the decoding of a sample takes, 0 where it is none of latents."""
-    latents = tier.latents.get(experiment.training.latents)
-    return timings.autoencoder(latents)[1] if latents else 0.0
+        found.append(timings.call(experiment, experiment.methods[draw.network]))
+        calls, seconds = calls + own, seconds + own * count * found[-1].each
+    work, basis = f"{calls:,} calls for each of {count:,} samples", f"a call of {found[-1].batch}"
+    decode = timings.autoencoder("decode", latents) if latents else NOTHING
+    work += f", decoded {len(draws):,} times" if decode.seconds else ""
+    seconds = (seconds + len(draws) * count * decode.each) / tier.compute.workers
+    return Row(stage.name, work, seconds, basis, _peak([*found, decode]))
 
 
 def _measuring(tier: Tier, stage: Stage, timings: Timings) -> Row:
@@ -97,52 +96,57 @@ def _measuring(tier: Tier, stage: Stage, timings: Timings) -> Row:
     draws, measures = len(sample.plan(experiment)), set(metrics.measures)
     extractor = tier.features[metrics.features].extractor
     against = disk.measured_against(tier, metrics.features)
-    part = timings.metrics(data.load(latents.data).shape if latents else tier.shape(experiment), extractor)
+    shape, dimension = data.load(latents.data).shape if latents else tier.shape(experiment), disk.DIMENSIONS
+    image, distance = timings.features(shape, extractor), timings.distance(dimension[extractor])
+    decode = timings.autoencoder("decode", latents) if latents else NOTHING
     # of every array; and of the data, once
     distances = ("fid" in measures) + 2 * ("t_fid" in measures)
-    each, once = count * part.image + distances * part.distance, 0.0
+    each, once = count * image.each + distances * distance.each, 0.0
     work = f"{draws} arrays of {count:,}"
     if measures & {"precision", "recall"}:
-        pairs = (count + 2 * against) * count
-        each += pairs * part.pair
-        once += against**2 * part.pair
+        pairs, pair = (count + 2 * against) * count, timings.pairs(dimension[extractor])
+        each += pairs * pair.each
+        once += against**2 * pair.each
         work += f"; precision and recall over {pairs:,} pairs each"
-    parts = sum(against // 2**k > disk.DIMENSIONS[extractor] for k in (2, 3, 4))
+    parts = sum(against // 2**k > dimension[extractor] for k in (2, 3, 4))
     # noise is as many images as there are to measure against
-    checks = against * (part.image + _decode(tier, experiment, timings)) + (4 + 3 * parts) * part.distance
+    once += against * (image.each + decode.each) + (4 + 3 * parts) * distance.each
     if "clip" in measures:
-        looked_at = sum(timings.clip(latents))
+        looked_at = timings.clip("text", latents).each + timings.clip("image_features", latents).each
         each += count * looked_at
-        checks += 2 * min(count, CHECKED) * looked_at
-    seconds = draws * each / tier.compute.workers + once + checks
-    return Row(stage.name, work, seconds, f"parts measured; {part.extractor}")
+        once += 2 * min(count, CHECKED) * looked_at
+    seconds = draws * each / tier.compute.workers + once
+    return Row(
+        stage.name, work, seconds, f"parts measured; {extractor_name(extractor)}", _peak([image, decode])
+    )
 
 
 def _preparing(tier: Tier, stage: Stage, timings: Timings) -> Row:
     """The features to measure in, some images encoded and decoded, all images and captions encoded."""
-    entries = prepared(tier, stage.data)
-    work, basis, seconds = [], [], 0.0
+    entries, work, basis, found, seconds = prepared(tier, stage.data), [], [], [], 0.0
     for name in entries["features"]:
         features, count = tier.features[name], disk.measured_against(tier, name)
-        part = timings.metrics(data.load(features.data).shape, features.extractor)
+        found.append(timings.features(data.load(features.data).shape, features.extractor))
         work.append(f"features of {count:,} images")
-        basis.append(part.extractor)
-        seconds += count * part.image
-    for name in entries["latents"]:
-        latents, count = tier.latents[name], disk.encoded(tier.latents[name])
-        (encode, decode), (caption, _) = timings.autoencoder(latents), timings.clip(latents)
-        if not encode:
+        basis.append(extractor_name(features.extractor))
+        seconds += count * found[-1].each
+    for latents in (tier.latents[name] for name in entries["latents"]):
+        encode, decode = (timings.autoencoder(way, latents) for way in ("encode", "decode"))
+        if not encode.seconds:
             continue
-        flipped, held_out = data.load(latents.data).flip, data.offers(latents.data, "held_out")
+        caption, flipped = timings.clip("text", latents), data.load(latents.data).flip
+        also = " and their mirror images" if flipped else ""
+        also += " and their captions" if caption.seconds else ""
+        count, held_out = disk.encoded(latents), data.offers(latents.data, "held_out")
         kept = (1 + held_out) * (latents.measured or autoencoder.MEASURED)
-        also = (" and their mirror images" if flipped else "") + (" and their captions" if caption else "")
         work.append(f"{count:,} images{also} encoded")
         basis.append("untrained networks of the published sizes")
-        seconds += kept * (encode + decode)
-        seconds += count * ((1 + flipped) * encode + caption)
+        seconds += kept * (encode.each + decode.each)
+        seconds += count * ((1 + flipped) * encode.each + caption.each)
+        found += [encode, decode, caption]
     if not work:
         return Row(stage.name, MINUTES)
-    return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)))
+    return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)), _peak(found))
 
 
 # by how the names of stages begin; what is not here takes minutes at most

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -42,6 +43,8 @@ SECONDS = 2.0
 SEED = 5_000_011
 # what is timed where the true batch would take too long: points, images, and images of a caption
 QUICK_POINTS, QUICK_IMAGES, QUICK_CAPTIONED = 1000, 4, 1
+# pictures, or captions, that are measured together, and samples of each set whose pairs are
+PICTURES, FEW = 16, 1000
 GB = 10**9
 
 
@@ -51,25 +54,19 @@ class UnfitError(RuntimeError):
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one step or call at `batch`, and its peak memory on the GPU (None elsewhere)."""
+    """Seconds of a step, or of other work, on `batch` items, and its peak memory on the GPU, if on one."""
 
     seconds: float
     batch: int
     device_bytes: int | None = None
 
+    @property
+    def each(self) -> float:
+        """Seconds an item."""
+        return self.seconds / self.batch
 
-class MetricTiming(NamedTuple):
-    """Seconds of the parts of image metrics.
 
-    image     features of one image by `extractor`, and its share of their moments
-    distance  a Fréchet distance between two samples whose moments are known
-    pair      one pair of samples in precision and recall
-    """
-
-    image: float
-    distance: float
-    pair: float
-    extractor: str
+NOTHING = Timing(0.0, 1)
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,8 @@ class _EnoughError(Exception):
     """Stops a training that is only timed."""
 
 
-def _timing(seconds: float, batch: int, device: str) -> Timing:
-    return Timing(seconds, batch, torch.cuda.max_memory_allocated() if device == "cuda" else None)
-
-
-def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> Timing:
-    """One step at `batch`, by the training loop itself, on `noise` like the data, the teacher untrained.
+def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> float:
+    """Seconds of one step at `batch`, by the training loop, on `noise` like the data, the teacher untrained.
 
     Raises what torch raises, OutOfMemoryError among it, and ValueError for a training too short to be timed.
     """
@@ -135,92 +128,49 @@ def step(training: Training, method: Method, device: str, batch: int, noise: Noi
             info = {"network": job.network.model_dump(), "shape": list(noise.shape)}
             job = replace(job, teacher=Path(folder) / "teacher.safetensors")
             save_checkpoint(job.teacher, weights, info)
-        if device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
         advance(job, "timed", method.steps, tick)
     if len(ticks) < 2:
         over = f"{method.steps} steps are over before they can be timed"
         raise ValueError(f"{over}: nothing needs to be forecast")
     (start, first), (end, last) = ticks[0], ticks[-1]
-    return _timing((end - start) / (last - first), batch, device)
+    return (end - start) / (last - first)
 
 
+@torch.no_grad()
 def _seconds(work: Callable[[], object]) -> float:
     """Seconds of one `work` on one thread, the GPU's work included."""
     return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=SECONDS).mean
 
 
-@torch.no_grad()
-def call(network: Network, device: str, batch: int, noise: Noise) -> Timing:
-    """One call of an untrained network, as sampling makes it, for `batch` points like `noise`."""
+def call(network: Network, device: str, batch: int, noise: Noise) -> float:
+    """Seconds of one call of an untrained network, as sampling makes it, for `batch` points like `noise`."""
     flow_map = networks.build(network.model_dump(), noise.shape).to(device).eval()
     if noise.conditional:
         flow_map = conditioned(flow_map, noise.empty.times(batch).to(device))
     x = torch.randn(batch, *noise.shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
-    return _timing(_seconds(lambda: flow_map.jump(zero, one, x)), batch, device)
+    return _seconds(lambda: flow_map.jump(zero, one, x))
 
 
-@torch.no_grad()
-def autoencoder(shape: tuple[int, ...], batch: int, device: str) -> tuple[float, float]:
-    """Seconds that an autoencoder of Stable Diffusion's size takes to encode a picture, and to decode one.
-
-    `batch` pictures of `shape` go through it together.
-    """
-    from ..networks.autoencoder import Autoencoder
-    from . import tiny_networks  # here, and not above: diffusers and transformers take seconds to load
-
-    network = Autoencoder(tiny_networks.autoencoder_model()).to(device).eval()
-    images = torch.zeros(batch, *shape, device=device)
-    latents = torch.zeros(batch, *network.latent_shape(shape), device=device)
-    encode = _seconds(lambda: network.encode(images)) / batch
-    return encode, _seconds(lambda: network.decode(latents)) / batch
+def extractor_name(extractor: str) -> str:
+    """What is timed for "inception" or "classifier"; without Inception's weights, torchvision's network."""
+    if extractor == "classifier":
+        return "an untrained classifier"
+    there = (folder_of("inception") / INCEPTION).is_file()
+    return "Inception" if there else "torchvision's Inception V3, untrained, in its place"
 
 
-def clip(side: int, device: str) -> tuple[float, float]:
-    """Seconds that a CLIP as large as OpenAI's takes for a caption, and for a picture of `side` pixels."""
-    from ..networks.clip import NUMBERS_TOGETHER, Clip, Preparation
-    from . import tiny_networks
-
-    words, own = tiny_networks.tokenizer(), tiny_networks.LARGE["vision"]
-    preparation = Preparation(own["image_size"], *map(tuple, tiny_networks.PREPARATION.values()))
-    model = tiny_networks.clip_model(words, **tiny_networks.LARGE)
-    network = Clip(model, words, preparation).to(device).eval()
-    # as many as go through a tower together
-    captions = ["a boat by a lake"] * (NUMBERS_TOGETHER // (network.length * network.width))
-    patches = (own["image_size"] // own["patch_size"]) ** 2 + 1
-    images = torch.zeros(NUMBERS_TOGETHER // (patches * own["hidden_size"]), 3, side, side)
-    caption = _seconds(lambda: network.text(captions)) / len(captions)
-    return caption, _seconds(lambda: network.image_features(images)) / len(images)
-
-
-def _extractor(name: str, shape: tuple[int, ...]) -> Extractor:
-    """The extractor `name`; where Inception's weights are not there, torchvision's untrained one."""
-    if name == "classifier":
-        return Extractor("an untrained classifier", OnLevels(Classifier(shape, 10), 255))
-    if (weights := folder_of("inception") / INCEPTION).is_file():
-        return inception(weights)
+def _extractor(extractor: str, shape: tuple[int, ...]) -> Extractor:
+    name = extractor_name(extractor)
+    if extractor == "classifier":
+        return Extractor(name, OnLevels(Classifier(shape, 10), 255))
+    if name == "Inception":
+        return inception(folder_of("inception") / INCEPTION)
     from torchvision.models import inception_v3
 
     network = inception_v3(weights=None, aux_logits=False, init_weights=False)
     network.fc = torch.nn.Identity()
-    return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, clean)
-
-
-def metrics(shape: tuple[int, ...], extractor: str, device: str) -> MetricTiming:
-    """The parts of image metrics for images of `shape`, features by "inception" or "classifier"."""
-    random, used, dimension = np.random.default_rng(SEED), _extractor(extractor, shape), disk.DIMENSIONS
-    pictures = random.integers(0, 256, (16, *shape), dtype=np.uint8)
-    points = random.normal(size=(2 * max(dimension[extractor], 512), dimension[extractor]))
-    both, few = (moments(points), moments(points + 0.1)), points[:1000]
-    image = _seconds(lambda: extract(pictures, used, device=device)) / len(pictures)
-    return MetricTiming(
-        image=image + _seconds(lambda: moments(points)) / len(points),
-        distance=_seconds(lambda: frechet(*both)),
-        pair=_seconds(lambda: precision_recall(few, few, NEIGHBOURS)) / (2 * len(few)) ** 2,
-        extractor=used.name,
-    )
+    return Extractor(name, network, CLEAN, clean)
 
 
 class Timings:
@@ -232,18 +182,23 @@ class Timings:
 
     def __init__(self, tier: Tier, device: str, quick: bool):
         self.tier, self.device, self.quick = tier, device, quick
-        self.known: dict[str, Any] = {}
+        self.known: dict[str, Timing] = {}
 
-    def _once(self, what: str, function: Callable, *arguments: Any, key: Any = None, cure: str = "") -> Any:
-        """`function` of `arguments`; what has one `key` (without it, equal arguments) is measured once."""
-        mark = json.dumps([function.__name__, key or arguments], sort_keys=True, default=str)
+    def _once(self, what: str, key: Any, batch: int, measure: Callable[[], float], cure: str = "") -> Timing:
+        """Seconds that `measure` returns of work on `batch` items, measured once for each `key`."""
+        mark = json.dumps([batch, key], sort_keys=True, default=str)
         if mark not in self.known:
             print(f"measuring {what}", flush=True)
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             try:
-                self.known[mark] = function(*arguments)
+                seconds = measure()
             except torch.OutOfMemoryError:
                 problem = f"{what}, does not fit into the free memory of this machine's {self.device}"
                 raise UnfitError(f"{problem}: {cure or 'free some, or take a larger GPU'}") from None
+            held = torch.cuda.max_memory_allocated() if self.device == "cuda" else None
+            self.known[mark] = Timing(seconds, batch, held)
         return self.known[mark]
 
     def _noise(self, experiment: ExperimentSettings) -> Noise:
@@ -268,8 +223,9 @@ class Timings:
         self._check_memory(what, disk.held(experiment, method, noise.shape))
         shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
         own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
-        key, cure = [batch, shared, own, noise], "lower training.batch, or raise compute.processes"
-        return self._once(what, step, training, method, self.device, batch, noise, key=key, cure=cure)
+        cure = "lower training.batch, or raise compute.processes"
+        work = partial(step, training, method, self.device, batch, noise)
+        return self._once(what, [shared, own, noise], batch, work, cure)
 
     def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One network call of a sampler."""
@@ -279,24 +235,66 @@ class Timings:
             batch = QUICK_CAPTIONED if noise.conditional else QUICK_IMAGES
         what = f"a network call on {experiment.training.data}, batch {batch}"
         self._check_memory(what, disk.FLOAT * disk.weights(experiment, method, noise.shape))
-        return self._once(what, call, network, self.device, batch, noise)
+        return self._once(what, [network, noise], batch, partial(call, network, self.device, batch, noise))
 
-    def metrics(self, shape: tuple[int, ...], extractor: str) -> MetricTiming:
-        """The parts of image metrics."""
-        return self._once(f"metrics in features by {extractor}", metrics, shape, extractor, self.device)
+    def features(self, shape: tuple[int, ...], extractor: str) -> Timing:
+        """The features of images of `shape`, by "inception" or "classifier"."""
+        images = np.random.default_rng(SEED).integers(0, 256, (PICTURES, *shape), dtype=np.uint8)
 
-    def autoencoder(self, latents: Latents) -> tuple[float, float]:
-        """As the function: of a published autoencoder; a small one, trained here, takes nothing."""
+        def measure() -> float:
+            used = _extractor(extractor, shape)
+            return _seconds(lambda: extract(images, used, device=self.device))
+
+        return self._once(f"features by {extractor_name(extractor)}", [extractor, shape], PICTURES, measure)
+
+    def distance(self, dimension: int) -> Timing:
+        """A Fréchet distance between features of so many numbers, moments included."""
+        points = np.random.default_rng(SEED).normal(size=(2 * dimension, dimension))
+        work = partial(_seconds, lambda: frechet(moments(points), moments(points + 0.1)))
+        return self._once(f"a Fréchet distance, {dimension} features", ["distance", dimension], 1, work)
+
+    def pairs(self, dimension: int) -> Timing:
+        """Pairs of samples in precision and recall, the batch their number."""
+        points = np.random.default_rng(SEED).normal(size=(FEW, dimension))
+        work = partial(_seconds, lambda: precision_recall(points, points, NEIGHBOURS))
+        what = f"precision and recall, {dimension} features"
+        return self._once(what, ["pairs", dimension], (2 * FEW) ** 2, work)
+
+    def autoencoder(self, way: str, latents: Latents) -> Timing:
+        """Pictures that a published autoencoder is to "encode" or "decode"; of one trained here, nothing."""
         if latents.autoencoder.kind != "pretrained":
-            return 0.0, 0.0
+            return NOTHING
         shape = data.load(latents.data).shape
         batch = 1 if self.quick else max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
-        what = f"an autoencoder of pictures of {latents.data}, batch {batch}"
-        return self._once(what, autoencoder, shape, batch, self.device)
 
-    def clip(self, latents: Latents) -> tuple[float, float]:
-        """As the function: of the published CLIP of latents; a small one, trained here, takes nothing."""
+        def measure() -> float:
+            from ..networks.autoencoder import Autoencoder
+            from . import (
+                tiny_networks,  # here, and not above: diffusers and transformers take seconds to load
+            )
+
+            network = Autoencoder(tiny_networks.autoencoder_model()).to(self.device).eval()
+            size = shape if way == "encode" else network.latent_shape(shape)
+            given = torch.zeros(batch, *size, device=self.device)
+            return _seconds(lambda: getattr(network, way)(given))
+
+        what = f"an autoencoder ({way}) of pictures of {latents.data}, batch {batch}"
+        return self._once(what, [way, shape], batch, measure)
+
+    def clip(self, way: str, latents: Latents) -> Timing:
+        """A published CLIP's "text" or "image_features"; of one that is trained here, nothing."""
         if not latents.clip or self.tier.clip[latents.clip].kind != "published":
-            return 0.0, 0.0
-        side = data.load(latents.data).shape[-1]
-        return self._once("a CLIP of the published size", clip, side, self.device)
+            return NOTHING
+        shape = data.load(latents.data).shape
+
+        def measure() -> float:
+            from ..networks.clip import Clip, Preparation
+            from . import tiny_networks
+
+            words, side = tiny_networks.tokenizer(), tiny_networks.LARGE["vision"]["image_size"]
+            preparation = Preparation(side, *map(tuple, tiny_networks.PREPARATION.values()))
+            network = Clip(tiny_networks.clip_model(words, **tiny_networks.LARGE), words, preparation)
+            given = ["a boat"] * PICTURES if way == "text" else torch.zeros(PICTURES, *shape)
+            return _seconds(partial(getattr(network.to(self.device).eval(), way), given))
+
+        return self._once(f"a CLIP of the published size ({way})", [way, shape], PICTURES, measure)

@@ -58,7 +58,7 @@ def _to_come(job: Job, mark: str) -> list[int]:
 def _reached(job: Job) -> int:
     """The step at which the run on disk stands, by its progress marker."""
     try:
-        return int(marker(job.state).read_text())
+        return int(marker(job.state).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0
 
