@@ -27,7 +27,7 @@ from ..storage import stand_in
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
-from .precision import one_thread
+from .precision import MORE_MEMORY, enough_memory, one_thread
 from .preparation import DRAW_SEED, Preparation, data_name, fact_table
 
 CLASSIFIER, PROBE, VALUES = "classifier.safetensors", "probe.safetensors", "features.npy"
@@ -162,7 +162,7 @@ def prepare(preparation: FeaturePreparation) -> dict:
         _train_probe(preparation, folder / PROBE)
     images, split = _images(settings)
     extractor = _extractor(preparation, _load_classifier(folder / CLASSIFIER) if classified else None)
-    with one_thread():
+    with one_thread(), enough_memory(f"measuring {settings.data} in features", MORE_MEMORY):
         features = extract(images, extractor, device=preparation.device)
     np.save(folder / VALUES, features.values.astype(np.float32))
     description = {"data": settings.data, "images": split, "features": features.values.shape[1]}

@@ -20,6 +20,8 @@ from torch import Tensor
 from ..flows.flow_map import FlowMap
 from ..settings.training import Training
 
+MORE_MEMORY = "end other programs, or take a machine with more"
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
