@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -150,8 +150,10 @@ def test_all_that_is_drawn_is_shared_out_alike(learner):
     own.source = Captioned()
     adversarial = own.settings.adversarial.model_copy(update={"head": 8, "channels": None})
     own.settings = own.settings.model_copy(update={"adversarial": adversarial})
-    whole = own._draw()
+    texts = Conditions(torch.randn(6, 2, 3), torch.rand(6, 2) < 0.5)
+    whole = replace(own._draw(), texts=texts)
     part = whole.part(3, 6)
+    assert torch.equal(part.texts.mask, texts.mask[3:])
     assert torch.equal(part.noised[0], whole.noised[0][3:]) and torch.equal(
         part.noised[1], whole.noised[1][3:]
     )
