@@ -23,7 +23,7 @@ from fewstep.networks.clip import Clip, CLIPConfig, CLIPModel, CLIPTextModel, Pr
 from fewstep.networks.published import clip as published_clip
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from fewstep.training.pool import one_thread
+from fewstep.training.precision import one_thread
 
 CAPTIONS = [
     f"a {colour} square at the {place}"

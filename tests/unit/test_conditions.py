@@ -319,7 +319,7 @@ def taught(jobs, tmp_path, monkeypatch):
     teacher = jobs("si", SI)
     run.advance(teacher, "mark", 4)
     monkeypatch.setattr(data, "prepared_checksum", lambda folder: "latents")
-    train.publish(teacher, tmp_path / "si.safetensors")
+    train.publish(teacher, "mark", tmp_path / "si.safetensors")
     return tmp_path / "si.safetensors"
 
 

@@ -272,7 +272,7 @@ def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
         contrastive.advance(own, 4)
     with pytest.raises(
         FloatingPointError,
-        match="the training of the clip tiny diverged: its loss is not finite; lower its `lr`",
+        match="the training of the clip tiny diverged: its loss is not finite at step 2; lower its `lr`",
     ):
         contrastive.advance(maker("fast", lr=1e30), 12)
 

@@ -42,7 +42,7 @@ def job(smoke, plain, tmp_path_factory):
         plain, smoke.experiment(FMM).method("si").model_copy(update={"steps": 4}), 1, folder / "si.state"
     )
     run.advance(first, "mark", 4)
-    train.publish(first, folder / "teacher.safetensors")
+    train.publish(first, "mark", folder / "teacher.safetensors")
     method = smoke.experiment(FMM).method("lmd").model_copy(update={"steps": 6})
     return lambda name, **settings: run.Job(
         plain.model_copy(update=settings), method, 0, folder / f"{name}.state", folder / "teacher.safetensors"

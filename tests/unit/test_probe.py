@@ -24,7 +24,7 @@ from fewstep.data.images import to_signed
 from fewstep.metrics.attributes import accuracies, judge
 from fewstep.networks import probe as module
 from fewstep.networks.probe import PARTS, Probe, read, targets, train_probe
-from fewstep.training.pool import one_thread
+from fewstep.training.precision import one_thread
 
 
 def signed(pixels: np.ndarray) -> np.ndarray:

@@ -439,12 +439,12 @@ def test_no_number_of_a_rehearsal_passes_for_a_real_one(clone, root, monkeypatch
 def test_the_first_failure_names_its_stage_and_a_later_rehearsal_resumes_there(clone, monkeypatch, capsys):
     calls, error = [], "3-sample: ValueError: broken"
 
-    def run(words, folder, environment, device):
+    def run(words, folder, environment):
         calls.append(words)
         assert folder == clone / "artifacts" / "rehearsal"
         assert environment[archives.ENVIRONMENT] == str(folder / "data" / "paper")
         assert not {"FEWSTEP_PIPELINE", "FEWSTEP_SCRATCH", "FEWSTEP_PROGRESS"} & set(environment)
-        return Usage(60.0, 2**31, None, error if "3-sample" in words else None)
+        return Usage(60.0, 2**31, error if "3-sample" in words else None)
 
     monkeypatch.chdir(clone)
     monkeypatch.setenv("FEWSTEP_SCRATCH", "elsewhere")
@@ -473,21 +473,45 @@ def test_the_first_failure_names_its_stage_and_a_later_rehearsal_resumes_there(c
     assert [words[3] for words in calls[7:]] == ["check", "run"], "all afresh"
 
 
+def test_a_second_rehearsal_leaves_the_first_alone(clone, monkeypatch):
+    """Else it would delete the tree under a stage that runs."""
+    said = []
+
+    def run(words, folder, environment):
+        half = folder / "half"
+        half.write_text("of a stage", encoding="utf-8")
+        for resume in (False, True):
+            with pytest.raises(
+                RehearsalError, match="^another rehearsal is running in .*: wait for its end"
+            ) as e:
+                rehearse.rehearse(clone, "cpu", ["check"], resume)
+            said.append(str(e.value))
+        assert half.read_text(encoding="utf-8") == "of a stage"
+        return Usage(1.0, 1, "broken")
+
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(rehearse, "run", run)
+    for _ in range(2):  # the tree is free again, however a rehearsal ended
+        with pytest.raises(RehearsalError, match="stopped at the stage 'check@paper': broken"):
+            rehearse.rehearse(clone, "cpu", ["check"])
+    assert len(said) == 4
+
+
 def test_a_command_in_a_process_tells_its_sentence_its_time_and_its_memory(tmp_path, capfd):
     large = "x = bytearray(300 * 2**20); x[::4096] = x[::4096]"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{large}'])"
-    good = run_process([sys.executable, "-c", child], tmp_path, os.environ, "cpu")
+    good = run_process([sys.executable, "-c", child], tmp_path, os.environ)
     # a process that is started begins, to Linux, with the peak of the one that starts it
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert good.error is None and good.seconds > 0 and good.device_bytes is None
+    assert good.error is None and good.seconds > 0
     assert 300 * 2**20 < good.memory < max(600 * 2**20, 1.1 * own)
     bad = (
         "import sys; print('fewstep: what is wrong', file=sys.stderr); print('a late word', "
         "file=sys.stderr); sys.exit(3)"
     )
-    assert run_process([sys.executable, "-c", bad], tmp_path, os.environ, "cpu").error == "what is wrong"
+    assert run_process([sys.executable, "-c", bad], tmp_path, os.environ).error == "what is wrong"
     odd = [sys.executable, "-c", "raise ValueError('odd')"]
-    assert run_process(odd, tmp_path, os.environ, "cpu").error == "ValueError: odd"
+    assert run_process(odd, tmp_path, os.environ).error == "ValueError: odd"
     assert "a late word" in capfd.readouterr().err
 
 
@@ -662,7 +686,7 @@ def test_networks_are_written_where_a_chosen_stage_takes_them_and_anew_at_anothe
 
 def test_a_rehearsal_says_what_is_made_narrow_and_why(clone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rehearse, "lay_out", lambda *arguments: clone)
-    monkeypatch.setattr(rehearse, "run", lambda *arguments: Usage(1.0, 2**30, None, None))
+    monkeypatch.setattr(rehearse, "run", lambda *arguments: Usage(1.0, 2**30, None))
     monkeypatch.setattr(rehearse, "_done", lambda tree, stage: tmp_path / "done" / stage.name)
     monkeypatch.setattr(rehearse, "_tidy", lambda *arguments: None)
     monkeypatch.chdir(clone)

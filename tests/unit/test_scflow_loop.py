@@ -48,7 +48,7 @@ def job(smoke, tmp_path_factory):
         folder / "si.state",
     )
     run.advance(teacher, "mark", 6)
-    train.publish(teacher, folder / "teacher.safetensors")
+    train.publish(teacher, "mark", folder / "teacher.safetensors")
 
     def made(name: str, steps: int = STEPS, shared: Training = shared, **changes) -> run.Job:
         method = Method(

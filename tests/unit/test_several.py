@@ -71,7 +71,7 @@ def jobs(smoke, tmp_path_factory):
         )
         run.advance(job, "mark", 5)
         teachers[kind] = shared / f"{kind}.safetensors"
-        train.publish(job, teachers[kind])
+        train.publish(job, "mark", teachers[kind])
 
     def at(folder: Path) -> dict[str, run.Job]:
         made = {}
@@ -90,7 +90,9 @@ def jobs(smoke, tmp_path_factory):
 
 def runs(*jobs: run.Job) -> list[train.Run]:
     """Trainings that wait for no other and publish nothing."""
-    return [train.Run(job.method.steps, lambda job=job: (job, "mark"), lambda job: None) for job in jobs]
+    return [
+        train.Run(job.method.steps, lambda job=job: (job, "mark"), lambda job, mark: None) for job in jobs
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +147,8 @@ def test_forks_train_the_same_bits_as_fresh_processes(both, jobs, tmp_path, monk
 @FORKS
 def test_forks_of_a_process_that_has_a_place_already_are_refused():
     code = (
-        "from accelerate import PartialState\nfrom fewstep.training import processes as several\n"
-        "PartialState(cpu=True)\nseveral.spread(print, (), 2, 'cpu', lambda: None)\n"
+        "from accelerate import PartialState\nfrom fewstep.training import pool\n"
+        "PartialState(cpu=True)\npool.spread(print, (), 2, 'cpu', lambda: None)\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", code],
@@ -183,7 +185,7 @@ def test_shares_are_the_whole_without_overlap(count, start, size):
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux lists its sockets there")
 def test_the_processes_meet_where_no_other_machine_can_reach_them():
-    store = several.loopback_store()
+    store = pool.loopback_store()
     port = f":{store.port:04X}"
     lines = [
         line.split()
@@ -224,7 +226,7 @@ def sum_and_tell(processes: Processes, folder: Path) -> None:
 
 
 def test_the_sum_is_the_same_on_both_and_a_missing_gradient_is_zero(tmp_path):
-    several.spread(sum_and_tell, (tmp_path,), 2, "cpu", lambda: None)
+    pool.spread(sum_and_tell, (tmp_path,), 2, "cpu", lambda: None)
     told = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
     for rank in range(2):
         assert told[rank] == [2.0, [3.0 * k for k in range(96)], [1.0, 2.0, 3.0], True, rank == 0, 1]
@@ -241,19 +243,19 @@ def stop_one(processes: Processes) -> None:
 def test_one_process_that_stops_ends_the_others_and_says_why():
     began = time.monotonic()
     with pytest.raises(RuntimeError, match="^process 1 of 2 stopped: ValueError: the disk is full$"):
-        several.spread(stop_one, (), 2, "cpu", lambda: None)
+        pool.spread(stop_one, (), 2, "cpu", lambda: None)
     assert time.monotonic() - began < 60
 
 
 ORPHANS = """
 import os, sys, time
 from pathlib import Path
-from fewstep.training import processes as several
+from fewstep.training import pool
 def stay(processes, folder):
     (folder / str(os.getpid())).touch()
     time.sleep(300)
 if __name__ == "__main__":
-    several.spread(stay, (Path(sys.argv[1]),), 2, "cpu", lambda: None)
+    pool.spread(stay, (Path(sys.argv[1]),), 2, "cpu", lambda: None)
 """
 
 

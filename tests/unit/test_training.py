@@ -38,7 +38,7 @@ def jobs(smoke, tmp_path_factory):
 
     first = job(FMM, "si", "si")
     run.advance(first, first.fingerprint(), first.method.steps)
-    train.publish(first, teacher)
+    train.publish(first, first.fingerprint(), teacher)
     return job
 
 
@@ -86,7 +86,7 @@ def test_an_unfinished_run_is_not_published(jobs, tmp_path):
     job = jobs(FMM, "lmd", "unfinished")
     run.advance(job, "mark", 2)
     with pytest.raises(CheckpointError, match="stands at step 2 of 120"):
-        train.publish(job, tmp_path / "out.safetensors")
+        train.publish(job, "mark", tmp_path / "out.safetensors")
 
 
 def test_the_fingerprint_knows_settings_seed_and_teacher(jobs, smoke):
@@ -200,14 +200,16 @@ class Watched:
     def __init__(self, monkeypatch, paces: dict[str, float], finished: set[str] = frozenset()):
         self.events, self.at = [], {name: 0 for name in paces}
         self.paces, self.finished = paces, finished
-        monkeypatch.setattr(train, "_to_come", lambda name: [] if name in finished else train._slices(600))
+        monkeypatch.setattr(
+            train, "_to_come", lambda name, mark: [] if name in finished else train._slices(600)
+        )
 
     def run(self, name: str, after: int | None = None) -> train.Run:
         def opened():
             self.events.append(f"open {name}")
             return name, "mark"
 
-        return train.Run(600, opened, lambda job: self.events.append(f"publish {job}"), after)
+        return train.Run(600, opened, lambda job, mark: self.events.append(f"publish {job}"), after)
 
 
 def test_the_longest_chain_goes_first_and_a_student_waits_for_its_teacher(monkeypatch):

@@ -13,7 +13,7 @@ from ..metrics.attributes import accuracies, judge
 from ..networks.probe import read
 from ..training import features
 from ..training.experiment import Experiment
-from ..training.pool import one_thread
+from ..training.precision import one_thread
 from . import prompts as prompt_sets
 from .metric import Cell, Comparison, Metric, Prompts, Row
 

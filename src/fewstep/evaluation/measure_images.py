@@ -15,7 +15,7 @@ from ..metrics.self_checks import self_checks as checks
 from ..metrics.step_consistency import CAP, Maps, activations, distances
 from ..training.experiment import Experiment
 from ..training.features import OnLevels, Reference
-from ..training.pool import one_thread
+from ..training.precision import one_thread
 from .metric import Cell, Comparison, Metric, Row
 
 FID, T_FID, KID, JPEG = "FID", "T-FID", "KID", "FID as JPEG"

@@ -11,7 +11,7 @@ from .. import data
 from ..flows.conditioning import Conditions
 from ..storage.files import write_atomically
 from ..training.experiment import Experiment
-from ..training.pool import one_thread
+from ..training.precision import one_thread
 
 TEXTS, HIDDEN, MASKS = "prompts.json", "prompts.npy", "prompts-masks.npy"
 

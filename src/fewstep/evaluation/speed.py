@@ -12,7 +12,7 @@ from ..flows.conditioning import conditioned, is_conditional
 from ..settings.tiers import ExperimentSettings
 from ..training import weights
 from ..training.experiment import Experiment
-from ..training.pool import one_thread
+from ..training.precision import one_thread
 from . import claims, measure, provenance, published, tables
 from .measure_images import FID
 from .sample import labels

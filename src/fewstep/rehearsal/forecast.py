@@ -3,24 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from .. import data
 from ..evaluation import sample
 from ..evaluation.measure_captions import CHECKED
-from ..evaluation.measure_images import SUBSET_SIZE, kid_subsets
 from ..flows import sampler_names
 from ..pipeline.stages import Stage
-from ..settings.tiers import ExperimentSettings, Tier
+from ..settings.tiers import Tier
 from ..training import autoencoder
 from ..training.prepare import prepared
 from ..training.weights import PHASES, methods_of
 from . import disk
-from .measured import Measured, TooLargeError
+from .timing import NOTHING, Timing, Timings, UnfitError, extractor_name
 
 # the calls of an adaptive solver, which takes as many as it takes
 ADAPTIVE_CALLS = 50
-MINUTES, UNFIT = "minutes at most", "does not fit into the GPU's free memory"
+MINUTES = "minutes at most"
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,11 @@ class Row:
     problem: str | None = None
 
 
-def _training(tier: Tier, stage: Stage, measured: Measured) -> Row:
+def _peak(found: Sequence[Timing]) -> int | None:
+    return max((own.device_bytes for own in found if own.device_bytes is not None), default=None)
+
+
+def _training(tier: Tier, stage: Stage, timings: Timings) -> Row:
     """The trainings of a phase, or of the tour: on a CPU side by side, on a GPU one after the other."""
     experiment = tier.experiments[stage.experiment] if stage.experiment else tier.tour
     phases = [phase for phase in PHASES if stage.name.startswith(phase)]
@@ -55,125 +56,97 @@ def _training(tier: Tier, stage: Stage, measured: Measured) -> Row:
     # each of several processes has its share of the batch
     share = batch / compute.processes
     work = f"{seeds * sum(m.steps for m in own):,} steps of {batch:,}, {len(own)} x {seeds} trainings"
-    timings, each, left_out = [], [], []
-    for method in own:
-        try:
-            timing = measured.step(experiment, method)
-        except torch.OutOfMemoryError:
-            problem = f"a step of {method.label} at batch {batch} {UNFIT}"
-            cure = "lower training.batch, or raise compute.processes"
-            return Row(stage.name, work, problem=f"{problem}: {cure}")
-        except TooLargeError as error:
-            left_out.append(f"{method.label}: {error}")
-            continue
-        timings.append(timing)
-        each.append(timing.seconds * share / timing.batch * method.steps)
-    if not timings:
-        return Row(stage.name, work, basis="; ".join(left_out))
-    timed, basis = sorted({timing.batch for timing in timings}), f"measured at batch {round(share)}"
+    found = [timings.step(experiment, method) for method in own]
+    each = [share * timing.each * method.steps for timing, method in zip(found, own)]
+    timed, basis = sorted({timing.batch for timing in found}), f"measured at batch {round(share)}"
     if timed != [round(share)]:
         basis = f"in proportion from batch {', '.join(map(str, timed))}"
     workers = compute.workers if compute.device == "cpu" and compute.processes == 1 else 1
-    peaks = [timing.device_bytes for timing in timings if timing.device_bytes is not None]
     # never less than the longest of them
     seconds = max(seeds * sum(each) / workers, *each)
-    return Row(stage.name, work, seconds, "; ".join([basis, *left_out]), max(peaks, default=None))
+    return Row(stage.name, work, seconds, basis, _peak(found))
 
 
-def _sampling(tier: Tier, stage: Stage, measured: Measured) -> Row:
+def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
     """Network calls, and the decoding of what latents are drawn."""
     experiment = tier.experiments[stage.experiment]
     count, calls, seconds = experiment.sampling.count, 0, 0.0
     draws = [draw for draw in sample.plan(experiment) if draw.network != sample.EXACT]
     if not draws:
         return Row(stage.name, "nothing is drawn from a network")
-    try:
-        for draw in draws:
-            own = (sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
-            timing = measured.call(experiment, experiment.methods[draw.network])
-            calls, seconds = calls + own, seconds + own * count * timing.seconds / timing.batch
-    except torch.OutOfMemoryError:
-        problem = f"a network call {UNFIT}, as many samples as are drawn together"
-        cure = "free some, or take a larger GPU"
-        return Row(stage.name, f"{count:,} samples", problem=f"{problem}: {cure}")
-    except TooLargeError as error:
-        return Row(stage.name, f"{count:,} samples", basis=str(error))
-    decode, work = _decode(tier, experiment, measured), f"{calls:,} calls for each of {count:,} samples"
-    work += f", decoded {len(draws):,} times" if decode else ""
-    seconds = (seconds + len(draws) * count * decode) / tier.compute.workers
-    return Row(stage.name, work, seconds, f"a call of {timing.batch}", timing.device_bytes)
+    latents, found = tier.latents.get(experiment.training.latents), []
+    for draw in draws:
+        own = (sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
+        found.append(timings.call(experiment, experiment.methods[draw.network]))
+        calls, seconds = calls + own, seconds + own * count * found[-1].each
+    work, basis = f"{calls:,} calls for each of {count:,} samples", f"a call of {found[-1].batch}"
+    decode = timings.autoencoder("decode", latents) if latents else NOTHING
+    work += f", decoded {len(draws):,} times" if decode.seconds else ""
+    seconds = (seconds + len(draws) * count * decode.each) / tier.compute.workers
+    return Row(stage.name, work, seconds, basis, _peak([*found, decode]))
 
 
-def _decode(tier: Tier, experiment: ExperimentSettings, measured: Measured) -> float:
-    """Seconds that the decoding of a sample takes, 0 where it is none of latents."""
-    latents = tier.latents.get(experiment.training.latents)
-    return measured.autoencoder(latents).decode if latents else 0.0
-
-
-def _measuring(tier: Tier, stage: Stage, measured: Measured) -> Row:
+def _measuring(tier: Tier, stage: Stage, timings: Timings) -> Row:
     """Features and metrics of every array of samples, and the self-checks of the data."""
     experiment = tier.experiments[stage.experiment]
     metrics, count = experiment.metrics, experiment.sampling.count
     if not metrics.of_images:
         return Row(stage.name, MINUTES)
-    latents, extractor = (
-        tier.latents.get(experiment.training.latents),
-        tier.features[metrics.features].extractor,
-    )
+    latents = tier.latents.get(experiment.training.latents)
     draws, measures = len(sample.plan(experiment)), set(metrics.measures)
+    extractor = tier.features[metrics.features].extractor
     against = disk.measured_against(tier, metrics.features)
-    shape = data.load(latents.data).shape if latents else tier.shape(experiment)
-    part = measured.metrics(shape, extractor)
-    frechet, pairs = against * part.moment + part.distance, (count + 2 * against) * count
+    shape, dimension = data.load(latents.data).shape if latents else tier.shape(experiment), disk.DIMENSIONS
+    image, distance = timings.features(shape, extractor), timings.distance(dimension[extractor])
+    decode = timings.autoencoder("decode", latents) if latents else NOTHING
     # of every array; and of the data, once
-    each, once = count * part.image, against * part.moment
-    for sets in ("fid" in measures, 2 * ("t_fid" in measures)):
-        each += sets * count * part.moment + bool(sets) * part.distance
-    if "kid" in measures:
-        subsets = kid_subsets(count, against)
-        all_pairs = count**2 + count * against + against**2
-        each += (all_pairs if subsets is None else 3 * subsets * SUBSET_SIZE**2) * part.kid
+    distances = ("fid" in measures) + 2 * ("t_fid" in measures)
+    each, once = count * image.each + distances * distance.each, 0.0
     work = f"{draws} arrays of {count:,}"
     if measures & {"precision", "recall"}:
-        each += pairs * part.pair
-        once += against**2 * part.pair
+        pairs, pair = (count + 2 * against) * count, timings.pairs(dimension[extractor])
+        each += pairs * pair.each
+        once += against**2 * pair.each
         work += f"; precision and recall over {pairs:,} pairs each"
-    parts = sum(against // 2**k > disk.DIMENSIONS[extractor] for k in (2, 3, 4))
+    parts = sum(against // 2**k > dimension[extractor] for k in (2, 3, 4))
     # noise is as many images as there are to measure against
-    checks = against * (part.image + _decode(tier, experiment, measured)) + (4 + 3 * parts) * frechet
+    once += against * (image.each + decode.each) + (4 + 3 * parts) * distance.each
     if "clip" in measures:
-        looked_at = sum(measured.clip(latents))
+        looked_at = timings.clip("text", latents).each + timings.clip("image_features", latents).each
         each += count * looked_at
-        checks += 2 * min(count, CHECKED) * looked_at
-    seconds = draws * each / tier.compute.workers + once + checks
-    return Row(stage.name, work, seconds, f"parts measured; {part.extractor}")
+        once += 2 * min(count, CHECKED) * looked_at
+    seconds = draws * each / tier.compute.workers + once
+    return Row(
+        stage.name, work, seconds, f"parts measured; {extractor_name(extractor)}", _peak([image, decode])
+    )
 
 
-def _preparing(tier: Tier, stage: Stage, measured: Measured) -> Row:
+def _preparing(tier: Tier, stage: Stage, timings: Timings) -> Row:
     """The features to measure in, some images encoded and decoded, all images and captions encoded."""
-    entries = prepared(tier, stage.data)
-    work, basis, seconds = [], [], 0.0
+    entries, work, basis, found, seconds = prepared(tier, stage.data), [], [], [], 0.0
     for name in entries["features"]:
         features, count = tier.features[name], disk.measured_against(tier, name)
-        part = measured.metrics(data.load(features.data).shape, features.extractor)
+        found.append(timings.features(data.load(features.data).shape, features.extractor))
         work.append(f"features of {count:,} images")
-        basis.append(part.extractor)
-        seconds += count * part.image
-    for name in entries["latents"]:
-        latents, count = tier.latents[name], disk.encoded(tier.latents[name])
-        coder, caption = measured.autoencoder(latents), measured.clip(latents).caption
-        if not coder.encode:
+        basis.append(extractor_name(features.extractor))
+        seconds += count * found[-1].each
+    for latents in (tier.latents[name] for name in entries["latents"]):
+        encode, decode = (timings.autoencoder(way, latents) for way in ("encode", "decode"))
+        if not encode.seconds:
             continue
-        flipped, held_out = data.load(latents.data).flip, data.offers(latents.data, "held_out")
+        caption, flipped = timings.clip("text", latents), data.load(latents.data).flip
+        also = " and their mirror images" if flipped else ""
+        also += " and their captions" if caption.seconds else ""
+        count, held_out = disk.encoded(latents), data.offers(latents.data, "held_out")
         kept = (1 + held_out) * (latents.measured or autoencoder.MEASURED)
-        also = (" and their mirror images" if flipped else "") + (" and their captions" if caption else "")
         work.append(f"{count:,} images{also} encoded")
         basis.append("untrained networks of the published sizes")
-        seconds += kept * (coder.encode + coder.decode)
-        seconds += count * ((1 + flipped) * coder.encode + caption)
+        seconds += kept * (encode.each + decode.each)
+        seconds += count * ((1 + flipped) * encode.each + caption.each)
+        found += [encode, decode, caption]
     if not work:
         return Row(stage.name, MINUTES)
-    return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)))
+    return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)), _peak(found))
 
 
 # by how the names of stages begin; what is not here takes minutes at most
@@ -185,7 +158,13 @@ PARTS = {
 }
 
 
-def forecast(stages: Sequence[Stage], tier: Tier, measured: Measured) -> list[Row]:
-    """One row a stage, in their order, by what is `measured`."""
-    parts = [next((own for name, own in PARTS.items() if s.name.startswith(name)), None) for s in stages]
-    return [part(tier, s, measured) if part else Row(s.name, MINUTES) for s, part in zip(stages, parts)]
+def forecast(stages: Sequence[Stage], tier: Tier, timings: Timings) -> list[Row]:
+    """One row a stage, in their order, by what is measured."""
+    rows = []
+    for stage in stages:
+        part = next((own for name, own in PARTS.items() if stage.name.startswith(name)), None)
+        try:
+            rows.append(part(tier, stage, timings) if part else Row(stage.name, MINUTES))
+        except UnfitError as error:
+            rows.append(Row(stage.name, "not measured", problem=str(error)))
+    return rows

@@ -8,15 +8,14 @@ import torch
 
 from ..data.formats.archives import ENVIRONMENT, folder_of
 from ..evaluation import provenance
-from ..metrics.features import INCEPTION
 from ..pipeline.stages import plan
 from ..settings.base import SettingsError
 from ..settings.tiers import Tier
 from ..training.processes import require_cuda
 from . import disk
 from .forecast import Row, forecast
-from .measured import GB, Measured, other_process
 from .missing import missing_files, said
+from .timing import GB, Timings
 
 
 class PreflightError(RuntimeError):
@@ -92,11 +91,9 @@ def preflight(root: Path, tier_name: str, tier: Tier, quick: bool, times: bool) 
     if times:
         if not there:
             print("Hours on this CPU, from small batches in proportion: a GPU's must be measured there.")
-        inception = (folder_of("inception") / INCEPTION).resolve()
-        with other_process() as run:
-            measured = Measured(tier, device, quick or not there, inception, run)
-            rows = forecast(plan(root, tier_name), tier, measured)
-        missing += [f"{row.stage}: {row.problem}" for row in rows if row.problem]
+        rows = forecast(plan(root, tier_name), tier, Timings(tier, device, quick or not there))
+        # what another device cannot hold says nothing of the tier's own
+        missing += [f"{row.stage}: {row.problem}" for row in rows if row.problem and there]
         print(_hours(rows))
     for sentence in missing:
         print(f"missing: {sentence}")

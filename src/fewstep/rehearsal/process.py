@@ -3,13 +3,10 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 PREFIX = "fewstep: "
 
@@ -18,38 +15,21 @@ PREFIX = "fewstep: "
 class Usage:
     """What a command took.
 
-    seconds       from its start to its end
-    memory        bytes, the peak resident memory of its largest process, or of the process that started it
-    device_bytes  the most that all processes together added to the memory in use on a GPU, or None
-    error         None, or what it said last on stderr
+    seconds  from its start to its end
+    memory   bytes, the peak resident memory of its largest process, or of the process that started it
+    error    None, or what it said last on stderr
     """
 
     seconds: float
     memory: int
-    device_bytes: int | None
     error: str | None
 
 
-class _DevicePeak(threading.Thread):
-    """The peak memory in use on the first GPU, looked at twice a second: torch keeps what it takes."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.before, self.peak, self.stopped = torch.cuda.mem_get_info()[0], 0, threading.Event()
-
-    def run(self) -> None:
-        while not self.stopped.wait(0.5):
-            self.peak = max(self.peak, self.before - torch.cuda.mem_get_info()[0])
-
-
-def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], device: str) -> Usage:
+def run(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Usage:
     """Run `words` in `folder`; its stderr is passed on line by line, its stdout is dropped."""
-    watch = _DevicePeak() if device == "cuda" else None
-    if watch:
-        watch.start()
     started, said = time.monotonic(), ["it ended without a word"]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-    process = subprocess.Popen(words, cwd=folder, env=dict(environment), **streams)
+    process = subprocess.Popen(words, cwd=folder, env=dict(environment), encoding="utf-8", **streams)
     try:
         for line in process.stderr:
             if line.strip():
@@ -63,11 +43,8 @@ def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], devi
             process.kill()
             process.wait()
         process.stderr.close()
-        if watch:
-            watch.stopped.set()
-            watch.join()
     sentence = next((line for line in reversed(said) if line.startswith(PREFIX)), said[-1])
     error = sentence.removeprefix(PREFIX) if process.returncode else None
     # macOS counts in bytes
     memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Usage(time.monotonic() - started, memory, watch and watch.peak, error)
+    return Usage(time.monotonic() - started, memory, error)

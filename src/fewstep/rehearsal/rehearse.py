@@ -6,10 +6,12 @@ it. Tree and `revision` of every number in it say that they are a rehearsal's.
 """
 
 import difflib
+import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,39 @@ def _holds(path: Path, network: Mapping[str, object]) -> bool:
         return False
 
 
+def _require_own(tree: Path) -> None:
+    """Raise RehearsalError where something that is no rehearsal's is in the place of its tree."""
+    if tree.exists() and not (tree.is_dir() and (stand_in.is_marked(tree) or not any(tree.iterdir()))):
+        raise RehearsalError(f"{tree} holds something that is no rehearsal's: move it away or delete it")
+
+
+@contextmanager
+def _alone(tree: Path) -> Iterator[None]:
+    """Hold the rehearsal's tree; raises RehearsalError where another rehearsal does."""
+    _require_own(tree)
+    tree.mkdir(parents=True, exist_ok=True)
+    # of the folder itself: the system lets go of it, however a rehearsal ends
+    held = os.open(tree, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            running = f"another rehearsal is running in {tree}"
+            raise RehearsalError(f"{running}: wait for its end, or end it") from None
+        yield
+    finally:
+        os.close(held)
+
+
+def _clear(tree: Path) -> None:
+    """Delete all of an earlier rehearsal but the word that the tree is one, in case this is ended halfway."""
+    for path in tree.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != stand_in.FILE:
+            path.unlink()
+
+
 def lay_out(
     root: Path, device: str, devices: int, memory: int | None = None, stages: Sequence[Stage] = ()
 ) -> Path:
@@ -119,8 +154,7 @@ def lay_out(
     rehearsal's is in its place.
     """
     tree = root / TREE
-    if tree.exists() and not stand_in.is_marked(tree):
-        raise RehearsalError(f"{tree} holds something that is no rehearsal's: move it away or delete it")
+    _require_own(tree)
     stand_in.mark(tree)
     shutil.rmtree(tree / "notebooks", ignore_errors=True)
     left_out = shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*")
@@ -176,23 +210,8 @@ def _inception(device: str) -> str:
     return f"Inception's weights are there and verified: {features} features of four images came out"
 
 
-def rehearse(root: Path, device: str, names: Sequence[str] = (), resume: bool = False) -> None:
-    """Run the stages called `names` with what they need, or all of tier paper, on `device`.
-
-    Prints what is rehearsed and, at the end, the seconds and peak memory of every stage. With `resume`, what
-    an earlier rehearsal finished is not run again. Raises RehearsalError, naming the stage, at the first that
-    fails, RuntimeError where `device` is "cuda" and there is none, ValueError for a wrong params.yaml.
-    """
-    devices, memory = os.cpu_count() or 1, None
-    if device == "cuda":
-        require_cuda()
-        devices, memory = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
-    every = plan(root, TIER)
-    stages = chosen(every, names)
-    if not resume and stand_in.is_marked(root / TREE):
-        shutil.rmtree(root / TREE)
-    tree = lay_out(root, device, devices, memory, stages)
-    stages = [stage for stage in stages if not _done(tree, stage).exists()]
+def _say(root: Path, device: str, memory: int | None, stages: Sequence[Stage]) -> None:
+    """Print what is rehearsed, what is made narrow and why, and whether Inception is there."""
     amounts = f"true networks, {STEPS} steps, tiny archives, {len(stages)} stages below {TREE}"
     print(f"This is a rehearsal of tier {TIER} on {device}: {amounts}.")
     measured = "images are measured in 3 channel means, not by Inception"
@@ -203,27 +222,48 @@ def rehearse(root: Path, device: str, names: Sequence[str] = (), resume: bool = 
         how = f"at reduced width, about a fifth of their channels{too}, because {why}"
         print(f"Networks of text-to-image are rehearsed {how}: neither memory nor seconds are theirs.")
     print(_inception(device), flush=True)
-    used: dict[str, Usage] = {}
-    try:
-        for k, stage in enumerate(stages, 1):
-            print(f"[{k}/{len(stages)}] {stage.name}", flush=True)
-            own = run([sys.executable, "-m", "fewstep", *stage.words], tree, _environment(tree), device)
-            used[stage.name] = own
-            if own.error:
-                raise RehearsalError(f"the rehearsal stopped at the stage '{stage.name}': {own.error}")
-            write_atomically(_done(tree, stage), b"")
-            _tidy(tree, every)
-    finally:
-        print(table(used), flush=True)
+
+
+def rehearse(root: Path, device: str, names: Sequence[str] = (), resume: bool = False) -> None:
+    """Run the stages called `names` with what they need, or all of tier paper, on `device`.
+
+    Prints what is rehearsed and, at the end, the seconds and peak memory of every stage. With `resume`, what
+    an earlier rehearsal finished is not run again. Raises RehearsalError, naming the stage, at the first that
+    fails, and where another rehearsal is running; RuntimeError where `device` is "cuda" and there is none;
+    ValueError for a wrong params.yaml.
+    """
+    devices, memory = os.cpu_count() or 1, None
+    if device == "cuda":
+        require_cuda()
+        devices, memory = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
+    every = plan(root, TIER)
+    stages = chosen(every, names)
+    with _alone(root / TREE):
+        if not resume:
+            _clear(root / TREE)
+        tree = lay_out(root, device, devices, memory, stages)
+        stages = [stage for stage in stages if not _done(tree, stage).exists()]
+        _say(root, device, memory, stages)
+        used: dict[str, Usage] = {}
+        try:
+            for k, stage in enumerate(stages, 1):
+                print(f"[{k}/{len(stages)}] {stage.name}", flush=True)
+                own = run([sys.executable, "-m", "fewstep", *stage.words], tree, _environment(tree))
+                used[stage.name] = own
+                if own.error:
+                    raise RehearsalError(f"the rehearsal stopped at the stage '{stage.name}': {own.error}")
+                write_atomically(_done(tree, stage), b"")
+                _tidy(tree, every)
+        finally:
+            print(table(used), flush=True)
 
 
 def table(used: Mapping[str, Usage]) -> str:
-    """What the stages took, for people: seconds, peak memory of the largest process, and peak of the GPU."""
+    """What the stages took, for people: seconds, and peak memory of the largest process."""
     width = max([len(name) for name in used] or [5])
-    rows = [f"{'stage':{width}}  seconds  peak memory  peak on GPU"]
+    rows = [f"{'stage':{width}}  seconds  peak memory"]
     for name, own in used.items():
-        gpu = f"{own.device_bytes / 2**30:8.1f} GB" if own.device_bytes is not None else "          -"
-        row = f"{name:{width}}  {own.seconds:7.1f}  {own.memory / 2**30:8.1f} GB  {gpu}"
+        row = f"{name:{width}}  {own.seconds:7.1f}  {own.memory / 2**30:8.1f} GB"
         rows.append(row + ("  FAILED" if own.error else ""))
     longest = sorted(used, key=lambda name: -used[name].seconds)[:3]
     seconds = sum(own.seconds for own in used.values())

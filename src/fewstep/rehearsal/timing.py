@@ -1,81 +1,77 @@
 """Seconds of the parts that a tier is made of: steps, network calls, metrics, preparations.
 
-Each is measured by the code that will run, on synthetic inputs: no archive is needed, no state is left.
+Each is measured once, by the code that will run, on noise in the shape of the data: no archive is needed.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+import psutil
 import torch
+from torch.utils.benchmark import Timer
 
 from .. import data, networks
+from ..data.formats.archives import folder_of
+from ..evaluation import sample
 from ..evaluation.measure_images import NEIGHBOURS
 from ..flows.conditioning import Conditions, conditioned
 from ..metrics.features import CLEAN, INCEPTION, Extractor, clean, extract, inception
 from ..metrics.frechet import frechet, moments
-from ..metrics.kid import kid
 from ..metrics.precision_recall import precision_recall
+from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER
 from ..networks.classifier import Classifier
+from ..settings.latents import Latents
+from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
 from ..training.features import OnLevels
 from ..training.job import Job, advance
-from ..training.pool import one_thread
+from . import disk
+from .settings import multiple, smallest_batch
 
-# work is repeated for so long; what takes longer by itself is not waited for a second time
-SECONDS, LONG = 2.0, 10.0
+# work is repeated for so long
+SECONDS = 2.0
 SEED = 5_000_011
+# what is timed where the true batch would take too long: points, images, and images of a caption
+QUICK_POINTS, QUICK_IMAGES, QUICK_CAPTIONED = 1000, 4, 1
+# pictures, or captions, that are measured together, and samples of each set whose pairs are
+PICTURES, FEW = 16, 1000
+GB = 10**9
+
+
+class UnfitError(RuntimeError):
+    """Work that does not fit into memory here; the message says which."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one step or call at `batch`, and its peak memory on the GPU (None elsewhere)."""
+    """Seconds of a step, or of other work, on `batch` items, and its peak memory on the GPU, if on one."""
 
     seconds: float
     batch: int
     device_bytes: int | None = None
 
-
-@dataclass(frozen=True)
-class MetricTiming:
-    """Seconds of the parts of image metrics.
-
-    image      features of one image, by `extractor`
-    moment     the moments of a sample, a Fréchet `distance` without them
-    kid, pair  one pair of samples in KID, and in precision and recall
-    """
-
-    image: float
-    moment: float
-    distance: float
-    kid: float
-    pair: float
-    extractor: str
+    @property
+    def each(self) -> float:
+        """Seconds an item."""
+        return self.seconds / self.batch
 
 
-class AutoencoderTiming(NamedTuple):
-    """Seconds that a published autoencoder takes to encode one picture, and to decode one."""
-
-    encode: float
-    decode: float
-
-
-class ClipTiming(NamedTuple):
-    """Seconds that a published CLIP takes for one caption, and for one picture."""
-
-    caption: float
-    image: float
+NOTHING = Timing(0.0, 1)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A data set that is noise in the shape of latents; `captions` are (tokens, numbers each), if any."""
+    """A data set that is noise; `captions` are (tokens, numbers each), if it has some."""
 
     shape: tuple[int, ...]
     captions: tuple[int, int] | None = None
@@ -94,32 +90,26 @@ class Noise:
         return torch.randn(count, *self.shape, generator=generator, device=generator.device)
 
     def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple:
-        hidden = torch.randn(count, *self.captions, generator=generator, device=generator.device)
-        mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        return self.sample(count, generator), Conditions(hidden, mask)
+        return self.sample(count, generator), self.empty.times(count).to(generator.device)
 
 
 @dataclass(frozen=True)
 class _Timed(Job):
-    """A training that is timed: one on latents, which no stage has made yet, has `noise` in their place."""
+    """A training that is timed, on noise in the place of its data."""
 
     noise: Noise | None = None
 
     @property
     def source(self) -> data.DataSource:
-        return self.noise if self.training.latents else super().source
+        return self.noise
 
 
 class _EnoughError(Exception):
     """Stops a training that is only timed."""
 
 
-def _timing(seconds: float, batch: int, device: str) -> Timing:
-    return Timing(seconds, batch, torch.cuda.max_memory_allocated() if device == "cuda" else None)
-
-
-def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> Timing:
-    """One step at `batch`, by the training loop itself, on data or `noise` like it, the teacher untrained.
+def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> float:
+    """Seconds of one step at `batch`, by the training loop, on `noise` like the data, the teacher untrained.
 
     Raises what torch raises, OutOfMemoryError among it, and ValueError for a training too short to be timed.
     """
@@ -138,103 +128,173 @@ def step(training: Training, method: Method, device: str, batch: int, noise: Noi
             info = {"network": job.network.model_dump(), "shape": list(noise.shape)}
             job = replace(job, teacher=Path(folder) / "teacher.safetensors")
             save_checkpoint(job.teacher, weights, info)
-        if device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
         advance(job, "timed", method.steps, tick)
     if len(ticks) < 2:
         over = f"{method.steps} steps are over before they can be timed"
         raise ValueError(f"{over}: nothing needs to be forecast")
     (start, first), (end, last) = ticks[0], ticks[-1]
-    return _timing((end - start) / (last - first), batch, device)
-
-
-def _seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds of one `work`: the mean of SECONDS, after one that does not count unless it takes LONG."""
-    times: list[float] = []
-    while len(times) < 2 or sum(times[1:]) < SECONDS:
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        if times[0] > LONG:
-            return times[0]
-    return sum(times[1:]) / len(times[1:])
+    return (end - start) / (last - first)
 
 
 @torch.no_grad()
-def call(network: Network, device: str, batch: int, noise: Noise) -> Timing:
-    """One call of an untrained network, as sampling makes it, for `batch` points like `noise`."""
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds of one `work` on one thread, the GPU's work included."""
+    return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=SECONDS).mean
+
+
+def call(network: Network, device: str, batch: int, noise: Noise) -> float:
+    """Seconds of one call of an untrained network, as sampling makes it, for `batch` points like `noise`."""
     flow_map = networks.build(network.model_dump(), noise.shape).to(device).eval()
     if noise.conditional:
         flow_map = conditioned(flow_map, noise.empty.times(batch).to(device))
     x = torch.randn(batch, *noise.shape, device=device)
     zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
-    with one_thread():
-        return _timing(_seconds(lambda: flow_map.jump(zero, one, x), device), batch, device)
+    return _seconds(lambda: flow_map.jump(zero, one, x))
 
 
-@torch.no_grad()
-def autoencoder(shape: tuple[int, ...], batch: int, device: str) -> AutoencoderTiming:
-    """Pictures of `shape` through an untrained autoencoder of Stable Diffusion's size, `batch` together."""
-    from ..networks.autoencoder import Autoencoder
-    from . import tiny_networks  # here, and not above: diffusers and transformers take seconds to load
-
-    network = Autoencoder(tiny_networks.autoencoder_model()).to(device).eval()
-    images = torch.zeros(batch, *shape, device=device)
-    latents = torch.zeros(batch, *network.latent_shape(shape), device=device)
-    with one_thread():
-        encode = _seconds(lambda: network.encode(images), device) / batch
-        return AutoencoderTiming(encode, _seconds(lambda: network.decode(latents), device) / batch)
+def extractor_name(extractor: str) -> str:
+    """What is timed for "inception" or "classifier"; without Inception's weights, torchvision's network."""
+    if extractor == "classifier":
+        return "an untrained classifier"
+    there = (folder_of("inception") / INCEPTION).is_file()
+    return "Inception" if there else "torchvision's Inception V3, untrained, in its place"
 
 
-def clip(side: int, device: str) -> ClipTiming:
-    """Captions, and pictures of `side` x `side` pixels, through an untrained CLIP as large as OpenAI's."""
-    from ..networks.clip import NUMBERS_TOGETHER, Clip, Preparation
-    from . import tiny_networks
-
-    words, own = tiny_networks.tokenizer(), tiny_networks.LARGE["vision"]
-    preparation = Preparation(own["image_size"], *map(tuple, tiny_networks.PREPARATION.values()))
-    model = tiny_networks.clip_model(words, **tiny_networks.LARGE)
-    network = Clip(model, words, preparation).to(device).eval()
-    # as many as go through a tower together
-    captions = ["a boat by a lake"] * (NUMBERS_TOGETHER // (network.length * network.width))
-    patches = (own["image_size"] // own["patch_size"]) ** 2 + 1
-    images = torch.zeros(NUMBERS_TOGETHER // (patches * own["hidden_size"]), 3, side, side)
-    with one_thread():
-        caption = _seconds(lambda: network.text(captions), device) / len(captions)
-        return ClipTiming(caption, _seconds(lambda: network.image_features(images), device) / len(images))
-
-
-def _extractor(name: str, shape: tuple[int, ...], weights: Path) -> Extractor:
-    if name == "classifier":
-        return Extractor("an untrained classifier", OnLevels(Classifier(shape, 10), 255))
-    if weights.name == INCEPTION and weights.is_file():
-        return inception(weights)
+def _extractor(extractor: str, shape: tuple[int, ...]) -> Extractor:
+    name = extractor_name(extractor)
+    if extractor == "classifier":
+        return Extractor(name, OnLevels(Classifier(shape, 10), 255))
+    if name == "Inception":
+        return inception(folder_of("inception") / INCEPTION)
     from torchvision.models import inception_v3
 
     network = inception_v3(weights=None, aux_logits=False, init_weights=False)
     network.fc = torch.nn.Identity()
-    return Extractor("torchvision's Inception V3, untrained, in its place", network, CLEAN, clean)
+    return Extractor(name, network, CLEAN, clean)
 
 
-def metrics(shape: tuple, extractor: str, dimension: int, weights: Path, device: str) -> MetricTiming:
-    """The parts of image metrics for images of `shape`, features by "inception" or "classifier".
+class Timings:
+    """Timings of the parts of `tier` on `device`, each measured once; what is measured is printed before.
 
-    Where Inception's `weights` are not there, torchvision's untrained one takes its place.
+    With `quick` small batches are timed, and what they say is scaled in proportion. Work that does not fit
+    into memory raises UnfitError.
     """
-    random = np.random.default_rng(SEED)
-    pictures = random.integers(0, 256, (16, *shape), dtype=np.uint8)
-    points = random.normal(size=(2 * max(dimension, 512), dimension))
-    used, few = _extractor(extractor, shape, weights), points[:1000]
-    with one_thread():
-        both = moments(points), moments(points + 0.1)
-        return MetricTiming(
-            image=_seconds(lambda: extract(pictures, used, device=device)) / len(pictures),
-            moment=_seconds(lambda: moments(points)) / len(points),
-            distance=_seconds(lambda: frechet(*both)),
-            kid=_seconds(lambda: kid(few, few, None)) / (3 * len(few) ** 2),
-            pair=_seconds(lambda: precision_recall(few, few, NEIGHBOURS)) / (2 * len(few)) ** 2,
-            extractor=used.name,
-        )
+
+    def __init__(self, tier: Tier, device: str, quick: bool):
+        self.tier, self.device, self.quick = tier, device, quick
+        self.known: dict[str, Timing] = {}
+
+    def _once(self, what: str, key: Any, batch: int, measure: Callable[[], float], cure: str = "") -> Timing:
+        """Seconds that `measure` returns of work on `batch` items, measured once for each `key`."""
+        mark = json.dumps([batch, key], sort_keys=True, default=str)
+        if mark not in self.known:
+            print(f"measuring {what}", flush=True)
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            try:
+                seconds = measure()
+            except torch.OutOfMemoryError:
+                problem = f"{what}, does not fit into the free memory of this machine's {self.device}"
+                raise UnfitError(f"{problem}: {cure or 'free some, or take a larger GPU'}") from None
+            held = torch.cuda.max_memory_allocated() if self.device == "cuda" else None
+            self.known[mark] = Timing(seconds, batch, held)
+        return self.known[mark]
+
+    def _noise(self, experiment: ExperimentSettings) -> Noise:
+        return Noise(self.tier.shape(experiment), disk.captions(self.tier, experiment))
+
+    def _check_memory(self, what: str, wanted: int) -> None:
+        """Raise UnfitError where a CPU has not so many bytes: the process would be killed silently."""
+        if self.device == "cpu" and wanted > (free := psutil.virtual_memory().available):
+            takes = f"it takes {wanted / GB:.0f} GB of memory and more"
+            raise UnfitError(f"{what}, is not measured: {takes}, and {free / GB:.0f} GB are free here")
+
+    def step(self, experiment: ExperimentSettings, method: Method) -> Timing:
+        """One optimisation step."""
+        training, noise = experiment.training, self._noise(experiment)
+        batch = max(training.batch // self.tier.compute.of(training).processes, 2)
+        if self.quick and len(noise.shape) > 1:
+            least = smallest_batch([[term.share for term in method.terms]])
+            batch = min(batch, multiple(least, [term.options.get("times", 1) for term in method.terms]))
+        elif self.quick:
+            batch = min(batch, QUICK_POINTS)
+        what = f"a step of {method.label} on {training.data}, batch {batch}"
+        self._check_memory(what, disk.held(experiment, method, noise.shape))
+        shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
+        own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
+        cure = "lower training.batch, or raise compute.processes"
+        work = partial(step, training, method, self.device, batch, noise)
+        return self._once(what, [shared, own, noise], batch, work, cure)
+
+    def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
+        """One network call of a sampler."""
+        network, noise = method.network or experiment.training.network, self._noise(experiment)
+        batch = sample.together(len(noise.shape), noise.conditional, self.device)
+        if self.quick and len(noise.shape) > 1:
+            batch = QUICK_CAPTIONED if noise.conditional else QUICK_IMAGES
+        what = f"a network call on {experiment.training.data}, batch {batch}"
+        self._check_memory(what, disk.FLOAT * disk.weights(experiment, method, noise.shape))
+        return self._once(what, [network, noise], batch, partial(call, network, self.device, batch, noise))
+
+    def features(self, shape: tuple[int, ...], extractor: str) -> Timing:
+        """The features of images of `shape`, by "inception" or "classifier"."""
+        images = np.random.default_rng(SEED).integers(0, 256, (PICTURES, *shape), dtype=np.uint8)
+
+        def measure() -> float:
+            used = _extractor(extractor, shape)
+            return _seconds(lambda: extract(images, used, device=self.device))
+
+        return self._once(f"features by {extractor_name(extractor)}", [extractor, shape], PICTURES, measure)
+
+    def distance(self, dimension: int) -> Timing:
+        """A Fréchet distance between features of so many numbers, moments included."""
+        points = np.random.default_rng(SEED).normal(size=(2 * dimension, dimension))
+        work = partial(_seconds, lambda: frechet(moments(points), moments(points + 0.1)))
+        return self._once(f"a Fréchet distance, {dimension} features", ["distance", dimension], 1, work)
+
+    def pairs(self, dimension: int) -> Timing:
+        """Pairs of samples in precision and recall, the batch their number."""
+        points = np.random.default_rng(SEED).normal(size=(FEW, dimension))
+        work = partial(_seconds, lambda: precision_recall(points, points, NEIGHBOURS))
+        what = f"precision and recall, {dimension} features"
+        return self._once(what, ["pairs", dimension], (2 * FEW) ** 2, work)
+
+    def autoencoder(self, way: str, latents: Latents) -> Timing:
+        """Pictures that a published autoencoder is to "encode" or "decode"; of one trained here, nothing."""
+        if latents.autoencoder.kind != "pretrained":
+            return NOTHING
+        shape = data.load(latents.data).shape
+        batch = 1 if self.quick else max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
+
+        def measure() -> float:
+            from ..networks.autoencoder import Autoencoder
+            from . import (
+                tiny_networks,  # here, and not above: diffusers and transformers take seconds to load
+            )
+
+            network = Autoencoder(tiny_networks.autoencoder_model()).to(self.device).eval()
+            size = shape if way == "encode" else network.latent_shape(shape)
+            given = torch.zeros(batch, *size, device=self.device)
+            return _seconds(lambda: getattr(network, way)(given))
+
+        what = f"an autoencoder ({way}) of pictures of {latents.data}, batch {batch}"
+        return self._once(what, [way, shape], batch, measure)
+
+    def clip(self, way: str, latents: Latents) -> Timing:
+        """A published CLIP's "text" or "image_features"; of one that is trained here, nothing."""
+        if not latents.clip or self.tier.clip[latents.clip].kind != "published":
+            return NOTHING
+        shape = data.load(latents.data).shape
+
+        def measure() -> float:
+            from ..networks.clip import Clip, Preparation
+            from . import tiny_networks
+
+            words, side = tiny_networks.tokenizer(), tiny_networks.LARGE["vision"]["image_size"]
+            preparation = Preparation(side, *map(tuple, tiny_networks.PREPARATION.values()))
+            network = Clip(tiny_networks.clip_model(words, **tiny_networks.LARGE), words, preparation)
+            given = ["a boat"] * PICTURES if way == "text" else torch.zeros(PICTURES, *shape)
+            return _seconds(partial(getattr(network.to(self.device).eval(), way), given))
+
+        return self._once(f"a CLIP of the published size ({way})", [way, shape], PICTURES, measure)

@@ -27,7 +27,7 @@ from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION, Clip
 from ..networks.published.repository import mapping
 from ..storage.files import write_atomically
-from ..training.pool import one_thread
+from ..training.precision import one_thread
 from . import folder, prompts
 from .network import FlowMapModel, Strict, is_number, whole
 

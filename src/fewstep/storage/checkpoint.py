@@ -51,6 +51,10 @@ def _same_file(held: BinaryIO, path: Path) -> str:
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and info of `path`; raises CheckpointError when it is absent, damaged or foreign."""
     named, cure = f"the checkpoint {path}", "delete it and run `dvc repro` again"
+    if path.exists() and not path.is_file():
+        raise CheckpointError(
+            f"{path} is no file, and a checkpoint must be one: move it away, and run `dvc repro` again"
+        )
     if not path.is_file():
         raise CheckpointError(f"{named} is not there: run the stage that writes it (`dvc repro`)")
     try:
@@ -63,14 +67,21 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{named} is damaged ({error}): {cure}") from None
     if header is None:
         raise CheckpointError(f"{path} was not written by fewstep: its header has no '{ENTRY}' entry")
-    content = json.loads(header)
-    if _digest(tensors) != content["sha256"]:
+    try:
+        content = json.loads(header)
+        known, info = content["sha256"], dict(content["info"])
+    except (ValueError, TypeError, KeyError):
+        raise CheckpointError(f"{named} is damaged (its header cannot be read): {cure}") from None
+    if _digest(tensors) != known:
         raise CheckpointError(f"{named} is damaged (its checksum differs): {cure}")
-    return tensors, content["info"]
+    return tensors, info
 
 
-def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy `tensors`, read from `path`, into `module`; raises CheckpointError naming the first misfit."""
+def check_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError, naming the first misfit, unless `tensors`, read from `path`, fit `module`.
+
+    Names, shapes and types must be the module's, which may be on the device "meta", and all numbers finite.
+    """
     weights, other = module.state_dict(), f"{path} holds weights of another"
     for name in [*weights, *tensors]:
         if name not in weights or name not in tensors:
@@ -80,6 +91,16 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: P
         if ours != theirs:
             sizes = f"'{name}' is {theirs} there and {ours} in the network"
             raise CheckpointError(f"{other} shape: {sizes}: check `network` in params.yaml")
+        if tensors[name].dtype != weights[name].dtype:
+            types = f"'{name}' is {tensors[name].dtype} there and {weights[name].dtype} in the network"
+            raise CheckpointError(f"{other} type: {types}: convert or train them anew")
+        if not torch.isfinite(tensors[name]).all():
+            raise CheckpointError(f"'{name}' in {path} holds numbers that are not finite: train it anew")
+
+
+def load_weights(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy `tensors`, read from `path`, into `module`; raises as `check_weights`."""
+    check_weights(module, tensors, path)
     module.load_state_dict(dict(tensors))
 
 

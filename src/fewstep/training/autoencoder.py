@@ -19,7 +19,7 @@ from ..networks import autoencoder
 from ..networks.autoencoder import Autoencoder
 from ..settings.latents import Latents
 from ..storage.checkpoint import save_checkpoint
-from .pool import one_thread
+from .precision import one_thread
 from .preparation import DRAW_SEED, Preparation, data_name, dimensions, fact_table, figure_table
 from .trainer import Trainer
 

@@ -19,7 +19,7 @@ from ..storage.progress import Progress
 from . import clip
 from .autoencoder import LatentPreparation
 from .caption_pairs import texts_of
-from .pool import one_thread
+from .precision import MORE_MEMORY, enough_memory, one_thread
 
 # captions encoded between two updates of progress
 BLOCK = 512
@@ -73,7 +73,8 @@ def encode_captions(preparation: LatentPreparation, count: int, path: Path) -> E
     texts, network = _texts(preparation, count), clip.load(_clip(preparation))
     hidden = BlockArray.open(path, (len(texts), network.length, network.width))
     blocks = [texts[start : start + BLOCK] for start in range(0, len(texts), BLOCK)]
-    with Progress(len(texts), f"encoding the captions of {preparation.settings.data}") as bar, one_thread():
+    work = f"encoding the captions of {preparation.settings.data}"
+    with Progress(len(texts), work) as bar, one_thread(), enough_memory(work, MORE_MEMORY):
         for k in range(hidden.done, len(blocks)):
             start, stop = k * BLOCK, k * BLOCK + len(blocks[k])
             hidden.values[start:stop] = network.text(blocks[k]).hidden.cpu().numpy()

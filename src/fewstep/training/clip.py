@@ -21,7 +21,7 @@ from ..networks.tokens import Tokenizer
 from ..settings.clip import Clip as ClipSettings
 from ..storage.files import write_atomically
 from .caption_pairs import Pairs, pairs_of, unseen_pairs
-from .pool import one_thread
+from .precision import one_thread
 from .preparation import Preparation, fact_table, figure_table
 from .trainer import Trainer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..settings import tiers
 from ..settings.latents import Latents
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.workspace import Workspace
+from .preparation import read_facts
 
 TOUR = "tour"
 
@@ -50,7 +50,7 @@ class Experiment:
         """The data set that is modelled; for latents, that of the images that they were made from."""
         if self.data_folder is None:
             return self.settings.training.data
-        return json.loads((self.data_folder / data.DESCRIBED).read_text(encoding="utf-8"))["data"]
+        return read_facts(self.data_folder / data.DESCRIBED, "data")["data"]
 
     @classmethod
     def open(cls, tier: str, name: str) -> Experiment:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,10 @@ from ..metrics.features import INCEPTION, Extractor, channel_means, extract, inc
 from ..networks.classifier import Classifier, accuracy, train_classifier
 from ..settings.features import Features
 from ..storage import stand_in
-from ..storage.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
-from .pool import one_thread
+from .precision import MORE_MEMORY, enough_memory, one_thread
 from .preparation import DRAW_SEED, Preparation, data_name, fact_table
 
 CLASSIFIER, PROBE, VALUES = "classifier.safetensors", "probe.safetensors", "features.npy"
@@ -110,8 +111,17 @@ def _train_classifier(preparation: FeaturePreparation, path: Path) -> float:
     return right
 
 
-def _load_classifier(path: Path) -> Classifier:
+def _read(path: Path, *names: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The checkpoint in `path`; raises CheckpointError also where its header lacks one of `names`."""
     tensors, info = load_checkpoint(path)
+    if lacking := [name for name in names if name not in info]:
+        problem = f"{path} holds another network: its header names no {lacking[0]}"
+        raise CheckpointError(f"{problem}; delete it and run `dvc repro` again")
+    return tensors, info
+
+
+def _load_classifier(path: Path) -> Classifier:
+    tensors, info = _read(path, "shape", "classes")
     network = Classifier(tuple(info["shape"]), info["classes"])
     load_weights(network, tensors, path)
     return network.requires_grad_(False).eval()
@@ -152,7 +162,7 @@ def prepare(preparation: FeaturePreparation) -> dict:
         _train_probe(preparation, folder / PROBE)
     images, split = _images(settings)
     extractor = _extractor(preparation, _load_classifier(folder / CLASSIFIER) if classified else None)
-    with one_thread():
+    with one_thread(), enough_memory(f"measuring {settings.data} in features", MORE_MEMORY):
         features = extract(images, extractor, device=preparation.device)
     np.save(folder / VALUES, features.values.astype(np.float32))
     description = {"data": settings.data, "images": split, "features": features.values.shape[1]}
@@ -165,7 +175,11 @@ def load(preparation: FeaturePreparation) -> Reference:
     folder, own = preparation.folder, preparation.description
     classified = preparation.settings.extractor == "classifier"
     network = _load_classifier(folder / CLASSIFIER) if classified else None
-    values = np.load(folder / VALUES).astype(np.float64)
+    try:
+        values = np.load(folder / VALUES).astype(np.float64)
+    except (OSError, ValueError, EOFError) as error:
+        cure = "delete it and run `dvc repro` again"
+        raise CheckpointError(f"{folder / VALUES} is damaged ({type(error).__name__}): {cure}") from None
     return Reference(_extractor(preparation, network), values, own["images"], own["checksum"])
 
 
@@ -181,13 +195,13 @@ def load_probe(path: Path) -> nn.Module:
     from ..networks.probe import Probe
 
     network = Probe()
-    load_weights(network, load_checkpoint(path)[0], path)
+    load_weights(network, _read(path, "accuracy")[0], path)
     return network.requires_grad_(False).eval()
 
 
 def probe_name(path: Path) -> str:
     """A name that identifies the probe in `path`, for the evaluation protocol."""
-    tensors, info = load_checkpoint(path)
+    tensors, info = _read(path, "data", "accuracy", "pictures")
     digest, right = _weights_digest(tensors[name] for name in sorted(tensors)), 100 * info["accuracy"]
     name = f"probe of {info['data']} (sha256 {digest})"
     return f"{name}, {right:.1f} % right on {info['pictures']} other pictures"

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import data, networks, objectives
 from ..data import DataSource
@@ -21,7 +23,6 @@ from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoi
 from ..storage.files import write_atomically
 from ..storage.fingerprint import fingerprint
 from . import loops, precision
-from .pool import one_thread
 from .processes import Processes
 
 
@@ -83,6 +84,18 @@ def marker(state: Path) -> Path:
     return state.with_suffix(".step")
 
 
+def read_state(job: Job, mark: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and info of the run's state on disk; raises CheckpointError for another run's."""
+    tensors, info = load_checkpoint(job.state)
+    if info.get("fingerprint") != mark:
+        other = f"another run (fingerprint {info.get('fingerprint')}, not {mark})"
+        raise CheckpointError(f"{job.state} belongs to {other}: delete it")
+    step, steps = info.get("step"), job.method.steps
+    if type(step) is not int or not 0 <= step <= steps:
+        raise CheckpointError(f"{job.state} stands at step {step} of {steps}: delete it")
+    return tensors, info
+
+
 def advance(
     job: Job, mark: str, until: int, tick: Callable | None = None, processes: Processes = Processes()
 ) -> int:
@@ -90,20 +103,20 @@ def advance(
 
     `mark` is the job's fingerprint. `tick(step)` is called about once a second; without it the step goes to
     `marker`, for the process that waits. Of several `processes` each calls it alike, and the main one stores.
-    Raises CheckpointError for a damaged state, FloatingPointError for a loss that is not finite.
+    Raises CheckpointError for a damaged state, DivergedError for a loss or weights that are not finite, and
+    torch.OutOfMemoryError.
     """
     stored = job.state
-    with one_thread(), precision.products(job.training):
+    cure = "lower training.batch, or raise compute.processes"
+    enough = precision.enough_memory(f"a step of {job.method.label} at batch {job.training.batch}", cure)
+    with precision.one_thread(), precision.products(job.training), enough:
         teacher = None
         if job.teacher:
             teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training)
         loop_of = loops.load(job.method.loop)
         state = loop_of.start(job, teacher)
         if stored.exists():
-            tensors, info = load_checkpoint(stored)
-            if info["fingerprint"] != mark:
-                other = f"another run (fingerprint {info['fingerprint']}, not {mark})"
-                raise CheckpointError(f"{stored} belongs to {other}: delete it")
+            tensors, info = read_state(job, mark)
             state.restore(tensors, info["step"], stored)
         loop, said = loop_of.Loop(job, state, teacher, processes), time.monotonic()
         while state.step < until:
@@ -111,9 +124,7 @@ def advance(
             if processes.is_main and time.monotonic() - said > 1:
                 said = time.monotonic()
                 tick(state.step) if tick else write_atomically(marker(stored), str(state.step).encode())
-        if not torch.isfinite(state.log[: state.step, 0]).all():
-            problem = f"the training of {stored.stem} diverged: its loss is not finite"
-            raise FloatingPointError(f"{problem}; lower optimiser.lr")
+        state.require_finite(f"{job.method.label} ({stored.stem})", "lower optimiser.lr")
         if processes.is_main:
             info = {"fingerprint": mark, "step": state.step, "columns": list(state.columns)}
             save_checkpoint(stored, state.tensors(), info)

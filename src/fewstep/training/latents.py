@@ -22,7 +22,7 @@ from ..storage.fingerprint import UNCOUNTED, fingerprint
 from ..storage.progress import Progress
 from . import autoencoder as training_autoencoder
 from .autoencoder import LatentPreparation, load
-from .pool import one_thread
+from .precision import MORE_MEMORY, enough_memory, one_thread
 from .preparation import DESCRIPTION, DRAW_SEED, data_name, dimensions, fact_table
 
 # images encoded between two updates of progress: a whole number of the autoencoder's batches
@@ -46,7 +46,8 @@ def _fingerprint(preparation: LatentPreparation, pixels: np.ndarray, checksum: s
 
 def _encode(preparation: LatentPreparation, pixels: np.ndarray, moments: BlockArray) -> None:
     count, top, network = len(pixels), preparation.source.top, load(preparation)
-    with Progress(count, f"encoding {preparation.settings.data}") as bar, one_thread():
+    work = f"encoding {preparation.settings.data}"
+    with Progress(count, work) as bar, one_thread(), enough_memory(work, MORE_MEMORY):
         for start in range(moments.done * BLOCK, count, BLOCK):
             block = torch.from_numpy(np.array(pixels[start : start + BLOCK]))
             images = to_signed(block, top).to(preparation.device)
@@ -97,7 +98,8 @@ def encode_all(preparation: LatentPreparation) -> dict[str, Any]:
     data, count (images), mirrored, shape (of an image), top, latents (their shape), scale, channels (mean,
     std and drawn of each), checksum (of moments.npy), autoencoder (checksum of its weights), fingerprint, and
     captions where a CLIP encodes them: the description of `encode_captions`, and its files' checksums. Raises
-    FileNotFoundError where there is no autoencoder, and FloatingPointError for moments that are not finite.
+    FileNotFoundError where there is no autoencoder, FloatingPointError for moments that are not finite,
+    and torch.OutOfMemoryError.
     """
     source, coder = preparation.source, autoencoder.read_described(preparation.folder)
     pixels = source.pixels[: preparation.settings.count]

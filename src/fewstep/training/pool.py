@@ -7,31 +7,25 @@ forked), threads of OpenMP or OpenBLAS (a kernel has one), autograd's threads (f
 
 import multiprocessing
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import distributed
 
 from ..storage.workspace import START_METHOD
 from .lifetime import exit_with_parent
+from .precision import one_thread
+from .processes import join
 
 
 def start_method() -> str:
     """How processes are started: "fork" where kernels are forks themselves, "spawn" elsewhere."""
     return os.environ.get(START_METHOD, "spawn")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread inside the block, so that sums are taken in one order on any machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _prepare_worker(parent: int) -> None:
@@ -94,3 +88,58 @@ def run_after(
                 results[running.pop(future)] = future.result()
                 on_done(len(results))
     return results
+
+
+def loopback_store() -> distributed.TCPStore:
+    """The store where processes meet, on a free port of the loopback interface, out of others' reach."""
+    # torch's own socket would listen on every interface
+    listener = socket.create_server(("127.0.0.1", 0))
+    host, port = listener.getsockname()
+    kept = {"wait_for_workers": False, "master_listen_fd": listener.detach()}
+    return distributed.TCPStore(host, port, is_master=True, **kept)
+
+
+def spread(work: Callable, arguments: tuple, count: int, device: str, watch: Callable[[], None]) -> None:
+    """Run work(processes, *arguments) in `count` processes here, calling `watch()` about once a second.
+
+    They are fresh unless `start_method` allows forks: `work` must be a function of a module, and a
+    script needs its `if __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others
+    are ended. Raises RuntimeError with the message of the first that stopped.
+    """
+    from torch.multiprocessing.spawn import ProcessException, start_processes
+
+    # held here until the end, so that no other program can take the port in between
+    store = loopback_store()
+    settings = (work, arguments, count, device, store.port, os.getpid())
+    context = start_processes(_take_part, settings, count, join=False, start_method=start_method())
+    try:
+        while not context.join(timeout=1.0, grace_period=1.0):
+            watch()
+    except ProcessException as error:
+        message = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"process {error.error_index} of {count} stopped: {message}") from error
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+
+
+def _take_part(
+    rank: int, work: Callable, arguments: tuple, count: int, device: str, port: int, parent: int
+) -> None:
+    exit_with_parent(parent)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    # the parent holds the store; one thread each, as everywhere
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place |= {"TORCHELASTIC_USE_AGENT_STORE": True, "OMP_NUM_THREADS": 1}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    if sys.platform == "linux":
+        # all are on this machine, whose own name need not resolve to an address
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    processes = join(device)
+    if processes.count != count:
+        # a fork of a process that had a place already: each would train alone
+        problem = f"process {rank} of {count} takes itself for one of {processes.count}"
+        raise RuntimeError(f"{problem}: accelerate was used before training; restart the kernel")
+    work(processes, *arguments)
+    distributed.destroy_process_group()

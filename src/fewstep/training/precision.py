@@ -1,4 +1,6 @@
-"""What a training may trade for speed on an accelerator; each is optional in `training` of params.yaml.
+"""How a training computes: on one thread, and what it may trade for speed on an accelerator.
+
+The latter are settings, each optional in `training` of params.yaml:
 
 precision      "fp32" throughout; "tf32": products and convolutions on a GPU's tensor cores; "bf16": the
                network under autocast, its weights, gradients, optimiser, EMA and losses in single precision
@@ -17,6 +19,31 @@ from torch import Tensor
 
 from ..flows.flow_map import FlowMap
 from ..settings.training import Training
+
+MORE_MEMORY = "end other programs, or take a machine with more"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread inside the block, so that sums are taken in one order on any machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def enough_memory(work: str, cure: str) -> Iterator[None]:
+    """Raise torch.OutOfMemoryError, which says that `work` does not fit and the `cure`, where memory ends."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # on a CPU torch raises a plain RuntimeError, which says so
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise torch.OutOfMemoryError(f"{work} does not fit into memory: {cure}") from error
+        raise
 
 
 def prepared(flow_map: FlowMap, training: Training) -> FlowMap:

@@ -15,6 +15,7 @@ from ..data.formats.archives import folder_of
 from ..settings import tiers
 from ..settings.base import SettingsError, listed
 from ..storage import stand_in
+from ..storage.checkpoint import CheckpointError
 from ..storage.files import write_json
 from ..storage.fingerprint import fingerprint
 from ..storage.workspace import Workspace
@@ -43,6 +44,18 @@ def figure_table(figures: Mapping[str, Mapping[str, float]], formats: Mapping[st
     """One row a part of the data, and one column a figure of it that `formats` names."""
     rows = {part: {key: formats[key].format(own[key]) for key in formats} for part, own in figures.items()}
     return pd.DataFrame(rows).T
+
+
+def read_facts(path: Path, *names: str) -> dict[str, Any]:
+    """The facts of a stage's JSON file, `names` among them; raises CheckpointError for any other file."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict) or not {*names} <= facts.keys():
+        problem = f"{path} is damaged, or describes something else"
+        raise CheckpointError(f"{problem}: delete it and run `dvc repro` again")
+    return facts
 
 
 @dataclass(frozen=True)
@@ -93,8 +106,8 @@ class Preparation:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `describe` wrote; raises FileNotFoundError before that."""
-        return json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
+        """What `describe` wrote; raises FileNotFoundError before that, and CheckpointError for damage."""
+        return read_facts(self.folder / DESCRIPTION, "data")
 
     def describe(self, description: dict[str, Any]) -> dict[str, Any]:
         """Write the description of its files, which declares them complete, and return it."""

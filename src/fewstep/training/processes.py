@@ -8,17 +8,11 @@ latents), which is shared within a process. The main process writes all files, a
 The network stays bare: DistributedDataParallel's wrapper breaks forward-mode derivatives (pytorch#182661).
 """
 
-import os
-import socket
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed
-
-from .lifetime import exit_with_parent
-from .pool import start_method
 
 
 def require_cuda(count: int = 1) -> None:
@@ -77,64 +71,9 @@ class Processes:
 def join(device: str) -> Processes:
     """The place that the environment gives this process: gloo on "cpu", nccl and a GPU of its own on "cuda".
 
-    The environment is set by torchrun, `accelerate launch` or `spread`; without it the process is alone.
+    The environment is set by torchrun, `accelerate launch` or `pool.spread`; without it the process is alone.
     """
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
     return Processes(state.process_index, state.num_processes)
-
-
-def loopback_store() -> distributed.TCPStore:
-    """The store where processes meet, on a free port of the loopback interface, out of others' reach."""
-    # torch's own socket would listen on every interface
-    listener = socket.create_server(("127.0.0.1", 0))
-    host, port = listener.getsockname()
-    kept = {"wait_for_workers": False, "master_listen_fd": listener.detach()}
-    return distributed.TCPStore(host, port, is_master=True, **kept)
-
-
-def spread(work: Callable, arguments: tuple, count: int, device: str, watch: Callable[[], None]) -> None:
-    """Run work(processes, *arguments) in `count` processes here, calling `watch()` about once a second.
-
-    They are fresh unless `pool.start_method` allows forks: `work` must be a function of a module, and a
-    script needs its `if __name__ == "__main__"`. When a process stops, or the wait is interrupted, the others
-    are ended. Raises RuntimeError with the message of the first that stopped.
-    """
-    from torch.multiprocessing.spawn import ProcessException, start_processes
-
-    # held here until the end, so that no other program can take the port in between
-    store = loopback_store()
-    settings = (work, arguments, count, device, store.port, os.getpid())
-    context = start_processes(_take_part, settings, count, join=False, start_method=start_method())
-    try:
-        while not context.join(timeout=1.0, grace_period=1.0):
-            watch()
-    except ProcessException as error:
-        message = str(error).strip().splitlines()[-1]
-        raise RuntimeError(f"process {error.error_index} of {count} stopped: {message}") from error
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                process.kill()
-
-
-def _take_part(
-    rank: int, work: Callable, arguments: tuple, count: int, device: str, port: int, parent: int
-) -> None:
-    exit_with_parent(parent)
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    # the parent holds the store; one thread each, as everywhere
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    place |= {"TORCHELASTIC_USE_AGENT_STORE": True, "OMP_NUM_THREADS": 1}
-    os.environ |= {name: str(value) for name, value in place.items()}
-    if sys.platform == "linux":
-        # all are on this machine, whose own name need not resolve to an address
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    processes = join(device)
-    if processes.count != count:
-        # a fork of a process that had a place already: each would train alone
-        problem = f"process {rank} of {count} takes itself for one of {processes.count}"
-        raise RuntimeError(f"{problem}: accelerate was used before training; restart the kernel")
-    work(processes, *arguments)
-    distributed.destroy_process_group()

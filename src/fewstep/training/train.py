@@ -5,7 +5,7 @@ killed one loses one slice at most.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from .. import networks
 from ..data.formats.archives import folder_of
 from ..settings.tiers import Compute
-from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, with_prefix
+from ..storage.checkpoint import CheckpointError, check_weights, load_checkpoint, save_checkpoint, with_prefix
 from ..storage.files import write_atomically
 from ..storage.progress import Progress
 from .experiment import Experiment
-from .job import Job, advance, marker
-from .pool import pool
-from .processes import Processes, spread
+from .job import Job, advance, marker, read_state
+from .pool import pool, spread
+from .processes import Processes
 from .published_weights import misfit
 from .weights import load_log, weights_file
 
@@ -37,7 +39,7 @@ class Run:
     steps: int
     # its job and fingerprint, which are known once its teacher's weights are there
     open: Callable[[], tuple[Job, str]]
-    publish: Callable[[Job], object]
+    publish: Callable[[Job, str], object]
     after: int | None = None
 
 
@@ -47,9 +49,9 @@ def _slices(steps: int) -> list[int]:
     return [*range(size, steps, size), steps]
 
 
-def _to_come(job: Job) -> list[int]:
+def _to_come(job: Job, mark: str) -> list[int]:
     """The slices that the state on disk has not reached; none for a finished run, which is left untouched."""
-    done = load_checkpoint(job.state)[1]["step"] if job.state.exists() else 0
+    done = read_state(job, mark)[1]["step"] if job.state.exists() else 0
     return [until for until in _slices(job.method.steps) if until > done]
 
 
@@ -57,7 +59,7 @@ def _reached(job: Job) -> int:
     """The step at which the run on disk stands, by its progress marker."""
     try:
         return int(marker(job.state).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return 0
 
 
@@ -71,16 +73,21 @@ def _advance(processes: Processes, turns: Sequence[tuple[Job, str, int]]) -> flo
     return time.monotonic() - started
 
 
-def _in_turn(runs: Sequence[Run], bar: Progress) -> None:
-    """One run after the other, in this process."""
+def _in_turn(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
+    """One run after the other, in this process or by several that train it together."""
     before = 0
     for run in runs:
         job, mark = run.open()
-        for until in _to_come(job):
-            advance(job, mark, until, lambda step, base=before: bar.update(base + step))
-            bar.update(before + until)
-        run.publish(job)
+        turns = [(job, mark, until) for until in _to_come(job, mark)]
+        if turns and compute.processes > 1:
+            watch = partial(lambda job, base: bar.update(base + _reached(job)), job, before)
+            spread(_advance, (turns,), compute.processes, compute.device, watch)
+        elif turns:
+            for turn in turns:
+                advance(*turn, lambda step, base=before: bar.update(base + step))
+        run.publish(job, mark)
         before += run.steps
+        bar.update(before)
 
 
 class _Schedule:
@@ -102,15 +109,15 @@ class _Schedule:
         for k, run in enumerate(self.runs):
             if k not in self.jobs and (run.after is None or run.after in self.finished):
                 self.jobs[k] = run.open()
-                self.to_come[k] = _to_come(self.jobs[k][0])
+                self.to_come[k] = _to_come(*self.jobs[k])
             if k in self.jobs and not self.to_come[k] and k not in self.finished:
-                run.publish(self.jobs[k][0])
+                run.publish(*self.jobs[k])
                 self.finished.add(k)
 
     def _steps(self, k: int) -> int:
         """The steps of the slices that run `k` has still before it."""
-        slices = _slices(self.runs[k].steps)
-        return slices[-1] - [0, *slices][-1 - len(self.to_come.get(k, slices))]
+        slices = [0, *_slices(self.runs[k].steps)]
+        return slices[-1] - slices[-1 - len(self.to_come.get(k, slices[1:]))]
 
     def left(self, k: int) -> float:
         """Seconds left of run `k` and of the longest chain that waits for it, which must start first."""
@@ -124,19 +131,6 @@ class _Schedule:
         self.to_come[k].pop(0)
         self.pace[k] = seconds / (before - self._steps(k))
         self.open()
-
-    def show(self, bar: Progress) -> None:
-        bar.update(sum(_reached(job) for job, _ in self.jobs.values()))
-
-
-def _together(runs: Sequence[Run], compute: Compute, bar: Progress) -> None:
-    """One run after the other, each by all processes; those that may start are handed over at once."""
-    schedule = _Schedule(runs)
-    while len(schedule.finished) < len(runs):
-        turns = [(*schedule.jobs[k], until) for k, slices in schedule.to_come.items() for until in slices]
-        spread(_advance, (turns,), compute.processes, compute.device, partial(schedule.show, bar))
-        schedule.to_come = {k: [] for k in schedule.jobs}
-        schedule.open()
 
 
 def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
@@ -152,7 +146,7 @@ def _side_by_side(runs: Sequence[Run], workers: int, bar: Progress) -> None:
                 running[executor.submit(_advance, Processes(), [turn])] = k
             for future in wait(running, timeout=1.0, return_when=FIRST_COMPLETED)[0]:
                 schedule.advanced(running.pop(future), future.result())
-            schedule.show(bar)
+            bar.update(sum(_reached(job) for job, _ in schedule.jobs.values()))
 
 
 def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
@@ -162,27 +156,37 @@ def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
     one run follows the other. The bits are the same.
     """
     with Progress(sum(run.steps for run in runs), label) as bar:
-        if compute.processes > 1:
-            _together(runs, compute, bar)
-        elif compute.workers == 1 or len(runs) == 1 or compute.device == "cuda":
-            _in_turn(runs, bar)
+        if 1 in (compute.workers, len(runs)) or compute.processes > 1 or compute.device == "cuda":
+            _in_turn(runs, compute, bar)
         else:
             _side_by_side(runs, compute.workers, bar)
 
 
-def publish(job: Job, path: Path) -> None:
-    """Write the finished run's averaged weights and its log to `path`, for the rest of the pipeline."""
-    tensors, info = load_checkpoint(job.state)
+def publish(job: Job, mark: str, path: Path) -> None:
+    """Write the averaged weights and the log of the finished run, of fingerprint `mark`, to `path`.
+
+    Raises CheckpointError for a state of another run, one that is not finished, or weights that do not fit.
+    """
+    tensors, info = read_state(job, mark)
     step, steps = info["step"], job.method.steps
     if step != steps:
         raise CheckpointError(f"{job.state} stands at step {step} of {steps}: finish the training first")
-    weights = {f"weights.{name}": value for name, value in with_prefix(tensors, "ema.").items()}
+    average = with_prefix(tensors, "ema.")
+    _check(average, job.network.model_dump(), job.source.shape, job.state)
+    weights = {f"weights.{name}": value for name, value in average.items()}
     columns = zip(info["columns"], tensors["log"].unbind(1), strict=True)
     log = {f"log.{name}": column.contiguous() for name, column in columns}
     described = {"fingerprint": info["fingerprint"], "network": job.network.model_dump()}
     described |= {"shape": list(job.source.shape), "data": job.training.data}
     described |= {"seed": job.seed, "steps": steps, "drawn": steps * job.training.batch}
     save_checkpoint(path, weights | log, described)
+
+
+def _check(weights: Mapping, network: Mapping, shape: Sequence[int], path: Path) -> None:
+    """Raise CheckpointError unless `weights`, read from `path`, are finite and of that network."""
+    with torch.device("meta"):
+        built = networks.build(network, tuple(shape))
+    check_weights(built, weights, path)
 
 
 def job(experiment: Experiment, method: str, seed: int) -> tuple[Job, str]:
@@ -207,6 +211,7 @@ def _copy_weights(experiment: Experiment, method: str, file: Path) -> None:
     network = (settings.method(method).network or settings.training.network).model_dump()
     if problem := misfit(file, info, network, experiment.source.shape, experiment.name):
         raise CheckpointError(f"{problem}: convert the right file, or change params.yaml")
+    _check(with_prefix(tensors, "weights."), network, experiment.source.shape, file)
     for seed in settings.training.seeds:
         path = experiment.workspace.write(weights_file(experiment, method, seed))
         save_checkpoint(path, tensors, info | {"seed": seed})

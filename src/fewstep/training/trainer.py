@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ..storage.progress import Progress
 from . import optimisers
-from .pool import one_thread
+from .precision import enough_memory, one_thread
 from .state import State
 
 NETWORK = "network"
@@ -22,18 +22,23 @@ class Trainer:
     """Adam on the weights of `network`; its learning rate rises, then falls to zero along a straight line.
 
     It begins from the state in `path`, or from nothing. `settings` have steps, lr and seed; `columns` are
-    those of the log. Raises CheckpointError for a damaged state.
+    those of the log. Raises CheckpointError for a damaged state, and for that of another training.
     """
 
     def __init__(self, path: Path, network: nn.Module, settings: Any, device: str, columns: tuple):
-        self.path, self.settings = path, settings
+        # the name of a state is that of its training, with its fingerprint
+        self.path, self.settings, self.info = path, settings, {"training": path.stem}
         self.optimiser = optimisers.build("adam", network.parameters(), settings.lr)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         log = torch.zeros(settings.steps, len(columns))
         self.state = State({NETWORK: network}, {NETWORK: self.optimiser}, self.generator, log, columns)
         if path.exists():
             tensors, info = load_checkpoint(path)
-            self.state.restore(tensors, info["step"], path)
+            if info.get("training") != path.stem:
+                raise CheckpointError(
+                    f"{path} belongs to another training, {info.get('training')}: delete it"
+                )
+            self.state.restore(tensors, info.get("step"), path)
 
     def descend(self, loss: Tensor) -> None:
         """One step of Adam down the gradient of `loss`, a scalar."""
@@ -48,20 +53,16 @@ class Trainer:
     def advance(self, until: int, one_step: Callable[[], Mapping[str, Tensor]], label: str) -> Tensor:
         """Call `one_step`, which descends and returns what is logged, up to step `until`; returns the log.
 
-        The state is stored every sixth of the training and at the end. Raises CheckpointError for a state
-        past the end, and FloatingPointError where the loss is not finite.
+        The state is stored every sixth of the training and at the end. Raises DivergedError for a loss or
+        weights that are not finite, and torch.OutOfMemoryError.
         """
         state, steps = self.state, self.settings.steps
-        if state.step > steps:
-            raise CheckpointError(f"{self.path} stands at step {state.step} of {steps}: delete it")
-        every = -(-steps // STORED)
-        with Progress(steps, f"training the {label}") as bar, one_thread():
+        every, enough = -(-steps // STORED), enough_memory(f"a step of the {label}", "lower its `batch`")
+        with Progress(steps, f"training the {label}") as bar, one_thread(), enough:
             while state.step < until:
                 state.record(one_step())
                 bar.update(state.step)
                 if state.step % every == 0 or state.step == until:
-                    if not torch.isfinite(state.log[: state.step]).all():
-                        problem = f"the training of the {label} diverged: its loss is not finite"
-                        raise FloatingPointError(f"{problem}; lower its `lr`")
-                    save_checkpoint(self.path, state.tensors(), {"step": state.step})
+                    state.require_finite(f"the {label}", "lower its `lr`")
+                    save_checkpoint(self.path, state.tensors(), self.info | {"step": state.step})
         return state.log
