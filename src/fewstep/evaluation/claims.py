@@ -5,7 +5,7 @@ three, over sampling seeds: it then says nothing of how another training would t
 when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,15 @@ import yaml
 from scipy import stats
 
 from ..training.experiment import Experiment
+from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, read, text_of
+from .measure import require_whole
 
 COLUMNS = (
     "claim", "paper", "statement", "statistic", "value", "low", "high", "verdict", "over", "tier", "table"
 )  # fmt: skip
+# a ledger as it is published; those of earlier versions have no column `over`
+KINDS = dict.fromkeys(set(COLUMNS) - {"over"}, TEXT) | {"value": NUMBER, "low": BOUND, "high": BOUND}
+VERDICTS = ("supported", "contradicted", "undecided")
 CONFIDENCE = 0.95
 TRAINING, SAMPLING = "training seeds", "sampling seeds"
 SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
@@ -29,6 +34,14 @@ FEW = 3
 CURE = "`sampling.steps` in params.yaml must draw it"
 FILE = Path(__file__).with_name("claims.yaml")
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+
+
+# what an entry of claims.yaml says, and what a statistic of each kind is computed from
+WORDS = ("id", "paper", "metric", "statement", "words", "unit", "statistic")
+NEEDS = {
+    "value": ("cells",), "difference": ("cells",), "within": ("cells", "bound"), "near": ("cells", "bound"),
+    "ratio": ("cells", "bound"), "calls": ("cells", "of"), "gradient norm": ("trainings",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,10 +77,10 @@ def verdict(low: float, high: float, threshold: float) -> str:
 
 
 def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -> pd.Series:
-    """A metric by "train_seed" or "sample_seed", a mean over the other; KeyError where not measured."""
+    """A metric by "train_seed" or "sample_seed", a mean over the other; ValueError where not measured."""
     part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
     if part.empty:
-        raise KeyError(f"no row {method}, {metric}, nfe {nfe}: {CURE}")
+        raise ValueError(f"no row {method}, {metric}, nfe {nfe}: {CURE}")
     return part.groupby(seed).value.mean()
 
 
@@ -76,8 +89,8 @@ def by_seeds(
 ) -> tuple[list[pd.Series], str]:
     """Each cell (method, nfe, metric) by the seeds `over`, and these: TRAINING or SAMPLING.
 
-    Without `over`, training seeds where there are three or more. Raises KeyError for a cell without rows, and
-    ValueError for cells of different seeds, or of several protocols of a metric: they cannot be compared.
+    Without `over`, training seeds where there are three or more. Raises ValueError for a cell without rows,
+    and for cells of different seeds, or of several protocols of a metric: they cannot be compared.
     """
     for metric in dict.fromkeys(metric for _, _, metric in cells):
         methods = [method for method, _, own in cells if own == metric]
@@ -125,7 +138,7 @@ def instability(norms: np.ndarray) -> float:
 def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
     for label in (loose, steady):
         if not logs.get(label):
-            raise KeyError(f"no training log of {label}; there are {', '.join(logs)}")
+            raise ValueError(f"no training log of {label}; there are {', '.join(logs)}")
     both = [[log["gradient_norm"] for log in logs[label]] for label in (loose, steady)]
     # over as many steps as both have: a longer run has more time to settle
     length = min(len(norms) for own in both for norms in own)
@@ -134,10 +147,10 @@ def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
 
 
 def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
-    """The most network calls at which a method was measured; KeyError where it was not."""
+    """The most network calls at which a method was measured; ValueError where it was not."""
     counts = rows[(rows.method == method) & (rows.metric == metric)].nfe
     if counts.empty:
-        raise KeyError(f"no row {method}, {metric}: {CURE}")
+        raise ValueError(f"no row {method}, {metric}: {CURE}")
     return int(counts.max())
 
 
@@ -185,13 +198,31 @@ def _over(count: int, over: str, trainings: int) -> str:
 
 
 @cache
-def _file() -> list[dict[str, Any]]:
-    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+def _file(path: Path = FILE) -> list[dict[str, Any]]:
+    """The groups of claims.yaml; DamagedFileError where it is cut short."""
+    cure = "restore it from the repository"
+    try:
+        groups = yaml.safe_load(text_of(path, cure))
+        for group in groups:
+            for claim in group["claims"]:
+                own, where = (
+                    {**group, **claim},
+                    f"{path}: the claim '{claim.get('id')}' of {group['experiments']}",
+                )
+                if absent := [key for key in WORDS if not own.get(key)]:
+                    raise DamagedFileError(f"{where} lacks {', '.join(absent)}: {cure}")
+                statistic = own["statistic"]
+                for key in NEEDS.get(statistic["kind"], ()):
+                    if key not in statistic:
+                        raise DamagedFileError(f"{where}: its statistic lacks {key}: {cure}")
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        problem = " ".join(str(error).split())
+        raise DamagedFileError(f"{path} does not hold groups of claims ({problem}): {cure}") from None
+    return groups
 
 
-def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _listed(experiment: str, measured: Collection[str]) -> Iterator[dict[str, Any]]:
     """The entries of claims.yaml for an experiment, one for each N, with what their group says."""
-    measured = set(rows.metric)
     for group in _file():
         for claim in group["claims"] if experiment in group["experiments"] else ():
             if claim.get("only") in {None, *measured} and claim.get("not") not in measured:
@@ -201,10 +232,11 @@ def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
     """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
 
-    Raises KeyError for what was not measured or logged, ValueError for other seeds or protocols compared.
+    Raises ValueError for what was not measured or logged, and for other seeds or protocols compared.
     """
+    require_whole(rows, f"the measured rows of {experiment.name}")
     found = []
-    for own in _listed(experiment.name, rows):
+    for own in _listed(experiment.name, set(rows.metric)):
         values, over = _values(own, rows, logs or {})
         words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
@@ -223,6 +255,26 @@ def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
         found = float(np.mean(c.values)), *bounds, verdict(*bounds, c.threshold)
         rows.append((c.name, c.paper, c.statement, said, *found, c.over, tier, c.table))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def read_ledger(path: Path, measured: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    """A ledger as it was published, of the experiments whose `measured` metrics are given by their names.
+
+    Raises DamagedFileError, with the file, the line and the cure, where it is damaged or a claim is missing.
+    """
+    cure = "run `dvc repro`, which writes it again"
+    found = read(path, KINDS, cure)
+    if other := set(found.verdict) - set(VERDICTS):
+        raise DamagedFileError(f"{path} has the verdict '{other.pop()}', not {', '.join(VERDICTS)}: {cure}")
+    for experiment, metrics in measured.items():
+        names = list(found[found.table == experiment].claim)
+        for own in _listed(experiment, metrics):
+            name = own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])
+            if names.count(name) != 1:
+                raise DamagedFileError(
+                    f"{path} has the claim '{name}' {names.count(name)} times, not once: {cure}"
+                )
+    return found
 
 
 def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -1,7 +1,7 @@
 """Samples of every method, by number of steps, training seed and sampling seed, as arrays on disk."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 
@@ -19,13 +19,17 @@ from ..networks import load_decoder
 from ..networks.load import load_flow_map
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.checkpoint import CheckpointError
+from ..storage.files import write_atomically
 from ..storage.progress import Progress
 from ..training import weights as training_weights
 from ..training.experiment import Experiment
 from ..training.pool import run_all
 from . import prompts
+from .csv_files import TEXT, WHOLE, DamagedFileError, read
 
 EXACT = "exact"
+INDEX = {"method": TEXT, "network": TEXT, "sampler": TEXT, "nfe": WHOLE, "count": WHOLE, "file": TEXT}
+REDRAW = "draw the experiment's samples again"
 # images of each array that pictures show
 SHOWN = 8
 # what the seeds of noise are counted from, and those of the noise that a stochastic sampler adds
@@ -67,7 +71,10 @@ def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | No
 
 
 def plan(settings: ExperimentSettings) -> list[Draw]:
-    """Every array of an experiment; `exact` is drawn by the exact map (one jump) or velocity (Euler)."""
+    """Every array of an experiment; `exact` is drawn by the exact map (one jump) or velocity (Euler).
+
+    Raises ValueError for settings that name one twice, as means would count it twice, or no steps.
+    """
     sampling, seeds = settings.sampling, settings.training.seeds
     rows = []
     for method, all_steps in sampling.steps.items():
@@ -77,7 +84,16 @@ def plan(settings: ExperimentSettings) -> list[Draw]:
     for method, solvers in sampling.solvers.items():
         for solver, all_steps in solvers.items():
             rows += [(f"{method}-{solver}", method, solver, n, seeds) for n in all_steps]
-    return [Draw(*row, seed, noise) for *row, own in rows for seed in own for noise in sampling.seeds]
+    draws = [Draw(*row, seed, noise) for *row, own in rows for seed in own for noise in sampling.seeds]
+    if none := next((d for d in draws if d.steps < 1), None):
+        raise ValueError(f"`sampling.steps` of {none.method} in params.yaml is {none.steps}: give 1 or more")
+    if len(set(draws)) < len(draws):
+        twice = next(d for k, d in enumerate(draws) if d in draws[:k])
+        said = (
+            f"{twice.method} at {twice.steps} steps, sampling seed {twice.sample_seed}, would be drawn twice"
+        )
+        raise ValueError(f"{said}: name it once in `sampling.steps` and `sampling.seeds` of params.yaml")
+    return draws
 
 
 def labels(settings: ExperimentSettings) -> dict[str, str]:
@@ -161,30 +177,61 @@ def sample_all(
     with Progress(len(jobs), "sampling") as bar:
         rows = run_all(_draw, jobs, compute.workers, bar.update)
     index = pd.DataFrame(rows)
-    index.to_csv(folder / "index.csv", index=False)
+    write_atomically(folder / "index.csv", index.to_csv(index=False).encode())
     return index
+
+
+def read_index(folder: Path, settings: ExperimentSettings) -> pd.DataFrame:
+    """The index that `sample_all` has stored; DamagedFileError unless it is whole and of these settings."""
+    path, drawn = folder / "index.csv", [field.name for field in fields(Draw)]
+    index = read(path, dict.fromkeys(drawn, WHOLE) | INDEX, REDRAW)
+    found = {Draw(*row) for row in index[drawn].itertuples(index=False, name=None)}
+    for draw in (wanted := plan(settings)):
+        if draw not in found:
+            raise DamagedFileError(f"{path} lacks {draw.name}, which the settings ask for: {REDRAW}")
+    if len(index) > len(wanted):
+        raise DamagedFileError(
+            f"{path} has {len(index)} arrays, and the settings ask for {len(wanted)}: {REDRAW}"
+        )
+    if len(other := index[index["count"] != settings.sampling.count]):
+        said = f"{other.iloc[0].file} has {other.iloc[0]['count']} samples"
+        raise DamagedFileError(f"{path}: {said}, and `sampling.count` is {settings.sampling.count}: {REDRAW}")
+    return index
+
+
+def opened(path: Path, count: int) -> np.ndarray:
+    """The stored samples, memory-mapped; DamagedFileError unless there are `count` of them."""
+    try:
+        points = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedFileError(f"the samples {path} cannot be read ({error}): {REDRAW}") from None
+    if points.ndim < 2 or len(points) != count:
+        said = f"{path} has the shape {points.shape}, and `sampling.count` is {count}"
+        raise DamagedFileError(f"{said}: {REDRAW}")
+    return points
 
 
 def draw(experiment: Experiment) -> pd.DataFrame:
     """Draw all samples of an experiment into its `samples` folder; returns the index, one row an array."""
-    settings, read = experiment.settings, experiment.workspace.read
+    settings, found = experiment.settings, experiment.workspace.read
+    plan(settings)  # refuses what cannot be drawn while everything is as it was
     trainings = product(settings.methods, settings.training.seeds)
-    weights = {own: read(training_weights.weights_file(experiment, *own)) for own in trainings}
+    weights = {own: found(training_weights.weights_file(experiment, *own)) for own in trainings}
     folder = experiment.workspace.write(f"samples/{experiment.name}")
     conditions = prompts.prepare(experiment, folder) if settings.sampling.prompts else None
     return sample_all(settings, weights, folder, experiment.compute, experiment.data_folder, conditions)
 
 
 def points(experiment: Experiment, method: str, steps: int, count: int | None = None) -> np.ndarray:
-    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; KeyError if never drawn."""
+    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; ValueError if not drawn."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
-    index = pd.read_csv(folder / "index.csv")
+    index = read_index(folder, experiment.settings)
     rows = index[(index.method == method) & (index.steps == steps)]
     if rows.empty:
         cure = "`sampling.steps` in params.yaml must draw them"
-        raise KeyError(f"no samples of {method} at {steps} steps: {cure}")
+        raise ValueError(f"no samples of {method} at {steps} steps: {cure}")
     # memory-mapped: an array of large images may be more than there is memory
-    found = np.array(np.load(folder / rows.iloc[0].file, mmap_mode="r")[:count])
+    found = np.array(opened(folder / rows.iloc[0].file, experiment.settings.sampling.count)[:count])
     if found.dtype != np.uint8:
         return found
     return found.astype(np.float32) / (experiment.source.top / 2) - 1
