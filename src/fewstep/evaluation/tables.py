@@ -33,9 +33,7 @@ def _cell(group: pd.DataFrame) -> dict:
     trainings, (samplings, *others) = by_training.ngroups, set(by_training.size())
     if others or group.samples.nunique() > 1:
         cell = f"{group.method.iloc[0]}, {group.metric.iloc[0]}, nfe {group.nfe.iloc[0]}"
-        raise ValueError(
-            f"{cell}: its trainings have other numbers of samplings, or of samples: measure again"
-        )
+        raise ValueError(f"{cell}: trainings differ in their samplings or samples: measure again")
     means, within = by_training.mean(), np.sqrt(by_training.var(ddof=1).mean())
     if (group.train_seed == -1).all():
         between, seeds = within, f"{samplings} sampling"
