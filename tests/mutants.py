@@ -47,6 +47,9 @@ def planted(fault: Fault, copy: Path) -> str:
     if sound.count(old) != 1:
         return f"FOUND {sound.count(old)} TIMES"
     path.write_text(sound.replace(old, new), encoding="utf-8")
+    # a fault of the same length within the same second would run the bytecode before it
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
     try:
         status = tests(copy, selected(named))
     finally:
@@ -66,8 +69,11 @@ def selected(named: str) -> list[str]:
     return chosen
 
 
-def tests(copy: Path, names: list[str]) -> int:
-    """The exit status of pytest on `names`, in a child that has torch in memory but not yet the library."""
+def tests(copy: Path, names: list[str], keep: bool = False) -> int:
+    """The exit status of pytest on `names`, in a child that has torch in memory but not yet the library.
+
+    `keep`: whether it leaves its bytecode behind, for those after it.
+    """
     child = os.fork()
     if child == 0:
         quiet = os.open(os.devnull, os.O_WRONLY)
@@ -79,9 +85,8 @@ def tests(copy: Path, names: list[str]) -> int:
             del sys.modules[name]
         # what a test's own processes import is the copy's too
         os.environ["PYTHONPATH"] = str(copy / "src")
-        # No bytecode: a fault of the same length within the same second would run the code before it.
-        sys.dont_write_bytecode = True
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        sys.dont_write_bytecode = not keep
+        os.environ |= {} if keep else {"PYTHONDONTWRITEBYTECODE": "1"}
         options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "-o", "addopts="]
         os._exit(int(pytest.main([*options, *names])))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -97,7 +102,7 @@ def main() -> int:
         # without data.dvc, data/ is taken as it is
         ignore = shutil.ignore_patterns("__pycache__", ".*", "artifacts", "data.dvc", "*.egg-info")
         shutil.copytree(ROOT, copy, ignore=ignore)
-        if tests(copy, sorted({name for fault in chosen for name in selected(fault[4])})) != 0:
+        if tests(copy, sorted({name for fault in chosen for name in selected(fault[4])}), keep=True) != 0:
             print("the tests fail without any fault")
             return 1
         start, bad = time.monotonic(), 0

@@ -17,7 +17,7 @@ import yaml
 from scipy import stats
 
 from ..training.experiment import Experiment
-from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, read, text_of
+from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, read, require_once, text_of
 from .measure import require_whole
 
 COLUMNS = (
@@ -266,14 +266,13 @@ def read_ledger(path: Path, measured: Mapping[str, Collection[str]]) -> pd.DataF
     found = read(path, KINDS, cure)
     if other := set(found.verdict) - set(VERDICTS):
         raise DamagedFileError(f"{path} has the verdict '{other.pop()}', not {', '.join(VERDICTS)}: {cure}")
+    require_once(found, ["claim"], str(path), cure)
     for experiment, metrics in measured.items():
         names = list(found[found.table == experiment].claim)
         for own in _listed(experiment, metrics):
             name = own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])
-            if names.count(name) != 1:
-                raise DamagedFileError(
-                    f"{path} has the claim '{name}' {names.count(name)} times, not once: {cure}"
-                )
+            if name not in names:
+                raise DamagedFileError(f"{path} lacks the claim '{name}': {cure}")
     return found
 
 

@@ -57,6 +57,8 @@ def read(path: Path, columns: Mapping[str, str], cure: str) -> pd.DataFrame:
                     raise DamagedFileError(f"{where}: `{name}` is {value!r} and no {kind}: {cure}")
     except csv.Error as error:
         raise DamagedFileError(f"{path}, line {lines.line_num} cannot be read ({error}): {cure}") from None
+    if lines.line_num < 2:
+        raise DamagedFileError(f"{path} holds no row: {cure}")
     return pd.read_csv(StringIO(text))
 
 

@@ -70,7 +70,7 @@ def read_table(path: Path) -> pd.DataFrame:
     table = read(path, KINDS, CURE)
     if set(table.table) != {path.stem} or table.tier.nunique() != 1:
         named = f"{', '.join(sorted(set(table.table)))} at tier {', '.join(sorted(set(table.tier)))}"
-        raise DamagedFileError(f"{path} holds rows of the table {named or 'none'}: {CURE}")
+        raise DamagedFileError(f"{path} holds rows of the table {named}: {CURE}")
     require_once(table, ["method", "metric", "nfe"], str(path), CURE)
     return table
 
