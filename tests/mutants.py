@@ -62,9 +62,10 @@ def selected(named: str) -> list[str]:
     chosen = []
     for name in named.split():
         file, _, test = name.partition("::")
-        found = sorted((ROOT / "tests").rglob(f"test_{file}.py"))
+        folder, _, stem = file.rpartition("/")
+        found = sorted((ROOT / "tests").rglob(f"{folder or '*'}/test_{stem}.py"))
         if len(found) != 1:
-            raise ValueError(f"{len(found)} test files are called test_{file}.py: a fault must name one")
+            raise ValueError(f"{len(found)} test files are called {file}: a fault must name one")
         chosen.append(found[0].relative_to(ROOT).as_posix() + (f"::{test}" if test else ""))
     return chosen
 

@@ -124,8 +124,8 @@ def _claims() -> list[Case]:
     last = claims.FILE.read_text(encoding="utf-8").rindex("statistic: {kind: difference")
     broken = {
         "an entry that is cut": (lambda text: text[:last] + "\n", "lacks statistic"),
-        "a cut inside an entry": (lambda text: text[: last + 30] + "\n", "does not hold groups of claims"),
-        "no entries": (lambda text: "\n", "does not hold groups of claims"),
+        "a cut inside an entry": (lambda text: text[: last + 30] + "\n", "is cut short or damaged"),
+        "no entries": (lambda text: "\n", "is cut short or damaged"),
     }
     for name, (edit, says) in broken.items():
         found.append(_file("claims.yaml", name, claims.FILE, edit, claims._file, f"{says}.*: restore it"))
@@ -213,13 +213,14 @@ def _samples() -> list[Case]:
         case("another file", lambda f: (f / first).write_bytes(b"PNG and more"), f"{first} cannot be read"),
         case("an index that is cut", index(lambda text: text[:-5]), f"index.csv is cut short.*: {again}"),
         case("an index of fewer", index(_line(3, lambda line: "")), "lacks lsd-jumps1-train1-sample0.npy"),
-        case("an index of more", index(lambda text: text + text.splitlines(True)[1]), "ask for 4"),
-        case("an index of another count", index(_field(3, "count", "7")), "has 7 samples, and .* is 6"),
+        case("an index of more", index(lambda text: text + text.splitlines(True)[1]),
+             "other than the 4 arrays of 6"),
+        case("an index of another count", index(_field(3, "count", "7")), "other than the 4 arrays of 6"),
         case("an index of other calls", index(_field(3, "nfe", "7")), "lsd took 7 network calls for 1 steps"),
         case("an index with a text", index(_field(3, "nfe", "many")), "line 3: `nfe` is 'many'"),
         Case("sampling", "a seed twice", settings_of(seeds=[0, 0]), "would be drawn twice: name it once"),
         Case("sampling", "steps twice", settings_of(steps={"lsd": [2, 2]}), "at 2 steps, .* name it once"),
-        Case("sampling", "no steps", settings_of(steps={"lsd": [0]}), "`sampling.steps` of lsd .* is 0"),
+        Case("sampling", "no steps", settings_of(steps={"lsd": [0]}), "lsd at 0 steps, .* cannot be drawn"),
     ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Faults to plant, a file a room, each with a list FAULTS; `python tests/mutants.py` plants them.
 
 A fault is (name, file below src/fewstep, what stands there exactly once, what takes its place, the tests that
-must notice: names of test files without test_ and .py, each alone or with ::test).
+must notice: names of test files without test_ and .py, with a folder where two have one, or ::test).
 """
 
 from importlib import import_module

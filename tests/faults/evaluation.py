@@ -28,7 +28,7 @@ FAULTS: list[Fault] = [
         ("another percentile", "np.percentile(settled, 99)", "np.percentile(settled, 90)"),
         ("threshold of the claim left out", 'float(own.get("threshold", 0))', "0.0"),
         ("calls interpolated linearly", "np.exp(calls)", "calls"),
-        ("most calls are the fewest", "int(counts.max())", "int(counts.min())"),
+        ("most calls are the fewest", "metric).nfe.max())", "metric).nfe.min())"),
         (
             "a seed without training said of trainings",
             "return seeds if over == TRAINING",

@@ -13,10 +13,14 @@ FAULTS: list[Fault] = [
         ("exact drawn for every training", "[-1] if method == EXACT else seeds", "seeds"),
         ("points as images", "if dimensions == 1:", "if dimensions == 0:"),
         ("captions of the first chunk", "conditions.part(start, start + chunk)", "conditions.part(0, chunk)"),
-        ("drawn twice", "if len(set(draws)) < len(draws):", "if False:"),
-        ("no steps", "if none := next((d for d in draws if d.steps < 1), None):", "if none := None:"),
+        ("drawn twice", "times > 1 or own.steps", "own.steps"),
+        ("no steps", " or own.steps < 1), None)", "), None)"),
         ("samples of another count", "or len(points) != count:", ":"),
-        ("an index that lacks arrays", "if draw not in found:", "if False:"),
+        (
+            "an index that lacks arrays",
+            "for draw in wanted if draw not in found]",
+            "for draw in wanted if False]",
+        ),
     ),
     *within(
         "evaluation/sample.py",

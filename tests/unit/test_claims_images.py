@@ -243,8 +243,8 @@ def test_each_kind_of_seed_is_averaged_over_the_other():
     rows = pd.DataFrame(
         [r | {"train_seed": k} for k in range(3) for r in cell("lmd", 2, values[k], over="sampling seeds")]
     )
-    assert claims.by_seed(rows, "train_seed", "lmd", 2, "FID").to_dict() == {0: 1.5, 1: 5.5, 2: 6.5}
-    assert claims.by_seed(rows, "sample_seed", "lmd", 2, "FID").to_dict() == {0: 3.0, 1: 6.0}
+    (found,), _ = claims.by_seeds(rows, [("lmd", 2, "FID")], claims.SAMPLING)
+    assert found.to_dict() == {0: 3.0, 1: 6.0}
     (found,), over = claims.by_seeds(rows, [("lmd", 2, "FID")])
     assert (found.to_list(), found.index.name, over) == ([1.5, 5.5, 6.5], "train_seed", claims.TRAINING)
     # two trainings say next to nothing of a third

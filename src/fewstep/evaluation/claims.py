@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy import stats
 
 from ..training.experiment import Experiment
-from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, read, require_once, text_of
+from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, entries, read, require_once
 from .measure import require_whole
 
 COLUMNS = (
@@ -31,7 +30,6 @@ TRAINING, SAMPLING = "training seeds", "sampling seeds"
 SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
 # training seeds that an interval needs
 FEW = 3
-CURE = "`sampling.steps` in params.yaml must draw it"
 FILE = Path(__file__).with_name("claims.yaml")
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
@@ -39,8 +37,8 @@ Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 # what an entry of claims.yaml says, and what a statistic of each kind is computed from
 WORDS = ("id", "paper", "metric", "statement", "words", "unit", "statistic")
 NEEDS = {
-    "value": ("cells",), "difference": ("cells",), "within": ("cells", "bound"), "near": ("cells", "bound"),
-    "ratio": ("cells", "bound"), "calls": ("cells", "of"), "gradient norm": ("trainings",),
+    "value": {"cells"}, "difference": {"cells"}, "within": {"cells", "bound"}, "near": {"cells", "bound"},
+    "ratio": {"cells", "bound"}, "calls": {"cells", "of"}, "gradient norm": {"trainings"},
 }  # fmt: skip
 
 
@@ -76,14 +74,6 @@ def verdict(low: float, high: float, threshold: float) -> str:
     return "contradicted" if high < threshold else "undecided"
 
 
-def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -> pd.Series:
-    """A metric by "train_seed" or "sample_seed", a mean over the other; ValueError where not measured."""
-    part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
-    if part.empty:
-        raise ValueError(f"no row {method}, {metric}, nfe {nfe}: {CURE}")
-    return part.groupby(seed).value.mean()
-
-
 def by_seeds(
     rows: pd.DataFrame, cells: Sequence[tuple[str, int, str]], over: str | None = None
 ) -> tuple[list[pd.Series], str]:
@@ -98,7 +88,8 @@ def by_seeds(
         if len(protocols) > 1:
             found = f"{metric} was measured under {len(protocols)} protocols"
             raise ValueError(f"{found} and cannot be compared: {protocols[0]} | {protocols[1]}")
-    found = [by_seed(rows, SEED[over or TRAINING], *cell) for cell in cells]
+    parts = [_measured(rows, method, metric, nfe) for method, nfe, metric in cells]
+    found = [part.groupby(SEED[over or TRAINING]).value.mean() for part in parts]
     if over is None and max(len(values) for values in found) < FEW:
         return by_seeds(rows, cells, SAMPLING)
     over = over or TRAINING
@@ -146,12 +137,19 @@ def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
     return tuple(float(np.log(a / b)) for a, b in zip(*spread, strict=True))
 
 
+def _measured(rows: pd.DataFrame, method: str, metric: str, nfe: int | None = None) -> pd.DataFrame:
+    """The rows of a method and metric, and of one number of network calls; ValueError where there is none."""
+    found = rows[(rows.method == method) & (rows.metric == metric)]
+    found = found if nfe is None else found[found.nfe == nfe]
+    if found.empty:
+        cell = f"{method}, {metric}" + ("" if nfe is None else f", nfe {nfe}")
+        raise ValueError(f"no row {cell}: `sampling.steps` in params.yaml must draw it")
+    return found
+
+
 def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
     """The most network calls at which a method was measured; ValueError where it was not."""
-    counts = rows[(rows.method == method) & (rows.metric == metric)].nfe
-    if counts.empty:
-        raise ValueError(f"no row {method}, {metric}: {CURE}")
-    return int(counts.max())
+    return int(_measured(rows, method, metric).nfe.max())
 
 
 def _groups(claim: Mapping[str, Any], rows: pd.DataFrame) -> list[list[tuple[str, int, str]]]:
@@ -185,8 +183,6 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
         "ratio": lambda: np.log(own["bound"]) - np.log(a / b),
         "calls": lambda: np.divide(calls_to_match(curve, a, SEED[over]), own.get("each", 1)).tolist(),
     }
-    if own["kind"] not in statistics:
-        raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{own['kind']}'")
     values, trainings = statistics[own["kind"]](), rows[rows.method == cells[0][0]].train_seed.nunique()
     return tuple(values), _over(len(values), over, trainings)
 
@@ -201,23 +197,12 @@ def _over(count: int, over: str, trainings: int) -> str:
 def _file(path: Path = FILE) -> list[dict[str, Any]]:
     """The groups of claims.yaml; DamagedFileError where it is cut short."""
     cure = "restore it from the repository"
-    try:
-        groups = yaml.safe_load(text_of(path, cure))
-        for group in groups:
-            for claim in group["claims"]:
-                own, where = (
-                    {**group, **claim},
-                    f"{path}: the claim '{claim.get('id')}' of {group['experiments']}",
-                )
-                if absent := [key for key in WORDS if not own.get(key)]:
-                    raise DamagedFileError(f"{where} lacks {', '.join(absent)}: {cure}")
-                statistic = own["statistic"]
-                for key in NEEDS.get(statistic["kind"], ()):
-                    if key not in statistic:
-                        raise DamagedFileError(f"{where}: its statistic lacks {key}: {cure}")
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        problem = " ".join(str(error).split())
-        raise DamagedFileError(f"{path} does not hold groups of claims ({problem}): {cure}") from None
+    with entries(path, cure) as groups:
+        for own in ({**group, **claim} for group in groups for claim in group["claims"]):
+            absent = {key for key in WORDS if not own.get(key)}
+            if absent := absent or NEEDS[own["statistic"]["kind"]] - set(own["statistic"]):
+                said = f"the claim '{own.get('id')}' lacks {', '.join(sorted(absent))}"
+                raise DamagedFileError(f"{path}: {said}: {cure}")
     return groups
 
 

@@ -1,12 +1,15 @@
-"""CSV files read back: what was cut short, or holds a text for a number, is refused by its file and line."""
+"""Files of results read back: what is cut short, or a text for a number, is refused by file and line."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import StringIO
 from math import isfinite, isnan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 # kinds of columns; all but ANY and those that say so must be filled
 TEXT, ANY, WHOLE, NUMBER, BOUND = "text", "text or nothing", "whole number", "finite number", "number"
@@ -17,8 +20,17 @@ class DamagedFileError(ValueError):
     """A file of results is not as it was written; the message names the file, the line and the cure."""
 
 
-def text_of(path: Path, cure: str) -> str:
-    """The text of a file; DamagedFileError where it is not UTF-8 or its last line has no end."""
+@contextmanager
+def entries(path: Path, cure: str) -> Iterator[Any]:
+    """What a YAML file holds; what its reader cannot find there is a DamagedFileError."""
+    try:
+        yield yaml.safe_load(_text(path, cure))
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedFileError(f"{path} is cut short or damaged ({problem}): {cure}") from None
+
+
+def _text(path: Path, cure: str) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
@@ -42,7 +54,7 @@ def _is(kind: str, value: str) -> bool:
 
 def read(path: Path, columns: Mapping[str, str], cure: str) -> pd.DataFrame:
     """A CSV file with these columns, of these kinds; DamagedFileError, ending in `cure`, for any other."""
-    text = text_of(path, cure)
+    text = _text(path, cure)
     lines = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         head = next(lines)

@@ -155,7 +155,7 @@ def _measure(cell: Cell, against: Comparison, measures: list[str]) -> list[Row]:
 def evaluate(
     index: pd.DataFrame, folder: Path, against: Comparison, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
-    """One row a number, columns as COLUMNS, of what `sample_all` drew; features are kept in `scratch`.
+    """One row a number, columns as COLUMNS, of what was drawn; features are kept in `scratch`.
 
     Before anything is measured, raises ValueError for counted calls that are not those of the steps, and for
     samples that are doubled or not as many as the settings say; then, for no more images than features.

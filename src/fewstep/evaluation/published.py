@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from .csv_files import NUMBER, OR_NOTHING, TEXT, WHOLE, DamagedFileError, read, require_once, text_of
+from .csv_files import NUMBER, OR_NOTHING, TEXT, WHOLE, DamagedFileError, entries, read, require_once
 
 NOT_ON_FILE, OTHER_PROTOCOL = "not on file", "other protocol"
 STATUSES = ("confirmed", "second-hand", NOT_ON_FILE)
@@ -43,14 +42,10 @@ def load(path: Path = FILE) -> pd.DataFrame:
 @cache
 def _tables(path: Path = OF_TABLES) -> dict[str, dict[str, Any]]:
     """What published.yaml says of each table; DamagedFileError where it is cut short."""
-    try:
-        found = yaml.safe_load(text_of(path, CURE))
+    with entries(path, CURE) as found:
         for table, own in found.items():
             if absent := {"paper", "dataset", "metrics", "protocol"} - set(own):
                 raise DamagedFileError(f"{path}: the table {table} lacks {', '.join(sorted(absent))}: {CURE}")
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
-        problem = " ".join(str(error).split())
-        raise DamagedFileError(f"{path} does not hold tables ({problem}): {CURE}") from None
     return found
 
 
