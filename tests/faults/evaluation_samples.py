@@ -124,6 +124,44 @@ FAULTS: list[Fault] = [
         ),
     ),
     *within(
+        "evaluation/methods.py",
+        "shown_sentences",
+        (
+            "rising called falling",
+            "any(last >= first for first, last in own)",
+            "all(last >= first for first, last in own)",
+        ),
+        (
+            "largest and smallest gradients",
+            "max(norms, key=norms.get), min(norms, key=norms.get)",
+            "min(norms, key=norms.get), max(norms, key=norms.get)",
+        ),
+        ("the farthest first", "key=lambda pair: pair[1])", "key=lambda pair: -pair[1])"),
+        ("arrays for samples", "index['count'].sum()", "len(index)"),
+    ),
+    *within(
+        "evaluation/preparations.py",
+        "shown_sentences",
+        (
+            "a mean difference for a root mean square",
+            "np.sqrt(np.square(a.astype(np.float64) - b).mean())",
+            "np.abs(a.astype(np.float64) - b).mean()",
+        ),
+        ("the first tenth twice", "values[-tenth:].mean()", "values[:tenth].mean()"),
+        ("channels not scaled", 'described["scale"] * np.array', "np.array"),
+        ("chance of another count", "{1 / pairs:.1%}", "{2 / pairs:.1%}"),
+    ),
+    *within(
+        "evaluation/speed.py",
+        "shown_sentences image_tables::test_seconds_are_calls_times_the_median_call",
+        ("seconds for milliseconds", "(1e3 * wide)", "(1 * wide)"),
+        (
+            "the ratio of times the wrong way round",
+            'call["velocity"] / call["jump"]',
+            'call["jump"] / call["velocity"]',
+        ),
+    ),
+    *within(
         "evaluation/findings.py",
         "findings",
         (

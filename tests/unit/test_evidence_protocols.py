@@ -317,6 +317,8 @@ def test_a_published_number_stands_beside_its_own_protocol_alone(
     value, status, source = published.lookup(numbers, table, method, metric, nfe, " ".join(protocol))
     assert status == expected[1] and value in (expected[0], value) and source == "arXiv 2505.18825 Table 1"
     assert expected[0] is None or value == expected[0]
+    fewer = " ".join(protocol).replace("000", "00", 1)
+    assert published.lookup(numbers, table, method, metric, nfe, fewer)[:2] == (None, "other protocol")
     for piece in protocol:
         others = " ".join(p for p in protocol if p != piece)
         assert published.lookup(numbers, table, method, metric, nfe, others)[:2] == (None, "other protocol")
@@ -514,3 +516,23 @@ def test_what_cannot_be_drawn_leaves_earlier_samples_as_they_are(settings, tmp_p
     with pytest.raises(ValueError, match="cannot be drawn"):
         sample.draw(own)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.npy"]
+
+
+def test_a_number_about_images_says_all_that_it_depends_on(smoke):
+    settings = smoke.experiment("fmm-cifar10")
+    extractor = SimpleNamespace(name="an extractor", resize="bilinear")
+    data = SimpleNamespace(extractor=extractor, split="all images", checksum="abc", values=np.empty(9))
+    found = {k: str(v) for k, v in measure.protocols_by_name(Comparison(settings, data=data)).items()}
+    rest = "samples=200; format=uint8; resize=bilinear; reference=sha256 abc; "
+    rest += "weights=average over training, at its end"
+    whole = f"metric={{}}; extractor=an extractor; split=all images; {rest}; seeds=0 1"
+    assert found["FID"] == whole.format("FID")
+    assert found["KID"] == whole.format("KID, unbiased, over all pairs of samples")
+    for name in ("precision", "recall"):
+        assert found[name] == whole.format(f"improved {name}, 3 neighbours")
+    assert found["T-FID"] == whole.format("FID against the teacher's samples").replace(
+        "split=all images", "split=200 samples of si at 4 Euler steps"
+    ).replace("sha256 abc", "same training seed and other noise")
+    large = SimpleNamespace(extractor=extractor, split="s", checksum="c", values=np.empty(10_001))
+    many = measure.protocols_by_name(Comparison(settings, data=large))
+    assert many["KID"].metric == "KID, 100 subsets of 1000"
