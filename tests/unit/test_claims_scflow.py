@@ -173,7 +173,7 @@ def test_an_interval_that_holds_the_bar_decides_nothing():
 def test_a_number_that_is_missing_is_named(metric, method, nfe):
     rows = measured()
     gone = (rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)
-    with pytest.raises(KeyError, match=f"no row {method}, {metric}, nfe {nfe}"):
+    with pytest.raises(ValueError, match=f"no row {method}, {metric}, nfe {nfe}"):
         ledger_of(rows[~gone])
 
 

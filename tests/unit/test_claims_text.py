@@ -101,5 +101,5 @@ def test_a_difference_within_the_scatter_is_undecided():
 
 def test_a_claim_without_its_numbers_is_refused():
     rows = measured()
-    with pytest.raises(KeyError, match="instaflow"):
+    with pytest.raises(ValueError, match="instaflow"):
         ledger_of(rows[~((rows.method == "instaflow") & (rows.nfe == 4))])

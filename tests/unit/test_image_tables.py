@@ -259,6 +259,8 @@ def test_calls_that_do_not_fit_the_steps_are_refused(settings, drawn, measured_i
 def test_fewer_samples_than_features_are_refused(settings, drawn, measured_in, smoke):
     for file in drawn[0].file:
         np.save(drawn[1] / file, np.load(drawn[1] / file)[:64])
+    few = settings.sampling.model_copy(update={"count": 64})
+    settings = settings.model_copy(update={"sampling": few})
     with pytest.raises(ValueError, match="64 samples of 64 features .* measure more than 64"):
         evaluate(settings, drawn, measured_in, smoke)
 

@@ -5,6 +5,7 @@ is asked for.
 from __future__ import annotations
 
 import pickle
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,15 +100,14 @@ def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeyp
 @pytest.fixture
 def experiment(tmp_path, decoder, smoke) -> SimpleNamespace:
     """An experiment with an array of twenty images of each row that it draws."""
-    experiment, rows = smoke.experiments["scflow-coco2017"], []
-    for method, steps in experiment.sampling.steps.items():
-        for n in steps:
-            np.save(
-                tmp_path / f"{method}{n}.npy",
-                np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8),
-            )
-            rows.append({"method": method, "steps": n, "file": f"{method}{n}.npy"})
-    pd.DataFrame(rows).to_csv(tmp_path / "index.csv")
+    experiment = smoke.experiments["scflow-coco2017"]
+    sampling = experiment.sampling.model_copy(update={"count": 20})
+    experiment, rows = experiment.model_copy(update={"sampling": sampling}), []
+    for draw in sample.plan(experiment):
+        levels = np.arange(20, dtype=np.uint8)[:, None, None, None]
+        np.save(tmp_path / draw.name, levels * np.ones((1, 3, 2, 2), np.uint8))
+        rows.append(asdict(draw) | {"nfe": draw.steps, "count": 20, "file": draw.name})
+    pd.DataFrame(rows).to_csv(tmp_path / "index.csv", index=False)
     return SimpleNamespace(
         name="scflow-coco2017",
         settings=experiment,

@@ -5,7 +5,7 @@ three, over sampling seeds: it then says nothing of how another training would t
 when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,22 +13,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy import stats
 
 from ..training.experiment import Experiment
+from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, entries, read, require_once
+from .measure import require_whole
 
 COLUMNS = (
     "claim", "paper", "statement", "statistic", "value", "low", "high", "verdict", "over", "tier", "table"
 )  # fmt: skip
+# a ledger as it is published; those of earlier versions have no column `over`
+KINDS = dict.fromkeys(set(COLUMNS) - {"over"}, TEXT) | {"value": NUMBER, "low": BOUND, "high": BOUND}
+VERDICTS = ("supported", "contradicted", "undecided")
 CONFIDENCE = 0.95
 TRAINING, SAMPLING = "training seeds", "sampling seeds"
 SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
 # training seeds that an interval needs
 FEW = 3
-CURE = "`sampling.steps` in params.yaml must draw it"
 FILE = Path(__file__).with_name("claims.yaml")
 Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+
+
+# what an entry of claims.yaml says, and what a statistic of each kind is computed from
+WORDS = ("id", "paper", "metric", "statement", "words", "unit", "statistic")
+NEEDS = {
+    "value": {"cells"}, "difference": {"cells"}, "within": {"cells", "bound"}, "near": {"cells", "bound"},
+    "ratio": {"cells", "bound"}, "calls": {"cells", "of"}, "gradient norm": {"trainings"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,21 +74,13 @@ def verdict(low: float, high: float, threshold: float) -> str:
     return "contradicted" if high < threshold else "undecided"
 
 
-def by_seed(rows: pd.DataFrame, seed: str, method: str, nfe: int, metric: str) -> pd.Series:
-    """A metric by "train_seed" or "sample_seed", a mean over the other; KeyError where not measured."""
-    part = rows[(rows.method == method) & (rows.nfe == nfe) & (rows.metric == metric)]
-    if part.empty:
-        raise KeyError(f"no row {method}, {metric}, nfe {nfe}: {CURE}")
-    return part.groupby(seed).value.mean()
-
-
 def by_seeds(
     rows: pd.DataFrame, cells: Sequence[tuple[str, int, str]], over: str | None = None
 ) -> tuple[list[pd.Series], str]:
     """Each cell (method, nfe, metric) by the seeds `over`, and these: TRAINING or SAMPLING.
 
-    Without `over`, training seeds where there are three or more. Raises KeyError for a cell without rows, and
-    ValueError for cells of different seeds, or of several protocols of a metric: they cannot be compared.
+    Without `over`, training seeds where there are three or more. Raises ValueError for a cell without rows,
+    and for cells of different seeds, or of several protocols of a metric: they cannot be compared.
     """
     for metric in dict.fromkeys(metric for _, _, metric in cells):
         methods = [method for method, _, own in cells if own == metric]
@@ -85,7 +88,8 @@ def by_seeds(
         if len(protocols) > 1:
             found = f"{metric} was measured under {len(protocols)} protocols"
             raise ValueError(f"{found} and cannot be compared: {protocols[0]} | {protocols[1]}")
-    found = [by_seed(rows, SEED[over or TRAINING], *cell) for cell in cells]
+    parts = [_measured(rows, method, metric, nfe) for method, nfe, metric in cells]
+    found = [part.groupby(SEED[over or TRAINING]).value.mean() for part in parts]
     if over is None and max(len(values) for values in found) < FEW:
         return by_seeds(rows, cells, SAMPLING)
     over = over or TRAINING
@@ -125,7 +129,7 @@ def instability(norms: np.ndarray) -> float:
 def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
     for label in (loose, steady):
         if not logs.get(label):
-            raise KeyError(f"no training log of {label}; there are {', '.join(logs)}")
+            raise ValueError(f"no training log of {label}; there are {', '.join(logs)}")
     both = [[log["gradient_norm"] for log in logs[label]] for label in (loose, steady)]
     # over as many steps as both have: a longer run has more time to settle
     length = min(len(norms) for own in both for norms in own)
@@ -133,12 +137,19 @@ def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
     return tuple(float(np.log(a / b)) for a, b in zip(*spread, strict=True))
 
 
+def _measured(rows: pd.DataFrame, method: str, metric: str, nfe: int | None = None) -> pd.DataFrame:
+    """The rows of a method and metric, and of one number of network calls; ValueError where there is none."""
+    found = rows[(rows.method == method) & (rows.metric == metric)]
+    found = found if nfe is None else found[found.nfe == nfe]
+    if found.empty:
+        cell = f"{method}, {metric}" + ("" if nfe is None else f", nfe {nfe}")
+        raise ValueError(f"no row {cell}: `sampling.steps` in params.yaml must draw it")
+    return found
+
+
 def most_calls(rows: pd.DataFrame, method: str, metric: str) -> int:
-    """The most network calls at which a method was measured; KeyError where it was not."""
-    counts = rows[(rows.method == method) & (rows.metric == metric)].nfe
-    if counts.empty:
-        raise KeyError(f"no row {method}, {metric}: {CURE}")
-    return int(counts.max())
+    """The most network calls at which a method was measured; ValueError where it was not."""
+    return int(_measured(rows, method, metric).nfe.max())
 
 
 def _groups(claim: Mapping[str, Any], rows: pd.DataFrame) -> list[list[tuple[str, int, str]]]:
@@ -172,8 +183,6 @@ def _values(claim: Mapping[str, Any], rows: pd.DataFrame, logs: Logs) -> tuple[t
         "ratio": lambda: np.log(own["bound"]) - np.log(a / b),
         "calls": lambda: np.divide(calls_to_match(curve, a, SEED[over]), own.get("each", 1)).tolist(),
     }
-    if own["kind"] not in statistics:
-        raise ValueError(f"{FILE.name}: '{claim['id']}' has the unknown statistic '{own['kind']}'")
     values, trainings = statistics[own["kind"]](), rows[rows.method == cells[0][0]].train_seed.nunique()
     return tuple(values), _over(len(values), over, trainings)
 
@@ -185,13 +194,20 @@ def _over(count: int, over: str, trainings: int) -> str:
 
 
 @cache
-def _file() -> list[dict[str, Any]]:
-    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+def _file(path: Path = FILE) -> list[dict[str, Any]]:
+    """The groups of claims.yaml; DamagedFileError where it is cut short."""
+    cure = "restore it from the repository"
+    with entries(path, cure) as groups:
+        for own in ({**group, **claim} for group in groups for claim in group["claims"]):
+            absent = {key for key in WORDS if not own.get(key)}
+            if absent := absent or NEEDS[own["statistic"]["kind"]] - set(own["statistic"]):
+                said = f"the claim '{own.get('id')}' lacks {', '.join(sorted(absent))}"
+                raise DamagedFileError(f"{path}: {said}: {cure}")
+    return groups
 
 
-def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _listed(experiment: str, measured: Collection[str]) -> Iterator[dict[str, Any]]:
     """The entries of claims.yaml for an experiment, one for each N, with what their group says."""
-    measured = set(rows.metric)
     for group in _file():
         for claim in group["claims"] if experiment in group["experiments"] else ():
             if claim.get("only") in {None, *measured} and claim.get("not") not in measured:
@@ -201,10 +217,11 @@ def _listed(experiment: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
     """The claims that an experiment tests, from its measured `rows` and its trainings' `logs`, by label.
 
-    Raises KeyError for what was not measured or logged, ValueError for other seeds or protocols compared.
+    Raises ValueError for what was not measured or logged, and for other seeds or protocols compared.
     """
+    require_whole(rows, f"the measured rows of {experiment.name}")
     found = []
-    for own in _listed(experiment.name, rows):
+    for own in _listed(experiment.name, set(rows.metric)):
         values, over = _values(own, rows, logs or {})
         words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
@@ -223,6 +240,25 @@ def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
         found = float(np.mean(c.values)), *bounds, verdict(*bounds, c.threshold)
         rows.append((c.name, c.paper, c.statement, said, *found, c.over, tier, c.table))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def read_ledger(path: Path, measured: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    """A ledger as it was published, of the experiments whose `measured` metrics are given by their names.
+
+    Raises DamagedFileError, with the file, the line and the cure, where it is damaged or a claim is missing.
+    """
+    cure = "run `dvc repro`, which writes it again"
+    found = read(path, KINDS, cure)
+    if other := set(found.verdict) - set(VERDICTS):
+        raise DamagedFileError(f"{path} has the verdict '{other.pop()}', not {', '.join(VERDICTS)}: {cure}")
+    require_once(found, ["claim"], str(path), cure)
+    for experiment, metrics in measured.items():
+        names = list(found[found.table == experiment].claim)
+        for own in _listed(experiment, metrics):
+            name = own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])
+            if name not in names:
+                raise DamagedFileError(f"{path} lacks the claim '{name}': {cure}")
+    return found
 
 
 def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -18,14 +18,19 @@ from ..training import features
 from ..training.experiment import Experiment
 from ..training.pool import run_all
 from . import measure_captions, measure_images, measure_points, provenance
+from .csv_files import ANY, NUMBER, TEXT, WHOLE, DamagedFileError, read, require_once
 from .metric import Cell, Comparison, Metric, Row, Teacher
-from .sample import EXACT, labels
+from .sample import EXACT, labels, opened, read_index
 
 # every metric, by its name in params.yaml
 METRICS: dict[str, Metric] = measure_points.METRICS | measure_images.METRICS | measure_captions.METRICS
 COLUMNS = (
     "method", "label", "metric", "nfe", "train_seed", "sample_seed", "value", "samples", "protocol", "empty",
 )  # fmt: skip
+KEYS = ["method", "metric", "nfe", "train_seed", "sample_seed"]
+KINDS = dict.fromkeys((*COLUMNS, *provenance.COLUMNS), TEXT) | {"value": NUMBER, "empty": ANY}
+KINDS |= dict.fromkeys(("nfe", "train_seed", "sample_seed", "samples"), WHOLE)
+CURE = "measure the experiment again"
 HIGHER_IS_BETTER = frozenset(name for metric in METRICS.values() for name in metric.higher)
 
 
@@ -88,6 +93,15 @@ def protocols_by_name(against: Comparison) -> dict[str, str | ImageProtocol]:
     return found
 
 
+def require_whole(rows: pd.DataFrame, where: str) -> None:
+    """Raise DamagedFileError unless every number of `rows` is finite and there once: means count each."""
+    bad = rows[~np.isfinite(rows.value.astype(float))]
+    if len(bad):
+        cell = f"{bad.iloc[0].method}, {bad.iloc[0].metric}, nfe {bad.iloc[0].nfe}"
+        raise DamagedFileError(f"{where} has a number that is not finite, {cell}: {CURE}")
+    require_once(rows, KEYS, where, f"let `sampling` in params.yaml name it once, and {CURE}")
+
+
 def check_calls(index: pd.DataFrame) -> None:
     """Raise ValueError when the calls that were counted are not those that the steps of a sampler take."""
     calls = index.steps * index.sampler.map(calls_a_step).astype(float)
@@ -141,12 +155,16 @@ def _measure(cell: Cell, against: Comparison, measures: list[str]) -> list[Row]:
 def evaluate(
     index: pd.DataFrame, folder: Path, against: Comparison, scratch: Path, compute: Compute
 ) -> pd.DataFrame:
-    """One row a number, columns as COLUMNS, of what `sample_all` drew; features are kept in `scratch`.
+    """One row a number, columns as COLUMNS, of what was drawn; features are kept in `scratch`.
 
-    Raises ValueError for counted calls that are not those of the steps, and for no more images than features.
+    Before anything is measured, raises ValueError for counted calls that are not those of the steps, and for
+    samples that are doubled or not as many as the settings say; then, for no more images than features.
     """
     check_calls(index)
     settings = against.settings
+    require_once(index, KEYS[:1] + ["steps"] + KEYS[3:], "the index of the samples", "draw them again")
+    for file in index.file:
+        opened(folder / file, settings.sampling.count)
     # an adaptive solver's calls differ from seed to seed: a row of the table stands at their mean
     calls = index.groupby(["method", "steps"]).nfe.transform("mean").round().astype(int)
     index, texts, names = index.assign(nfe=calls), protocols_by_name(against), labels(settings)
@@ -171,7 +189,7 @@ def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
     """Measure an experiment's samples; writes metrics/<experiment>.csv with provenance, and returns it."""
     folder = experiment.workspace.read(f"samples/{experiment.name}")
     scratch = experiment.workspace.write(f"scratch-features/{experiment.name}/x").parent
-    index = pd.read_csv(folder / "index.csv")
+    index = read_index(folder, experiment.settings)
     rows = evaluate(index, folder, comparison(experiment), scratch, experiment.compute)
     for path in scratch.glob("*.features"):
         path.unlink()
@@ -183,7 +201,10 @@ def measure(experiment: Experiment, notebook: str) -> pd.DataFrame:
 
 def load(experiment: Experiment) -> pd.DataFrame:
     """The measured rows of an experiment, as `measure` wrote them."""
-    return pd.read_csv(experiment.workspace.read(f"metrics/{experiment.name}.csv"))
+    path = experiment.workspace.read(f"metrics/{experiment.name}.csv")
+    rows = read(path, KINDS, CURE)
+    require_whole(rows, str(path))
+    return rows
 
 
 def protocols(experiment: Experiment) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def settings_by_hash(experiment: Experiment) -> dict[str, Any]:
 
 
 def require(rows: pd.DataFrame, table: str) -> None:
-    """Raise ProvenanceError, naming the first cell, if any row of `table` lacks a provenance column."""
+    """Raise ProvenanceError if a row of `table` lacks a provenance column, or two differ in one."""
     for column in COLUMNS:
         if column not in rows.columns:
             where = f"the table '{table}' has no column '{column}'"
@@ -107,3 +107,6 @@ def require(rows: pd.DataFrame, table: str) -> None:
             first = bare.iloc[0]
             cell = f"{first.method}, {first.metric}, nfe {first.nfe}"
             raise ProvenanceError(f"the table '{table}' has a cell without {column}: {cell}")
+        if len(several := sorted(set(rows[column].astype(str)))) > 1:
+            found = f"the table '{table}' mixes rows of several values of {column}"
+            raise ProvenanceError(f"{found} ({', '.join(several)}): measure them again together")

@@ -8,26 +8,45 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+
+from .csv_files import NUMBER, OR_NOTHING, TEXT, WHOLE, DamagedFileError, entries, read, require_once
 
 NOT_ON_FILE, OTHER_PROTOCOL = "not on file", "other protocol"
 STATUSES = ("confirmed", "second-hand", NOT_ON_FILE)
 BEST_CHECKPOINT = ", best of several checkpoints"
 FILE = Path(__file__).with_name("published.csv")
+OF_TABLES = FILE.with_suffix(".yaml")
+CELL = ["paper", "dataset", "method", "metric", "nfe"]
+COLUMNS = dict.fromkeys([*CELL, "table", "status", "source"], TEXT) | {
+    "nfe": OR_NOTHING[WHOLE],
+    "value": NUMBER,
+}
+CURE = "restore it from the repository"
 
 
-def load() -> pd.DataFrame:
-    """All published numbers, a row each; ValueError for an unknown status."""
-    numbers = pd.read_csv(FILE)
+def load(path: Path = FILE) -> pd.DataFrame:
+    """All published numbers, a row each; DamagedFileError for a row that is cut, doubled or no number."""
+    numbers = read(path, COLUMNS, CURE)
     if unknown := set(numbers.status) - set(STATUSES):
         known = ", ".join(STATUSES)
-        raise ValueError(f"{FILE}: unknown status {sorted(unknown)}; a status is one of {known}")
+        raise DamagedFileError(f"{path}: unknown status {sorted(unknown)}; a status is one of {known}")
+    if (negative := numbers[(numbers.value < 0) | (numbers.nfe < 1)]).size:
+        row = negative.iloc[0]
+        raise DamagedFileError(
+            f"{path}: {row.method} has {row.metric} {row.value:g} at nfe {row.nfe}: {CURE}"
+        )
+    require_once(numbers, CELL, str(path), CURE)
     return numbers
 
 
 @cache
-def _tables() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(FILE.with_suffix(".yaml").read_text(encoding="utf-8"))
+def _tables(path: Path = OF_TABLES) -> dict[str, dict[str, Any]]:
+    """What published.yaml says of each table; DamagedFileError where it is cut short."""
+    with entries(path, CURE) as found:
+        for table, own in found.items():
+            if absent := {"paper", "dataset", "metrics", "protocol"} - set(own):
+                raise DamagedFileError(f"{path}: the table {table} lacks {', '.join(sorted(absent))}: {CURE}")
+    return found
 
 
 def _own(numbers: pd.DataFrame, table: dict[str, Any]) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Samples of every method, by number of steps, training seed and sampling seed, as arrays on disk."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 
@@ -17,15 +18,19 @@ from ..flows.flow_map import FlowMap
 from ..flows.slerp import slerp
 from ..networks import load_decoder
 from ..networks.load import load_flow_map
-from ..settings.tiers import Compute, ExperimentSettings
+from ..settings.tiers import ExperimentSettings
 from ..storage.checkpoint import CheckpointError
+from ..storage.files import write_atomically
 from ..storage.progress import Progress
 from ..training import weights as training_weights
 from ..training.experiment import Experiment
 from ..training.pool import run_all
 from . import prompts
+from .csv_files import TEXT, WHOLE, DamagedFileError, read
 
 EXACT = "exact"
+INDEX = {"method": TEXT, "network": TEXT, "sampler": TEXT, "nfe": WHOLE, "count": WHOLE, "file": TEXT}
+REDRAW = "draw the experiment's samples again"
 # images of each array that pictures show
 SHOWN = 8
 # what the seeds of noise are counted from, and those of the noise that a stochastic sampler adds
@@ -67,7 +72,10 @@ def noise(settings: ExperimentSettings, sample_seed: int, data_folder: Path | No
 
 
 def plan(settings: ExperimentSettings) -> list[Draw]:
-    """Every array of an experiment; `exact` is drawn by the exact map (one jump) or velocity (Euler)."""
+    """Every array of an experiment; `exact` is drawn by the exact map (one jump) or velocity (Euler).
+
+    Raises ValueError for settings that name one twice, as means would count it twice, or no steps.
+    """
     sampling, seeds = settings.sampling, settings.training.seeds
     rows = []
     for method, all_steps in sampling.steps.items():
@@ -77,7 +85,12 @@ def plan(settings: ExperimentSettings) -> list[Draw]:
     for method, solvers in sampling.solvers.items():
         for solver, all_steps in solvers.items():
             rows += [(f"{method}-{solver}", method, solver, n, seeds) for n in all_steps]
-    return [Draw(*row, seed, noise) for *row, own in rows for seed in own for noise in sampling.seeds]
+    draws = [Draw(*row, seed, noise) for *row, own in rows for seed in own for noise in sampling.seeds]
+    if bad := next((own for own, times in Counter(draws).items() if times > 1 or own.steps < 1), None):
+        said = f"{bad.method} at {bad.steps} steps, sampling seed {bad.sample_seed}, "
+        said += "cannot be drawn: give 1 or more" if bad.steps < 1 else "would be drawn twice: name it once"
+        raise ValueError(f"{said} in `sampling.steps` and `sampling.seeds` of params.yaml")
+    return draws
 
 
 def labels(settings: ExperimentSettings) -> dict[str, str]:
@@ -143,48 +156,60 @@ def _draw(
     return asdict(draw) | {"nfe": drawn.nfe, "count": len(points), "file": draw.name}
 
 
-def sample_all(
-    settings: ExperimentSettings,
-    weights: dict[tuple[str, int], Path],
-    folder: Path,
-    compute: Compute,
-    data_folder: Path | None = None,
-    conditions: Path | None = None,
-) -> pd.DataFrame:
-    """Draw everything in `plan` into `folder`; returns (and stores as index.csv) one row an array.
-
-    `weights` by (method, training seed); folders of latents and prompts. Columns: Draw's, nfe, count, file.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    where = folder, compute.device, data_folder, conditions
-    jobs = [(settings, d, weights.get((d.network, d.train_seed)), *where) for d in plan(settings)]
-    with Progress(len(jobs), "sampling") as bar:
-        rows = run_all(_draw, jobs, compute.workers, bar.update)
-    index = pd.DataFrame(rows)
-    index.to_csv(folder / "index.csv", index=False)
+def read_index(folder: Path, settings: ExperimentSettings) -> pd.DataFrame:
+    """The index that `draw` has stored; DamagedFileError unless it is whole and of these settings."""
+    path, drawn, wanted = folder / "index.csv", [field.name for field in fields(Draw)], plan(settings)
+    index = read(path, dict.fromkeys(drawn, WHOLE) | INDEX, REDRAW)
+    found = {Draw(*row) for row in index[drawn].itertuples(index=False, name=None)}
+    if lacking := [draw.name for draw in wanted if draw not in found]:
+        raise DamagedFileError(f"{path} lacks {lacking[0]}, which the settings ask for: {REDRAW}")
+    if len(index) > len(wanted) or (index["count"] != settings.sampling.count).any():
+        asked = f"{len(wanted)} arrays of {settings.sampling.count} samples"
+        raise DamagedFileError(f"{path} says other than the {asked} of the settings: {REDRAW}")
     return index
 
 
+def opened(path: Path, count: int) -> np.ndarray:
+    """The stored samples, memory-mapped; DamagedFileError unless there are `count` of them."""
+    try:
+        points = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedFileError(f"the samples {path} cannot be read ({error}): {REDRAW}") from None
+    if points.ndim < 2 or len(points) != count:
+        said = f"{path} has the shape {points.shape}, and `sampling.count` is {count}"
+        raise DamagedFileError(f"{said}: {REDRAW}")
+    return points
+
+
 def draw(experiment: Experiment) -> pd.DataFrame:
-    """Draw all samples of an experiment into its `samples` folder; returns the index, one row an array."""
-    settings, read = experiment.settings, experiment.workspace.read
-    trainings = product(settings.methods, settings.training.seeds)
-    weights = {own: read(training_weights.weights_file(experiment, *own)) for own in trainings}
-    folder = experiment.workspace.write(f"samples/{experiment.name}")
+    """Draw everything in `plan` into an experiment's `samples` folder; returns its index, one row an array.
+
+    The index is stored as index.csv; its columns are those of Draw, nfe, count and file.
+    """
+    settings, found, data_folder = experiment.settings, experiment.workspace.read, experiment.data_folder
+    # what cannot be drawn is refused while everything is as it was
+    draws, trainings = plan(settings), product(settings.methods, settings.training.seeds)
+    weights = {own: found(training_weights.weights_file(experiment, *own)) for own in trainings}
+    folder, compute = experiment.workspace.write(f"samples/{experiment.name}"), experiment.compute
+    folder.mkdir(exist_ok=True)
     conditions = prompts.prepare(experiment, folder) if settings.sampling.prompts else None
-    return sample_all(settings, weights, folder, experiment.compute, experiment.data_folder, conditions)
+    where = folder, compute.device, data_folder, conditions
+    jobs = [(settings, own, weights.get((own.network, own.train_seed)), *where) for own in draws]
+    with Progress(len(jobs), "sampling") as bar:
+        index = pd.DataFrame(run_all(_draw, jobs, compute.workers, bar.update))
+    write_atomically(folder / "index.csv", index.to_csv(index=False).encode())
+    return index
 
 
 def points(experiment: Experiment, method: str, steps: int, count: int | None = None) -> np.ndarray:
-    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; KeyError if never drawn."""
-    folder = experiment.workspace.read(f"samples/{experiment.name}")
-    index = pd.read_csv(folder / "index.csv")
-    rows = index[(index.method == method) & (index.steps == steps)]
-    if rows.empty:
+    """A method's samples of its first seeds, (count, *shape), images in [-1, 1]; ValueError if not drawn."""
+    settings, folder = experiment.settings, experiment.workspace.read(f"samples/{experiment.name}")
+    names = [own.name for own in plan(settings) if (own.method, own.steps) == (method, steps)]
+    if not names:
         cure = "`sampling.steps` in params.yaml must draw them"
-        raise KeyError(f"no samples of {method} at {steps} steps: {cure}")
+        raise ValueError(f"no samples of {method} at {steps} steps: {cure}")
     # memory-mapped: an array of large images may be more than there is memory
-    found = np.array(np.load(folder / rows.iloc[0].file, mmap_mode="r")[:count])
+    found = np.array(opened(folder / names[0], settings.sampling.count)[:count])
     if found.dtype != np.uint8:
         return found
     return found.astype(np.float32) / (experiment.source.top / 2) - 1

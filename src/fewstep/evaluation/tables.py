@@ -1,12 +1,15 @@
 """Tables: many measured rows become one row a cell, beside the published number where there is one."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..training.experiment import Experiment
 from . import provenance, published
+from .csv_files import ANY, NUMBER, OR_NOTHING, TEXT, WHOLE, DamagedFileError, read, require_once
+from .measure import require_whole
 from .measure_captions import ATTRIBUTES, CLIP_SCORE, NAMES
 from .measure_images import AGREEMENT, FID, JPEG, SAME_NOISE, T_FID
 from .sample import EXACT, labels
@@ -15,6 +18,9 @@ COLUMNS = (
     "experiment", "table", "method", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples",
     "tier", "protocol", "published", "status", "source", *provenance.COLUMNS,
 )  # fmt: skip
+KINDS = dict.fromkeys(COLUMNS, TEXT) | {"nfe": WHOLE, "samples": WHOLE, "value": NUMBER, "source": ANY}
+KINDS |= dict.fromkeys(("sd", "sd_sampling", "published"), OR_NOTHING[NUMBER])
+CURE = "run `dvc repro`, which writes it again"
 # metrics that are shown with two decimals; the others have three
 COARSE = (FID, T_FID, JPEG)
 # the metrics that are shown first, in this order
@@ -24,7 +30,10 @@ FIRST = (FID, CLIP_SCORE, ATTRIBUTES, *NAMES.values())
 def _cell(group: pd.DataFrame) -> dict:
     """Mean over all seeds; `sd` between training seeds, of averages over samplings, `sd_sampling` within."""
     by_training = group.groupby("train_seed").value
-    trainings, samplings = by_training.ngroups, int(by_training.size().iloc[0])
+    trainings, (samplings, *others) = by_training.ngroups, set(by_training.size())
+    if others or group.samples.nunique() > 1:
+        cell = f"{group.method.iloc[0]}, {group.metric.iloc[0]}, nfe {group.nfe.iloc[0]}"
+        raise ValueError(f"{cell}: trainings differ in their samplings or samples: measure again")
     means, within = by_training.mean(), np.sqrt(by_training.var(ddof=1).mean())
     if (group.train_seed == -1).all():
         between, seeds = within, f"{samplings} sampling"
@@ -39,10 +48,13 @@ def _table(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFram
     provenance.require(rows, name)
     numbers, names = published.load(), labels(experiment.settings)
     order, cells = {method: k for k, method in enumerate(names)}, []
-    for (method, metric, nfe), group in rows.groupby(["method", "metric", "nfe"], sort=False):
-        if group.protocol.nunique() > 1:
+    groups = rows.groupby(["method", "metric", "nfe"], sort=False)
+    for (method, metric, nfe), count in groups.protocol.nunique().items():
+        if count > 1:
             cell = f"{method}, {metric}, nfe {nfe}"
             raise ValueError(f"{name}: {cell} mixes evaluation protocols: they cannot be averaged")
+    require_whole(rows, f"the table '{name}'")
+    for (method, metric, nfe), group in groups:
         label, first = names[method], group.iloc[0]
         theirs = published.lookup(numbers, name, label, metric, nfe, first.protocol)
         own = {"experiment": experiment.name, "table": name, "method": label, "metric": metric, "nfe": nfe}
@@ -51,6 +63,16 @@ def _table(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFram
         cells.append(own | _cell(group) | dict(first[list(provenance.COLUMNS)]))
     table = pd.DataFrame(cells).sort_values(["metric", "order", "nfe"], kind="stable")
     return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table as it was published; DamagedFileError, with its line and the cure, if it is damaged."""
+    table = read(path, KINDS, CURE)
+    if set(table.table) != {path.stem} or table.tier.nunique() != 1:
+        named = f"{', '.join(sorted(set(table.table)))} at tier {', '.join(sorted(set(table.tier)))}"
+        raise DamagedFileError(f"{path} holds rows of the table {named}: {CURE}")
+    require_once(table, ["method", "metric", "nfe"], str(path), CURE)
+    return table
 
 
 def consistency_name(experiment: Experiment) -> str:

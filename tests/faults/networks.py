@@ -1,0 +1,73 @@
+"""Faults in networks/: networks and their forward mode."""
+
+from . import Fault, within
+
+FAULTS: list[Fault] = [
+    *within(
+        "networks/mlp.py",
+        "mlp",
+        ("cosine's derivative", "-sin * turn", "sin * turn"),
+        ("tangent not scaled", "du * self.scale", "du"),
+    ),
+    *within(
+        "networks/forward_mode/perceptron.py",
+        "mlp",
+        ("silu'", "y, s, value=-1).add_(y), s", "y, s, value=1).add_(y), s"),
+        ("silu''", "torch.sub(slope, y, alpha=0.5)", "torch.sub(slope, y, alpha=1.0)"),
+        ("gelu'", "torch.addcmul(below, h, phi)", "below + phi"),
+        ("gelu''", "(2 - h.square())", "(1 - h.square())"),
+        ("the bias has a tangent", "product(kept[-1], weight)\n", "product(kept[-1], weight, bias)\n"),
+        ("tangent's gradient from the value's", "dg.mul_(slope)", "g.clone()"),
+        ("bend left out", "g.mul_(slope).add_(bent)", "g.mul_(slope)"),
+        ("bend without the tangent", ".mul_(dh).mul_(dg)", ".mul_(dg)"),
+        ("no gradient for the layer below", "dg if to_dx else None, None, *grads", "None, None, *grads"),
+        ("tangent's share of the weights lost", "for pair in pairs[1:]", "for pair in pairs[2:]"),
+        (
+            "transposed on wide processors",
+            "product(g.t(), x.t()) if WIDE_AMD",
+            "product(x.t(), g.t()) if WIDE_AMD",
+        ),
+        ("slope forgotten", "ctx.activation.backward(g, before[k], grad_input=g)", "pass"),
+    ),
+    *within(
+        "networks/forward_mode/group_norm.py",
+        "dual",
+        ("tangent not centred", "torch.addcmul(-r * mean,", "torch.addcmul(0 * mean,"),
+        ("tangent keeps its part along z", "over[0], -r * a)", "over[0], 0 * a)"),
+        ("the spread has no gradient", "- 2 * r * a * e + turned", "- 2 * r * a * e"),
+        ("once, not twice", "2 * r * a * e", "r * a * e"),
+        ("dx's part of x's gradient lost", ".addcmul_(dx, channels(-r * r * e))", ""),
+        (
+            "the tangent teaches the scale nothing",
+            'to_weight = sums["gz"] + through',
+            'to_weight = sums["gz"] + 0 * through',
+        ),
+    ),
+    *within(
+        "networks/forward_mode/dual.py",
+        "dual",
+        ("the bias has a tangent", "func(input.tangent, weight, None,", "func(input.tangent, weight, bias,"),
+        ("half a product rule", "torch.addcmul(x * b.tangent, a.tangent, y)", "x * b.tangent"),
+        (
+            "minus becomes plus",
+            "a.tangent + b.tangent if sign > 0 else a.tangent - b.tangent",
+            "a.tangent + b.tangent",
+        ),
+        ("a constant keeps its place", "-b.tangent).expand_as", "b.tangent).expand_as"),
+        ("softmax is not normalised", "(ds - a * ds.sum(-1, keepdim=True))", "ds"),
+        ("values do not move", " + a @ dv", ""),
+        (
+            "the gap does not move with s",
+            "forward(Dual(s, ds), Dual(t, dt)",
+            "forward(Dual(s, ds), Dual(t, dt + ds)",
+        ),
+        (
+            "sine's derivative",
+            "value_of(input).cos() * input.tangent",
+            "value_of(input).sin() * input.tangent",
+        ),
+    ),
+    *within(
+        "networks/unet.py", "dual", ("the end in place of the gap", "class_labels=t - s", "class_labels=t")
+    ),
+]

@@ -1,0 +1,49 @@
+"""Faults in settings/ and in the defaults of objectives: what nobody wrote down."""
+
+from . import Fault, within
+
+FAULTS: list[Fault] = [
+    *within(
+        "settings/training.py",
+        "defaults",
+        ("a term's weight", "weight: float = Field(default=1.0", "weight: float = Field(default=2.0"),
+        ("a term's share", "share: float = Field(default=1.0", "share: float = Field(default=0.5"),
+        ("the strip", "strip: float = Field(default=1.0", "strip: float = Field(default=0.5"),
+        ("whose stop-gradient", '["student", "ema"] = "student"', '["student", "ema"] = "ema"'),
+        ("where training starts", '["scratch", "teacher"] = "scratch"', '["scratch", "teacher"] = "teacher"'),
+    ),
+    *within(
+        "settings/self_correction.py",
+        "defaults",
+        ("c of the pseudo-Huber distance", "default=0.01", "default=0.03"),
+        (
+            "the target's average",
+            "target_ema: float = Field(default=0.9",
+            "target_ema: float = Field(default=0.99",
+        ),
+        ("Adam's beta1", "beta1: float = Field(default=0.9", "beta1: float = Field(default=0.0"),
+    ),
+    *within(
+        "settings/latents.py", "defaults", ("the scale of latents", "SCALE = 0.18215", "SCALE = 0.13025")
+    ),
+    *within("settings/features.py", "defaults", ("steps of the classifier", "default=800", "default=80")),
+    *within(
+        "objectives/lmd.py", "defaults", ("semi for full", 'gradient: str = "full"', 'gradient: str = "semi"')
+    ),
+    *within(
+        "objectives/emd.py", "defaults", ("full for semi", 'gradient: str = "semi"', 'gradient: str = "full"')
+    ),
+    *within(
+        "objectives/esd.py", "defaults", ("full for semi", 'gradient: str = "semi"', 'gradient: str = "full"')
+    ),
+    *within(
+        "objectives/fmm.py",
+        "defaults",
+        ("invertibility", "invertibility: float = 1.0", "invertibility: float = 0.0"),
+    ),
+    *within(
+        "objectives/psd.py", "defaults", ("the split", 'split: str = "midpoint"', 'split: str = "uniform"')
+    ),
+    *within("objectives/pfmm.py", "defaults", ("the jumps", "jumps: int = 2", "jumps: int = 4")),
+    *within("objectives/reflow.py", "defaults", ("the teacher's steps", "steps: int = 8", "steps: int = 4")),
+]

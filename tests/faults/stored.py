@@ -1,0 +1,51 @@
+"""Faults where results are kept or handed on: latents, saved students and their cards, the report."""
+
+from . import Fault, within
+
+FAULTS: list[Fault] = [
+    *within(
+        "data/latents.py",
+        "latents",
+        ("a draw without its deviation", "(mean + std * eps)", "mean"),
+        ("latents not scaled", "self.factor * (mean + std * eps)", "(mean + std * eps)"),
+        ("decoded at another scale", "decode_many(z / self.factor)", "decode_many(z)"),
+        ("another autoencoder's latents", 'if beside != described["autoencoder"]:', "if False:"),
+        ("latents of any scale", "if not DEVIATION[0] <= deviation <= DEVIATION[1]:", "if False:"),
+    ),
+    *within(
+        "release/card.py",
+        "card",
+        ("the deviation left out of the card", "f\" ± {row['sd']}\"", '""'),
+        (
+            "the status left out of the card",
+            "f\"{row['published']} ({row['status']})\"",
+            "f\"{row['published']}\"",
+        ),
+        ("numbers of any tier", ', "tier": experiment.tier}, {}, set()', "}, {}, set()"),
+    ),
+    *within(
+        "release/pipeline.py",
+        "release/pipeline",
+        ("noise of another stream", "NOISE + sampling_seed", "sampling_seed"),
+    ),
+    *within(
+        "pipeline/report.py",
+        "evidence_chain image_tables::test_numbers_of_other_settings_than_those_written_are_refused",
+        (
+            "seeds for samples in the README",
+            "{first.seeds} seeds, {first.samples} samples",
+            "{first.samples} seeds, {first.seeds} samples",
+        ),
+        (
+            "numbers of other settings",
+            "if unknown := set(table.parameters) - set(results.settings):",
+            "if unknown := set():",
+        ),
+    ),
+    *within(
+        "flows/sampler_names.py",
+        "evidence_protocols",
+        ("guidance is one call", "== 1 else 2", "== 1 else 1"),
+        ("a step of Heun's is one call", '"heun": 2', '"heun": 1'),
+    ),
+]

@@ -1,0 +1,106 @@
+"""The value of every setting, option and constant that a number depends on and that nobody wrote down."""
+
+import inspect
+
+import pytest
+
+from fewstep import objectives
+from fewstep.evaluation import claims, measure_captions, measure_images, sample, speed
+from fewstep.metrics import jpeg, kl, step_consistency
+from fewstep.settings import (
+    clip,
+    experiment,
+    features,
+    latents,
+    networks,
+    optimiser,
+    sampling,
+    self_correction,
+    tiers,
+    training,
+)
+
+SETTINGS = {
+    training.Term: {"share": 1.0, "weight": 1.0, "options": {}},
+    training.TimesSettings: {"strip": 1.0, "anneal": 0.0, "doublings": 0},
+    training.Method: {
+        "terms": [], "self_correction": None, "teacher": None, "teacher_as": "velocity", "start": "scratch",
+        "stop_gradient": "student", "weights": None, "guidance_scale": None, "conditioning_dropout": None,
+        "network": None, "optimiser": None,
+    },
+    training.Training: dict.fromkeys(
+        ("latents", "processes", "precision", "channels_last", "compile", "cuda_graphs")
+    ),
+    optimiser.Optimiser: {"decay_after": 1, "weight_decay": None},
+    self_correction.WeightedLoss: {"warmup": 0},
+    self_correction.AdversarialLoss: {
+        "warmup": 0, "schedule": "constant", "beta1": 0.9, "channels": None, "head": None
+    },
+    self_correction.SelfCorrection: {
+        "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None
+    },
+    sampling.Sampling: {"solvers": {}, "prompts": None},
+    sampling.Metrics: {"bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}},
+    features.Features: {
+        "steps": 800, "seed": 0, "reference": None, "probe_steps": None, "prompts": None,
+        "classifier_of": None,
+    },
+    latents.Latents: {"count": None, "measured": None, "clip": None},
+    latents.TrainedAutoencoder: {"latent_channels": 4, "seed": 0},
+    latents.PretrainedAutoencoder: {"scale": 0.18215},
+    clip.TrainedClip: {"pairs": "training", "seed": 0},
+    clip.PublishedClip: {"towers": "both", "data": None},
+    networks.UNetSettings: {"dropout": 0.0},
+    networks.ADMSettings: {"dropout": 0.0, "head_channels": None},
+    networks.TextUNetSettings: {"text_layers": 0},
+    networks.PublishedUNetSettings: {"checkpointing": True},
+    experiment.ExperimentSettings: {"speed": None, "students_of": None, "tables": None},
+    tiers.Compute: {"processes": 1},
+}  # fmt: skip
+OBJECTIVES = {
+    "consistency": {}, "emd": {"gradient": "semi"}, "esd": {"gradient": "semi", "stopped": None},
+    "eulerian": {"invertibility": 0.0}, "fmm": {"invertibility": 1.0}, "lmd": {"gradient": "full"},
+    "lsd": {"stopped": None}, "meanflow": {}, "pfmm": {"jumps": 2},
+    "psd": {"split": "midpoint", "stopped": None}, "reflow": {"steps": 8, "times": 1}, "si": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("section", SETTINGS, ids=lambda section: section.__name__)
+def test_a_setting_that_is_left_out_has_its_default(section):
+    found = {name: field.get_default() for name, field in section.model_fields.items()}
+    assert {name: found[name] for name in SETTINGS[section]} == SETTINGS[section]
+
+
+@pytest.mark.parametrize("name", objectives.names())
+def test_an_option_that_is_left_out_has_its_default(name):
+    parameters = inspect.signature(objectives.load(name)).parameters.values()
+    assert {p.name: p.default for p in parameters if p.default is not p.empty} == OBJECTIVES[name]
+
+
+def test_the_constants_of_protocols_are_those_of_their_papers_and_of_published_tables():
+    # clean-fid's KID; improved precision and recall; SCFlow's script stores JPEG at PIL's default
+    assert (measure_images.NEIGHBOURS, measure_images.SUBSETS, measure_images.SUBSET_SIZE) == (3, 100, 1000)
+    assert (measure_images.ALL_PAIRS, measure_images.PAIRS, jpeg.QUALITY) == (10_000, 64, 75)
+    assert (step_consistency.K1, step_consistency.K2, step_consistency.CAP) == (0.01, 0.03, 60)
+    assert inspect.signature(kl.kl_to_checkerboard).parameters["bins"].default == 50
+    assert (claims.CONFIDENCE, claims.FEW, measure_captions.CHECKED) == (0.95, 3, 1000)
+    # every sample of a published table comes from these streams
+    assert (sample.NOISE, sample.FURTHER_NOISE, measure_images.NOISE_SEED) == (
+        1_000_003,
+        6_000_011,
+        3_000_017,
+    )
+    assert (sample.POINTS, sample.IMAGES, sample.IMAGES_ON_CUDA, sample.CAPTIONED_ON_CUDA) == (
+        500,
+        125,
+        1000,
+        64,
+    )
+    assert speed.WARM_UP == 3
+
+
+@pytest.mark.parametrize(
+    "samples, against, subsets", [(10_000, 10_000, None), (10_001, 10, 100), (10, 10_001, 100)]
+)
+def test_kid_takes_all_pairs_of_sets_up_to_ten_thousand(samples, against, subsets):
+    assert measure_images.kid_subsets(samples, against) == subsets
