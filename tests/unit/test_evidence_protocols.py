@@ -536,3 +536,12 @@ def test_a_number_about_images_says_all_that_it_depends_on(smoke):
     large = SimpleNamespace(extractor=extractor, split="s", checksum="c", values=np.empty(10_001))
     many = measure.protocols_by_name(Comparison(settings, data=large))
     assert many["KID"].metric == "KID, 100 subsets of 1000"
+
+
+@pytest.mark.parametrize("lost", [0, 5, 13])
+def test_an_index_that_lacks_an_array_is_not_measured(settings, drawn, lost):
+    index = pd.read_csv(drawn / "index.csv")
+    index.drop(index=lost).to_csv(drawn / "index.csv", index=False)
+    said = f"lacks {index.file[lost]}, which the settings ask for"
+    with pytest.raises(csv_files.DamagedFileError, match=said):
+        measured(settings, drawn)
