@@ -219,11 +219,8 @@ FAULTS = [
     *_in(
         "flows/samplers.py",
         "samplers",
-        (
-            "one step too many",
-            "[k / steps for k in range(steps + 1)]",
-            "[k / (steps + 1) for k in range(steps + 2)]",
-        ),
+        ("one step too many", "for k in range(steps))", "for k in range(steps + 1))"),
+        ("fresh noise of deviation 1", "fresh = scale * torch.randn", "fresh = torch.randn"),
         ("Heun without its second slope", "(first + second)", "(first + first)"),
         ("Heun's second slope at s", "counted.velocity(_full(x, t),", "counted.velocity(_full(x, s),"),
         (
@@ -239,7 +236,8 @@ FAULTS = [
         "metrics",
         ("area of a bin", "(2 / bins) ** 2", "(1 / bins) ** 2"),
         ("an empty bin given one sample", "np.where(empty, 0.5, counts)", "np.where(empty, 1.0, counts)"),
-        ("mass outside forgiven", "/ (len(samples) *", "/ (counts.sum() *"),
+        ("mass outside forgiven", "total = len(samples) +", "total = counts.sum() +"),
+        ("half samples not counted among all", "len(samples) + empty.sum() / 2", "len(samples)"),
         (
             "the other KL",
             "area[mass] * DENSITY * (log(DENSITY)",
