@@ -12,9 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
+from ..flows.conditioning import Source
 from .formats.archives import text_of
 
 # what a stage says of the data set that it made, in the folder where it lies
@@ -22,14 +20,11 @@ DESCRIBED = "described.json"
 CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
 
 
-class DataSource(Protocol):
-    """A source of data points: the shape of one point, the scale of the matching noise, and draws."""
+class DataSource(Source, Protocol):
+    """A source of data points, with the shape of one point and the scale of the matching noise."""
 
     shape: tuple[int, ...]
     scale: float
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` points, (count, *shape), float32."""
 
 
 def module(name: str) -> ModuleType:

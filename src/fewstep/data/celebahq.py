@@ -4,6 +4,8 @@ The LMDB is the one that NVAE's instructions make: in the folder train.lmdb, the
 image each, (256, 256, 3) bytes. Half of what is drawn is mirrored.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +37,17 @@ def _found() -> tuple[Archive, Path | None]:
     return archive, archive.present(folder / FILE) if folder else None
 
 
-def _check_count(archive: Archive, path: Path, database: Database, count: int) -> None:
-    if database.entries != count:
-        raise archive.damaged(path, f"holds {database.entries:,} images instead of {count:,}")
+@contextmanager
+def _opened(archive: Archive, path: Path, count: int) -> Iterator[Database]:
+    """The LMDB in `path`; raises ArchiveError, when it is read too, unless it is whole and holds `count`."""
+    try:
+        with open(path, "rb") as file:
+            database = Database(file)
+            if database.entries != count:
+                raise DamagedError(f"holds {database.entries:,} images instead of {count:,}")
+            yield database
+    except DamagedError as error:
+        raise archive.damaged(path, str(error)) from None
 
 
 def read_lmdb(archive: Archive, path: Path, count: int) -> np.ndarray:
@@ -61,15 +71,10 @@ def read_lmdb(archive: Archive, path: Path, count: int) -> np.ndarray:
 
     def fill(out: np.ndarray) -> None:
         archive.verify_listed([path])
-        try:
-            with open(path, "rb") as file:
-                database = Database(file)
-                _check_count(archive, path, database, count)
-                places = database.places()
-                for k in range(count):
-                    out[k] = image(database, places, k)
-        except DamagedError as error:
-            raise archive.damaged(path, str(error)) from None
+        with _opened(archive, path, count) as database:
+            places = database.places()
+            for k in range(count):
+                out[k] = image(database, places, k)
 
     return archive.cached("train", [path], (count, 3, SIDE, SIDE), fill)
 
@@ -90,11 +95,8 @@ def check(checksums: bool = True) -> None:
         return check_folder(archive, checksums, COUNT)
     if checksums:
         archive.verify_listed([database])
-    with open(database, "rb") as file:
-        try:
-            _check_count(archive, database, Database(file), COUNT)
-        except DamagedError as error:
-            raise archive.damaged(database, str(error)) from None
+    with _opened(archive, database, COUNT):
+        pass
 
 
 SOURCE = Images("celebahq", (3, SIDE, SIDE), True, pixels)
