@@ -146,3 +146,9 @@ def test_a_tolerance_that_no_step_can_keep_is_refused(world, tolerance):
 def test_steps_are_a_whole_number(world, steps):
     with pytest.raises(ValueError, match=f"at least one step, not {steps}: give a whole number"):
         euler(world, X0, steps)
+
+
+def test_fresh_noise_of_no_deviation_is_refused():
+    with pytest.raises(ValueError, match="'stochastic-0.5' draws fresh noise: give the `scale` of the noise"):
+        named("stochastic-0.5", seeded(1))
+    assert named("euler", seeded(1)) is euler

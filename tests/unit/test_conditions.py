@@ -108,16 +108,16 @@ def test_the_empty_text_goes_where_the_texts_are():
 def test_the_guided_sampler_counts_both_calls_and_is_euler_on_the_guided_velocity():
     texts, empty, x0 = conditions(3), conditions(1, 1), torch.randn(3, 2)
     flow = conditioned(LINE, texts, empty)
-    drawn = samplers.named("guided-2", torch.Generator(), 1.0)(flow, x0, 4)
+    drawn = samplers.named("guided-2", torch.Generator())(flow, x0, 4)
     assert drawn.nfe == 8
     by_hand, slope = x0, texts.hidden.mean((1, 2))[:, None]
     for _ in range(4):
         by_hand = by_hand + (empty.hidden.mean() + 2 * (slope - empty.hidden.mean())) * by_hand / 4
     assert torch.allclose(drawn.points, by_hand, atol=1e-5)
-    alone = samplers.named("guided-1", torch.Generator(), 1.0)(flow, x0, 4)
+    alone = samplers.named("guided-1", torch.Generator())(flow, x0, 4)
     assert alone.nfe == 4 and torch.equal(alone.points, samplers.euler(flow, x0, 4).points)
     with pytest.raises(ValueError, match="guided-<scale>"):
-        samplers.named("guided-", torch.Generator(), 1.0)
+        samplers.named("guided-", torch.Generator())
 
 
 def test_reflow_with_several_samples_a_solution_repeats_their_texts():

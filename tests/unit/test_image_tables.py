@@ -309,7 +309,7 @@ def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, 
     flow_map = type("Map", (), {})
     monkeypatch.setattr(sample, "load_flow_map", lambda *_: flow_map)
     drawn = torch.linspace(-1.5, 1.5, 200 * 64).reshape(200, 1, 8, 8)
-    monkeypatch.setattr(sample, "sample", lambda *_, **__: sample.samplers.Samples(drawn, 2))
+    monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
     row = sample._draw(
         settings, sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None
     )
@@ -323,7 +323,7 @@ def test_calls_of_an_adaptive_solver_are_averaged_over_the_chunks(monkeypatch):
     monkeypatch.setitem(
         sample.samplers.SAMPLERS, "adaptive", lambda _, x, digits: sample.samplers.Samples(x, next(calls))
     )
-    drawn = sample.sample(None, "adaptive", torch.zeros(300, 1, 4, 4), 2, scale=1.0)
+    drawn = sample.sample(None, "adaptive", torch.zeros(300, 1, 4, 4), 2)
     assert drawn.nfe == round((125 * 8 + 175 * 14) / 300) and drawn.points.shape == (300, 1, 4, 4)
 
 

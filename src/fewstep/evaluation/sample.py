@@ -102,13 +102,12 @@ def sample(
     sample_seed: int = 0,
     conditions: Conditions | None = None,
     empty: Conditions | None = None,
-    *,
-    scale: float,
+    scale: float | None = None,
 ) -> samplers.Samples:
     """`sampler` from the noise `x0` (count, ...), chunk by chunk, with the mean calls a sample, rounded.
 
-    A stochastic one draws further noise, of the deviation `scale` of `x0`, from `sample_seed`; `empty` is the
-    empty one of the captions.
+    A stochastic one draws further noise from `sample_seed` and needs `scale`, the deviation of `x0`; `empty`
+    is the empty one of the captions.
     """
     move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed), scale)
     chunk = together(x0.ndim - 1, conditions is not None, x0.device.type)
@@ -134,8 +133,7 @@ def _draw(
     captions = prompts.conditions(conditions).to(device) if conditions else None
     empty = source.empty.to(device) if conditions else None
     x0 = noise(settings, draw.sample_seed, data_folder).to(device)
-    scale = source.scale
-    drawn = sample(flow_map, draw.sampler, x0, draw.steps, draw.sample_seed, captions, empty, scale=scale)
+    drawn = sample(flow_map, draw.sampler, x0, draw.steps, draw.sample_seed, captions, empty, source.scale)
     points = drawn.points
     if not points.isfinite().all():
         cure = "its training diverged; lower optimiser.lr"
@@ -214,8 +212,7 @@ def between(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
     for method, steps in settings.sampling.steps.items():
         if steps:
             flow_map = training_weights.first_flow_map(experiment, method)
-            sampler = settings.sampling.samplers[method]
-            drawn = sample(flow_map, sampler, x0, min(steps), scale=source.scale).points
+            drawn = sample(flow_map, settings.sampling.samplers[method], x0, min(steps)).points
             if experiment.data_folder:
                 drawn = source.to_uint8(drawn) / (source.top / 2) - 1
             found[f"{labels(settings)[method]}, N = {min(steps)}"] = drawn.numpy()

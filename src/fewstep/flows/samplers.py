@@ -153,17 +153,19 @@ SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun}
 SAMPLERS["adaptive"] = lambda flow_map, x0, digits: adaptive(flow_map, x0, 10.0**-digits)
 
 
-def named(name: str, generator: torch.Generator, scale: float) -> Sampler:
-    """The sampler called `name`; a stochastic one draws noise of deviation `scale` from `generator`.
+def named(name: str, generator: torch.Generator, scale: float | None = None) -> Sampler:
+    """The sampler called `name`; raises as `check_sampler`.
 
-    `scale` is that of the noise which it is given. Raises as `check_sampler`.
-
-    "guided-<scale>" is `euler` under that guidance, two calls a step, one at scale 1; it raises as `guided`.
+    A stochastic one draws fresh noise from `generator`, of the deviation `scale` of the noise that it starts
+    from; ValueError without one. "guided-<scale>" is `euler` under that guidance, two calls a step, one at
+    scale 1; it raises as `guided`.
     """
     if check_sampler(name) in SAMPLERS:
         return SAMPLERS[name]
     kind, _, number = name.partition("-")
     if kind == "stochastic":
+        if scale is None:
+            raise ValueError(f"'{name}' draws fresh noise: give the `scale` of the noise that it starts from")
         return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, float(number), generator, scale)
 
     def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
