@@ -344,7 +344,7 @@ def _made(changed: dict | str) -> Edit:
 
 
 LATENTS: list[tuple[str, dict | str, str]] = [
-    ("a list", "[1]", "described.json cannot be read as JSON with a `checksum`: run `dvc repro`"),
+    ("a list", "[1]", "described.json gives no `checksum`: run `dvc repro`"),
     ("no end", "[" * 90_000, "described.json cannot be read as JSON"),
     ("two numbers for a shape", {"latents": [1, 2]}, "described.json does not describe latents .*: run `dvc"),
     ("a scale of a text", {"scale": "x"}, "described.json does not describe latents .*: run `dvc repro`"),

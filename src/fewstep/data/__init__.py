@@ -66,8 +66,10 @@ def described(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(text_of(path, CURE))
         return found | {"checksum": str(found["checksum"])}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError(f"{path} cannot be read as JSON with a `checksum`: {CURE}") from None
+    except (TypeError, KeyError):
+        raise ValueError(f"{path} gives no `checksum`: {CURE}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} cannot be read as JSON: {CURE}") from None
 
 
 def prepared_checksum(folder: Path) -> str:
