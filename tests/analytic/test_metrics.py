@@ -69,27 +69,50 @@ def test_exact_samples_are_at_the_floor():
 
 
 def test_an_empty_cell_counts_as_half_a_sample():
-    """Fifteen samples on a 4 x 4 grid, two in each filled square but one in the first and none in the
-    last."""
-    order = {cell: 2 for cell in FILLED} | {FILLED[0]: 1, FILLED[-1]: 0}
+    """Nineteen samples on a 4 x 4 grid, three in each filled square but one in the first and none in the
+    last: with the half that stands for none, the shares add up to one."""
+    order = {cell: 3 for cell in FILLED} | {FILLED[0]: 1, FILLED[-1]: 0}
     found = kl_to_checkerboard(lattice(4, lambda i, j: order.get((i, j), 0)), 4)
-    share = np.array([1, 2, 2, 2, 2, 2, 2, 0.5]) / 13
+    share = np.array([1, 3, 3, 3, 3, 3, 3, 0.5]) / 19.5
     assert found.empty == 1
     assert found.value == pytest.approx(np.mean(np.log(1 / 8) - np.log(share)), abs=1e-12)
 
 
 @pytest.mark.parametrize("far", [(1.5, 0.0), (-0.2, -7.0)])
 def test_mass_outside_the_square_is_lost_mass(far):
-    inside = lattice(4, filled_at(4))
-    found = kl_to_checkerboard(np.concatenate([inside, np.array([far] * 8)]), 4)
+    inside = lattice(4, lambda i, j: 2 * filled_at(4)(i, j))
+    found = kl_to_checkerboard(np.concatenate([inside, np.array([far] * 16)]), 4)
     assert found.value == pytest.approx(log(2), abs=1e-12)
     assert found.empty == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_samples_are_nearer_than_the_target_itself(seed):
+    """A histogram whose shares add up to one or less has no negative divergence: Gibbs' inequality."""
+    far = np.random.default_rng(seed).normal(40.0, 1.0, (100, 2))
+    # all of 8 bins empty: each is half a sample of 104, which lie on a sixteenth of the square each
+    assert kl_to_checkerboard(far, 4).value == pytest.approx(log(1 / 8) - log(0.5 / 104), abs=1e-12)
+    few = checkerboard.sample(2700, seeded(seed)).numpy()
+    found = kl_to_checkerboard(few)
+    # the grid's own, and the noise of two samples to a bin, of which a seventh are empty
+    assert found.empty > 100 and 0.2 < found.value < 0.5
+    assert kl_to_checkerboard(few[:400], 20).value > 0.1
+
+
+@pytest.mark.parametrize(
+    "count, bins, least", [(1000, 50, "2,696"), (2695, 50, "2,696"), (399, 20, "400"), (1, 4, "16")]
+)
+def test_counts_at_which_the_estimate_means_nothing_are_refused(count, bins, least):
+    with pytest.raises(
+        ValueError, match=rf"means nothing with [\d,]+ samples: draw {least} or more .*, or lower"
+    ):
+        kl_to_checkerboard(checkerboard.sample(count, seeded(1)).numpy(), bins)
 
 
 def test_columns_are_not_rows():
     """Samples on the left half: the four filled squares on the right are empty, whichever the axis is
     called."""
-    left = lattice(4, lambda i, j: 2 * ((i, j) in FILLED and i < 2))
+    left = lattice(4, lambda i, j: 4 * ((i, j) in FILLED and i < 2))
     assert kl_to_checkerboard(left, 4).empty == 4
     shifted = left.copy()
     shifted[:, 0] += 0.5
@@ -100,13 +123,13 @@ def test_columns_are_not_rows():
 def test_samples_that_are_not_finite_have_no_divergence(bad):
     samples = lattice(4, filled_at(4))
     samples[0, 1] = samples[3, 0] = bad
-    with pytest.raises(ValueError, match="2 of 8 samples are not finite"):
+    with pytest.raises(ValueError, match="2 of 8 rows of the samples for KL .* are not finite"):
         kl_to_checkerboard(samples)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5,), (0, 2)])
 def test_the_divergence_needs_points_of_the_plane(shape):
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="shape|has 0 samples"):
         kl_to_checkerboard(np.zeros(shape))
 
 
@@ -128,6 +151,17 @@ def test_w2_on_a_line_pairs_sorted_points():
 def test_w2_needs_clouds_of_one_shape(shapes):
     with pytest.raises(ValueError, match="one shape"):
         squared_w2(*map(np.zeros, shapes))
+
+
+@pytest.mark.parametrize("distance", [squared_w2, map_distance])
+def test_distances_need_points_that_are_finite_numbers(distance):
+    cloud = randn(5, 2, seed=1).numpy()
+    with pytest.raises(ValueError, match="1 of 5 rows of the second cloud are not finite"):
+        distance(cloud, np.where(np.arange(5)[:, None] == 3, np.nan, cloud))
+    with pytest.raises(ValueError, match="the first cloud has 0 samples"):
+        distance(cloud[:0], cloud[:0])
+    with pytest.raises(ValueError, match="the first cloud must be real numbers, and complex128 is no"):
+        distance(cloud * 1j, cloud)
 
 
 def test_the_distance_of_maps_pairs_points_by_their_noise():

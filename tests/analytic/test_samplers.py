@@ -8,9 +8,12 @@ from math import log2
 import pytest
 import torch
 
-from fewstep.flows.samplers import SAMPLERS, CountedCalls, adaptive, euler, heun, jumps
+from fewstep.flows.exact.checkerboard import DATA_SCALE
+from fewstep.flows.exact.gaussian import GaussianFlow
+from fewstep.flows.interpolants import LINEAR
+from fewstep.flows.samplers import SAMPLERS, CountedCalls, adaptive, euler, heun, jumps, named
 
-from .exact import close, randn
+from .exact import F64, close, randn, seeded, vector
 
 X0 = randn(20, 3, seed=1)
 
@@ -89,3 +92,63 @@ def test_samplers_build_no_graph_and_leave_the_noise_alone(student, name):
     x = X0[:, :2].clone()
     assert not SAMPLERS[name](student, x, 2).points.requires_grad
     assert torch.equal(x, X0[:, :2])
+
+
+# The stochastic sampler, whose fresh noise is the base's ---------------------------------------------------
+
+
+def scaled(scale: float) -> GaussianFlow:
+    """N(0, scale^2) carried to N(m, 1/4) in two dimensions: each coordinate moves alone."""
+    eye = torch.eye(2, dtype=F64)
+    return GaussianFlow(0 * vector(1, 1), scale**2 * eye, vector(0.4, -0.3), 0.25 * eye, LINEAR)
+
+
+@pytest.mark.parametrize("scale", [DATA_SCALE, 1.0, 2.5])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_the_stochastic_samplers_variance_is_that_of_the_scaled_base(scale, beta):
+    """Every step is affine in x, x0 and e, so the last point is Gaussian and its variance a recursion: with
+    x = u x0 + (independent noise of variance w), a step xhat = m + a (x - s m) keeps that form."""
+    steps, count, data = 3, 200_000, 0.25
+    of_x0, fresh = 1.0, 0.0  # u and w
+    for k in range(steps):
+        s, t = k / steps, (k + 1) / steps
+        spread = (1 - s) ** 2 * scale**2 + s**2 * data
+        gain = 1 + (1 - s) * (s * data - (1 - s) * scale**2) / spread
+        of_x0 = t * gain * of_x0 + (1 - t) * (1 - beta)
+        fresh = (t * gain) ** 2 * fresh + ((1 - t) * beta * scale) ** 2
+    x0 = scale * randn(count, 2, seed=4)
+    drawn = named(f"stochastic-{beta}", seeded(5), scale)(scaled(scale), x0, steps)
+    assert drawn.nfe == steps
+    variance = float(drawn.points.var(0).mean())
+    assert variance == pytest.approx(of_x0**2 * scale**2 + fresh, rel=0.01)
+    assert float((drawn.points.mean(0) - vector(0.4, -0.3)).abs().max()) < 0.01
+
+
+def test_of_fresh_noise_alone_one_step_leaves_the_mean_and_the_next_what_was_added():
+    """With beta = 1 nothing of x0 is left: half way the point is m / 2 + e / 2, of the base's deviation."""
+    scale, seen = DATA_SCALE, []
+    world = scaled(scale)
+    inner = world.velocity
+    world.velocity = lambda t, x: seen.append(x) or inner(t, x)
+    named("stochastic-1", seeded(6), scale)(world, scale * randn(100_000, 2, seed=7), 2)
+    assert float(seen[1].std(0).mean()) == pytest.approx(scale / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1e-3, 2.0, float("nan"), 1e-30])
+def test_a_tolerance_that_no_step_can_keep_is_refused(world, tolerance):
+    with pytest.raises(
+        ValueError, match="the tolerance of a step is|a tolerance of 1e-30 needs steps too short"
+    ):
+        adaptive(world, X0, tolerance)
+
+
+@pytest.mark.parametrize("steps", [1.0, 2.5, "2", None])
+def test_steps_are_a_whole_number(world, steps):
+    with pytest.raises(ValueError, match=f"at least one step, not {steps}: give a whole number"):
+        euler(world, X0, steps)
+
+
+def test_fresh_noise_of_no_deviation_is_refused():
+    with pytest.raises(ValueError, match="'stochastic-0.5' draws fresh noise: give the `scale` of the noise"):
+        named("stochastic-0.5", seeded(1))
+    assert named("euler", seeded(1)) is euler

@@ -229,11 +229,12 @@ def test_rectified_flow_of_an_exact_straight_flow_is_zero_and_of_a_curved_one_is
 
 def test_the_stochastic_sampler_without_fresh_noise_is_eulers_on_a_straight_flow():
     x0 = randn(COUNT, 3, seed=1)
-    plain = stochastic(STRAIGHT, x0, 4, 0.0, seeded(1))
+    plain = stochastic(STRAIGHT, x0, 4, 0.0, seeded(1), scale=1.0)
     close(plain.points, STRAIGHT.end(x0), 1e-10)
     assert plain.nfe == 4
     # by hand on the curved flow, two steps: the noise at the middle is (1 - beta) x0 + beta e
     e, half = torch.randn(COUNT, 3, generator=seeded(1), dtype=F64), torch.full((COUNT,), 0.5, dtype=F64)
     first = x0 + CURVED.velocity(torch.zeros(COUNT, dtype=F64), x0)
     x = 0.5 * first + 0.5 * (0.7 * x0 + 0.3 * e)
-    close(stochastic(CURVED, x0, 2, 0.3, seeded(1)).points, x + 0.5 * CURVED.velocity(half, x), 1e-12)
+    drawn = stochastic(CURVED, x0, 2, 0.3, seeded(1), scale=1.0).points
+    close(drawn, x + 0.5 * CURVED.velocity(half, x), 1e-12)

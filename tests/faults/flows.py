@@ -88,11 +88,8 @@ FAULTS: list[Fault] = [
     *within(
         "flows/samplers.py",
         "samplers",
-        (
-            "one step too many",
-            "[k / steps for k in range(steps + 1)]",
-            "[k / (steps + 1) for k in range(steps + 2)]",
-        ),
+        ("one step too many", "for k in range(steps))", "for k in range(steps + 1))"),
+        ("fresh noise of deviation 1", "fresh = scale * torch.randn", "fresh = torch.randn"),
         ("Heun without its second slope", "(first + second)", "(first + first)"),
         ("Heun's second slope at s", "counted.velocity(_full(x, t),", "counted.velocity(_full(x, s),"),
         (

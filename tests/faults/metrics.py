@@ -8,7 +8,8 @@ FAULTS: list[Fault] = [
         "metrics",
         ("area of a bin", "(2 / bins) ** 2", "(1 / bins) ** 2"),
         ("an empty bin given one sample", "np.where(empty, 0.5, counts)", "np.where(empty, 1.0, counts)"),
-        ("mass outside forgiven", "/ (len(samples) *", "/ (counts.sum() *"),
+        ("mass outside forgiven", "total = len(samples) +", "total = counts.sum() +"),
+        ("half samples not counted among all", "len(samples) + empty.sum() / 2", "len(samples)"),
         (
             "the other KL",
             "area[mass] * DENSITY * (log(DENSITY)",

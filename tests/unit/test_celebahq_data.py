@@ -6,7 +6,6 @@ And damaged ones refused.
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import replace
 
 import lmdb
@@ -74,7 +73,7 @@ def test_the_published_database_is_read_in_the_order_of_its_numbers(home):
     # in the database "10" stands before "2"
     np.testing.assert_array_equal(images, photographs().transpose(0, 3, 1, 2))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, "lmdb", None)
+        patched.setattr(celebahq, "Database", lambda _: pytest.fail("the database is read again"))
         np.testing.assert_array_equal(celebahq.pixels(), images, err_msg="what was decoded is kept")
     path.unlink()
     write(home, {"3": photographs(seed=1)[0].tobytes()})
@@ -107,7 +106,7 @@ def test_a_damaged_image_of_a_folder_is_named(home):
     Image.new("RGB", (512, 512)).save(path)
     refused(home, r"00007.png is RGB of size \(512, 512\) instead of RGB of size \(256, 256\):")
     path.unlink()
-    refused(home, "celebahq holds 11 images instead of 12:")
+    refused(home, "celebahq holds 11 images instead of 12, from 00000.png to 00011.png:")
 
 
 def test_a_database_cut_short_is_refused_before_it_is_read(home):
@@ -118,7 +117,7 @@ def test_a_database_cut_short_is_refused_before_it_is_read(home):
         refused(home, rf"data.mdb is truncated \({size:,} of {len(whole):,} bytes\):")
     for broken in (whole[:10], b"", b"no database" * 9000):
         path.write_bytes(broken)
-        refused(home, r"data.mdb is truncated or no LMDB \(\w+\):")
+        refused(home, r"data.mdb is truncated or no LMDB \(nothing (says so )?at byte [\d,]+\):")
     path.unlink()
     refused(home, r"data.mdb is not in .*train.lmdb: get CelebA-HQ", FileNotFoundError)
 
@@ -147,15 +146,7 @@ def test_a_damaged_page_is_refused(home):
         if content[k * page + 10] & 2 and int.from_bytes(content[k * page : k * page + 8], "little") == k:
             content[k * page + 10 : k * page + 12] = bytes(2)
     path.write_bytes(content)
-    refused(home, r"data.mdb is damaged inside \(\w+\):")
-
-
-def test_a_missing_package_is_one_sentence(home, monkeypatch):
-    write(home)
-    monkeypatch.setitem(sys.modules, "lmdb", None)
-    refused(
-        home, "data.mdb can be read only with the package lmdb, which is missing: install the pinned packages"
-    )
+    refused(home, r"data.mdb is damaged inside \(page \d+\):")
 
 
 def test_the_database_is_held_against_a_list_of_checksums(home):

@@ -121,9 +121,11 @@ def test_missing_files_are_named_with_the_addresses(home):
 def test_damaged_files_are_named(home):
     path, written = home / "annotations" / "captions_val2014.json", annotations(home)
     whole = path.read_bytes()
-    for content in (b"", whole[:200], whole[:-1], b"[1, 2]", b'{"images": []}', b"\xff"):
+    for content in (b"", whole[:200], whole[:-1], b"[1, 2]", b'{"images": []}', b"[" * 90_000):
         path.write_bytes(content)
         refused(r"captions_val2014.json is cut short, or no file of COCO's captions \(\w+\):")
+    path.write_bytes(b"\xff")
+    refused("captions_val2014.json is no text in UTF-8: get COCO-2014")
     path.write_bytes(whole)
     image = written["images"][3]
     changed(home, annotations=[own for own in written["annotations"] if own["image_id"] != image["id"]])

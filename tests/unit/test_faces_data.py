@@ -237,7 +237,7 @@ def test_files_that_are_absent_or_damaged_are_named(here, tmp_path, monkeypatch,
         read()
     (tmp_path / name).write_bytes((here / name).read_bytes()[:700])
     with pytest.raises(
-        ValueError, match=f"{name} cannot be read .*: delete it and run `python -m fewstep data`"
+        ValueError, match=f"{name} is truncated or no .npy file .*: delete it and run `python -m f"
     ):
         read()
     for array in (np.zeros((5, 3), np.uint8), np.load(here / name).astype(np.int16)):

@@ -277,7 +277,8 @@ def test_exported_files_that_are_absent_or_damaged_are_named(exported, bare, nam
         read()
     (bare / name).write_bytes((exported / name).read_bytes()[:700])
     with pytest.raises(
-        ValueError, match=f"{name} cannot be (read|decoded) .*: delete it and run `python -m fewstep data`"
+        ValueError,
+        match=f"{name} (is truncated|cannot be decoded) .*: delete it and run `python -m fewstep data`",
     ):
         read()
 
@@ -506,7 +507,7 @@ def test_an_image_of_a_wrong_mode_or_size_or_a_damaged_one_is_named(tmp_path):
         assert not list(tmp_path.glob("*fewstep*"))
 
     write_folder(tmp_path, suffix="jpg")
-    refused("holds 4 images instead of 5: get tiny images", count=5)
+    refused("holds 4 images instead of 5, from train/a/000.jpg to train/b/003.jpg.*: get tiny", count=5)
     damaged = tmp_path / "train" / "b" / "001.jpg"
     whole = damaged.read_bytes()
     for broken in (whole[: len(whole) // 2], whole[:10], b""):

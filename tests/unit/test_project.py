@@ -334,13 +334,13 @@ def test_one_changed_byte_is_named_and_never_overwritten(root, tmp_path, name):
     content = bytearray((tmp_path / name).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(export.DataError, match=f"{name} differs from data.dvc .* delete it and run"):
+    with pytest.raises(export.ArchiveError, match=f"{name} differs from data.dvc .* delete it and run"):
         export.export(tmp_path)
     assert (tmp_path / name).read_bytes() == content
 
 
 def test_a_broken_data_dvc_is_one_sentence(tmp_path):
-    with pytest.raises(export.DataError, match="data.dvc cannot be read"):
+    with pytest.raises(export.ArchiveError, match="data.dvc cannot be read"):
         export.export(tmp_path)
 
 

@@ -10,23 +10,21 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+from ..flows.conditioning import Source
+from .formats.archives import text_of
 
 # what a stage says of the data set that it made, in the folder where it lies
 DESCRIBED = "described.json"
+CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
 
 
-class DataSource(Protocol):
-    """A source of data points: the shape of one point, the scale of the matching noise, and draws."""
+class DataSource(Source, Protocol):
+    """A source of data points, with the shape of one point and the scale of the matching noise."""
 
     shape: tuple[int, ...]
     scale: float
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` points, (count, *shape), float32."""
 
 
 def module(name: str) -> ModuleType:
@@ -60,9 +58,23 @@ def load(name: str, folder: Path | None = None, load_decoder: Callable | None = 
     return own.SOURCE if folder is None else own.opened(folder, load_decoder)
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """What a stage says in `folder` of what it made there; FileNotFoundError or ValueError with the cure."""
+    path = folder / DESCRIBED
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: {CURE}")
+    try:
+        found = json.loads(text_of(path, CURE))
+        return found | {"checksum": str(found["checksum"])}
+    except (TypeError, KeyError):
+        raise ValueError(f"{path} gives no `checksum`: {CURE}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} cannot be read as JSON: {CURE}") from None
+
+
 def prepared_checksum(folder: Path) -> str:
-    """The checksum of a data set that a stage made in `folder`, as the stage described it."""
-    return json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))["checksum"]
+    """The checksum of a data set that a stage made in `folder`; raises as `described`."""
+    return described(folder)["checksum"]
 
 
 def prompt_sets(name: str) -> list[str]:

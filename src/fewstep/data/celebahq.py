@@ -7,16 +7,13 @@ image each, (256, 256, 3) bytes. Half of what is drawn is mirrored.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .formats.archives import Archive, ArchiveError, folder_of
+from .formats.archives import Archive, folder_of, is_hidden
+from .formats.database import DamagedError, Database
 from .formats.image_folder import check_folder, read_folder
 from .images import Images
-
-if TYPE_CHECKING:
-    import lmdb
 
 COUNT, SIDE = 27_000, 256
 DATABASE, FILE = "train.lmdb", "data.mdb"
@@ -35,49 +32,22 @@ def key(k: int) -> bytes:
 def _found() -> tuple[Archive, Path | None]:
     """The data set's folder, and the LMDB's file anywhere below it, None where there is no train.lmdb."""
     archive = Archive(folder_of("celebahq"), HOME)
-    folder = min(archive.folder.rglob(DATABASE), default=None)
+    found = archive.folder.rglob(DATABASE)
+    folder = min((path for path in found if not is_hidden(path.relative_to(archive.folder))), default=None)
     return archive, archive.present(folder / FILE) if folder else None
 
 
 @contextmanager
-def _opened(archive: Archive, path: Path, count: int) -> Iterator["lmdb.Environment"]:
-    """The LMDB in the file `path`; raises ArchiveError unless it is whole and holds `count` values."""
+def _opened(archive: Archive, path: Path, count: int) -> Iterator[Database]:
+    """The LMDB in `path`; raises ArchiveError, when it is read too, unless it is whole and holds `count`."""
     try:
-        import lmdb
-    except ImportError:
-        found = f"{path} can be read only with the package lmdb, which is missing"
-        raise ArchiveError(f"{found}: install the pinned packages of pyproject.toml") from None
-    try:
-        database = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
-    except lmdb.Error as error:
-        raise archive.damaged(path, f"is truncated or no LMDB ({type(error).__name__})") from None
-    try:
-        # it is read through a memory map: past the end of a file cut short, the process would be killed
-        statistics, found = database.stat(), path.stat().st_size
-        needed = (database.info()["last_pgno"] + 1) * statistics["psize"]
-        if found < needed:
-            raise archive.damaged(path, f"is truncated ({found:,} of {needed:,} bytes)")
-        if statistics["entries"] != count:
-            raise archive.damaged(path, f"holds {statistics['entries']:,} images instead of {count:,}")
-        yield database
-    except lmdb.Error as error:
-        raise archive.damaged(path, f"is damaged inside ({type(error).__name__})") from None
-    finally:
-        database.close()
-
-
-def _image(archive: Archive, path: Path, k: int, value: memoryview | None) -> np.ndarray:
-    """Image `k`, (256, 256, 3), from its `value`; raises ArchiveError where it is none."""
-    if value is None:
-        raise archive.damaged(path, f"lacks the key '{k}'")
-    if len(value) != BYTES:
-        wanted = f"{BYTES:,}, a raw RGB image of 256x256"
-        raise archive.damaged(path, f"holds {len(value):,} bytes under the key '{k}' instead of {wanted}")
-    levels = np.frombuffer(value, np.uint8).reshape(SIDE, SIDE, 3)
-    # what a download has not filled yet is zero
-    if not levels.any():
-        raise archive.damaged(path, f"holds nothing but zeros under the key '{k}'")
-    return levels
+        with open(path, "rb") as file:
+            database = Database(file)
+            if database.entries != count:
+                raise DamagedError(f"holds {database.entries:,} images instead of {count:,}")
+            yield database
+    except DamagedError as error:
+        raise archive.damaged(path, str(error)) from None
 
 
 def read_lmdb(archive: Archive, path: Path, count: int) -> np.ndarray:
@@ -86,11 +56,25 @@ def read_lmdb(archive: Archive, path: Path, count: int) -> np.ndarray:
     Raises ArchiveError for one cut short, with other images, or another file than that in checksums.md5.
     """
 
+    def image(database: Database, places: dict[bytes, tuple[int, int]], k: int) -> np.ndarray:
+        if key(k) not in places:
+            raise DamagedError(f"lacks the key '{k}'")
+        start, size = places[key(k)]
+        if size != BYTES:
+            wanted = f"{BYTES:,}, a raw RGB image of 256x256"
+            raise DamagedError(f"holds {size:,} bytes under the key '{k}' instead of {wanted}")
+        levels = np.frombuffer(database.read(start, size), np.uint8).reshape(SIDE, SIDE, 3)
+        # what a download has not filled yet is zero
+        if not levels.any():
+            raise DamagedError(f"holds nothing but zeros under the key '{k}'")
+        return levels.transpose(2, 0, 1)
+
     def fill(out: np.ndarray) -> None:
         archive.verify_listed([path])
-        with _opened(archive, path, count) as database, database.begin(buffers=True) as transaction:
+        with _opened(archive, path, count) as database:
+            places = database.places()
             for k in range(count):
-                out[k] = _image(archive, path, k, transaction.get(key(k))).transpose(2, 0, 1)
+                out[k] = image(database, places, k)
 
     return archive.cached("train", [path], (count, 3, SIDE, SIDE), fill)
 

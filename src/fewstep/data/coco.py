@@ -7,6 +7,7 @@ the published numbers took is not on record.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .formats.archives import ENVIRONMENT, Archive, folder_of, raise_together
+from .formats.archives import ENVIRONMENT, Archive, content_of, folder_of, no_file, raise_together, text_of
 from .formats.captioned import tidy
 from .formats.pictures import Pictures, decoded
 
@@ -72,19 +73,24 @@ def _pairs(name: str) -> list[tuple[str, str]]:
     """File name and first caption of each picture of the set `name`, in the order of the annotation file."""
     split, archive = SETS[name], SETS[name].archive
     path = archive.folder / split.annotations
-    if not path.is_file():
+    if not path.exists():
         cure = f"get {archive.source}, or set {ENVIRONMENT} to the folder that holds 'coco'"
         raise FileNotFoundError(f"{path} is not there: {cure}")
+    text = text_of(path, f"get {archive.source} again")
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        pictures = [(int(entry["id"]), str(entry["file_name"])) for entry in found["images"]]
+        found: dict[str, Any] = json.loads(text)
+        pictures = [(int(entry["id"]), Path(str(entry["file_name"])).name) for entry in found["images"]]
         annotations = sorted(found["annotations"], key=lambda entry: int(entry["id"]))
         captions = [(int(entry["image_id"]), str(entry["caption"])) for entry in annotations]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         what = f"is cut short, or no file of COCO's captions ({type(error).__name__})"
         raise archive.damaged(path, what) from None
     if len(pictures) != (count := archive.count(name, split.count)):
         raise archive.damaged(path, f"describes {len(pictures):,} pictures instead of {count:,}")
+    for whose in zip(*pictures):
+        if len(set(whose)) < count:
+            twice = next(one for one, times in Counter(whose).most_common())
+            raise archive.damaged(path, f"describes the picture {twice} more than once")
     # later entries win: the first caption of each picture stays
     first = {picture: tidy(caption) for picture, caption in reversed(captions)}
     for number, file in pictures:
@@ -96,8 +102,11 @@ def _pairs(name: str) -> list[tuple[str, str]]:
 def _paths(split: Split, pairs: Sequence[tuple[str, str]]) -> list[Path]:
     """Where the pictures of `pairs` lie; raises FileNotFoundError, naming the first that is missing."""
     folder = split.archive.folder / split.pictures
-    paths = [folder / Path(file).name for file, _ in pairs]
-    if absent := [path for path in paths if not path.is_file()]:
+    paths = [folder / file for file, _ in pairs]
+    for path in paths:
+        if what := no_file(path):
+            raise split.archive.damaged(path, what)
+    if absent := [path for path in paths if not path.exists()]:
         first = f"the first of them {absent[0].name}: get {split.archive.source}"
         raise FileNotFoundError(f"{len(absent):,} of {len(paths):,} pictures are not in {folder}, {first}")
     return paths
@@ -119,9 +128,9 @@ def prompt_set(name: str, count: int) -> Prompts:
 
     def decode(k: int) -> np.ndarray:
         try:
-            return decoded(paths[k].read_bytes(), SIDE)
+            return decoded(content_of(paths[k], f"get {split.archive.source} again"), SIDE)
         except ValueError as error:
-            raise split.archive.damaged(paths[k], f"cannot be decoded ({error})") from None
+            raise split.archive.damaged(paths[k], str(error)) from None
 
     prompts = tuple(Prompt(text) for _, text in pairs[:count])
     return Prompts(prompts, Pictures(decode, np.arange(count), SIDE))

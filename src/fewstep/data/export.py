@@ -17,10 +17,7 @@ from sklearn.datasets import load_digits
 from ..flows.exact import checkerboard
 from ..storage.files import write_atomically
 from . import faces
-
-
-class DataError(RuntimeError):
-    """A file under data/ is not what data.dvc says; the message names it and the cure."""
+from .formats.archives import ArchiveError, content_of, text_of
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -49,32 +46,34 @@ EXPORTS: dict[str, Callable[[], bytes]] = {
 
 
 def checksums(root: Path) -> dict[str, str]:
-    """The checksum of every file that data.dvc tracks; raises DataError when it is absent or unreadable."""
-    path = root / "data.dvc"
+    """The checksum of every file that data.dvc tracks; raises ArchiveError for none, or an unreadable one."""
+    path, cure = root / "data.dvc", "restore it with `git checkout data.dvc`"
     try:
-        return {out["path"]: out["md5"] for out in yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]}
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        cure = "restore it with `git checkout data.dvc`"
-        raise DataError(f"{path} cannot be read ({type(error).__name__}): {cure}") from None
+        return {out["path"]: out["md5"] for out in yaml.safe_load(text_of(path, cure))["outs"]}
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise ArchiveError(f"{path} cannot be read ({type(error).__name__}): {cure}") from None
 
 
 def export(root: Path) -> list[str]:
     """Write the files of data/ that are missing, verify all, and return the names of those written.
 
-    Raises DataError, naming the file, when a byte differs; a file that is there is never overwritten.
+    Raises ArchiveError, naming the file, when a byte differs; a file that is there is never overwritten.
     """
     expected, written = checksums(root), []
     for name in sorted(set(expected) ^ set(EXPORTS)):
-        raise DataError(f"{name} is tracked by data.dvc or exported by fewstep, not both: restore data.dvc")
+        raise ArchiveError(
+            f"{name} is tracked by data.dvc or exported by fewstep, not both: restore data.dvc"
+        )
     for name, make in EXPORTS.items():
-        path = root / name
-        fresh = not path.is_file()
-        content = make() if fresh else path.read_bytes()
+        path, again = root / name, "delete it and run `python -m fewstep data` again"
+        fresh = not (path.exists() or path.is_symlink())
+        content = make() if fresh else content_of(path, again)
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != expected[name]:
-            again = "delete it and run `python -m fewstep data` again"
             cure = "install the pinned packages of pyproject.toml" if fresh else again
-            raise DataError(f"{name} differs from data.dvc (md5 {found} instead of {expected[name]}): {cure}")
+            raise ArchiveError(
+                f"{name} differs from data.dvc (md5 {found} instead of {expected[name]}): {cure}"
+            )
         if fresh:
             write_atomically(path, content)
             written.append(name)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats.archives import NPZ_ERRORS, Archive, folder_of
+from .formats.archives import Archive, files_below, folder_of
 from .images import Images
 
 COUNT, PIXELS = 1_281_167, 3 * 32 * 32
@@ -17,9 +17,10 @@ HOME = (
 
 def _batches(archive: Archive, part: str, batches: int) -> list[Path]:
     """The npz files of `part` below the folder; raises FileNotFoundError naming the first that is missing."""
-    folder, numbered = archive.folder, [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)]
-    names = numbered if part == "train" else ["val_data.npz"]
-    return [archive.present(min(folder.rglob(name), default=folder / name)) for name in names]
+    numbered = [f"train_data_batch_{k}.npz" for k in range(1, batches + 1)]
+    names, found = numbered if part == "train" else ["val_data.npz"], files_below(archive.folder, (".npz",))
+    places = {path.name: path for path in reversed(found)}
+    return [archive.present(places.get(name, archive.folder / name)) for name in names]
 
 
 def _batch(archive: Archive, path: Path) -> np.ndarray:
@@ -28,7 +29,7 @@ def _batch(archive: Archive, path: Path) -> np.ndarray:
         # opened here: numpy leaves a file open that turns out not to be an archive
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as batch:
             images, labels = batch["data"], batch["labels"]
-    except NPZ_ERRORS as error:
+    except Exception as error:  # a damaged file can fail in any way
         found = f"is truncated or no npz file with `data` and `labels` ({type(error).__name__})"
         raise archive.damaged(path, found) from None
     if images.dtype != np.uint8 or images.shape != (labels.size, PIXELS):

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod, sqrt
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..storage.workspace import find_root
+from .formats.archives import no_file
 
 # A set up to this size is copied to a CUDA device once; a larger one is indexed in main memory.
 HOLD_BYTES = 8 * 2**30
@@ -120,18 +122,27 @@ def to_levels(x: Tensor, top: int = 255) -> Tensor:
     return ((x + 1) * (top / 2)).round().clamp(0, top).to(torch.uint8)
 
 
+def open_array(path: Path, cure: str) -> np.ndarray:
+    """The array in a .npy file, memory-mapped; raises FileNotFoundError or ValueError with the `cure`."""
+    if what := no_file(path):
+        raise ValueError(f"{path} {what}: {cure}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: {cure}")
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a damaged header can fail in any way
+        found = f"({path.stat().st_size:,} bytes; {type(error).__name__})"
+        raise ValueError(f"{path} is truncated or no .npy file {found}: {cure}") from None
+
+
 def read_levels(name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
     """Levels 0..top from the .npy file `name`; raises FileNotFoundError or ValueError with the cure."""
     path = find_root() / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: {CURE}")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}): delete it and {CURE}") from None
+    cure = f"delete it and {CURE}" if path.exists() else CURE
+    array = open_array(path, cure)
     if array.shape != shape or array.dtype != np.uint8 or array.max() > top:
-        raise ValueError(f"{path} is not {shape} uint8 from 0 to {top}: delete it and {CURE}")
-    return array
+        raise ValueError(f"{path} is not {shape} uint8 from 0 to {top}: {cure}")
+    return np.array(array)
 
 
 def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

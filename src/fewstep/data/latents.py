@@ -4,20 +4,19 @@ A draw is factor (mean + std eps) of an image, mirrored half of the time where t
 factor makes the variance of all latents about 1, so the matching noise is N(0, I).
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..flows.conditioning import Conditions
-from . import DESCRIBED
-from .images import Rows, to_levels
+from . import CURE, DESCRIBED, described
+from .images import Rows, open_array, to_levels
 
 
 class Decoder(Protocol):
@@ -33,7 +32,6 @@ LoadDecoder = Callable[[Path, torch.device], Decoder]
 MOMENTS, AUTOENCODER = "moments.npy", "autoencoder"
 # of captioned images: the states of a CLIP's text tower for each caption and, in the last row, the empty one
 TEXTS, MASKS = "texts.npy", "masks.npy"
-CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
 # the standard deviation that scaled latents may have, and how many images it is measured on
 DEVIATION, LOOKED_AT = (0.5, 2.0), 256
 
@@ -64,7 +62,7 @@ class LatentSource:
     @cached_property
     def moments(self) -> np.ndarray:
         """Mean and deviation, unscaled, of images and then their mirror images, (rows, 2 channels, h, w)."""
-        return _array(self.folder / MOMENTS)
+        return open_array(self.folder / MOMENTS, CURE)
 
     @cached_property
     def _rows(self) -> Rows:
@@ -73,7 +71,7 @@ class LatentSource:
     @cached_property
     def _texts(self) -> list[np.ndarray]:
         """States (images + 1, tokens, width) and masks (images + 1, tokens); the empty caption's are last."""
-        return [_array(self.folder / name) for name in (TEXTS, MASKS)]
+        return [open_array(self.folder / name, CURE) for name in (TEXTS, MASKS)]
 
     def _conditions(self, rows: np.ndarray, device: torch.device) -> Conditions:
         return Conditions(*(torch.from_numpy(np.array(values[rows])).to(device) for values in self._texts))
@@ -125,36 +123,11 @@ class LatentSource:
         return to_levels(images, self.top)
 
 
-def _described(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: {CURE}") from None
-    except ValueError:
-        raise ValueError(f"{path} cannot be read as JSON: {CURE}") from None
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: {CURE}") from None
-    except (ValueError, EOFError, OSError) as error:
-        found = f"({path.stat().st_size:,} bytes; {type(error).__name__})"
-        raise ValueError(f"{path} is truncated or no .npy file {found}: {CURE}") from None
-
-
 def _check_array(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -> None:
-    found = _array(path)
+    found = open_array(path, CURE)
     if found.shape != shape or found.dtype != dtype:
         held = f"{found.dtype} of shape {found.shape}"
         raise ValueError(f"{path} holds {held} instead of {np.dtype(dtype)} {shape}: {CURE}")
-
-
-def _check_texts(folder: Path, count: int, captions: dict[str, Any]) -> None:
-    """Raise as `_array` unless there are states for every image and for the empty caption."""
-    _check_array(folder / TEXTS, (count + 1, captions["tokens"], captions["width"]))
-    _check_array(folder / MASKS, (count + 1, captions["tokens"]), np.bool_)
 
 
 def _check_scale(source: LatentSource) -> None:
@@ -173,19 +146,26 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
 
     Their size, scale and autoencoder are checked, but not their checksum, which takes seconds.
     """
-    described = _described(folder / DESCRIBED)
-    channels, height, width = described["latents"]
+    about, beside = described(folder), described(folder / AUTOENCODER)["checksum"]
+    try:
+        channels, height, width = map(int, about["latents"])
+        image, factor, top = tuple(map(int, about["shape"])), float(about["scale"]), int(about["top"])
+        count, captions, autoencoder = int(about["count"]), about.get("captions"), about["autoencoder"]
+        rows = count * (1 + bool(about["mirrored"]))
+        texts = captions and (count + 1, int(captions["tokens"]), int(captions["width"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / DESCRIBED} does not describe latents ({error}): {CURE}") from None
+    shape = channels, height, width
     source = LatentSource(
-        folder, (channels, height, width), tuple(described["shape"]), described["scale"], described["top"],
-        conditional="captions" in described, load_decoder=load_decoder,
-    )  # fmt: skip
-    count = described["count"]
-    _check_array(folder / MOMENTS, (count * (1 + described["mirrored"]), 2 * channels, height, width))
-    if source.conditional:
-        _check_texts(folder, count, described["captions"])
-    beside = _described(folder / AUTOENCODER / DESCRIBED)["checksum"]
-    if beside != described["autoencoder"]:
-        found = f"(sha256 {described['autoencoder'][:8]}) than lies beside them ({beside[:8]})"
+        folder, shape, image, factor, top, conditional=bool(texts), load_decoder=load_decoder
+    )
+    _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
+    if texts:
+        # of every image and, last, of the empty caption
+        _check_array(folder / TEXTS, texts)
+        _check_array(folder / MASKS, texts[:2], np.bool_)
+    if beside != autoencoder:
+        found = f"(sha256 {autoencoder[:8]}) than lies beside them ({beside[:8]})"
         raise ValueError(f"the latents in {folder} were made by another autoencoder {found}: {CURE}")
     _check_scale(source)
     return source

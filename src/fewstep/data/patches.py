@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..storage.workspace import find_root
+from .formats.archives import content_of
+from .formats.pictures import open_picture
 from .images import CURE, Images, Labelled, to_signed
 
 SIDE = 16
@@ -27,22 +28,18 @@ BANDS, LABELLED, LABELLED_SEED = 3, (8000, 2000), 20_240_607
 def photographs() -> np.ndarray:
     """Both photographs at half size, (2, 3, 213, 320), uint8; each pixel is the mean of a 2x2 square.
 
-    Raises FileNotFoundError when one is absent, ValueError when one is no RGB photograph of 640x427.
+    Raises FileNotFoundError when one is absent, ArchiveError when it is no file, ValueError when it is no RGB
+    photograph of 640x427.
     """
     halves = []
     for name in FILES:
-        path = find_root() / name
-        if not path.is_file():
+        path, cure = find_root() / name, f"delete it and {CURE}"
+        if not path.exists():
             raise FileNotFoundError(f"{path} is not there: {CURE}")
         try:
-            with Image.open(path) as opened:
-                image = opened.copy()
-        except OSError as error:
-            found = f"cannot be decoded ({type(error).__name__})"
-            raise ValueError(f"{path} {found}: delete it and {CURE}") from None
-        if image.mode != "RGB" or image.size != PUBLISHED:
-            found = f"is {image.mode} of size {image.size} instead of RGB of size {PUBLISHED}"
-            raise ValueError(f"{path} {found}: delete it and {CURE}")
+            image = open_picture(content_of(path, cure), PUBLISHED)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}: {cure}") from None
         # without the odd last row, which would be averaged with nothing
         halves.append(np.asarray(image.crop((0, 0, 640, 426)).reduce(2)).transpose(2, 0, 1))
     return np.stack(halves)

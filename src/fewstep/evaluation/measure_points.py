@@ -43,7 +43,7 @@ METRICS = {
         {KL: "KL(target || histogram), {count} samples, {bins}x{bins} bins on [-1,1]^2, exact quadrature"},
         "From the target to the histogram, so missing a square costs more than spilling over its edge. Bins "
         "that straddle an edge cost even a perfect sampler something (0.054 with 50 along an axis); a bin "
-        "that caught no sample counts as half of one, without which KL would be infinite.", _kl),
+        "that caught no sample counts as half of one, also in their sum: KL would be infinite else.", _kl),
     "w2_target": Metric(
         {W2_TARGET: "exact assignment, {size} samples against {size} of data/checkerboard.npy"},
         "The squared Wasserstein distance to points of the target.", _w2_target, ("target",)),

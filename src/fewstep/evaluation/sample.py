@@ -115,12 +115,14 @@ def sample(
     sample_seed: int = 0,
     conditions: Conditions | None = None,
     empty: Conditions | None = None,
+    scale: float | None = None,
 ) -> samplers.Samples:
     """`sampler` from the noise `x0` (count, ...), chunk by chunk, with the mean calls a sample, rounded.
 
-    A stochastic one draws further noise, from `sample_seed`; `empty` is the empty one of the captions.
+    A stochastic one draws further noise from `sample_seed` and needs `scale`, the deviation of `x0`; `empty`
+    is the empty one of the captions.
     """
-    move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed))
+    move = samplers.named(sampler, torch.Generator().manual_seed(FURTHER_NOISE + sample_seed), scale)
     chunk = together(x0.ndim - 1, conditions is not None, x0.device.type)
     parts = []
     for start, some in zip(range(0, len(x0), chunk), x0.split(chunk)):
@@ -144,7 +146,7 @@ def _draw(
     captions = prompts.conditions(conditions).to(device) if conditions else None
     empty = source.empty.to(device) if conditions else None
     x0 = noise(settings, draw.sample_seed, data_folder).to(device)
-    drawn = sample(flow_map, draw.sampler, x0, draw.steps, draw.sample_seed, captions, empty)
+    drawn = sample(flow_map, draw.sampler, x0, draw.steps, draw.sample_seed, captions, empty, source.scale)
     points = drawn.points
     if not points.isfinite().all():
         cure = "its training diverged; lower optimiser.lr"

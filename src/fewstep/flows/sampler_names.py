@@ -1,5 +1,7 @@
 """The samplers' names, as settings hold them, and their network calls a step; see fewstep.flows.samplers."""
 
+import re
+
 STOCHASTIC, GUIDED = "stochastic-", "guided-"
 CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": None}
 
@@ -7,8 +9,9 @@ CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": N
 def check_sampler(name: str) -> str:
     """`name`; raises ValueError unless in CALLS, "guided-<scale>" or "stochastic-<beta>", beta in [0, 1]."""
     kind, _, number = name.partition("-")
-    is_number = number.replace(".", "", 1).isdigit()
-    known = is_number and (kind == "guided" or kind == "stochastic" and float(number) <= 1)
+    # without a sign, an exponent or other scripts' digits; 1e6 is more than any guidance
+    most = {"guided": 1e6, "stochastic": 1.0}.get(kind)
+    known = most is not None and re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", number) and float(number) <= most
     if name not in CALLS and not known:
         there = f"{', '.join(CALLS)}, {GUIDED}<scale> and {STOCHASTIC}<beta> with beta from 0 to 1"
         raise ValueError(f"there is no sampler '{name}'; there are {there}")

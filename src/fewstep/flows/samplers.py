@@ -1,7 +1,8 @@
 """Samplers from noise at time 0 to data at time 1; `nfe`, the network calls of a sample, is counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -39,12 +40,11 @@ class CountedCalls(FlowMap):
         return self.inner.jump(s, t, x)
 
 
-def _intervals(steps: int) -> list[tuple[float, float]]:
+def _intervals(steps: int) -> Iterator[tuple[float, float]]:
     """`steps` equal intervals of [0, 1]."""
-    if steps < 1:
-        raise ValueError(f"a sampler needs at least one step, not {steps}")
-    times = [k / steps for k in range(steps + 1)]
-    return list(zip(times, times[1:]))
+    if not isinstance(steps, Integral) or steps < 1:
+        raise ValueError(f"a sampler needs at least one step, not {steps}: give a whole number")
+    return ((k / steps, (k + 1) / steps) for k in range(steps))
 
 
 def _full(x: Tensor, time: float) -> Tensor:
@@ -99,12 +99,15 @@ def heun(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
 def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
     """Dormand-Prince 5(4) from `x0` (count, ...), `tolerance` the relative and absolute one of a step.
 
-    Raises ModuleNotFoundError where torchdiffeq is not installed, which the extra `adaptive` brings.
+    Raises ModuleNotFoundError where torchdiffeq is not installed, which the extra `adaptive` brings, and
+    ValueError for a tolerance above 1 or finer than the numbers of `x0`, and for a flow that is not finite.
 
     >>> drawn = adaptive(StraightFlow(torch.eye(2), torch.ones(2)), torch.zeros(1, 2))
     >>> torch.allclose(drawn.points, torch.ones(1, 2))
     True
     """
+    if not (least := torch.finfo(x0.dtype).eps) <= tolerance <= 1:
+        raise ValueError(f"the tolerance of a step is {tolerance:g}: give one from {least:.0e} to 1")
     try:
         import torchdiffeq  # here, and not above: it loads scipy, and the other samplers do without
     except ModuleNotFoundError as error:
@@ -113,23 +116,33 @@ def adaptive(flow_map: FlowMap, x0: Tensor, tolerance: float = 1e-5) -> Samples:
     ends = torch.tensor([0.0, 1.0], dtype=x0.dtype, device=x0.device)
     # without step_t the last step runs past t = 1, where no velocity is defined
     how = dict(rtol=tolerance, atol=tolerance, method="dopri5", options={"step_t": ends[1:]})
-    path = torchdiffeq.odeint(lambda t, x: counted.velocity(t.to(x.dtype).expand(len(x)), x), x0, ends, **how)
+
+    def velocity(t: Tensor, x: Tensor) -> Tensor:
+        return counted.velocity(t.to(x.dtype).expand(len(x)), x)
+
+    try:
+        path = torchdiffeq.odeint(velocity, x0, ends, **how)
+    except AssertionError as error:  # torchdiffeq's, where a step no longer moves the time
+        found = f"a tolerance of {tolerance:g} needs steps too short for {x0.dtype} ({error})"
+        raise ValueError(f"{found}: give a larger one, or mend a flow that is not finite") from None
     return Samples(path[-1], counted.calls)
 
 
 @torch.no_grad()
-def stochastic(flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator: torch.Generator) -> Samples:
+def stochastic(
+    flow_map: FlowMap, x0: Tensor, steps: int, beta: float, generator: torch.Generator, scale: float
+) -> Samples:
     """SCFlow's stochastic sampler (arXiv 2412.16906), noise at 0: one Euler step from time s to the data,
 
         xhat = x + (1 - s) b_s(x),  and back to the next time,  x = t xhat + (1 - t) [(1 - beta) x0 + beta e],
 
-    with fresh e ~ N(0, 1) from `generator` on the CPU, one call a step. For 0 < beta < 1 its variance
-    is (1 - beta)^2 + beta^2 < 1, as in the paper.
+    with fresh e ~ N(0, scale^2) as x0 is, from `generator` on the CPU, one call a step. For 0 < beta < 1 the
+    mixture's variance is (1 - beta)^2 + beta^2 < 1 times theirs, as in the paper.
     """
     counted, x = CountedCalls(flow_map), x0
     for s, t in _intervals(steps):
         predicted = x + (1 - s) * counted.velocity(_full(x, s), x)
-        fresh = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        fresh = scale * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         x = t * predicted + (1 - t) * ((1 - beta) * x0 + beta * fresh)
     return Samples(x, counted.calls)
 
@@ -140,16 +153,20 @@ SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun}
 SAMPLERS["adaptive"] = lambda flow_map, x0, digits: adaptive(flow_map, x0, 10.0**-digits)
 
 
-def named(name: str, generator: torch.Generator) -> Sampler:
-    """The sampler called `name`; a stochastic one draws from `generator`. Raises as `check_sampler`.
+def named(name: str, generator: torch.Generator, scale: float | None = None) -> Sampler:
+    """The sampler called `name`; raises as `check_sampler`.
 
-    "guided-<scale>" is `euler` under that guidance, two calls a step, one at scale 1; it raises as `guided`.
+    A stochastic one draws fresh noise from `generator`, of the deviation `scale` of the noise that it starts
+    from; ValueError without one. "guided-<scale>" is `euler` under that guidance, two calls a step, one at
+    scale 1; it raises as `guided`.
     """
     if check_sampler(name) in SAMPLERS:
         return SAMPLERS[name]
     kind, _, number = name.partition("-")
     if kind == "stochastic":
-        return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, float(number), generator)
+        if scale is None:
+            raise ValueError(f"'{name}' draws fresh noise: give the `scale` of the noise that it starts from")
+        return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, float(number), generator, scale)
 
     def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
         drawn = euler(guided(flow_map, float(number)), x0, steps)

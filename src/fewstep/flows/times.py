@@ -31,6 +31,8 @@ class Times:
             raise ValueError(f"strip must lie in (0, 1], not {self.strip}")
         if not 0 <= self.anneal <= 1:
             raise ValueError(f"anneal must lie in [0, 1], not {self.anneal}")
+        if self.doublings < 0:
+            raise ValueError(f"doublings must be 0 or more, not {self.doublings}")
         if self.anneal and self.doublings:
             raise ValueError("a strip is either annealed or doubled in stages, not both")
 

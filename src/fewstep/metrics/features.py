@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.formats.archives import no_file
+
 # the file that clean-fid downloads if it is let: 95,607,719 bytes, the checksum that k-diffusion pins
 INCEPTION = "inception-2015-12-05.pt"
 INCEPTION_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION}"
@@ -42,7 +44,10 @@ class Extractor:
 
 def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
     """`values` as a finite float64 matrix (count, dim), `least` rows or more; else ValueError with `what`."""
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{what} must be real numbers, and {values.dtype} is no such type: convert them")
+    values = values.astype(np.float64, copy=False)
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(f"{what} must be a matrix (count, dim) of features, not of shape {values.shape}")
     if len(values) < least:
@@ -50,7 +55,7 @@ def as_features(values: np.ndarray, what: str, least: int = 2) -> np.ndarray:
     bad = ~np.isfinite(values).all(1)
     if bad.any():
         found = f"{bad.sum()} of {len(values)} rows of {what} are not finite (the first is row"
-        raise ValueError(f"{found} {np.argmax(bad)}): mend the images")
+        raise ValueError(f"{found} {np.argmax(bad)}): mend what made them")
     return values
 
 
@@ -112,8 +117,10 @@ def channel_means() -> Extractor:
 
 
 def verify(path: Path, sha256: str) -> None:
-    """Raise FileNotFoundError where `path` is no file, and ValueError where its SHA-256 is not `sha256`."""
-    if not path.is_file():
+    """Raise FileNotFoundError where nothing is at `path`, and ValueError for another SHA-256 or no file."""
+    if what := no_file(path):
+        raise ValueError(f"{path} {what}: put the Inception weights from {INCEPTION_URL} there")
+    if not path.exists():
         missing = f"the Inception weights {path} are not there"
         raise FileNotFoundError(f"{missing}: download {INCEPTION_URL} to that path (fewstep never does)")
     with path.open("rb") as file:

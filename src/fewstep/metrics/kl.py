@@ -6,8 +6,11 @@ from math import log
 import numpy as np
 
 from ..flows.exact.checkerboard import EDGES, FILLED, SIDE
+from .features import as_features
 
 DENSITY = 1 / (len(FILLED) * SIDE**2)
+# samples to a cell with target mass, on average, below which noise outweighs what is measured
+FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,25 @@ def _overlap(bins: int) -> np.ndarray:
 
 
 def kl_to_checkerboard(samples: np.ndarray, bins: int = 50) -> HistogramKL:
-    """KL(checkerboard || histogram of `samples`), samples (count, 2), by exact quadrature.
+    """KL(checkerboard || histogram of `samples`), samples (count, 2), by exact quadrature; never negative.
 
     The histogram of bins x bins cells on [-1, 1]^2 is divided by *all* samples, so those outside are lost
-    mass. An empty cell that carries target mass, of which `empty` is the number, counts as half a sample.
-    Raises ValueError for samples that are not finite or not (count, 2).
+    mass. An empty cell that carries target mass, of which `empty` is the number, counts as half a sample,
+    and as half a sample among all: shares add up to one. At a perfect sampler's `count`, noise alone makes
+    about cells / (2 count) of it; so ValueError is raised for less than two samples to a cell with target
+    mass, as it is for samples that are not finite or not (count, 2).
     """
-    if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
+    samples = as_features(samples, "the samples for KL to the checkerboard", least=1)
+    if samples.shape[1] != 2:
         raise ValueError(f"KL to the checkerboard needs samples of shape (count, 2), not {samples.shape}")
-    if not np.isfinite(samples).all():
-        bad = (~np.isfinite(samples).all(1)).sum()
-        raise ValueError(f"{bad} of {len(samples)} samples are not finite: their KL has no meaning")
-    counts, _, _ = np.histogram2d(samples[:, 0], samples[:, 1], bins=bins, range=[[-1, 1], [-1, 1]])
     area = _overlap(bins)
     mass = area > 1e-12
+    if len(samples) < (least := FEWEST * int(mass.sum())):
+        found = f"KL to the checkerboard in {bins}x{bins} bins means nothing with {len(samples):,} samples"
+        raise ValueError(f"{found}: draw {least:,} or more (`sampling.count`), or lower `metrics.bins`")
+    counts, _, _ = np.histogram2d(samples[:, 0], samples[:, 1], bins=bins, range=[[-1, 1], [-1, 1]])
     empty = mass & (counts == 0)
-    estimate = np.where(empty, 0.5, counts) / (len(samples) * (2 / bins) ** 2)
+    total = len(samples) + empty.sum() / 2
+    estimate = np.where(empty, 0.5, counts) / (total * (2 / bins) ** 2)
     value = (area[mass] * DENSITY * (log(DENSITY) - np.log(estimate[mass]))).sum()
     return HistogramKL(float(value), int(empty.sum()))

@@ -38,8 +38,10 @@ class ImageProtocol:
                 raise ValueError(f"{sentence}: give one line without a semicolon")
         if self.samples < 2:
             raise ValueError(f"the protocol's 'samples' is {self.samples}: give two or more")
-        if not self.seeds or not isinstance(self.seeds, tuple):
-            raise ValueError(f"the protocol's 'seeds' are {self.seeds!r}: give a tuple of one or more")
+        # one that is repeated would count twice and vary by nothing
+        if not self.seeds or not isinstance(self.seeds, tuple) or len(set(self.seeds)) < len(self.seeds):
+            cure = "give a tuple of one or more, all different"
+            raise ValueError(f"the protocol's 'seeds' are {self.seeds!r}: {cure}")
 
     def __str__(self) -> str:
         seeds = " ".join(str(seed) for seed in self.seeds)

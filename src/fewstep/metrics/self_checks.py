@@ -30,9 +30,12 @@ def self_checks(
     "split in two": the halves of the data against each other, close to zero.
     "noise": the data against `noise(count)`, the features of as many images of noise: large.
     "bias": disjoint parts of the data of each of `sizes`; the truth is zero, so this is FID's bias and falls
-    as 1 / samples. `samples` is the size of each side. Raises ValueError for NaN, and for sizes that do not
-    fit into the data twice or do not exceed the features' dimension.
+    as 1 / samples. `samples` is the size of each side. Raises ValueError for NaN, for sizes that repeat, do
+    not fit into the data twice or do not exceed the features' dimension, and for less than one repeat.
     """
+    if repeats < 1 or len(set(sizes)) < len(sizes):
+        found = f"{repeats} repeats of parts of {', '.join(map(str, sizes))}"
+        raise ValueError(f"{found} check nothing: give one repeat or more, and sizes that differ")
     features = as_features(features, "the data's features")
     half = len(features) // 2
     rows = [("split in two", half, k, two_parts(features, half, seed + k)) for k in range(repeats)]

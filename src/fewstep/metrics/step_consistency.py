@@ -1,7 +1,7 @@
 """Step consistency: how far apart the images are that one noise becomes in different numbers of steps.
 
 Image k of `a` and image k of `b` come from the same noise; images are uint8 (count, channels, height, width)
-with levels 0..top. Every function raises ValueError for images that are no pairs.
+with levels 0..top. Every function raises ValueError for images that are no pairs, or above `top`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +22,15 @@ Maps = Callable[[np.ndarray], Sequence[np.ndarray]]
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _by_blocks(measure: Measure, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _by_blocks(measure: Measure, a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     """`measure` of each pair, (count,), BATCH pairs at a time."""
     if a.ndim != 4 or a.dtype != np.uint8 or b.dtype != np.uint8 or not a.size:
         found = f"{a.dtype} of {a.shape} and {b.dtype} of {b.shape}"
         raise ValueError(f"step consistency needs uint8 images (count, channels, height, width), not {found}")
     if a.shape != b.shape:
         raise ValueError(f"images come in pairs, and these are of shape {a.shape} and {b.shape}")
+    if (found := max(a.max(), b.max())) > top:
+        raise ValueError(f"images with levels 0..{top} hold a level {found}: give the `top` that is theirs")
     return np.concatenate([measure(a[k : k + BATCH], b[k : k + BATCH]) for k in range(0, len(a), BATCH)])
 
 
@@ -37,7 +39,9 @@ def psnr(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
 
     The mean is over an image's channels and pixels. No pair scores more than 60 dB, as identical images do.
     """
-    error = _by_blocks(lambda one, other: np.square(one.astype(np.float64) - other).mean((1, 2, 3)), a, b)
+    error = _by_blocks(
+        lambda one, other: np.square(one.astype(np.float64) - other).mean((1, 2, 3)), a, b, top
+    )
     return np.asarray(10 * np.log10(top**2 / np.maximum(error, top**2 / 10 ** (CAP / 10))))
 
 
@@ -45,7 +49,7 @@ def window_of(side: int) -> np.ndarray:
     """The Gaussian weights of SSIM's window along one side of an image of `side` pixels; they add up to one.
 
     11 of them from 20 pixels on, as published; on smaller images the largest odd number that leaves it half
-    of     the side's pixels or more to stand at (5 of 8, 9 of 16). Raises ValueError for less than 4 pixels.
+    of the side's pixels or more to stand at (5 of 8, 9 of 16). Raises ValueError for less than 4 pixels.
     """
     if side < 4:
         raise ValueError(f"SSIM needs images of 4 pixels a side or more, not {side}")
@@ -79,7 +83,7 @@ def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     top)^2: means m, variances s^2 and covariance s_ab (not corrected for bias) in a Gaussian window of
     deviation 1.5 (`window_of`); the mean over all places of the window inside the image, and the channels.
     """
-    return _by_blocks(lambda one, other: _ssim(one, other, top), a, b)
+    return _by_blocks(lambda one, other: _ssim(one, other, top), a, b, top)
 
 
 def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What readers of published archives share: where files are, errors of damaged ones, decoded arrays kept.
+"""What readers of published archives share: finding and reading files, errors of damaged ones, arrays kept.
 
 A reader decodes once, into one .npy file. Nothing is unpickled, and no path in an archive is ever written to.
 A rehearsal's tiny archives are read only where rehearsal.json beside them says what they are.
@@ -7,10 +7,9 @@ A rehearsal's tiny archives are read only where rehearsal.json beside them says 
 import hashlib
 import os
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,12 @@ from ...storage.workspace import find_root
 ENVIRONMENT = "FEWSTEP_DATA"
 # `md5sum *` of the files, where somebody has put it beside them
 CHECKSUMS = "checksums.md5"
-# what np.load and its arrays raise for a damaged npz file
-NPZ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+# bytes beyond which a file is not what it should be: a list, an annotation file or a picture
+MOST = 2**28
 
 
 class ArchiveError(RuntimeError):
-    """A published file is damaged or not what it should be; the message names it and the cure."""
+    """A file of data is damaged or not what it should be; the message names it and the cure."""
 
 
 def folder_of(name: str) -> Path:
@@ -48,6 +47,80 @@ def raise_together(*checks: Callable[[], None]) -> None:
         raise found[0] if len(found) == 1 else ArchiveError("; and ".join(map(str, found)))
 
 
+def no_file(path: Path) -> str:
+    """What stands at `path` in a file's place, in words; "" for a file, and for nothing at all."""
+    if path.is_dir():
+        return "is a folder and no file"
+    if path.exists():
+        return "" if path.is_file() else "is a pipe, socket or device and no file"
+    return "is a link to nothing" if path.is_symlink() else ""
+
+
+def content_of(path: Path, cure: str, most: int = MOST) -> bytes:
+    """The bytes of a file; raises ArchiveError with the `cure` for none, and for one of more than `most`."""
+    try:
+        # looked at first: to open a pipe is to wait for a writer
+        if not (what := no_file(path)):
+            with open(path, "rb") as file:
+                content = file.read(most + 1)
+            if len(content) <= most:
+                return content
+            what = f"has {path.stat().st_size:,} bytes, and no such file has more than {most:,}"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    raise ArchiveError(f"{path} {what}: {cure}")
+
+
+def as_text(content: bytes) -> str:
+    """A text in UTF-8 without its byte-order mark, lines ended by \\n; raises ValueError for no such text."""
+    return content.decode("utf-8-sig").replace("\r\n", "\n")
+
+
+def text_of(path: Path, cure: str, most: int = MOST) -> str:
+    """The text of a file; raises ArchiveError as `content_of`, and for one that is not in UTF-8."""
+    try:
+        return as_text(content_of(path, cure, most))
+    except ValueError:
+        raise ArchiveError(f"{path} is no text in UTF-8: {cure}") from None
+
+
+def is_hidden(name: str | Path) -> bool:
+    """Whether a path is, or lies in, what desktops and notebooks leave beside files: ._0.png, __MACOSX."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in Path(name).parts)
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files anywhere below `folder` that end so, by their names there, without hidden ones.
+
+    Folders elsewhere that are linked are gone through as well. Raises ArchiveError, naming it, for what ends
+    so and is no file.
+    """
+    if not folder.is_dir():
+        return []
+    found, roots = [], [folder.resolve()]
+
+    def is_new(inner: Path) -> bool:
+        if not inner.is_symlink():
+            return True
+        # through a link within or upwards the same files would be met again, or without end
+        own = inner.resolve()
+        met = any(own.is_relative_to(root) or root.is_relative_to(own) for root in roots)
+        roots.append(own)
+        return not met
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name) and is_new(Path(place, name))]
+        wanted = [name for name in names if Path(name).suffix.lower() in suffixes and not is_hidden(name)]
+        found += [Path(place, name) for name in wanted]
+    for path in found:
+        if what := no_file(path):
+            raise ArchiveError(f"{path} {what}: put the file there, or remove it")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
 @dataclass(frozen=True)
 class Archive:
     """The published files of a data set, below `folder`; `source` says what to get, and from where."""
@@ -66,8 +139,10 @@ class Archive:
         return FileNotFoundError(f"{path.name} is not in {path.parent}: {cure} '{path.parent.name}'")
 
     def present(self, path: Path) -> Path:
-        """`path`; raises FileNotFoundError as `missing` where there is no such file."""
-        if not path.is_file():
+        """`path`; raises FileNotFoundError as `missing`, and ArchiveError for what is no file."""
+        if what := no_file(path):
+            raise self.damaged(path, what)
+        if not path.exists():
             raise self.missing(path)
         return path
 
@@ -97,15 +172,14 @@ class Archive:
 
     def verify_listed(self, paths: Sequence[Path]) -> None:
         """Hold `paths` against checksums.md5 in the folder, if it is there; it must then list them all."""
-        listing = self.folder / CHECKSUMS
-        if not listing.is_file():
+        listing, cure = self.folder / CHECKSUMS, "write it again with `md5sum` in that folder, or delete it"
+        if not (listing.exists() or listing.is_symlink()):
             return
-        line = r"(?m)^([0-9a-f]{32}) [ *](?:\./)?(.+)$"
-        listed = {name: md5 for md5, name in re.findall(line, listing.read_text(encoding="utf-8"))}
+        line = r"(?m)^([0-9a-fA-F]{32}) [ *](?:\./)?(.+)$"
+        listed = {name: md5.lower() for md5, name in re.findall(line, text_of(listing, cure))}
         for path in paths:
             name = path.relative_to(self.folder).as_posix()
             if name not in listed:
-                cure = "write it again with `md5sum` in that folder, or delete it"
                 raise ArchiveError(f"{listing} gives no md5 for {name}: {cure}")
             self.verify(path, listed[name])
 
@@ -132,11 +206,16 @@ class Archive:
             pass  # absent, or damaged: it is made again
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            with open(temporary, "r+b") as file:
+            try:
+                array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
                 # a full disk is an error here, where writing to the map would kill the process
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+                    with open(temporary, "r+b") as file:
+                        os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+            except OSError as error:
+                problem = f"{error.strerror}; there is no place for the decoded images,"
+                raise OSError(error.errno, f"{problem} {prod(shape):,} bytes in", str(path)) from None
+            with open(temporary, "r+b") as file:
                 fill(array)
                 array.flush()
                 os.fsync(file.fileno())

@@ -6,7 +6,7 @@ under a name that carries a digest of the files' names, sizes and times.
 
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +16,9 @@ import numpy as np
 
 from ...storage.files import write_atomically
 from ...storage.progress import Progress
-from .archives import CHECKSUMS, NPZ_ERRORS, Archive, ArchiveError
-from .image_folder import SUFFIXES, images_below
+from . import archives
+from .archives import CHECKSUMS, Archive, ArchiveError, files_below
+from .image_folder import SUFFIXES
 from .pictures import Pictures, decoded
 
 KINDS = (*SUFFIXES, ".webp")
@@ -26,6 +27,10 @@ LISTED = "captions.jsonl"
 # names, one a line, of pictures that are not to be used
 LEFT_OUT = "left-out.txt"
 INDEX = ".index"
+# what is found in the same files changes with how they are read: this counts its changes
+READ_AS = 2
+# bytes beyond which a text is no caption, and a file no picture
+LONGEST_CAPTION, LARGEST_PICTURE = 2**20, 2**28
 # what a whole tar ends with, at the least
 END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -63,8 +68,7 @@ class Index:
             except ValueError as error:
                 name = self.files[file] + (f"/{_member(path, start)}" if path.suffix == ".tar" else "")
                 passed = f"write {name} into {self.folder / LEFT_OUT}, whose pictures are passed over"
-                found = f"{self.folder / name} cannot be decoded ({error})"
-                raise ArchiveError(f"{found}: get it again, or {passed}") from None
+                raise ArchiveError(f"{self.folder / name} {error}: get it again, or {passed}") from None
 
         return Pictures(decode, np.arange(len(self.places)), side)
 
@@ -77,7 +81,7 @@ class Index:
 
     @classmethod
     def read(cls, path: Path, folder: Path) -> Self:
-        """What `written` made; raises NPZ_ERRORS for a damaged file."""
+        """What `written` made; a damaged file raises anything."""
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as parts:
             words = json.loads(parts["words"].tobytes()) | {"folder": folder, "places": parts["places"]}
         return cls(**words | {name: tuple(words[name]) for name in ("files", "captions")})
@@ -95,58 +99,84 @@ def _member(shard: Path, start: int) -> str:
         return next(names, f"something at byte {start:,}")
 
 
-def _json_caption(content: bytes) -> str:
-    found = json.loads(content)
+def _json_caption(text: str) -> str:
+    found = json.loads(text)
     if not isinstance(found, dict) or not isinstance(caption := found.get("caption") or "", str):
         raise ValueError("no object whose `caption` is a text")
     return caption
 
 
+def _check_member(archive: Archive, shard: Path, member: tarfile.TarInfo, most: int) -> None:
+    """Raise ArchiveError for a caption or picture that does not lie in the shard whole, or is too large."""
+    what = "with holes" if member.issparse() else "" if member.isfile() else "as a link or folder"
+    if what:
+        raise archive.damaged(shard, f"holds a {member.name} that is stored {what} and not as a whole file")
+    if not 0 <= member.size <= most:
+        found = f"of {member.size:,} bytes, and none has more than {most:,}"
+        raise archive.damaged(shard, f"holds a {member.name} {found}")
+
+
+def _caption_in(archive: Archive, shard: Path, member: tarfile.TarInfo, members: tarfile.TarFile) -> str:
+    """The caption in a member of a shard: a text, or JSON."""
+    as_json = member.name.endswith(".json")
+    _check_member(archive, shard, member, LONGEST_CAPTION)
+    try:
+        text = archives.as_text(members.extractfile(member).read())
+        return _json_caption(text) if as_json else text
+    except (ValueError, RecursionError) as error:
+        wanted = f"caption in {'JSON' if as_json else 'UTF-8'} ({type(error).__name__})"
+        raise archive.damaged(shard, f"holds a {member.name} that is no {wanted}") from None
+
+
 def _shard_pictures(archive: Archive, shard: Path) -> Iterator[Picture]:
     """The pictures of a shard, in its order: 0.jpg has its caption in 0.txt or, without one, in 0.json."""
     pictures: dict[str, tarfile.TarInfo] = {}
-    texts: dict[str, str] = {}
+    texts: dict[tuple[str, str], str] = {}
     try:
         with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
             # only into memory: nothing is unpacked
-            for member in (member for member in members if member.isfile()):
+            for member in members:
+                if member.size < 0:
+                    # tarfile goes back by it, and round for ever
+                    raise archive.damaged(shard, f"holds a {member.name} of {member.size:,} bytes")
                 stem, dot, kind = member.name.rpartition(".")
-                try:
-                    if kind == "txt":
-                        texts[stem] = members.extractfile(member).read().decode()
-                    elif kind == "json":
-                        texts.setdefault(stem, _json_caption(members.extractfile(member).read()))
-                except ValueError as error:
-                    wanted = f"caption in {'UTF-8' if kind == 'txt' else 'JSON'} ({type(error).__name__})"
-                    raise archive.damaged(shard, f"holds a {member.name} that is no {wanted}") from None
+                if archives.is_hidden(stem.removeprefix("./")):
+                    continue
+                if kind in ("txt", "json"):
+                    if (stem, kind) in texts:
+                        raise archive.damaged(shard, f"holds two captions called {member.name}")
+                    texts[stem, kind] = _caption_in(archive, shard, member, members)
                 if dot + kind.lower() in KINDS:
                     if stem in pictures:
                         both = f"{pictures[stem].name} and {member.name}"
                         raise archive.damaged(shard, f"holds two pictures with one caption, {both}")
+                    _check_member(archive, shard, member, LARGEST_PICTURE)
                     pictures[stem] = member
             file.seek(members.offset)
             # tarfile takes an archive without its end, or cut in the middle of a header, for a whole one
             if file.read(len(END)) != END:
                 after = f"after {members.offset:,} of its {shard.stat().st_size:,} bytes"
                 raise archive.damaged(shard, f"is cut short, or damaged {after}")
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise archive.damaged(shard, f"is cut short, or no tar archive ({type(error).__name__})") from None
     name = shard.relative_to(archive.folder).as_posix()
     for stem, member in pictures.items():
-        yield f"{name}/{member.name}", member.offset_data, member.size, texts.get(stem, "")
+        caption = texts.get((stem, "txt"), texts.get((stem, "json"), ""))
+        yield f"{name}/{member.name}", member.offset_data, member.size, caption
 
 
 def _listed(path: Path) -> dict[str, str]:
     """Captions by the picture's name, from a captions.jsonl; raises ArchiveError naming a bad line."""
     found: dict[str, str] = {}
     with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
+        # a longer line is cut, and then no JSON
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_CAPTION), b""), 1):
             try:
-                entry = json.loads(line)
+                entry = json.loads(archives.as_text(line))
                 name, text = entry["file_name"], entry["text"]
                 if not isinstance(name, str) or not isinstance(text, str):
                     raise TypeError
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 wanted = '{"file_name": ..., "text": ...}, a picture below that folder and its caption'
                 raise ArchiveError(f"{path}, line {number}, is not {wanted}: mend or remove it") from None
             if name in found:
@@ -155,42 +185,51 @@ def _listed(path: Path) -> dict[str, str]:
     return found
 
 
-def _caption_beside(picture: Path) -> str:
-    beside = picture.with_suffix(".txt")
-    try:
-        return beside.read_text(encoding="utf-8") if beside.is_file() else ""
-    except UnicodeDecodeError:
-        cure = f"write the caption of {picture.name} again"
-        raise ArchiveError(f"{beside} is no text in UTF-8: {cure}") from None
+def _captions_beside(pictures: Mapping[str, Path]) -> dict[str, str]:
+    """Captions by the picture's name, from a .txt beside each that has one."""
+    found, owners = {}, {}
+    for name, picture in pictures.items():
+        beside = picture.with_suffix(".txt")
+        if beside.exists():
+            if (other := owners.setdefault(beside, name)) != name:
+                what = f"is the caption of two pictures, {other} and {name}"
+                raise ArchiveError(f"{beside} {what}: rename one with a caption of its own, or remove it")
+            found[name] = archives.text_of(
+                beside, f"write the caption of {picture.name} again", LONGEST_CAPTION
+            )
+    return found
 
 
 def _folder_pictures(folder: Path, pictures: Sequence[Path]) -> Iterator[Picture]:
     """The pictures of a folder, with captions in captions.jsonl or, without it, in a .txt beside each."""
     listing, named = folder / LISTED, {path.relative_to(folder).as_posix(): path for path in pictures}
-    texts = _listed(listing) if listing.is_file() else None
-    if strangers := sorted((texts or {}).keys() - named.keys()):
+    texts = _listed(listing) if listing.exists() else _captions_beside(named)
+    if strangers := sorted(texts.keys() - named.keys()):
         cure = "add it, or remove its line"
         raise ArchiveError(f"{listing} names {strangers[0]}, which is no picture below that folder: {cure}")
     for name, path in named.items():
-        yield name, 0, path.stat().st_size, _caption_beside(path) if texts is None else texts.get(name, "")
+        yield name, 0, path.stat().st_size, texts.get(name, "")
 
 
 def _files(archive: Archive) -> tuple[list[Path], list[Path]]:
     """What holds the pictures, and other files about them; raises FileNotFoundError where there are none."""
     folder = archive.folder
-    shards, listing, beside = sorted(folder.rglob("*.tar")), folder / LISTED, [LEFT_OUT, CHECKSUMS]
-    holding, others = shards or images_below(folder, KINDS), [folder / name for name in beside]
-    if not shards:
-        others += [listing] if listing.is_file() else [path.with_suffix(".txt") for path in holding]
-    if not holding:
+    lists = [path for name in (LEFT_OUT, CHECKSUMS, LISTED) if (path := folder / name).exists()]
+    for path in lists:
+        if what := archives.no_file(path):
+            raise ArchiveError(f"{path} {what}: put the file there, or remove it")
+    if holding := files_below(folder, (".tar",)):
+        return holding, lists
+    if not (holding := files_below(folder, KINDS)):
         raise archive.missing(folder / "a shard such as 00000.tar, or a folder of pictures with captions,")
-    return holding, [path for path in others if path.is_file()]
+    beside = [] if folder / LISTED in lists else [path.with_suffix(".txt") for path in holding]
+    return holding, lists + [path for path in beside if path.is_file()]
 
 
 def _left_out(folder: Path) -> dict[str, int]:
     """The names in left-out.txt, and the numbers of their lines."""
     path = folder / LEFT_OUT
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = archives.text_of(path, "write it again").splitlines() if path.exists() else []
     return {line.strip(): number for number, line in enumerate(lines, 1) if line.strip()}
 
 
@@ -236,11 +275,11 @@ def index(archive: Archive) -> Index:
     cut short, captions that cannot be read, no caption at all, and files that are not those in checksums.md5.
     """
     holding, others = _files(archive)
-    path = archive.folder / INDEX / f"{archive.digest([*holding, *others])}.npz"
+    path = archive.folder / INDEX / f"{archive.digest([*holding, *others], READ_AS)}.npz"
     try:
         return Index.read(path, archive.folder)
-    except NPZ_ERRORS:
-        pass  # absent, or damaged: it is made again
+    except Exception:
+        pass  # absent, or damaged, which can fail in any way: it is made again
     built = _build(archive, holding)
     write_atomically(path, built.written())
     for old in path.parent.glob("*.npz"):

@@ -1,29 +1,30 @@
 """Folders of images, as CelebA and AFHQ are published: every image anywhere below the folder, by name."""
 
-from collections.abc import Collection
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .archives import Archive
-from .pictures import in_threads
+from .archives import Archive, content_of, files_below
+from .pictures import in_threads, open_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """The images anywhere below `folder`, by their names there."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
 def _listed(archive: Archive, count: int) -> list[Path]:
-    paths = images_below(archive.folder)
+    paths = files_below(archive.folder, SUFFIXES)
     if not paths:
         raise archive.missing(archive.folder / "a folder of images")
     if len(paths) != count:
-        raise archive.damaged(archive.folder, f"holds {len(paths):,} images instead of {count:,}")
+        names = [path.relative_to(archive.folder).as_posix() for path in paths]
+        found = f"holds {len(paths):,} images instead of {count:,}, from {names[0]} to {names[-1]}"
+        # by their names without numbers: what strayed in is rarely called as the others are
+        kinds = [re.sub(r"\d+", "0", name) for name in names]
+        (rarest, times) = Counter(kinds).most_common()[-1]
+        odd = f", and only {times:,} named as {names[kinds.index(rarest)]} is" if times < len(paths) else ""
+        raise archive.damaged(archive.folder, found + odd)
     return paths
 
 
@@ -53,15 +54,11 @@ def read_folder(
 
         def decode(k: int) -> None:
             try:
-                with Image.open(paths[k]) as image:
-                    if image.mode != "RGB" or image.size != published:
-                        found = f"is {image.mode} of size {image.size} instead of RGB of size {published}"
-                        raise archive.damaged(paths[k], found)
-                    square = image.crop((left, top, left + crop, top + crop))
-                    shrunk = square.resize((size, size), Image.Resampling.LANCZOS)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise archive.damaged(paths[k], f"cannot be decoded ({type(error).__name__})") from None
-            out[k] = np.asarray(shrunk).transpose(2, 0, 1)
+                image = open_picture(content_of(paths[k], f"get {archive.source} again"), published)
+            except ValueError as error:
+                raise archive.damaged(paths[k], str(error)) from None
+            square = image.crop((left, top, left + crop, top + crop))
+            out[k] = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
 
         in_threads(decode, count)
 

@@ -7,7 +7,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+# Pillow's modes of 32 bits a pixel, whole numbers or not
+UNBOUNDED = ("I", "F")
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
@@ -18,21 +21,63 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
             pass
 
 
-def decoded(content: bytes, side: int) -> np.ndarray:
-    """The centred square of the picture in `content`, `side` pixels wide and high: (3, side, side), uint8.
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF, which can fail in any way, says nothing of the orientation
+        return image
 
-    Bicubic, and antialiased where it shrinks; a picture of that size is taken as it is, and any other mode
-    becomes RGB. Raises ValueError, saying what went wrong in a word, for what is no whole picture.
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits a pixel in 8, which Pillow's own conversion cuts off at 255."""
+    levels = np.asarray(image).astype(np.uint32)
+    grey = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    if (clear := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _as_seen(image: Image.Image) -> Image.Image:
+    plain = _upright(image)
+    if plain.mode.startswith("I;16"):
+        plain = _in_eight_bits(plain)
+    if plain.has_transparency_data:
+        plain = Image.alpha_composite(Image.new("RGBA", plain.size, "white"), plain.convert("RGBA"))
+    return plain.convert("RGB")
+
+
+def open_picture(content: bytes, published: tuple[int, int] | None = None) -> Image.Image:
+    """The picture in `content` as it is to be seen, in RGB of 8 bits a channel.
+
+    It is turned as its EXIF says, 16 bits are scaled to 8, and what is transparent shows white, as in a
+    browser; a colour profile is not applied. Raises ValueError, "is ..." or "cannot be decoded (...)", for
+    what is no whole picture and, where it was `published` in RGB of a size (width, height), for any other.
     """
     try:
         with Image.open(BytesIO(content)) as image:
-            shorter = min(image.size)
-            left, top = ((length - shorter) / 2 for length in image.size)
-            # pixels beyond the square take part at its edges, as if the whole were shrunk and then cut
-            box = (left, top, left + shorter, top + shorter)
-            square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
+            image.load()
+            mode, seen = image.mode, None if image.mode in UNBOUNDED else _as_seen(image)
     except Exception as error:  # a damaged picture can fail in any way
-        raise ValueError(type(error).__name__) from None
+        raise ValueError(f"cannot be decoded ({type(error).__name__})") from None
+    if seen is None:
+        raise ValueError(f"is of mode {mode}, whose white is not known, and not of 8 or 16 bits a channel")
+    if published and (mode != "RGB" or seen.size != published):
+        raise ValueError(f"is {mode} of size {seen.size} instead of RGB of size {published}")
+    return seen
+
+
+def decoded(content: bytes, side: int) -> np.ndarray:
+    """The centred square of the picture in `content`, `side` pixels wide and high: (3, side, side), uint8.
+
+    Bicubic, and antialiased where it shrinks; a picture of that size is taken as it is. Raises ValueError as
+    `open_picture`.
+    """
+    image = open_picture(content)
+    shorter = min(image.size)
+    left, top = ((length - shorter) / 2 for length in image.size)
+    # pixels beyond the square take part at its edges, as if the whole were shrunk and then cut
+    box = (left, top, left + shorter, top + shorter)
+    square = image.resize((side, side), Image.Resampling.BICUBIC, box=box)
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
 

@@ -1,0 +1,268 @@
+"""One way to open a picture and one to read a text, whoever reads them; and which files count."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewstep.data import coco, laion
+from fewstep.data.formats import archives, image_folder, pictures
+from fewstep.data.formats.archives import Archive, ArchiveError
+from fewstep.data.formats.database import DamagedError, Database
+from fewstep.rehearsal import tiny_archives, tiny_captioned
+
+SIDE = 16
+BOM = b"\xef\xbb\xbf"
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def levels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+
+
+@pytest.fixture
+def quarters():
+    """A picture whose corners differ: red, green, blue, white."""
+    colours = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
+    return Image.fromarray(colours.repeat(SIDE // 2, 0).repeat(SIDE // 2, 1))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
+    (tmp_path / "laion").mkdir()
+    return tmp_path / "laion"
+
+
+# How a picture looks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_and_not_cut_off(kind):
+    grey = np.linspace(0, 65535, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
+    found = pictures.decoded(saved(Image.fromarray(grey), kind), SIDE)
+    expected = np.rint(grey / 257).astype(np.uint8)
+    np.testing.assert_array_equal(found, np.stack([expected] * 3))
+    assert found.min() == 0 and found.max() == 255 and 120 < np.median(found) < 136
+
+
+@pytest.mark.parametrize("turn, back", [
+    (2, Image.Transpose.FLIP_LEFT_RIGHT), (3, Image.Transpose.ROTATE_180),
+    (4, Image.Transpose.FLIP_TOP_BOTTOM), (5, Image.Transpose.TRANSPOSE),
+    (6, Image.Transpose.ROTATE_90), (7, Image.Transpose.TRANSVERSE), (8, Image.Transpose.ROTATE_270),
+])  # fmt: skip
+def test_a_picture_is_turned_as_its_exif_says(quarters, turn, back):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored = quarters.transpose(back)
+    for kind in ("PNG", "WEBP"):
+        content = saved(stored, kind, exif=exif.tobytes(), lossless=True)
+        np.testing.assert_array_equal(pictures.decoded(content, SIDE), levels(quarters), err_msg=kind)
+
+
+def test_damaged_exif_says_nothing_of_the_orientation(quarters):
+    content = saved(quarters, "PNG", exif=b"Exif\x00\x00no header at all")
+    np.testing.assert_array_equal(pictures.decoded(content, SIDE), levels(quarters))
+
+
+def test_what_is_transparent_shows_white_and_not_its_hidden_colour(quarters):
+    alpha = np.full((SIDE, SIDE), 255, np.uint8)
+    alpha[: SIDE // 2] = 0
+    alpha[SIDE // 2 :, : SIDE // 2] = 128
+    seen = pictures.decoded(saved(Image.merge("RGBA", [*quarters.split(), Image.fromarray(alpha)])), SIDE)
+    assert (seen[:, : SIDE // 2] == 255).all(), "red and green are hidden"
+    assert seen[:, -1, 0].tolist() == [127, 127, 255] and seen[:, -1, -1].tolist() == [255, 255, 255]
+    grey = Image.merge("LA", [Image.new("L", (4, 4), 9), Image.new("L", (4, 4), 0)])
+    assert (pictures.decoded(saved(grey), 4) == 255).all()
+
+
+def test_one_colour_of_a_palette_or_of_grey_that_is_transparent_shows_white():
+    palette = Image.fromarray(np.array([[0, 1]] * 2, np.uint8)).convert("P")
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    seen = pictures.decoded(saved(palette, transparency=0), 2)
+    assert seen[:, 0, 0].tolist() == [255] * 3 and seen[:, 0, 1].tolist() == [40, 50, 60]
+    seen = pictures.decoded(saved(Image.fromarray(np.array([[7, 8]] * 2, np.uint8)), transparency=7), 2)
+    assert seen[0].tolist() == [[255, 8]] * 2
+    deep = np.array([[0, 65535], [257 * 9, 257 * 10]], np.uint16)
+    seen = pictures.decoded(saved(Image.fromarray(deep), transparency=257 * 9), 2)
+    assert seen[0].tolist() == [[0, 255], [255, 10]]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_thirty_two_bits_have_no_white(mode):
+    with pytest.raises(
+        ValueError, match=f"is of mode {mode}, whose white is not known, and not of 8 or 16 bits"
+    ):
+        pictures.decoded(saved(Image.new(mode, (4, 4)), "TIFF"), 4)
+
+
+def test_all_readers_open_a_picture_alike(home, tmp_path, monkeypatch):
+    """Of captioned pictures, of COCO's, and of folders, which take RGB alone: turned as its EXIF says."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = Image.fromarray(
+        tiny_archives.levels(1, (32, 48), 3)[0].numpy().transpose(1, 2, 0).astype(np.uint8)
+    )
+    content = saved(upright.transpose(Image.Transpose.ROTATE_90), exif=exif.tobytes())
+    (home / "0.png").write_bytes(content)
+    (home / "0.txt").write_text("x")
+    side = pictures.decoded(saved(upright), laion.SIDE)
+    np.testing.assert_array_equal(laion.pixels()[0], side)
+    tiny_captioned.coco(tmp_path / "coco")
+    for path in (tmp_path / "coco" / "val2014").iterdir():
+        path.write_bytes(content)
+    np.testing.assert_array_equal(coco.prompt_set("coco2014", 1).pixels[0], side)
+    (home / "0.txt").unlink()
+    found = image_folder.read_folder(Archive(home, "x"), 32, 32, count=1, published=(32, 48))
+    np.testing.assert_array_equal(found[0], levels(upright.crop((0, 8, 32, 40))))
+
+
+# How a text is read -----------------------------------------------------------------------------------------
+
+
+def test_a_byte_order_mark_stays_in_no_text(home):
+    for k in range(3):
+        (home / f"{k}.png").write_bytes(saved(Image.new("RGB", (8, 8))))
+        (home / f"{k}.txt").write_bytes(BOM + f"Caption {k}\r\n".encode())
+    (home / "left-out.txt").write_bytes(BOM + b"1.png\r\n")
+    names = [f"{k}.png" for k in range(3)]
+    sums = [archives.hashlib.md5((home / name).read_bytes()).hexdigest().upper() for name in names]
+    (home / archives.CHECKSUMS).write_bytes(
+        BOM + "".join(f"{m} *{n}\r\n" for m, n in zip(sums, names)).encode()
+    )
+    assert laion.captions() == ("Caption 0", "Caption 2")
+    for path in home.glob("*.txt"):
+        path.unlink()
+    lines = [f'{{"file_name": "{k}.png", "text": "Line {k}"}}' for k in range(2)]
+    (home / "captions.jsonl").write_bytes(BOM + "\r\n".join(lines).encode())
+    assert laion.captions() == ("Line 0", "Line 1")
+    with archives_of(home) as shard:
+        shard("0.png", saved(Image.new("RGB", (8, 8))))
+        shard("0.txt", BOM + b"Of a shard")
+        shard("1.png", saved(Image.new("RGB", (8, 8))))
+        shard("1.json", BOM + b'{"caption": "Of JSON"}')
+    (home / archives.CHECKSUMS).unlink()
+    assert laion.captions() == ("Of a shard", "Of JSON")
+
+
+class archives_of:
+    """A shard that is written member by member."""
+
+    def __init__(self, folder):
+        self.path, self.members = folder / "00000.tar", {}
+
+    def __enter__(self):
+        return self.members.__setitem__
+
+    def __exit__(self, *_):
+        self.path.write_bytes(tiny_archives.tar(self.members))
+
+
+# Which files count ------------------------------------------------------------------------------------------
+
+
+def test_hidden_companions_do_not_count(home, tmp_path):
+    def read() -> int:
+        return len(image_folder.read_folder(Archive(home, "x"), 8, 8, count=3, published=(8, 8)))
+
+    picture = saved(Image.new("RGB", (8, 8), 9))
+    for k in range(3):
+        (home / "a").mkdir(exist_ok=True)
+        (home / "a" / f"{k:03}.png").write_bytes(picture)
+    for name in (
+        "a/._000.png",
+        "__MACOSX/a/000.png",
+        ".ipynb_checkpoints/000-checkpoint.png",
+        ".trash/1.png",
+    ):
+        (home / name).parent.mkdir(exist_ok=True, parents=True)
+        (home / name).write_bytes(b"a companion")
+    (home / "same").symlink_to(home / "a")
+    (home / "up").symlink_to(home.parent)
+    assert read() == 3
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "003.png").write_bytes(picture)
+    (elsewhere / "round").symlink_to(elsewhere)
+    (home / "b").symlink_to(elsewhere)
+    with pytest.raises(
+        ArchiveError, match="holds 4 images instead of 3, from a/000.png to b/003.png, and only 1"
+    ):
+        read()
+    (home / "a" / "002.png").unlink()
+    assert read() == 3, "folders elsewhere that are linked belong to it"
+
+
+def test_hidden_companions_of_shards_and_batches_do_not_count(home):
+    (home / "._00000.tar").write_bytes(b"a companion")
+    with archives_of(home) as shard:
+        shard("0.png", saved(Image.new("RGB", (8, 8))))
+        shard("0.txt", b"One")
+        shard("._0.png", b"a companion")
+        shard("__MACOSX/0.png", b"a companion")
+    assert laion.captions() == ("One",) and laion.index().without_caption == 0
+
+
+# A database that is damaged ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    import lmdb
+
+    folder = tmp_path_factory.mktemp("lmdb")
+    keys = [b"%05d" % k for k in range(600)]
+    opened = lmdb.open(str(folder), map_size=2**24)
+    for some in (keys[:300], keys[300:]):
+        with opened.begin(write=True) as transaction:
+            for key in some:
+                transaction.put(key, key * (1 + 2000 * (key[-1] % 7 == 0)))
+    opened.close()
+    return (folder / "data.mdb").read_bytes(), keys
+
+
+def test_a_database_of_branches_leaves_and_long_values_is_read_as_by_its_library(database):
+    content, keys = database
+    found = Database(io.BytesIO(content))
+    assert (found.entries, found.depth) == (600, 2)
+    places = found.places()
+    assert sorted(places) == keys
+    for key, place in places.items():
+        assert found.read(*place) == key * (1 + 2000 * (key[-1] % 7 == 0))
+
+
+def test_no_damage_of_a_database_is_more_than_a_sentence(database):
+    """Bytes changed at random, most where pages begin, which crashed the library in 4 of 1,500."""
+    content, _ = database
+    draws = np.random.default_rng(0)
+    refused = 0
+    for k in range(600):
+        damaged = bytearray(content)
+        for _ in range(1 + k % 8):
+            page = draws.integers(len(content) // 4096)
+            place = page * 4096 + draws.integers(40 if k % 3 else 4096)
+            damaged[place] = draws.integers(256)
+        try:
+            found = Database(io.BytesIO(bytes(damaged)))
+            for place in found.places().values():
+                found.read(*place)
+        except DamagedError as error:
+            refused += 1
+            assert str(error).startswith("is ") and "\n" not in str(error)
+    assert refused > 60
+
+
+def test_a_pipe_is_not_waited_for(home):
+    os.mkfifo(home / "0.txt")
+    (home / "0.png").write_bytes(saved(Image.new("RGB", (8, 8))))
+    with pytest.raises(
+        ArchiveError, match="0.txt is a pipe, socket or device and no file: write the caption of"
+    ):
+        laion.captions()
