@@ -13,7 +13,7 @@ FAULTS: list[Fault] = [
         ("where training starts", '["scratch", "teacher"] = "scratch"', '["scratch", "teacher"] = "teacher"'),
     ),
     *within(
-        "settings/self_correction.py",
+        "settings/training.py",
         "defaults",
         ("c of the pseudo-Huber distance", "default=0.01", "default=0.03"),
         (
