@@ -6,30 +6,17 @@ its diagonal v_{t,t} is the velocity of the flow. The examples of this page assu
     >>> import torch
     >>> from fewstep import *
 
-Each name is loaded when it is first used; __init__.pyi says the same to type checkers.
+Each name is loaded when it is first used, from where __init__.pyi says, to type checkers too.
 """
 
+import re
 from importlib import import_module
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "flows.flow_map": ("FlowMap", "NetworkFlowMap", "EulerMap"),
-    "flows.interpolants": ("Batch", "Interpolant", "LINEAR", "TRIGONOMETRIC", "STOCHASTIC"),
-    "flows.samplers": ("jumps", "euler", "heun", "adaptive"),
-    "flows.exact.checkerboard": ("CheckerboardFlow", "CheckerboardMap"),
-    "flows.exact.gaussian": ("GaussianFlow",),
-    "flows.exact.mixture": ("MixtureFlow",),
-    "flows.exact.straight": ("StraightFlow",),
-    "networks.mlp": ("MLP",),
-    "networks.load": ("load_flow_map",),
-}
-# each in the module of its own name
-_OBJECTIVES = (
-    "si", "lmd", "emd", "fmm", "eulerian", "pfmm", "lsd", "esd", "psd", "consistency", "meanflow", "reflow",
-)  # fmt: skip
-_WHERE = {name: module for module, names in _MODULES.items() for name in names}
-_WHERE |= {name: f"objectives.{name}" for name in _OBJECTIVES}
+_STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+_WHERE = {name: module for module, name in re.findall(r"^from \.(\S+) import (\w+)", _STUB, re.M)}
 __all__ = sorted(_WHERE)
 
 

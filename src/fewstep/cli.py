@@ -64,8 +64,7 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
     from .storage.files import write_atomically
 
     path = root / "README.md"
-    text = path.read_bytes().decode("utf-8")
-    write_atomically(path, refresh_readme(root, text).encode("utf-8"))
+    write_atomically(path, refresh_readme(root, path.read_text(encoding="utf-8")).encode("utf-8"))
     print("the results in README.md are those of results/laptop")
 
 
@@ -157,8 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     command("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
     check = command("check", _check, "validate params.yaml before anything runs")
     _add(check, "--tier", "the tier to check (default: the one that params.yaml selects)")
-    folder = "a folder for the settings that each stage depends on, one file a phase"
-    _add(check, "--settings", folder, type=Path)
+    _add(check, "--settings", "a folder for what each stage depends on, one file a phase", type=Path)
     settings = command("settings", _settings, "print what params.yaml comes to for an experiment, in full")
     _add(settings, "name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
     _add(settings, "--tier", "at which tier (default: the one that params.yaml selects)")
@@ -173,8 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(publish, "--tier", required=True)
     small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
     rehearse = command("rehearse", _rehearse, small)
-    which = "rehearse these stages and what they need (default: all)"
-    _add(rehearse, "stages", which, nargs="*", metavar="stage")
+    _add(rehearse, "stages", "these, and what they need (default: all)", nargs="*", metavar="stage")
     _add(rehearse, "--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
     _add(rehearse, "--resume", "keep what an earlier rehearsal finished", action="store_true")
     lacks = "say what a tier lacks on this machine, and how long its stages will take"
@@ -188,12 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     convert = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
     _add(convert, "source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
     _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
-    channels = "the channels of an attention head (default: 4 heads, 128 channels each, as trained)"
-    _add(convert, "--head-channels", channels, type=int)
+    _add(convert, "--head-channels", "those of an attention head (default: 128, in 4 heads)", type=int)
     unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
     convert = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
-    folder = "the published folder in diffusers' format, with config.json and the weights"
-    _add(convert, "source", folder, type=Path)
+    _add(convert, "source", "the published folder, with config.json and the weights", type=Path)
     _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
 
     as_pipeline = "save a trained student as a pipeline of diffusers, with its model card"
@@ -210,12 +205,10 @@ def _parser() -> argparse.ArgumentParser:
     drawn = "what to draw, for a student conditioned on captions; repeat it for more images"
     _add(prompts, "--prompt", drawn, action="append", metavar="TEXT")
     _add(prompts, "--prompts", "the same from a UTF-8 file with one prompt a line", type=Path, metavar="FILE")
-    steps = "steps for an image, one network call each and two under guidance (default: 1)"
-    _add(sample, "--steps", steps, type=int, default=1)
+    _add(sample, "--steps", "each a network call, or two under guidance (default: 1)", type=int, default=1)
     scale = "the scale of classifier-free guidance; 1 is none (default: that of the student's own table)"
     _add(sample, "--guidance", scale, type=float, metavar="W")
-    count = "how many images (default: 16, or one a prompt where there are several)"
-    _add(sample, "--count", count, type=int)
+    _add(sample, "--count", "how many images (default: 16, or one for each of several prompts)", type=int)
     _add(sample, "--seed", "the sampling seed, as in the project's tables (default: 0)", type=int, default=0)
     _add(sample, "--to", "the PNG to write (default: picture.png)", type=Path, default=Path("picture.png"))
     return parser

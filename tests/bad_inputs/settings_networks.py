@@ -62,7 +62,7 @@ def _networks() -> list[Case]:
             "an ADM that attends nowhere",
             adm,
             ADM | {"attention": [3]},
-            r"`attention` names a level 3 times smaller",
+            r"`attention` names 3 times smaller images",
         ),
         changed(
             "heads of an ADM", adm, ADM | {"heads": 5}, r"64 channels attend, and `heads` 5 does not divide"
@@ -134,7 +134,7 @@ def _measures() -> list[Case]:
             "more latents than images",
             f"{TIER}.latents.celebahq.count",
             8001,
-            r"ask for 8001 images under `count`, and 'faces' has 8000: lower",
+            r"celebahq: `count` asks for 8001 images, and 'faces' has 8000: lower",
         ),
         changed(
             "no more samples than features",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,10 +14,25 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
+import torch
 from dvc.utils.hydra import apply_overrides
 
 from fewstep import __main__ as command_line
-from fewstep.settings import document, resolve, tiers
+from fewstep import objectives
+from fewstep.flows.exact.straight import StraightFlow
+from fewstep.flows.interpolants import Batch
+from fewstep.settings import (
+    clip,
+    document,
+    features,
+    latents,
+    names,
+    networks,
+    resolve,
+    sampling,
+    tiers,
+    training,
+)  # fmt: skip
 from fewstep.settings.tiers import SettingsError
 
 CELEBA, COCO = "scflow-celebahq", "scflow-coco2017"
@@ -80,7 +97,14 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
         ("~.tour.training.processes", 129, "processes: ... less than or equal to 64, not 129"),
         (
             "~.tour.training",
-            {"network": "points", "optimiser": "points", "batch": 8, "seeds": [0], "processes": 9},
+            {
+                "network": "points",
+                "optimiser": "points",
+                "batch": 8,
+                "seeds": [0],
+                "processes": 9,
+                "steps": 9,
+            },
             "9 processes cannot share a batch of 8: lower `processes`, or raise `batch`",
         ),
         ("~.tour.training.processes", 0, "~.tour.training.processes: ... greater than or equal to 1, not 0"),
@@ -632,8 +656,6 @@ def test_settings_are_frozen(smoke):
 
 
 def test_the_paper_tier_without_a_gpu_is_refused_in_one_sentence(root):
-    import torch
-
     if torch.cuda.is_available():
         return
     done = subprocess.run(
@@ -644,3 +666,163 @@ def test_the_paper_tier_without_a_gpu_is_refused_in_one_sentence(root):
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "no CUDA device is visible" in done.stderr
+
+
+# What is possible
+
+
+def test_the_choices_of_objectives_are_those_that_they_take():
+    """What the schema lists, each objective takes, and it refuses anything else."""
+    x0, times = torch.zeros(4, 2), torch.full((4,), 0.5)
+    flow = StraightFlow(torch.eye(2), torch.ones(2))
+    batch = Batch(x0, flow.end(x0), times, times, times)
+    seen = set()
+    for name in objectives.names():
+        function = objectives.load(name)
+        parameters = inspect.signature(function).parameters
+        teacher = {"teacher": flow} if "teacher" in parameters else {}
+        for key, choices in training.CHOICES.items():
+            if key in parameters:
+                seen.add(key)
+                assert parameters[key].default in choices
+                for choice in choices:
+                    assert function(flow, batch, **teacher, **{key: choice}).shape == (4,)
+                with pytest.raises(ValueError, match="must be one of"):
+                    function(flow, batch, **teacher, **{key: "other"})
+        own = {key for key, p in parameters.items() if isinstance(p.default, str)}
+        assert own <= set(training.CHOICES)
+    assert seen == set(training.CHOICES)
+
+
+DEFAULTS = {
+    training.TimesSettings: {"strip": 1.0, "anneal": 0.0, "doublings": 0},
+    training.Term: {"share": 1.0, "weight": 1.0, "options": {}},
+    training.WeightedLoss: {"warmup": 0},
+    training.AdversarialLoss: {
+        "warmup": 0, "schedule": "constant", "beta1": 0.9, "channels": None, "head": None,
+    },
+    training.SelfCorrection: {
+        "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None,
+    },
+    training.Optimiser: {"decay_after": 1, "weight_decay": None},
+    training.Method: {
+        "terms": [], "self_correction": None, "teacher": None, "teacher_as": "velocity", "start": "scratch",
+        "stop_gradient": "student", "weights": None, "guidance_scale": None, "conditioning_dropout": None,
+        "network": None, "optimiser": None,
+    },
+    training.Training: dict.fromkeys(
+        ("latents", "processes", "precision", "channels_last", "compile", "cuda_graphs")
+    ),
+    networks.MLPSettings: {},
+    networks.UNetSettings: {"dropout": 0.0},
+    networks.ADMSettings: {"head_channels": None, "dropout": 0.0},
+    networks.TextUNetSettings: {"text_layers": 0},
+    networks.PublishedUNetSettings: {"checkpointing": True},
+    sampling.Sampling: {"solvers": {}, "prompts": None},
+    sampling.Metrics: {"bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}},
+    sampling.Speed: {},
+    features.Features: {
+        "steps": 800, "seed": 0, "reference": None, "probe_steps": None, "prompts": None,
+        "classifier_of": None,
+    },
+    latents.TrainedAutoencoder: {"latent_channels": 4, "seed": 0},
+    latents.PretrainedAutoencoder: {"scale": 0.18215},
+    latents.Latents: {"count": None, "measured": None, "clip": None},
+    clip.TrainedClip: {"pairs": "training", "seed": 0},
+    clip.PublishedClip: {"towers": "both", "data": None},
+    tiers.Compute: {"processes": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("section", DEFAULTS, ids=lambda section: section.__name__)
+def test_the_defaults_are_these(section):
+    found = {key: field.default for key, field in section.model_fields.items() if not field.is_required()}
+    assert found == DEFAULTS[section]
+
+
+@pytest.mark.parametrize("name", ["a", "A-1", "psd-m", "stochastic-0.5", "1.b", "a" * 64])
+def test_what_can_be_a_name(name):
+    assert names.check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".a", "-a", "_a", "a/b", "a b", "ä", "a\n", "a;b", "$a", "a" * 65]
+)
+def test_what_cannot_be_a_name(name):
+    with pytest.raises(ValueError, match=r"a name is made of .*a letter or digit first: rename"):
+        names.check_name(name)
+
+
+def test_the_ends_of_what_is_possible_are_taken(params):
+    """Each limit is the last number that is allowed."""
+    here = "tiers.smoke.experiments.fmm-checkerboard"
+    for key, value in (
+        (f"{here}.training.seeds", [0, 2**31 - 1]),
+        (f"{here}.training.steps", 10_000_000),
+        (f"{here}.training.batch", 1_000_000),
+        (f"{here}.sampling.count", 10_000_000),
+        (f"{here}.sampling.steps.lmd", [1, 10_000]),
+        (f"{here}.metrics.bins", 1000),
+        ("tiers.smoke.optimisers.points.lr", 1),
+        ("tiers.smoke.optimisers.points.clip_norm", 1_000_000),
+        ("tiers.smoke.networks.points.width", 65_536),
+        ("tiers.smoke.networks.points.depth", 1024),
+        ("tiers.smoke.latents.celebahq.count", 8000),
+        ("tiers.smoke.features.imagenet32.reference", 65),
+        ("experiments.fmm-checkerboard.methods.lmd.label", "ü" * 80),
+        ("experiments.fmm-cifar10.sampling.solvers", {"si": {"adaptive": [6], "guided-100": []}}),
+    ):
+        spoil(params, key, value)
+    message = message_of(params)
+    assert "solvers.si.guided-100` draws nothing" in message and "more after it" not in message
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    "error, status, sentence",
+    [
+        (ValueError("no"), 1, "fewstep: no\n"),
+        (MemoryError(), 1, "fewstep: there is not enough memory: ask for less at a time\n"),
+        (MemoryError("7 GiB"), 1, "fewstep: there is not enough memory: 7 GiB\n"),
+        (KeyboardInterrupt(), 130, "fewstep: stopped; what was finished is kept\n"),
+    ],
+)  # fmt: skip
+def test_what_ends_a_command_is_one_sentence(params, monkeypatch, capsys, error, status, sentence):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tiers, "show", fail)
+    found, printed, said = run(monkeypatch, capsys, params.parent, "settings", "tour", "--tier", "smoke")
+    assert (found, printed, said) == (status, "", sentence)
+
+
+def test_a_wrong_word_is_one_sentence_and_names_the_help(params, monkeypatch, capsys):
+    status, printed, said = run(monkeypatch, capsys, params.parent, "trian")
+    assert status == 1 and printed == "" and said.count("\n") == 1
+    assert "invalid choice: 'trian'" in said and "`fewstep --help` says what there is" in said
+
+
+def test_a_terminal_that_is_not_utf8_shows_an_escape(params):
+    (params.parent / "dvc.yaml").touch()
+    text = params.read_text(encoding="utf-8").replace("label: LMD", "label: LMDü")
+    params.write_text(text, encoding="utf-8")
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-m", "fewstep", "settings", "tour", "--tier", "smoke"]
+    done = subprocess.run(words, cwd=params.parent, env=plain, capture_output=True)
+    assert done.returncode == 0 and b"label: LMD\\xfc" in done.stdout
+
+
+def test_prompts_and_pictures_of_a_published_set_are_counted_before_it_is_opened():
+    def message(**changes: object) -> str:
+        given = {"data": "laion", "extractor": "inception", "prompts": "coco2017"} | changes
+        with pytest.raises(ValueError) as caught:
+            features.Features.model_validate(given)
+        return str(caught.value)
+
+    assert (
+        features.Features(data="laion", extractor="inception", prompts="coco2017", reference=5000).seed == 0
+    )
+    assert "`reference` asks for 5001 prompts, and 'coco2017' of 'laion' has 5000" in message(reference=5001)
+    assert "`prompts` are measured against their pictures" in message()

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from .. import data
 from ..flows.sampler_names import GUIDED
 from .base import Settings, SettingsError, listed, optional
 from .clip import Clip
 from .features import Features
-from .latents import Latents
+from .latents import Latents, prompt_problems
 from .limits import Name, Names
 from .networks import CONDITIONAL, Network
 from .resolve import OTHERS
@@ -160,8 +159,7 @@ def caption_problems(
         for needing in _of_captions(experiment):
             yield f"{needing} needs latents with captions: remove it, or name a `clip` for the latents"
         return
-    if prompts not in (there := data.prompt_sets(latents.data)):
-        yield f"the data set '{latents.data}' has no prompts '{prompts}'; {listed(there)}"
+    yield from prompt_problems(latents.data, prompts, "sampling.count", experiment.sampling.count)
     for network in experiment.networks if encoder.kind == "trained" else ():
         if network.width != encoder.width:
             wide = f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}"

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from .. import data
 from .base import Settings, listed, optional
-from .latents import of_images
+from .latents import of_images, prompt_problems
 from .limits import Count, Name, Seed
 
 
@@ -35,8 +35,8 @@ class Features(Settings):
             yield f"features are of a data set of images, and '{self.data}' is none; {there}"
         if self.extractor == "classifier" and not data.offers(self.data, "labelled"):
             yield f"'{self.data}' has no classes to train a classifier on: take `extractor: inception`"
-        if self.prompts is not None and self.prompts not in (there := data.prompt_sets(self.data)):
-            yield f"the data set '{self.data}' has no prompts '{self.prompts}'; {listed(there)}"
+        if self.prompts is not None:
+            yield from prompt_problems(self.data, self.prompts, "reference", self.reference)
         if self.prompts is not None and self.reference is None:
             yield "`prompts` are measured against their pictures: say how many under `reference`"
         if self.probe_steps and not data.offers(self.data, "all_pairs"):

@@ -52,6 +52,17 @@ def of_images(name: str) -> bool:
     return name in data.names() and not data.is_prepared(name) and len(data.load(name).shape) == 3
 
 
+def prompt_problems(name: str, prompts: str | None, key: str, count: int | None) -> Iterator[str]:
+    """Why there are not `count` of the `prompts` of a data set of captioned images, a sentence each."""
+    if prompts not in (there := data.prompt_sets(name)):
+        yield f"the data set '{name}' has no prompts '{prompts}'; {listed(there)}"
+        return
+    # those of a published set are known before its archive is opened; others are drawn
+    has = getattr(data.module(name).PROMPTS[prompts], "prompts", None)
+    if has is not None and (count or 0) > has:
+        yield f"`{key}` asks for {count} prompts, and '{prompts}' of '{name}' has {has}: lower it"
+
+
 class Latents(Settings):
     """An entry of a tier's `latents`: the data set of images that is encoded, and the autoencoder."""
 
@@ -73,6 +84,10 @@ class Latents(Settings):
         if not of_images(self.data):
             there = listed(filter(of_images, data.names()))
             yield f"latents are made of a data set of images, and '{self.data}' is none; {there}"
+        # an archive says how many it holds when it is opened; what ships here has a constant
+        has = None if data.offers(self.data, "check") else getattr(data.module(self.data), "COUNT", None)
+        if has is not None and (self.count or 0) > has:
+            yield f"`count` asks for {self.count} images, and '{self.data}' has {has}: lower it"
         if self.clip is not None and not data.offers(self.data, "captions"):
             yield f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it"
         if self.autoencoder.kind == "trained":

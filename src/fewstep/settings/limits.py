@@ -31,7 +31,7 @@ def _label(label: str) -> str:
     return label
 
 
-def _weights(name: str) -> str:
+def _file(name: str) -> str:
     folder, *below = name.split("/")
     if not below or not name.endswith(".safetensors"):
         raise ValueError(f"weights are named FOLDER/FILE.safetensors, below paper/data, not {name!r:.80}")
@@ -51,7 +51,7 @@ Name = Annotated[str, AfterValidator(check_name)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(distinct)]
 Label = Annotated[str, AfterValidator(_label)]
 # a file below the folder of published data, which it does not leave
-Weights = Annotated[str, AfterValidator(_weights)]
+File = Annotated[str, AfterValidator(_file)]
 # "heun", or with a number such as "guided-1.5"
 SamplerName = Annotated[str, AfterValidator(_sampler)]
 # owner/name on the hub
@@ -77,4 +77,3 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, le=1_000_000)]
-Guidance = Annotated[float, Field(ge=0, le=MOST_GUIDANCE)]

@@ -10,6 +10,7 @@ from .limits import Few, Fraction, Frequency, Size
 
 # the width of each level, from the finest to the coarsest
 Levels = Annotated[list[Size], Field(min_length=1, max_length=16)]
+Highest = Annotated[float, Field(gt=1, le=1_000_000)]
 ADM_GROUPS = 32  # of every normalisation of an ADM
 
 
@@ -32,27 +33,19 @@ class MLPSettings(Settings):
 class _OfImages(Settings):
     """What networks of images have in common: levels, of which each but the first halves the image."""
 
-    @property
-    def levels(self) -> int:
-        """How many there are."""
-        return len(self.channels)
-
     def shape_problems(self, shape: Sequence[int]) -> Iterator[str]:
         """Why it cannot take data of `shape`, a sentence each."""
+        levels = len(self.multipliers if self.kind == "adm" else self.channels)
         if len(shape) != 3:
             points = f"and the data are points of shape {tuple(shape)}: give an mlp"
             yield f"networks of kind {self.kind} take images, {points}"
-        elif any(side % 2 ** (self.levels - 1) for side in shape[1:]):
-            halve = f"{self.levels} levels of kind {self.kind} halve the image {self.levels - 1} times"
-            yield f"{halve}, and {shape[1]} x {shape[2]} is not divisible by {2 ** (self.levels - 1)}"
-
-
-class _UNetSettings(_OfImages):
-    """What UNets have in common: `channels`, the width of each level, and whether it has `attention`."""
+        elif any(side % 2 ** (levels - 1) for side in shape[1:]):
+            halve = f"{levels} levels of kind {self.kind} halve the image {levels - 1} times"
+            yield f"{halve}, and {shape[1]} x {shape[2]} is not divisible by {2 ** (levels - 1)}"
 
     def problems(self) -> Iterator[str]:
-        if len(self.attention) != self.levels:
-            wanted = f"one entry of `attention` for each of the {self.levels} `channels`"
+        if len(self.attention) != len(self.channels):
+            wanted = f"one entry of `attention` for each of the {len(self.channels)} `channels`"
             yield f"a {self.kind} needs {wanted}, not {len(self.attention)}"
         for what in ("groups", "heads"):
             number = getattr(self, what, 1)
@@ -63,7 +56,7 @@ class _UNetSettings(_OfImages):
             yield f"the first of `channels` must be even, {pairs}, not {self.channels[0]}"
 
 
-class UNetSettings(_UNetSettings):
+class UNetSettings(_OfImages):
     """A two-time UNet for images; see fewstep.networks.unet."""
 
     kind: Literal["unet"]
@@ -71,14 +64,14 @@ class UNetSettings(_UNetSettings):
     layers: Few
     attention: list[bool]
     groups: Few
-    time_scale: float = Field(gt=1, le=1_000_000)
+    time_scale: Highest
     dropout: Fraction = 0.0
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         narrow = [width for width, attends in zip(self.channels, self.attention) if attends]
         # the middle, as wide as the last level, attends where any level does
-        heads, attending = min(64, *narrow, 64), [*narrow, self.channels[-1]]
+        heads, attending = min([64, *narrow]), [*narrow, self.channels[-1]]
         if narrow and any(width % heads for width in attending):
             wanted = f"heads of {heads} channels must divide the widths that attend, {attending}"
             yield f"{wanted}: change `channels` or `attention`"
@@ -96,25 +89,19 @@ class ADMSettings(_OfImages):
     head_channels: Size | None = None
     dropout: Fraction = 0.0
 
-    @property
-    def levels(self) -> int:
-        return len(self.multipliers)
-
     def problems(self) -> Iterator[str]:
         if self.width % ADM_GROUPS:
             yield f"`width` {self.width} of an adm must be divisible by its {ADM_GROUPS} groups"
-        factors = [2**level for level in range(self.levels)]
-        if strangers := sorted(set(self.attention) - set(factors)):
-            level = f"a level {strangers[0]} times smaller than the image"
-            yield f"`attention` names {level}, and there are {factors}"
+        channels = {2**level: k * self.width for level, k in enumerate(self.multipliers)}
+        if strangers := sorted(set(self.attention) - set(channels)):
+            yield f"`attention` names {strangers[0]} times smaller images, and levels are of {[*channels]}"
         name = "heads" if self.head_channels is None else "head_channels"
-        for factor, multiplier in zip(factors, self.multipliers):
-            channels = multiplier * self.width
-            if factor in (*self.attention, factors[-1]) and channels % getattr(self, name):
-                yield f"{channels} channels attend, and `{name}` {getattr(self, name)} does not divide them"
+        for factor, width in channels.items():
+            if factor in (*self.attention, max(channels)) and width % getattr(self, name):
+                yield f"{width} channels attend, and `{name}` {getattr(self, name)} does not divide them"
 
 
-class _ConditionalUNetSettings(_UNetSettings):
+class _ConditionalUNetSettings(_OfImages):
     """What networks conditioned on captions have in common; `width` is that of a caption's tokens."""
 
     channels: Levels
@@ -129,7 +116,7 @@ class TextUNetSettings(_ConditionalUNetSettings):
     """A two-time UNet that is conditioned on a caption; see fewstep.networks.text_unet."""
 
     kind: Literal["text_unet"]
-    time_scale: float = Field(gt=1, le=1_000_000)
+    time_scale: Highest
     text_layers: int = Field(default=0, ge=0, le=1024, exclude_if=lambda value: value == 0)
 
     def problems(self) -> Iterator[str]:

@@ -89,8 +89,6 @@ class Tier(Settings):
                 for sentence in method.batch_problems(experiment.training.batch, processes):
                     yield f"the method '{key}' of the experiment '{name}': {sentence}"
         yield from self._table_problems()
-        for name, own in self.latents.items():
-            yield from self._count_problems(f"the latents '{name}'", own.data, "count", own.count)
 
     def _table_problems(self) -> Iterator[str]:
         of: dict[str, str] = {}
@@ -99,13 +97,6 @@ class Tier(Settings):
                 if table in of:
                     yield f"'{of[table]}' and '{name}' both fill the table '{table}': rename one of `tables`"
                 of[table] = name
-
-    @staticmethod
-    def _count_problems(said: str, name: str, key: str, count: int | None) -> Iterator[str]:
-        """More images than a data set has that ships with a package; an archive says so when it is opened."""
-        has = None if data.offers(name, "check") else getattr(data.module(name), "COUNT", None)
-        if has is not None and (count or 0) > has:
-            yield f"{said} ask for {count} images under `{key}`, and '{name}' has {has}: lower it"
 
     def _shape_problems(self, said: str, own: ExperimentSettings) -> Iterator[str]:
         """What does not fit the shape of the data."""
@@ -153,11 +144,12 @@ class Tier(Settings):
         source = latents.data if latents else experiment.training.data
         if features is not None and features.data != source:
             yield f"{said} models '{source}' and its features are of '{features.data}'"
-        few = min(experiment.sampling.count, features.reference or FEATURES + 1) if features else FEATURES + 1
         distances = [measure for measure in FRECHET if measure in experiment.metrics.measures]
-        if distances and features and features.extractor == "classifier" and few <= FEATURES:
-            more = f"more than {FEATURES} images, as many as it has features, and there are {few}"
-            yield f"{said}: the measure '{distances[0]}' takes {more}: raise `count`, or `reference`"
+        if distances and features and features.extractor == "classifier":
+            few = min(experiment.sampling.count, features.reference or FEATURES + 1)
+            if few <= FEATURES:
+                more = f"more than {FEATURES} images, as many as it has features, and there are {few}"
+                yield f"{said}: the measure '{distances[0]}' takes {more}: raise `count`, or `reference`"
 
 
 def show(tier: Tier, name: str) -> str:

@@ -10,21 +10,8 @@ from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
 from ..flows.times import Times
 from .base import Settings, listed, optional
-from .limits import (
-    Count,
-    Fraction,
-    Guidance,
-    Label,
-    Name,
-    Positive,
-    Processes,
-    Rate,
-    Seeds,
-    Share,
-    Size,
-    Weight,
-    Weights,
-)  # fmt: skip
+from .limits import Count, File, Fraction, Label, Name, Positive, Processes, Rate, Seeds, Share, Size, Weight
+from .names import MOST_GUIDANCE
 from .networks import Network
 
 # the texts that options of objectives can be; numbers are counts, or weights, as their defaults are
@@ -50,8 +37,8 @@ def _option_problem(default: object, key: str, value: int | float | str) -> str 
         possible = isinstance(value, str) and value in CHOICES.get(key, (value,))
         wanted = f"one of {', '.join(CHOICES[key])}" if key in CHOICES else "a text"
     elif isinstance(default, int):
-        possible, wanted = isinstance(value, int) and 0 < value <= MOST_COUNTED, f"from 1 to {MOST_COUNTED:,}"
-        wanted = f"a whole number {wanted}"
+        possible = isinstance(value, int) and 0 < value <= MOST_COUNTED
+        wanted = f"a whole number from 1 to {MOST_COUNTED:,}"
     else:
         possible = not isinstance(value, str) and 0 <= value <= MOST_WEIGHT
         wanted = f"a number from 0 to {MOST_WEIGHT:,}"
@@ -154,8 +141,10 @@ class Method(Settings):
     teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
     start: Literal["scratch", "teacher"] = "scratch"  # whose weights it begins from
     stop_gradient: Literal["student", "ema"] = "student"  # what self-distillation reads under it
-    weights: Weights | None = optional()
-    guidance_scale: Guidance | None = optional()  # of classifier-free guidance on the teacher
+    weights: File | None = optional()
+    guidance_scale: float | None = optional(
+        ge=0, le=MOST_GUIDANCE
+    )  # of classifier-free guidance on the teacher
     conditioning_dropout: Fraction | None = optional()  # the share of empty captions
     network: Network | None = None  # in place of that which the methods share, and
     optimiser: Optimiser | None = None  # in place of theirs
@@ -199,7 +188,7 @@ class Method(Settings):
             elif size % (times := term.options.get("times", 1)):
                 yield f"`options.times` {times} must divide {share}, {size} samples"
         if max([*sizes, batch - sum(sizes)]) < processes:
-            shared = f"{processes} processes cannot share the parts of a batch of {batch}"
+            shared = f"{processes} processes cannot share a batch of {batch}"
             yield f"{shared}: lower `processes`, or raise `batch`"
 
 
@@ -229,9 +218,6 @@ class Training(Settings):
         data.module(self.data)  # raises where there is none
         if data.is_prepared(self.data) != (self.latents is not None):
             yield "`data: latents` and `latents`, the entry of the tier, go together: give both or neither"
-        if self.batch < (self.processes or 1):
-            shared = f"{self.processes} processes cannot share a batch of {self.batch}"
-            yield f"{shared}: lower `processes`, or raise `batch`"
 
 
 def precision_problems(training: Training, kinds: Collection[str], device: str) -> Iterator[str]:

@@ -264,18 +264,10 @@ def test_prompts_that_do_not_go_with_a_student_are_one_sentence(
 
 
 def test_prompts_and_a_file_of_prompts_exclude_each_other(students, monkeypatch, capsys, tmp_path):
-    with pytest.raises(SystemExit):
-        run(
-            monkeypatch,
-            capsys,
-            "sample",
-            students[TEXTS, "scflow"],
-            "--prompt",
-            "a",
-            "--prompts",
-            tmp_path / "prompts.txt",
-        )
-    assert "argument --prompts: not allowed with argument --prompt" in capsys.readouterr().err
+    place = students[TEXTS, "scflow"]
+    both = ("--prompt", "a", "--prompts", tmp_path / "prompts.txt")
+    status, said = run(monkeypatch, capsys, "sample", place, *both)
+    assert status == 1 and "argument --prompts: not allowed with argument --prompt" in said
 
 
 def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monkeypatch, capsys, tmp_path):
