@@ -826,3 +826,10 @@ def test_prompts_and_pictures_of_a_published_set_are_counted_before_it_is_opened
     )
     assert "`reference` asks for 5001 prompts, and 'coco2017' of 'laion' has 5000" in message(reference=5001)
     assert "`prompts` are measured against their pictures" in message()
+
+
+@pytest.mark.parametrize("name", ["samples", "notebooks", "settings"])
+def test_no_experiment_takes_the_name_of_a_folder_of_the_artifacts(params, name):
+    spoil(params, f"experiments.{name}", {"like": "selfdistill-cifar10"})
+    spoil(params, f"tiers.smoke.experiments.{name}", {})
+    assert f"an experiment called '{name}' would write into artifacts' own folder" in message_of(params)

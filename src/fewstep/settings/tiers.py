@@ -21,6 +21,11 @@ from .names import TIERS as TIERS
 from .resolve import TOUR, Place, dotted, resolve, where
 from .training import Training, precision_problems
 
+# the folders of a tier's artifacts in which no experiment's own can stand
+FOLDERS = {
+    "autoencoders", "clip", "features", "latents", "metrics", "notebooks", "report", "samples",
+    "scratch-features", "settings", "states",
+}  # fmt: skip
 # of the distance between moments of features: no more of them than samples
 FRECHET = ("fid", "t_fid", "fid_jpeg")
 
@@ -93,6 +98,8 @@ class Tier(Settings):
     def _table_problems(self) -> Iterator[str]:
         of: dict[str, str] = {}
         for name, experiment in self.experiments.items():
+            if name in FOLDERS:
+                yield f"an experiment called '{name}' would write into artifacts' own folder: rename it"
             for table in experiment.tables or (name,):
                 if table in of:
                     yield f"'{of[table]}' and '{name}' both fill the table '{table}': rename one of `tables`"
