@@ -230,7 +230,9 @@ def main() -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"fewstep: {error}", file=sys.stderr)
     except MemoryError as error:
-        print(f"fewstep: there is not enough memory: {error or 'ask for less at a time'}", file=sys.stderr)
+        print(
+            f"fewstep: there is not enough memory: {str(error) or 'ask for less at a time'}", file=sys.stderr
+        )
     except KeyboardInterrupt:
         print("fewstep: stopped; what was finished is kept", file=sys.stderr)
         return 130

@@ -630,7 +630,7 @@ def test_tier_mends_a_wrong_one_and_says_when_it_cannot(params, monkeypatch, cap
     assert run(monkeypatch, capsys, params.parent, "tier", "laptop")[0] == 0
     assert params.read_text(encoding="utf-8") == good
     for text, words, sentence in (
-        (good, "huge", r"`tier` must be one of smoke, laptop, paper, not 'huge'"),
+        (good, "huge", r"there is no tier 'huge'; there are smoke, laptop, paper"),
         (
             good.replace("tier: laptop\n", ""),
             "smoke",
