@@ -6,27 +6,27 @@ FAULTS: list[Fault] = [
     *within(
         "settings/training.py",
         "defaults",
-        ("a term's weight", "weight: float = Field(default=1.0", "weight: float = Field(default=2.0"),
-        ("a term's share", "share: float = Field(default=1.0", "share: float = Field(default=0.5"),
-        ("the strip", "strip: float = Field(default=1.0", "strip: float = Field(default=0.5"),
+        ("a term's weight", "    weight: Positive = 1.0", "    weight: Positive = 2.0"),
+        ("a term's share", "    share: Share = 1.0", "    share: Share = 0.5"),
+        ("the strip", "    strip: Share = 1.0", "    strip: Share = 0.5"),
         ("whose stop-gradient", '["student", "ema"] = "student"', '["student", "ema"] = "ema"'),
         ("where training starts", '["scratch", "teacher"] = "scratch"', '["scratch", "teacher"] = "teacher"'),
     ),
     *within(
         "settings/training.py",
         "defaults",
-        ("c of the pseudo-Huber distance", "default=0.01", "default=0.03"),
+        ("c of the pseudo-Huber distance", "huber_c: Positive = 0.01", "huber_c: Positive = 0.03"),
         (
             "the target's average",
-            "target_ema: float = Field(default=0.9",
-            "target_ema: float = Field(default=0.99",
+            "target_ema: Fraction = 0.9 ",
+            "target_ema: Fraction = 0.99",
         ),
-        ("Adam's beta1", "beta1: float = Field(default=0.9", "beta1: float = Field(default=0.0"),
+        ("Adam's beta1", "beta1: Fraction = 0.9", "beta1: Fraction = 0.0"),
     ),
     *within(
         "settings/latents.py", "defaults", ("the scale of latents", "SCALE = 0.18215", "SCALE = 0.13025")
     ),
-    *within("settings/features.py", "defaults", ("steps of the classifier", "default=800", "default=80")),
+    *within("settings/features.py", "defaults", ("steps of the classifier", "    steps: Count = 800", "    steps: Count = 80")),
     *within(
         "objectives/lmd.py", "defaults", ("semi for full", 'gradient: str = "full"', 'gradient: str = "semi"')
     ),
