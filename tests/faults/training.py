@@ -214,8 +214,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     (
         "hours in proportion to the whole batch of all processes",
         FORECAST,
-        "t.seconds * share / t.batch * method.steps",
-        "t.seconds * batch / t.batch * method.steps",
+        "share * timing.each * method.steps",
+        "batch * timing.each * method.steps",
         "preflight::test_workers_share_the_trainings_and_processes_the_batch",
     ),
     (
@@ -242,8 +242,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     (
         "mirror images are not encoded",
         FORECAST,
-        "count * ((1 + flipped) * encode + caption)",
-        "count * (encode + caption)",
+        "count * ((1 + flipped) * encode.each + caption.each)",
+        "count * (encode.each + caption.each)",
         "preflight::test_encoding_and_reconstructing_are_counted_and_weights_that_are_taken_are_not",
     ),
     (
