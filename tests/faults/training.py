@@ -236,7 +236,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         "a Heun step counted as one call",
         FORECAST,
         "(sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps",
-        "(sampler_names.calls_a_step(draw.sampler) and 1) * draw.steps",
+        "(1 if sampler_names.calls_a_step(draw.sampler) else 0) * draw.steps",
         "preflight::test_sampling_is_calls_times_samples",
     ),
     (
