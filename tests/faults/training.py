@@ -214,8 +214,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     (
         "hours in proportion to the whole batch of all processes",
         FORECAST,
-        "t.seconds * share / t.batch * method.steps",
-        "t.seconds * batch / t.batch * method.steps",
+        "share * timing.each * method.steps",
+        "batch * timing.each * method.steps",
         "preflight::test_workers_share_the_trainings_and_processes_the_batch",
     ),
     (
@@ -236,14 +236,14 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         "a Heun step counted as one call",
         FORECAST,
         "(sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps",
-        "(sampler_names.calls_a_step(draw.sampler) and 1) * draw.steps",
+        "(1 if sampler_names.calls_a_step(draw.sampler) else 0) * draw.steps",
         "preflight::test_sampling_is_calls_times_samples",
     ),
     (
         "mirror images are not encoded",
         FORECAST,
-        "count * ((1 + flipped) * encode + caption)",
-        "count * (encode + caption)",
+        "count * ((1 + flipped) * encode.each + caption.each)",
+        "count * (encode.each + caption.each)",
         "preflight::test_encoding_and_reconstructing_are_counted_and_weights_that_are_taken_are_not",
     ),
     (
