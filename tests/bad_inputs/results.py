@@ -194,7 +194,9 @@ def _samples() -> list[Case]:
         return Case("samples", name, run, says, broken)
 
     def index(edit: Edit) -> Callable[[Path], object]:
-        return lambda folder: (folder / "index.csv").write_text(edit((folder / "index.csv").read_text()))
+        return lambda folder: (folder / "index.csv").write_text(
+            edit((folder / "index.csv").read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
     def settings_of(**changes: object) -> Callable[[Path], object]:
         other = settings.model_copy(update={"sampling": sampling.model_copy(update=changes)})

@@ -16,17 +16,17 @@ FAULTS: list[Fault] = [
         "settings/training.py",
         "defaults",
         ("c of the pseudo-Huber distance", "huber_c: Positive = 0.01", "huber_c: Positive = 0.03"),
-        (
-            "the target's average",
-            "target_ema: Fraction = 0.9 ",
-            "target_ema: Fraction = 0.99",
-        ),
+        ("the target's average", "target_ema: Fraction = 0.9 ", "target_ema: Fraction = 0.99"),
         ("Adam's beta1", "beta1: Fraction = 0.9", "beta1: Fraction = 0.0"),
     ),
     *within(
         "settings/latents.py", "defaults", ("the scale of latents", "SCALE = 0.18215", "SCALE = 0.13025")
     ),
-    *within("settings/features.py", "defaults", ("steps of the classifier", "    steps: Count = 800", "    steps: Count = 80")),
+    *within(
+        "settings/features.py",
+        "defaults",
+        ("steps of the classifier", "    steps: Count = 800", "    steps: Count = 80"),
+    ),
     *within(
         "objectives/lmd.py", "defaults", ("semi for full", 'gradient: str = "full"', 'gradient: str = "semi"')
     ),

@@ -9,7 +9,7 @@ FAULTS: list[Fault] = [
         ("a draw without its deviation", "(mean + std * eps)", "mean"),
         ("latents not scaled", "self.factor * (mean + std * eps)", "(mean + std * eps)"),
         ("decoded at another scale", "decode_many(z / self.factor)", "decode_many(z)"),
-        ("another autoencoder's latents", 'if beside != autoencoder:', "if False:"),
+        ("another autoencoder's latents", "if beside != autoencoder:", "if False:"),
         ("latents of any scale", "if not DEVIATION[0] <= deviation <= DEVIATION[1]:", "if False:"),
     ),
     *within(

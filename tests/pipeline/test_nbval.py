@@ -86,7 +86,7 @@ def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
     for path in committed.iterdir():
         if path.name != name:
             path.unlink()
-    notebook = json.loads((committed / name).read_text())
+    notebook = json.loads((committed / name).read_text(encoding="utf-8"))
     outputs = [o for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"] if "data" in o]
     if kind == "plotted":
         numbers = next(o["data"][NUMBERS] for o in outputs if NUMBERS in o["data"])
@@ -102,6 +102,6 @@ def test_a_changed_result_fails(built, root, committed, tmp_path, kind):
             if x.count(".") == 1 and x.replace(".", "").isdigit()
         )
         table["text/html"] = "".join(table["text/html"]).replace(old, str(round(float(old) * 1.2, 4)))
-    (committed / name).write_text(json.dumps(notebook))
+    (committed / name).write_text(json.dumps(notebook), encoding="utf-8")
     status, said = nbval(built, root, committed, tmp_path / "scratch")
     assert status == 1 and "numbers moved beyond" in said

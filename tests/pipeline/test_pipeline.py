@@ -75,12 +75,14 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
     assert len(notebooks) == NOTEBOOKS
     for path in notebooks:
-        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
         assert any(c["outputs"] for c in cells), path
         assert not [
             o for c in cells for o in c["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"
         ], path
-        assert str(built.path) not in path.read_text(), f"{path.name} names a folder of this machine"
+        assert str(built.path) not in path.read_text(encoding="utf-8"), (
+            f"{path.name} names a folder of this machine"
+        )
 
 
 def stamps(clone: Clone, *folders: str) -> dict[str, int]:
@@ -147,14 +149,14 @@ def test_tiers_lie_side_by_side(built, tmp_path):
     other.run("python", "-m", "fewstep", "tier", "laptop")
     other.run("dvc", "repro", "check@laptop")
     other.run("python", "-m", "fewstep", "tier", "smoke")
-    lock = other.file("dvc.lock").read_text()
+    lock = other.file("dvc.lock").read_text(encoding="utf-8")
     assert "check@laptop" in lock and f"students@smoke-{FMM}" in lock
     assert other.repro() == set()
 
 
 def test_a_wrong_setting_stops_before_anything_is_deleted(built):
     params = built.file("params.yaml")
-    good, before = params.read_text(), contents(built, "artifacts/smoke", "results/smoke")
+    good, before = params.read_text(encoding="utf-8"), contents(built, "artifacts/smoke", "results/smoke")
     apply_overrides(params, [f"++tiers.smoke.experiments.{FMM}.methods.emd.steps=-1"])
     try:
         done = built.run("dvc", "repro", check=False)
@@ -163,13 +165,13 @@ def test_a_wrong_setting_stops_before_anything_is_deleted(built):
         after = contents(built, "artifacts/smoke", "results/smoke")
         assert {k: v for k, v in before.items() if "/settings/" not in k}.items() <= after.items()
     finally:
-        params.write_text(good)
+        params.write_text(good, encoding="utf-8")
         built.repro()
 
 
 def test_one_methods_setting_trains_that_method_alone(built):
     params = built.file("params.yaml")
-    good = params.read_text()
+    good = params.read_text(encoding="utf-8")
     before = contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}")
     written = stamps(built, "artifacts/smoke/states")
     apply_overrides(params, [f"++tiers.smoke.experiments.{FMM}.methods.emd.steps=90"])
@@ -184,7 +186,7 @@ def test_one_methods_setting_trains_that_method_alone(built):
         assert written.items() <= now.items() and len(now) == len(written) + 2
         assert all(f"/{FMM}/emd/" in name for name in now.keys() - written.keys())
     finally:
-        params.write_text(good)
+        params.write_text(good, encoding="utf-8")
     # and back: DVC has every old result in its cache
     assert "students" not in built.repro()
     assert contents(built, f"artifacts/smoke/{FMM}", f"artifacts/smoke/{SELF}") == before
@@ -204,23 +206,23 @@ def test_what_looks_at_results_computes_none_again(built):
     }
     written = stamps(built, "artifacts/smoke")
     for path, stages in changes.items():
-        good = path.read_text()
+        good = path.read_text(encoding="utf-8")
         changed = good.replace("## ", "##  ", 1) if path.suffix == ".ipynb" else f"{good}\n\nUNUSED = 1\n"
         assert changed != good
-        path.write_text(changed)
+        path.write_text(changed, encoding="utf-8")
         try:
             assert built.repro() == stages, path.name
             assert stamps(built, "artifacts/smoke") == written
         finally:
-            path.write_text(good)
+            path.write_text(good, encoding="utf-8")
     built.repro()
 
 
 def test_a_measure_trains_and_samples_nothing(built):
     path = built.file("src/fewstep/evaluation/measure.py")
-    good, written = path.read_text(), stamps(built, "artifacts/smoke")
+    good, written = path.read_text(encoding="utf-8"), stamps(built, "artifacts/smoke")
     try:
-        path.write_text(f"{good}\n\nUNUSED = 1\n")
+        path.write_text(f"{good}\n\nUNUSED = 1\n", encoding="utf-8")
         stages = built.run("dvc", "repro", "--dry").stdout
         ran = {line.split("'")[1] for line in stages.splitlines() if line.startswith("Running stage")}
         assert {name.partition("@")[0].partition("-")[0] for name in ran} <= {
@@ -232,7 +234,7 @@ def test_a_measure_trains_and_samples_nothing(built):
         }
         assert f"measure@smoke-{FMM}" in ran and stamps(built, "artifacts/smoke") == written
     finally:
-        path.write_text(good)
+        path.write_text(good, encoding="utf-8")
 
 
 def test_a_changed_data_file_is_named(built):
@@ -344,6 +346,9 @@ def test_committed_notebooks_carry_outputs(root, tier):
     assert len(paths) == {"smoke": NOTEBOOKS, "laptop": 78}[tier]
     for path in paths:
         outputs = [
-            o for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" for o in c["outputs"]
+            o
+            for c in json.loads(path.read_text(encoding="utf-8"))["cells"]
+            if c["cell_type"] == "code"
+            for o in c["outputs"]
         ]
         assert outputs and not [o for o in outputs if o["output_type"] == "error"], path

@@ -471,7 +471,9 @@ def test_a_truncated_file_is_refused(tmp_path, zipped, kept):
 def test_an_absent_file_and_a_page_in_its_place_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is not there: download celeba_f8_adm"):
         lfm.read(tmp_path / "model_480.pth")
-    (tmp_path / "model_480.pth").write_text("<!DOCTYPE html><html>too large to scan for viruses</html>")
+    (tmp_path / "model_480.pth").write_text(
+        "<!DOCTYPE html><html>too large to scan for viruses</html>", encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="is no whole checkpoint of torch"):
         lfm.read(tmp_path / "model_480.pth")
 

@@ -314,7 +314,7 @@ def test_the_cache_of_the_hub_is_looked_into(vae, tmp_path):
     snapshot.parent.mkdir(parents=True)
     vae.rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    (snapshot.parents[1] / "refs" / "main").write_text("abc", encoding="utf-8")
     assert autoencoder.published(REPOSITORY).find() == (snapshot, "the hub's cache, revision abc")
     assert autoencoder.pretrained(REPOSITORY)[1]["found"] == "the hub's cache, revision abc"
 

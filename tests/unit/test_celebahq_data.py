@@ -152,9 +152,9 @@ def test_a_damaged_page_is_refused(home):
 def test_the_database_is_held_against_a_list_of_checksums(home):
     path, listing = write(home), home / archives.CHECKSUMS
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    listing.write_text(f"{'0' * 32}  train.lmdb/data.mdb\n")
+    listing.write_text(f"{'0' * 32}  train.lmdb/data.mdb\n", encoding="utf-8")
     refused(home, f"data.mdb .* has md5 {md5} instead of 0{{32}}:")
-    listing.write_text(f"{md5}  train.lmdb/data.mdb\n")
+    listing.write_text(f"{md5}  train.lmdb/data.mdb\n", encoding="utf-8")
     assert len(celebahq.pixels()) == COUNT
 
 
@@ -173,7 +173,7 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     ):
         celebahq.check()
     monkeypatch.setattr(celebahq, "COUNT", COUNT)
-    (home / archives.CHECKSUMS).write_text(f"{'0' * 32}  train.lmdb/data.mdb\n")
+    (home / archives.CHECKSUMS).write_text(f"{'0' * 32}  train.lmdb/data.mdb\n", encoding="utf-8")
     celebahq.check(checksums=False)
     with pytest.raises(ArchiveError, match="data.mdb .* has md5"):
         celebahq.check()

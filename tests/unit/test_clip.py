@@ -189,7 +189,7 @@ def test_a_score_is_that_of_transformers_logits_and_needs_a_text_an_image(networ
 @pytest.fixture
 def saved(network, tmp_path):
     clip_files.save(network, tmp_path / "clip", INFO)
-    (tmp_path / "clip" / clip_files.DESCRIBED).write_text(json.dumps({"checksum": "0"}))
+    (tmp_path / "clip" / clip_files.DESCRIBED).write_text(json.dumps({"checksum": "0"}), encoding="utf-8")
     return tmp_path / "clip"
 
 
@@ -263,7 +263,7 @@ def test_another_width_and_another_vocabulary_are_one_sentence(network, saved):
 
 def test_a_description_that_is_missing_or_damaged_is_one_sentence(saved):
     for content in ("{", "[]", '{"says": 1}'):
-        (saved / clip_files.DESCRIBED).write_text(content)
+        (saved / clip_files.DESCRIBED).write_text(content, encoding="utf-8")
         said = "described.json (is damaged, or describes no CLIP|cannot be read as)"
         with pytest.raises(CheckpointError, match=said):
             clip_files.load(saved)
@@ -309,10 +309,12 @@ def places(network, tmp_path, monkeypatch):
         (folder / tokens.CONFIG).write_text(
             json.dumps(
                 {"pad_token": {"content": "<|endoftext|>"} if folder == both else "!", "model_max_length": 10}
-            )
+            ),
+            encoding="utf-8",
         )
     (both / published_clip.PREPARATION).write_text(
-        json.dumps({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": 12})
+        json.dumps({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": 12}),
+        encoding="utf-8",
     )
     # the names under which text encoders were published, and the positions that once went with them
     path = text / "text_encoder" / published_clip.WEIGHTS
@@ -412,7 +414,7 @@ def test_the_cache_of_the_hub_is_looked_into(places, tmp_path):
     snapshot.parent.mkdir(parents=True)
     places[1].rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    (snapshot.parents[1] / "refs" / "main").write_text("abc", encoding="utf-8")
     assert published_clip.repository_of("somebody/some-diffusion", "text").find() == (
         snapshot,
         "the hub's cache, revision abc",
@@ -440,16 +442,16 @@ def test_files_that_do_not_belong_together_are_refused(network, places):
         ValueError, match="vocab.json holds 530 tokens and the CLIP knows [0-9]+: download both again"
     ):
         published_clip.published(REPOSITORY)
-    (places[0] / tokens.VOCABULARY).write_text("{")
+    (places[0] / tokens.VOCABULARY).write_text("{", encoding="utf-8")
     with pytest.raises(tokens.TokenizerError, match="vocab.json cannot be read as JSON .*: download"):
         published_clip.published(REPOSITORY)
     tokens.write(network.tokenizer, places[0])
-    (places[0] / published_clip.PREPARATION).write_text("{}")
+    (places[0] / published_clip.PREPARATION).write_text("{}", encoding="utf-8")
     with pytest.raises(
         ValueError, match="preprocessor_config.json does not say `image_mean` and `image_std`"
     ):
         published_clip.published(REPOSITORY)
-    (places[0] / published_clip.CONFIG).write_text("{")
+    (places[0] / published_clip.CONFIG).write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="config.json cannot be read as JSON .*: download it again"):
         published_clip.published(REPOSITORY)
 
@@ -458,7 +460,7 @@ def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(places
     published_clip.repository_of(REPOSITORY, "both").check(True)
     described = published_clip.published(REPOSITORY)[1]
     (tmp_path / "made").mkdir()
-    (tmp_path / "made" / clip_files.DESCRIBED).write_text(json.dumps(described))
+    (tmp_path / "made" / clip_files.DESCRIBED).write_text(json.dumps(described), encoding="utf-8")
     assert clip_files.load(tmp_path / "made").width == 16
     monkeypatch.setitem(published_clip.PUBLISHED, REPOSITORY, "0" * 64)
     for call in (lambda *given: published_clip.repository_of(*given).check(True), published_clip.published):
@@ -468,6 +470,8 @@ def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(places
     assert published_clip.published(REPOSITORY)[1]["clip"] == f"a rehearsal's stand-in for {REPOSITORY}"
     with pytest.raises(ValueError, match="holds a rehearsal's CLIP"):
         published_clip.repository_of(REPOSITORY, "both").check(True)
-    (tmp_path / "made" / clip_files.DESCRIBED).write_text(json.dumps(described | {"checksum": "1" * 64}))
+    (tmp_path / "made" / clip_files.DESCRIBED).write_text(
+        json.dumps(described | {"checksum": "1" * 64}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="and not 111.*: it was not loaded; delete it and download it from"):
         clip_files.load(tmp_path / "made")

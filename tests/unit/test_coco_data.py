@@ -30,11 +30,11 @@ def home(tmp_path, monkeypatch):
 
 
 def annotations(home, name: str = "coco2014") -> dict:
-    return json.loads((home / SETS[name].annotations).read_text())
+    return json.loads((home / SETS[name].annotations).read_text(encoding="utf-8"))
 
 
 def changed(home, name: str = "coco2014", **parts) -> None:
-    (home / SETS[name].annotations).write_text(json.dumps(annotations(home, name) | parts))
+    (home / SETS[name].annotations).write_text(json.dumps(annotations(home, name) | parts), encoding="utf-8")
 
 
 def refused(
@@ -154,7 +154,9 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     coco.check()
     files = [path for folder in ("annotations", "val2014", "val2017") for path in (home / folder).iterdir()]
     sums = {path.relative_to(home).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
-    (home / archives.CHECKSUMS).write_text("".join(f"{md5}  {name}\n" for name, md5 in sums.items()))
+    (home / archives.CHECKSUMS).write_text(
+        "".join(f"{md5}  {name}\n" for name, md5 in sums.items()), encoding="utf-8"
+    )
     coco.check()
     last = sorted(path for path in files if path.parent.name == "val2014")[-1]
     last.write_bytes(last.read_bytes()[:-1])

@@ -290,10 +290,10 @@ def test_the_readme_says_what_was_measured_claimed_and_published(published):
 
 def test_the_report_and_the_metrics_say_the_same(published):
     results = published / "results" / "laptop"
-    headline = json.loads((results / "metrics.json").read_text())
+    headline = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     assert headline[FMM]["LMD"] == {f"{KL} N=1": 0.22, f"{KL} N=2": 0.21}
     assert headline[SELF]["exact"] == {f"{KL} N=1": 0.055}
-    page = (results / "report.md").read_text()
+    page = (results / "report.md").read_text(encoding="utf-8")
     assert (
         "From [4-measure](notebooks/4-measure.ipynb) at revision 0123456789ab, [settings](settings/abc.json)"
         in page
@@ -308,9 +308,9 @@ def test_what_was_published_is_read_back_and_what_is_missing_is_named(published)
         table = tables.read_table(path)
         measured[path.stem] = set(table.metric)
     assert len(claims.read_ledger(results / "claims.csv", measured)) == 10
-    lines = (results / "claims.csv").read_text().splitlines(keepends=True)
+    lines = (results / "claims.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     (results / "claims.csv").write_text(
-        "".join(line for line in lines if not line.startswith("lsd-best-at-8"))
+        "".join(line for line in lines if not line.startswith("lsd-best-at-8")), encoding="utf-8"
     )
     with pytest.raises(csv_files.DamagedFileError, match="lacks the claim 'lsd-best-at-8'"):
         claims.read_ledger(results / "claims.csv", measured)

@@ -376,7 +376,7 @@ def tree(tmp_path, monkeypatch) -> Path:
         ("params.yaml", "tier: smoke\nlr: 1\n"),
         ("results/r", "1\n"),
     ):
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "a"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
@@ -389,8 +389,8 @@ def test_a_clean_tree_has_its_commit(tree):
     ).stdout
     assert provenance.revision(tree) == head[:12]
     # what a run writes and which tier it runs is no other code
-    (tree / "results" / "r").write_text("2\n")
-    (tree / "params.yaml").write_text("tier: laptop\nlr: 1\n")
+    (tree / "results" / "r").write_text("2\n", encoding="utf-8")
+    (tree / "params.yaml").write_text("tier: laptop\nlr: 1\n", encoding="utf-8")
     assert provenance.revision(tree) == head[:12]
 
 
@@ -405,13 +405,13 @@ def test_a_clean_tree_has_its_commit(tree):
 def test_a_changed_tree_says_so(tree, name, text):
     clean = provenance.revision(tree)
     (tree / name).parent.mkdir(exist_ok=True)
-    (tree / name).write_text(text)
+    (tree / name).write_text(text, encoding="utf-8")
     assert provenance.revision(tree) == clean + "+"
 
 
 def test_a_staged_change_is_a_change_and_a_rehearsal_no_commit(tree):
     clean = provenance.revision(tree)
-    (tree / "src" / "a.py").write_text("x = 2\n")
+    (tree / "src" / "a.py").write_text("x = 2\n", encoding="utf-8")
     subprocess.run(["git", "-C", str(tree), "add", "-A"], check=True)
     assert provenance.revision(tree) == clean + "+"
     stand_in.mark(tree)

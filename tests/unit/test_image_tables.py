@@ -46,7 +46,7 @@ def bench(root, tmp_path_factory, smoke) -> reference.FeaturePreparation:
     """The features of the digits, prepared in a folder of their own."""
     folder = tmp_path_factory.mktemp("bench")
     for name in ("params.yaml", "dvc.yaml"):
-        (folder / name).write_text((root / name).read_text())
+        (folder / name).write_text((root / name).read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSTEP_PIPELINE", "1")
         patch.chdir(root)
@@ -68,7 +68,7 @@ def measured_in(bench, root) -> reference.Reference:
 
 def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(root, tmp_path, monkeypatch):
     for name in ("params.yaml", "dvc.yaml"):
-        (tmp_path / name).write_text((root / name).read_text())
+        (tmp_path / name).write_text((root / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
     monkeypatch.chdir(root)
     monkeypatch.setattr(reference, "PROBE_PICTURES", 64)
@@ -447,9 +447,9 @@ def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
     for k, name in enumerate(("another", report.FIRST)):
         _part(workspace, name, float(k))
     (workspace.pipeline / "notebooks").mkdir()
-    (workspace.pipeline / "notebooks" / "0-tour.ipynb").write_text("{}")
-    (workspace.pipeline / "notebooks" / "0-tour.failed.ipynb").write_text("{}")
-    (workspace.pipeline / "notebooks" / "of-an-earlier-pipeline.ipynb").write_text("{}")
+    (workspace.pipeline / "notebooks" / "0-tour.ipynb").write_text("{}", encoding="utf-8")
+    (workspace.pipeline / "notebooks" / "0-tour.failed.ipynb").write_text("{}", encoding="utf-8")
+    (workspace.pipeline / "notebooks" / "of-an-earlier-pipeline.ipynb").write_text("{}", encoding="utf-8")
     foreign = tmp_path / "results/smoke/tables/foreign.csv"
     foreign.parent.mkdir(parents=True)
     foreign.touch()
@@ -463,8 +463,11 @@ def test_parts_of_the_report_are_put_together(tmp_path, monkeypatch):
     assert sorted(p.name for p in (results / "tables").iterdir()) == ["another.csv", f"{report.FIRST}.csv"]
     assert [p.name for p in (results / "notebooks").iterdir()] == ["0-tour.ipynb"]
     assert pd.read_csv(results / "claims.csv").value.to_list() == [1.0, 0.0]
-    assert set(json.loads((results / "metrics.json").read_text())) == {"another", report.FIRST}
-    page = (results / "report.md").read_text()
+    assert set(json.loads((results / "metrics.json").read_text(encoding="utf-8"))) == {
+        "another",
+        report.FIRST,
+    }
+    page = (results / "report.md").read_text(encoding="utf-8")
     assert (
         page.index(f"## {report.FIRST}") < page.index("## another")
         and "(figures/another-a.png)" in page
@@ -516,9 +519,9 @@ def test_the_settings_behind_a_number_are_found_by_their_hash(tmp_path, monkeypa
     report.publish(workspace)
     results = tmp_path / "results/smoke"
     (code,) = set(pd.read_csv(results / "tables" / f"{report.FIRST}.csv").parameters)
-    kept = json.loads((results / "settings" / f"{code}.json").read_text())
+    kept = json.loads((results / "settings" / f"{code}.json").read_text(encoding="utf-8"))
     assert kept == SETTINGS and provenance.parameters(kept) == code
-    assert f"(settings/{code}.json)" in (results / "report.md").read_text()
+    assert f"(settings/{code}.json)" in (results / "report.md").read_text(encoding="utf-8")
 
 
 def test_numbers_of_other_settings_than_those_written_are_refused(tmp_path, monkeypatch):

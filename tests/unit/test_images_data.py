@@ -484,7 +484,7 @@ def read_tiny(folder, count=4, size=8, crop=20):
 
 def test_a_folder_is_read_by_name_cut_and_shrunk(tmp_path):
     write_folder(tmp_path)
-    (tmp_path / "readme.txt").write_text("no image")
+    (tmp_path / "readme.txt").write_text("no image", encoding="utf-8")
     images = read_tiny(tmp_path)
     assert isinstance(images, np.memmap) and images.shape == (4, 3, 8, 8)
     paths = sorted(tmp_path.glob("train/*/*.png"))
@@ -527,22 +527,22 @@ def test_files_are_held_against_a_list_of_checksums_beside_them(tmp_path):
         f"{hashlib.md5(p.read_bytes()).hexdigest()}  ./{p.relative_to(tmp_path).as_posix()}" for p in paths
     ]
     listing = tmp_path / archives.CHECKSUMS
-    listing.write_text("\n".join(lines) + "\n")
+    listing.write_text("\n".join(lines) + "\n", encoding="utf-8")
     read_tiny(tmp_path)
-    listing.write_text("\n".join(["0" * 32 + lines[0][32:], *lines[1:]]))
+    listing.write_text("\n".join(["0" * 32 + lines[0][32:], *lines[1:]]), encoding="utf-8")
     with pytest.raises(
         ArchiveError,
         match=rf"a/000.png .* has md5 {lines[0][:32]} instead of 0{{32}}: it is truncated or not",
     ):
         read_tiny(tmp_path)
-    listing.write_text("\n".join(lines[1:]))
+    listing.write_text("\n".join(lines[1:]), encoding="utf-8")
     with pytest.raises(
         ArchiveError, match="checksums.md5 gives no md5 for train/a/000.png: write it again with `md5sum`"
     ):
         read_tiny(tmp_path)
     batches = tmp_path / "batches"
     write_imagenet(batches)
-    (batches / archives.CHECKSUMS).write_text(f"{'0' * 32} *train_data_batch_1.npz\n")
+    (batches / archives.CHECKSUMS).write_text(f"{'0' * 32} *train_data_batch_1.npz\n", encoding="utf-8")
     with pytest.raises(ArchiveError, match="train_data_batch_1.npz .* has md5"):
         imagenet32.read(batches, batches=2, count=5)
 

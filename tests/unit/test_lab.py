@@ -92,7 +92,7 @@ def shown(browser, lab, tmp_path):
 
     def show(notebook: dict) -> str:
         name = f"{secrets.token_hex(4)}.ipynb"
-        (folder / name).write_text(json.dumps(notebook))
+        (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
         page = tmp_path / "scratch" / f"{name}.html"
         words = [browser, *FLAGS, f"--user-data-dir={tmp_path / name}", "--virtual-time-budget=30000"]
         with started([*words, "--dump-dom", address.format(name)], tmp_path / "scratch", page) as process:

@@ -249,11 +249,13 @@ def test_pictures_without_a_caption_are_passed_over_and_counted(home):
     del members["000000003.txt"]
     members["000000003.json"] = b'{"caption": null}'
     shard(home / "00000.tar", members)
-    (home / captioned.LEFT_OUT).write_text("\n00000.tar/000000004.png\n")
+    (home / captioned.LEFT_OUT).write_text("\n00000.tar/000000004.png\n", encoding="utf-8")
     assert laion.captions() == ("Picture 0", "Picture 5")
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(5)))
     assert (laion.index().without_caption, laion.index().left_out) == (3, 1)
-    (home / captioned.LEFT_OUT).write_text("00000.tar/000000004.png\n00001.tar/000000000.png\n")
+    (home / captioned.LEFT_OUT).write_text(
+        "00000.tar/000000004.png\n00001.tar/000000000.png\n", encoding="utf-8"
+    )
     refused(home, r"left-out.txt, line 2, names 00001.tar/000000000.png, and there is no such picture:")
 
 
@@ -273,7 +275,9 @@ def test_a_picture_that_cannot_be_decoded_is_named_with_its_cure(shards):
         ) as caught:
             np.asarray(found[k : k + 1])
         assert "\n" not in str(caught.value)
-    (shards / captioned.LEFT_OUT).write_text("00001.tar/000000003.png\n00001.tar/000000004.png\n")
+    (shards / captioned.LEFT_OUT).write_text(
+        "00001.tar/000000003.png\n00001.tar/000000004.png\n", encoding="utf-8"
+    )
     assert np.asarray(laion.pixels()).shape == (3, 3, SIDE, SIDE) and laion.captions() == (
         "Picture 0",
         "Picture 1",
@@ -312,7 +316,7 @@ def test_a_shard_cut_short_is_refused_wherever_it_is_cut(shards):
         shards,
         rf"00001.tar is cut short, or damaged after {members[3].offset:,} of its {len(whole):,} bytes:",
     )
-    path.write_text("<html>not found</html>")
+    path.write_text("<html>not found</html>", encoding="utf-8")
     refused(shards, r"00001.tar is cut short, or no tar archive \(\w+\): get pictures of LAION")
 
 
@@ -356,11 +360,11 @@ def test_shards_are_held_against_a_list_of_checksums(shards):
         f"{hashlib.md5((shards / name).read_bytes()).hexdigest()}  {name}\n"
         for name in ("00000.tar", "00001.tar")
     ]
-    listing.write_text(lines[0] + f"{'0' * 32}  00001.tar\n")
+    listing.write_text(lines[0] + f"{'0' * 32}  00001.tar\n", encoding="utf-8")
     refused(shards, r"00001.tar .* has md5 \w+ instead of 0{32}")
-    listing.write_text(lines[0])
+    listing.write_text(lines[0], encoding="utf-8")
     refused(shards, "checksums.md5 gives no md5 for 00001.tar")
-    listing.write_text("".join(lines))
+    listing.write_text("".join(lines), encoding="utf-8")
     assert len(laion.captions()) == 5
 
 
@@ -372,17 +376,17 @@ def test_a_folder_of_pictures_with_texts_beside_them(home):
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_bytes(file(photograph(k)))
         if k < 2:
-            (home / name).with_suffix(".txt").write_text(f"Said of {name}\n")
+            (home / name).with_suffix(".txt").write_text(f"Said of {name}\n", encoding="utf-8")
     assert laion.captions() == ("Said of a/1.png", "Said of b/2.png")
     assert laion.index().without_caption == 1
     np.testing.assert_array_equal(
         np.asarray(laion.pixels()), np.stack([levels(photograph(k)) for k in (1, 0)])
     )
-    (home / "b" / "3.txt").write_text("And this")
+    (home / "b" / "3.txt").write_text("And this", encoding="utf-8")
     assert laion.captions()[2] == "And this"
     (home / "a" / "1.txt").write_bytes(b"\xff")
     refused(home, "a/1.txt is no text in UTF-8: write the caption of 1.png again")
-    (home / "a" / "1.txt").write_text("x")
+    (home / "a" / "1.txt").write_text("x", encoding="utf-8")
     (home / "b" / "2.png").write_bytes(b"broken")
     with pytest.raises(
         ArchiveError, match=r"laion/b/2.png cannot be decoded \(\w+\): get it again, or write b/2.png into"
@@ -395,7 +399,7 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
         (home / f"{k}.png").write_bytes(file(photograph(k)))
     lines = [json.dumps({"file_name": f"{k}.png", "text": f"Number {k}", "score": 7}) for k in (2, 0)]
     path = home / captioned.LISTED
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert laion.captions() == ("Number 0", "Number 2")
     assert laion.index().without_caption == 1
     np.testing.assert_array_equal(laion.pixels()[1], levels(photograph(2)))
@@ -406,15 +410,15 @@ def test_a_folder_of_pictures_with_one_list_of_captions(home):
         '{"file_name": "1.png", "text": 5}',
         "",
     ):
-        path.write_text("\n".join([*lines, line, "x"]) + "\n")
+        path.write_text("\n".join([*lines, line, "x"]) + "\n", encoding="utf-8")
         refused(
             home,
             'captions.jsonl, line 3, is not {"file_name": ..., "text": ...}, '
             "a picture below that folder and its caption: mend or remove it",
         )
-    path.write_text("\n".join([*lines, lines[0]]))
+    path.write_text("\n".join([*lines, lines[0]]), encoding="utf-8")
     refused(home, "captions.jsonl, line 3, names 2.png once more: remove one of the lines")
-    path.write_text("\n".join([*lines, '{"file_name": "7.png", "text": "x"}']))
+    path.write_text("\n".join([*lines, '{"file_name": "7.png", "text": "x"}']), encoding="utf-8")
     refused(
         home, "captions.jsonl names 7.png, which is no picture below that folder: add it, or remove its line"
     )

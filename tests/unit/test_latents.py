@@ -318,7 +318,7 @@ def test_latents_of_another_shape_are_refused(folder):
 def test_latents_of_another_scale_are_refused(folder, wrong):
     path = folder / "described.json"
     described = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(described | {"scale": described["scale"] * wrong}))
+    path.write_text(json.dumps(described | {"scale": described["scale"] * wrong}), encoding="utf-8")
     with pytest.raises(
         ValueError, match="have standard deviation .* and not about 1: they are of another scale; correct"
     ):
@@ -327,7 +327,9 @@ def test_latents_of_another_scale_are_refused(folder, wrong):
 
 def test_latents_of_another_autoencoder_are_refused(folder):
     path = folder / "autoencoder" / "described.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"checksum": "f" * 64}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"checksum": "f" * 64}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="were made by another autoencoder .* than lies beside them"):
         data.load("latents", folder, load_decoder)
 

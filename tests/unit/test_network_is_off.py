@@ -32,6 +32,6 @@ def test_another_machine_is_out_of_reach_and_this_one_is_not(no_network):
 def test_a_name_in_the_place_of_settings_is_looked_for_nowhere(tmp_path):
     """What diffusers would take for a repository of the hub."""
     shutil.copytree(saved("pixels") / "flow_map", tmp_path / "flow_map")
-    (tmp_path / "flow_map" / "config.json").write_text(json.dumps("somebody/some-model"))
+    (tmp_path / "flow_map" / "config.json").write_text(json.dumps("somebody/some-model"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"config.json cannot be read as JSON \(it holds a str"):
         FlowMapModel.from_pretrained(tmp_path / "flow_map")

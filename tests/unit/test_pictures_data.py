@@ -112,7 +112,7 @@ def test_all_readers_open_a_picture_alike(home, tmp_path, monkeypatch):
     )
     content = saved(upright.transpose(Image.Transpose.ROTATE_90), exif=exif.tobytes())
     (home / "0.png").write_bytes(content)
-    (home / "0.txt").write_text("x")
+    (home / "0.txt").write_text("x", encoding="utf-8")
     side = pictures.decoded(saved(upright), laion.SIDE)
     np.testing.assert_array_equal(laion.pixels()[0], side)
     tiny_captioned.coco(tmp_path / "coco")

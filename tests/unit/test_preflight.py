@@ -235,7 +235,7 @@ def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_agai
         thorough
     ) == len(cheap) + 1
     listing = bare / "paper" / "data" / "celeba64" / archives.CHECKSUMS
-    listing.write_text("0" * 32 + listing.read_text()[32:])
+    listing.write_text("0" * 32 + listing.read_text(encoding="utf-8")[32:], encoding="utf-8")
     assert [
         s
         for s in preflight.missing_files(paper, checksums=True)

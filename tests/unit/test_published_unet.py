@@ -249,7 +249,9 @@ def test_one_that_cannot_be_built_is_refused(change, shape, sentence):
 
 def write(folder, weights=WEIGHTS, config=CONFIG, pickled: bool = False):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    (folder / "config.json").write_text(
+        config if isinstance(config, str) else json.dumps(config), encoding="utf-8"
+    )
     if pickled:
         torch.save(weights, folder / instaflow.PICKLED)
     else:
@@ -410,7 +412,7 @@ def test_pickled_code_damage_and_absence_are_one_sentence(tmp_path):
             folder,
             r"diffusion_pytorch_model.safetensors is no whole file of safetensors \(\w+\): download it again",
         )
-    (folder / "config.json").write_text("<html>")
+    (folder / "config.json").write_text("<html>", encoding="utf-8")
     refused(folder, r"config.json cannot be read as JSON \(.*\): download it again")
 
 

@@ -311,7 +311,7 @@ def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(arc
     "text", ["", "[]", "{}", '{"images": 3, "md5": null}', '{"images": {"train": "many"}, "md5": null}']
 )
 def test_a_broken_word_is_one_sentence(tmp_path, text):
-    (tmp_path / stand_in.FILE).write_text(text)
+    (tmp_path / stand_in.FILE).write_text(text, encoding="utf-8")
     with pytest.raises(
         ValueError, match=r"rehearsal.json cannot be read \(\w+\): delete it and the archives beside it"
     ):
@@ -541,7 +541,7 @@ def test_a_small_rehearsal_runs_and_keeps_to_its_tree(clone):
         path: time for path, time in now.items() if path != clone
     }
     made = clone / "artifacts" / "rehearsal" / "artifacts" / "paper"
-    described = json.loads((made / "features" / "cifar10" / "described.json").read_text())
+    described = json.loads((made / "features" / "cifar10" / "described.json").read_text(encoding="utf-8"))
     assert described["features"] == 3 and described["images"].endswith("a rehearsal's stand-in for cifar10")
     log, info = load_checkpoint(made / "fmm-checkerboard" / "teacher" / "si" / "seed-0.safetensors")
     assert info["steps"] == 2 and (log["log.gradient_norm"] > 0).all() and info["network"]["width"] == 512

@@ -220,7 +220,7 @@ def sum_and_tell(processes: Processes, folder: Path) -> None:
         processes.is_main,
         torch.get_num_threads(),
     ]
-    (folder / f"{processes.rank}.json").write_text(json.dumps(told))
+    (folder / f"{processes.rank}.json").write_text(json.dumps(told), encoding="utf-8")
     processes.wait()
     assert len(list(folder.iterdir())) == 2, "all wait for all"
 
@@ -261,7 +261,7 @@ if __name__ == "__main__":
 
 def test_processes_whose_parent_is_killed_leave(tmp_path, root):
     script, folder = tmp_path / "script.py", tmp_path / "pids"
-    script.write_text(ORPHANS)
+    script.write_text(ORPHANS, encoding="utf-8")
     folder.mkdir()
     parent = subprocess.Popen(
         [sys.executable, str(script), str(folder)],
@@ -344,7 +344,7 @@ def test_a_script_under_torchrun_trains_the_same(jobs, tmp_path, root):
         for name in ("alone", "launched")
     }
     script = tmp_path / "script.py"
-    script.write_text(LAUNCHED)
+    script.write_text(LAUNCHED, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -176,10 +176,10 @@ def test_a_context_without_room_for_a_token_is_refused(tokenizer):
 def test_a_published_one_may_fill_texts_up_with_a_token_of_its_own(tokenizer, tmp_path):
     tokens.write(tokenizer, tmp_path)
     for said in ("!", {"content": "!", "lstrip": False}):
-        (tmp_path / tokens.CONFIG).write_text(json.dumps({"pad_token": said}))
+        (tmp_path / tokens.CONFIG).write_text(json.dumps({"pad_token": said}), encoding="utf-8")
         ids, mask = tokens.read(tmp_path, 12).encode(["a ring"])
         assert (ids[~mask] == tokenizer.vocabulary["!"]).all() and mask.sum() == 4
-    (tmp_path / tokens.CONFIG).write_text(json.dumps({"pad_token": "<filling>"}))
+    (tmp_path / tokens.CONFIG).write_text(json.dumps({"pad_token": "<filling>"}), encoding="utf-8")
     with pytest.raises(
         TokenizerError, match="fills texts up with '<filling>', which is not in vocab.json beside it"
     ):
@@ -231,7 +231,7 @@ def _without(token: str):
 )
 def test_a_damaged_file_is_one_sentence(tokenizer, tmp_path, name, change, said):
     tokens.write(tokenizer, tmp_path)
-    (tmp_path / name).write_text(change((tmp_path / name).read_text()))
+    (tmp_path / name).write_text(change((tmp_path / name).read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(TokenizerError, match=said):
         tokens.read(tmp_path, 12)
 

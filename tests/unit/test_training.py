@@ -154,7 +154,7 @@ if __name__ == "__main__":
 
 def test_a_training_killed_for_real_ends_with_the_same_bits(root, tmp_path):
     script = tmp_path / "train.py"
-    script.write_text(TRAIN)
+    script.write_text(TRAIN, encoding="utf-8")
 
     def start(name: str) -> subprocess.Popen:
         environment = os.environ | {"FEWSTEP_SCRATCH": str(tmp_path / name), "OMP_NUM_THREADS": "1"}
@@ -261,7 +261,9 @@ if __name__ == "__main__":
 
     def weights(name: str, workers: int, names: list[list[str]]) -> dict[str, bytes]:
         script = tmp_path / f"{name}.py"
-        script.write_text(code.replace("WORKERS", str(workers)).replace("NAMES", repr(names)))
+        script.write_text(
+            code.replace("WORKERS", str(workers)).replace("NAMES", repr(names)), encoding="utf-8"
+        )
         environment = os.environ | {"FEWSTEP_SCRATCH": str(tmp_path / name), "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, str(script)], cwd=root, env=environment, check=True)
         folder = tmp_path / name / "smoke" / FMM

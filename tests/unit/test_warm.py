@@ -70,7 +70,7 @@ def test_a_fork_is_what_a_fresh_kernel_is(tmp_path):
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "facts.ipynb")
     for name in ("params.yaml", "dvc.yaml"):
-        (tmp_path / name).write_text("{}\n")
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
     told = []
     for choice in ("0", "1", "1"):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FEWSTEP_")} | {
@@ -300,7 +300,7 @@ def test_a_forker_serves_what_an_import_cannot_tell_apart(tmp_path, monkeypatch)
         kernels.address(str(other), base),
     }
     shim = tmp_path / "shim.py"
-    shim.write_text("changed = 1\n")
+    shim.write_text("changed = 1\n", encoding="utf-8")
     monkeypatch.setattr(kernels, "SHIM", str(shim))
     differ |= {kernels.address(str(tmp_path), base)}
     assert len(differ | {name}) == 5

@@ -44,7 +44,7 @@ def clone(root, tmp_path_factory) -> Path:
     tables = own / "results" / "smoke" / "tables"
     shutil.copytree(root / "results" / "laptop" / "tables", tables)
     for path in tables.glob("*.csv"):
-        path.write_text(path.read_text().replace(",laptop,", ",smoke,"))
+        path.write_text(path.read_text(encoding="utf-8").replace(",laptop,", ",smoke,"), encoding="utf-8")
     with (tables / f"{PIXELS}.csv").open() as file:
         table(tables / f"{TEXTS}.csv", csv.DictReader(file).fieldnames)
     return own
@@ -78,7 +78,10 @@ def edited(students, tmp_path):
         place = tmp_path / "edited"
         shutil.copytree(students[student], place)
         if file:
-            (place / file).write_text(json.dumps(json.loads((place / file).read_text()) | settings))
+            (place / file).write_text(
+                json.dumps(json.loads((place / file).read_text(encoding="utf-8")) | settings),
+                encoding="utf-8",
+            )
             folder.list_files(place)
         return place
 

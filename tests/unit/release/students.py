@@ -98,7 +98,9 @@ def latents(place: Path, clip: contrastive.ClipPreparation | None = None) -> Non
         network.state_dict(),
         {"network": sizes, "shape": [3, 8, 8]},
     )
-    (place / "autoencoder" / autoencoder.DESCRIBED).write_text(json.dumps({"checksum": "abc"}))
+    (place / "autoencoder" / autoencoder.DESCRIBED).write_text(
+        json.dumps({"checksum": "abc"}), encoding="utf-8"
+    )
     described = {
         "data": "faces",
         "count": 6,
@@ -123,7 +125,7 @@ def latents(place: Path, clip: contrastive.ClipPreparation | None = None) -> Non
                 "cut": 0,
             },
         }
-    (place / "described.json").write_text(json.dumps(described))
+    (place / "described.json").write_text(json.dumps(described), encoding="utf-8")
     moments = np.random.default_rng(0).normal(size=(6, 8, 4, 4)).astype(np.float32)
     moments[:, 4:] = 0.1
     np.save(place / "moments.npy", moments)

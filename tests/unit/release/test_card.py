@@ -33,9 +33,11 @@ def cells(text: str, name: str) -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize("student", STUDENTS)
 def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
     experiment, method = student
-    text = (students[student] / "README.md").read_text()
+    text = (students[student] / "README.md").read_text(encoding="utf-8")
     label, shown = (
-        json.loads((students[student] / "flow_map/config.json").read_text())["student"]["label"],
+        json.loads((students[student] / "flow_map/config.json").read_text(encoding="utf-8"))["student"][
+            "label"
+        ],
         {},
     )
     for name in re.findall(r"tables/(\S+)\.csv:", text):
@@ -74,7 +76,7 @@ def test_a_card_shows_published_numbers_with_their_status(here):
 
 
 def test_a_card_says_who_where_and_how_far(here, students):
-    text = (students[FACES, "scflow"] / "README.md").read_text()
+    text = (students[FACES, "scflow"] / "README.md").read_text(encoding="utf-8")
     for piece in (
         "license: apache-2.0",
         f"# {FACES}, SCFlow",
@@ -91,7 +93,7 @@ def test_a_card_says_who_where_and_how_far(here, students):
         "Apache-2.0",
     ):
         assert piece in text, piece
-    digits = (students[PIXELS, "lsd"] / "README.md").read_text()
+    digits = (students[PIXELS, "lsd"] / "README.md").read_text(encoding="utf-8")
     assert (
         "jumps of the flow map" in digits
         and "`lsd`, Lagrangian self-distillation: [arXiv 2505.18825]" in digits
@@ -99,13 +101,18 @@ def test_a_card_says_who_where_and_how_far(here, students):
     )
     # a teacher of velocities is nothing in one step
     assert (
-        re.search(r"num_inference_steps=(\d+)", (students["fmm-cifar10", "si"] / "README.md").read_text())[1]
+        re.search(
+            r"num_inference_steps=(\d+)",
+            (students["fmm-cifar10", "si"] / "README.md").read_text(encoding="utf-8"),
+        )[1]
         != "1"
     )
 
 
 def test_a_card_says_what_a_student_is_conditioned_on(students):
-    teacher, student = ((students[TEXTS, method] / "README.md").read_text() for method in ("si", "scflow"))
+    teacher, student = (
+        (students[TEXTS, method] / "README.md").read_text(encoding="utf-8") for method in ("si", "scflow")
+    )
     for piece in (
         "pipeline_tag: text-to-image",
         "the text tower of a CLIP (trained here, 4 steps of 32 pairs on `scenes`; sha256 ",
@@ -132,7 +139,7 @@ def test_a_card_says_what_a_student_is_conditioned_on(students):
     assert f"--steps 1 --prompt '{first}'`" in student and "under its own licence" not in student
     for pair in STUDENTS:
         if pair[0] != TEXTS:
-            text = (students[pair] / "README.md").read_text()
+            text = (students[pair] / "README.md").read_text(encoding="utf-8")
             assert (
                 "unconditional-image-generation" in text
                 and "It draws without a prompt" in text
@@ -154,7 +161,7 @@ def test_the_three_lines_of_a_card_run_as_they_stand(students, monkeypatch, tmp_
     place = students[student]
     code = (
         (place / "README.md")
-        .read_text()
+        .read_text(encoding="utf-8")
         .split("```python\n")[1]
         .split("```")[0]
         .replace('"one.png"', repr(str(tmp_path / "one.png")))

@@ -87,7 +87,7 @@ def test_a_student_that_is_not_there_is_one_sentence(here, monkeypatch, capsys, 
 def test_a_destination_of_somebody_else_is_left_alone(here, students, monkeypatch, capsys, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
-    (mine / "thesis.txt").write_text("mine")
+    (mine / "thesis.txt").write_text("mine", encoding="utf-8")
     status, said = run(
         monkeypatch,
         capsys,
@@ -107,7 +107,7 @@ def test_a_destination_of_somebody_else_is_left_alone(here, students, monkeypatc
         == f"fewstep: {mine} exists and is no saved student: nothing was written; name another folder\n"
     )
     Image.new("L", (3, 3)).save(mine / "photo.png")
-    (mine / "text.png").write_text("mine")
+    (mine / "text.png").write_text("mine", encoding="utf-8")
     before = {path: path.read_bytes() for path in mine.iterdir()}
     for name, words in (
         ("photo.png", "was not written by `python -m fewstep sample`"),

@@ -70,8 +70,10 @@ def test_a_config_that_does_not_fit_is_one_sentence(edited, file, settings, said
 @pytest.mark.parametrize("name", ["settings", "shape", "sampler", "noise_scale", "top"])
 def test_what_decides_the_images_has_no_default(edited, name):
     place = edited()
-    config = json.loads((place / "flow_map/config.json").read_text())
-    (place / "flow_map/config.json").write_text(json.dumps({k: v for k, v in config.items() if k != name}))
+    config = json.loads((place / "flow_map/config.json").read_text(encoding="utf-8"))
+    (place / "flow_map/config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if k != name}), encoding="utf-8"
+    )
     folder.list_files(place)
     with pytest.raises(ValueError, match=f"config.json does not say `{name}` of a FlowMapModel"):
         FewStepPipeline.from_pretrained(place)
@@ -81,8 +83,8 @@ def test_a_decoder_that_does_not_fit_is_one_sentence(edited):
     place = edited("vae/config.json", (FACES, "scflow"), scaling_factor=None)
     with pytest.raises(ValueError, match="`scaling_factor` of the `vae` is a number above 0, not None"):
         FewStepPipeline.from_pretrained(place)
-    index = json.loads((place / folder.INDEX).read_text())
-    (place / folder.INDEX).write_text(json.dumps(index | {"vae": [None, None]}))
+    index = json.loads((place / folder.INDEX).read_text(encoding="utf-8"))
+    (place / folder.INDEX).write_text(json.dumps(index | {"vae": [None, None]}), encoding="utf-8")
     folder.list_files(place)
     with pytest.raises(ValueError, match="draws in latents of 4 channels: give it the `vae`"):
         FewStepPipeline.from_pretrained(place)
@@ -103,7 +105,7 @@ def test_missing_and_damaged_files_are_one_sentence(edited, tmp_path):
     (place / "vae" / name).write_bytes(whole)
     (place / "README.md").unlink()
     FewStepPipeline.from_pretrained(place)
-    (place / folder.INDEX).write_text("{")
+    (place / folder.INDEX).write_text("{", encoding="utf-8")
     with pytest.raises(folder.FolderError, match="cannot be read as JSON"):
         FewStepPipeline.from_pretrained(place)
     (place / folder.INDEX).unlink()
@@ -117,7 +119,7 @@ def test_missing_and_damaged_files_are_one_sentence(edited, tmp_path):
 
 def test_a_folder_without_its_checksums_is_refused(edited):
     place = edited()
-    (place / folder.SUMS).write_text("nothing\n")
+    (place / folder.SUMS).write_text("nothing\n", encoding="utf-8")
     with pytest.raises(folder.FolderError, match="is no list of checksums and names"):
         FewStepPipeline.from_pretrained(place)
     (place / folder.SUMS).unlink()
@@ -140,13 +142,15 @@ def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
         "vae/config.json",
         f"vae/{name}",
     }
-    listed = dict(reversed(line.split("  ")) for line in (place / "SHA256SUMS").read_text().splitlines())
+    listed = dict(
+        reversed(line.split("  ")) for line in (place / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    )
     assert listed == {file: autoencoder.checksum(place / file) for file in files - {"SHA256SUMS"}}
-    assert json.loads((place / "vae/config.json").read_text())["scaling_factor"] == 0.7
-    index = json.loads((place / "model_index.json").read_text())
+    assert json.loads((place / "vae/config.json").read_text(encoding="utf-8"))["scaling_factor"] == 0.7
+    index = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
     assert index["flow_map"] == ["fewstep.release.network", "FlowMapModel"]
     assert index["scheduler"] == ["diffusers", "FlowMapEulerDiscreteScheduler"]
-    config = json.loads((place / "flow_map/config.json").read_text())
+    config = json.loads((place / "flow_map/config.json").read_text(encoding="utf-8"))
     assert config["student"] == {
         "experiment": FACES,
         "method": "scflow",
@@ -157,7 +161,11 @@ def test_a_saved_folder_is_safetensors_and_text_with_checksums(students):
         "fingerprint": "0123456789abcdef",
     }
     assert (config["bypass"], config["top"], config["sampler"]) == (True, 255, "euler")
-    texts = [path.read_text() for path in place.rglob("*") if path.suffix in (".json", ".md", ".py")]
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in place.rglob("*")
+        if path.suffix in (".json", ".md", ".py")
+    ]
     assert not any(str(place.parent) in text for text in texts), "no folder of this machine"
 
 
@@ -167,21 +175,21 @@ def test_a_loaded_student_is_stored_again_over_itself_and_over_nothing_else(edit
     assert not (place / "README.md").exists()
     FewStepPipeline.from_pretrained(place)
     (place / "vae").mkdir()
-    (place / "vae" / "notes.txt").write_text("mine")
+    (place / "vae" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(
         folder.FolderError,
         match="holds vae/notes.txt, which is no part of a saved student: nothing was written",
     ):
         pipe.save_pretrained(place)
-    assert (place / "vae" / "notes.txt").read_text() == "mine"
+    assert (place / "vae" / "notes.txt").read_text(encoding="utf-8") == "mine"
     other = tmp_path / "other"
     other.mkdir()
     pipe.save_pretrained(other)
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(folder.FolderError, match="file is a file: nothing was written"):
         pipe.save_pretrained(tmp_path / "file")
     # another pipeline of diffusers is somebody's too
-    (other / folder.INDEX).write_text('{"_class_name": "DDPMPipeline"}')
+    (other / folder.INDEX).write_text('{"_class_name": "DDPMPipeline"}', encoding="utf-8")
     with pytest.raises(folder.FolderError, match="other exists and is no saved student: nothing was written"):
         pipe.save_pretrained(other)
 
@@ -191,7 +199,7 @@ def test_whatever_stops_the_writing_leaves_the_older_student(edited):
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
     def stopping(fresh: Path) -> None:
-        (fresh / "half").write_text("")
+        (fresh / "half").write_text("", encoding="utf-8")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -227,7 +235,7 @@ def test_where_nothing_can_be_written_is_one_sentence(edited, pipe, tmp_path, mo
 
 def test_whoever_reads_a_student_may_write_notes_beside_it(edited):
     place = edited()
-    (place / "README.md").write_text("mine")
+    (place / "README.md").write_text("mine", encoding="utf-8")
     (place / "picture.png").write_bytes(b"mine")
-    (place / ".gitattributes").write_text("*.safetensors filter=lfs")
+    (place / ".gitattributes").write_text("*.safetensors filter=lfs", encoding="utf-8")
     FewStepPipeline.from_pretrained(place)

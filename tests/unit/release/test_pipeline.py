@@ -96,7 +96,7 @@ def test_a_fresh_process_draws_the_projects_samples(here, students, tmp_path):
             # the scale of a student's own row is its own; that of any other row is asked for
             said |= {"guidance_scale": 3.0} if row.sampler == "guided-3" else {}
             jobs.append((str(students[name, method]), row.steps, row.sample_seed, str(out / row.file), said))
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     surroundings = os.environ | {"HF_HOME": str(tmp_path / "hub")}
     done = subprocess.run(
         [sys.executable, "-c", FRESH, str(tmp_path / "jobs.json")],

@@ -204,8 +204,8 @@ def test_only_the_clip_that_read_the_captions_is_saved_with_a_student(here, tmp_
     shutil.copytree(here / "artifacts/smoke/clip/captions", own)
     student = saving.find(here, "smoke", TEXTS, "scflow", 0)
     assert student.clip.folder == own
-    described = json.loads((own / "described.json").read_text())
-    (own / "described.json").write_text(json.dumps(described | {"checksum": "0123456789"}))
+    described = json.loads((own / "described.json").read_text(encoding="utf-8"))
+    (own / "described.json").write_text(json.dumps(described | {"checksum": "0123456789"}), encoding="utf-8")
     with pytest.raises(
         CheckpointError,
         match=r"read by another CLIP \(sha256 \w{8}\) than lies in \S+captions \(01234567\): run `dvc repro`",
@@ -225,7 +225,7 @@ def test_a_published_text_encoder_keeps_its_name_and_its_licence(
     # the text encoder of a text-to-image model, without the tower of images
     monkeypatch.setattr(contrastive, "load", lambda maker: clip.Clip(reader.text_tower, reader.tokenizer))
     saving.save(saving.find(here, "smoke", TEXTS, "scflow", 0), tmp_path / "own")
-    text = (tmp_path / "own" / "README.md").read_text()
+    text = (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
     assert (
         "The text encoder is openai/some-clip, under its own licence." in text
         and "the text tower of a CLIP (openai/some-clip; sha256 " in text
@@ -240,9 +240,9 @@ def test_a_published_text_encoder_keeps_its_name_and_its_licence(
 def test_latents_without_captions_make_no_student_that_is_conditioned_on_some(here, tmp_path):
     own = tmp_path / "scratch" / "smoke" / "latents" / "laion"
     shutil.copytree(here / "artifacts/smoke/latents/laion", own)
-    described = json.loads((own / "described.json").read_text())
+    described = json.loads((own / "described.json").read_text(encoding="utf-8"))
     (own / "described.json").write_text(
-        json.dumps({name: value for name, value in described.items() if name != "captions"})
+        json.dumps({name: value for name, value in described.items() if name != "captions"}), encoding="utf-8"
     )
     with pytest.raises(
         CheckpointError, match=r"the captions of \S+laion were read by another CLIP \(sha256 none\)"
@@ -263,8 +263,10 @@ def test_a_saved_folder_holds_the_text_tower_alone_and_the_vocabulary(students, 
         "tokenizer/tokenizer.json",
         "tokenizer/tokenizer_config.json",
     }
-    assert files <= {line.split("  ")[1] for line in (place / folder.SUMS).read_text().splitlines()}
-    index = json.loads((place / folder.INDEX).read_text())
+    assert files <= {
+        line.split("  ")[1] for line in (place / folder.SUMS).read_text(encoding="utf-8").splitlines()
+    }
+    index = json.loads((place / folder.INDEX).read_text(encoding="utf-8"))
     assert index["text_encoder"] == ["transformers", "CLIPTextModel"]
     assert index["tokenizer"] == ["transformers", "CLIPTokenizer"]
     found = CLIPTextModel.from_pretrained(place / "text_encoder")
@@ -274,9 +276,13 @@ def test_a_saved_folder_holds_the_text_tower_alone_and_the_vocabulary(students, 
     }
     tokenizer = prompts.trained_with(CLIPTokenizer.from_pretrained(place / "tokenizer"))
     assert tokenizer.checksum == reader.tokenizer.checksum
-    clip = json.loads((place / "flow_map/config.json").read_text())["student"]["clip"]
+    clip = json.loads((place / "flow_map/config.json").read_text(encoding="utf-8"))["student"]["clip"]
     assert clip["clip"] == "trained here, 4 steps of 32 pairs" and clip["captions"] == "scenes"
-    texts = [path.read_text() for path in place.rglob("*") if path.suffix in (".json", ".md", ".py")]
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in place.rglob("*")
+        if path.suffix in (".json", ".md", ".py")
+    ]
     assert not any(str(place.parent) in text for text in texts), "no folder of this machine"
 
 
