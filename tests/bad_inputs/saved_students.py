@@ -214,7 +214,8 @@ def settings() -> list[Case]:
         ("bottom", 3, "FewStepPipeline has no setting 'bottom'"),
         ("_class_name", "DDPMPipeline", r"holds a DDPMPipeline and no saved student \(FewStepPipeline\)"),
     ):
-        cases.append(setting(f"{name} {value!r:.25}", INDEX, says, "texts", **{name: value}))
+        shown = "gone" if value is GONE else f"{value!r:.25}"
+        cases.append(setting(f"{name} {shown}", INDEX, says, "texts", **{name: value}))
     return [
         *cases,
         setting("guidance without text", FLOW_MAP, "guidance compares texts: leave", guidance_scale=2),

@@ -7,18 +7,7 @@ import pytest
 from fewstep import objectives
 from fewstep.evaluation import claims, measure_captions, measure_images, sample, speed
 from fewstep.metrics import jpeg, kl, step_consistency
-from fewstep.settings import (
-    clip,
-    experiment,
-    features,
-    latents,
-    networks,
-    optimiser,
-    sampling,
-    self_correction,
-    tiers,
-    training,
-)
+from fewstep.settings import clip, experiment, features, latents, networks, sampling, tiers, training
 
 SETTINGS = {
     training.Term: {"share": 1.0, "weight": 1.0, "options": {}},
@@ -31,12 +20,12 @@ SETTINGS = {
     training.Training: dict.fromkeys(
         ("latents", "processes", "precision", "channels_last", "compile", "cuda_graphs")
     ),
-    optimiser.Optimiser: {"decay_after": 1, "weight_decay": None},
-    self_correction.WeightedLoss: {"warmup": 0},
-    self_correction.AdversarialLoss: {
+    training.Optimiser: {"decay_after": 1, "weight_decay": None},
+    training.WeightedLoss: {"warmup": 0},
+    training.AdversarialLoss: {
         "warmup": 0, "schedule": "constant", "beta1": 0.9, "channels": None, "head": None
     },
-    self_correction.SelfCorrection: {
+    training.SelfCorrection: {
         "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None
     },
     sampling.Sampling: {"solvers": {}, "prompts": None},

@@ -13,8 +13,7 @@ from torch.nn.functional import softplus
 from fewstep.flows.conditioning import Conditions
 from fewstep.objectives.scflow import losses
 from fewstep.objectives.scflow.reversed_time import Reversed, between
-from fewstep.settings.self_correction import SelfCorrection
-from fewstep.settings.training import Method
+from fewstep.settings.training import Method, SelfCorrection
 from fewstep.training.job import Job
 from fewstep.training.loops import scflow as loop
 from fewstep.training.processes import Processes

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fewstep import objectives
-from fewstep.settings.optimiser import Optimiser
 from fewstep.settings.tiers import Compute
+from fewstep.settings.training import Optimiser
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fewstep.storage.fingerprint import closure
 from fewstep.training import optimisers, precision, train
