@@ -30,14 +30,7 @@ ifdef TIER
 	$(BIN)/python -m fewstep tier $(TIER)
 endif
 	$(BIN)/python -m fewstep data
-	@set -e; started=$$(date +%s); tier=$$(sed -n 's/^tier: *//p' params.yaml); stages=; \
-	if [ -n "$(EXPERIMENT)" ]; then \
-	  stages=$$($(BIN)/dvc stage list -R --name-only | grep -e '-$(EXPERIMENT)$$') || \
-	    { echo "no stage of dvc.yaml is of the experiment '$(EXPERIMENT)'"; exit 1; }; fi; \
-	$(BIN)/dvc repro $$stages; took=$$(( $$(date +%s) - started )); \
-	if [ -n "$(EXPERIMENT)" ]; then report="artifacts/$$tier/notebooks/*-$(EXPERIMENT).ipynb"; \
-	else report="results/$$tier/report.md"; fi; \
-	echo "done in $$(( took / 60 )) min $$(( took % 60 )) s; the results: $$report"
+	$(BIN)/python -m fewstep repro $(if $(EXPERIMENT),--experiment $(EXPERIMENT))
 
 check: env
 	$(BIN)/ruff check src tests examples

@@ -83,6 +83,18 @@ def _publish(root: Path, arguments: argparse.Namespace) -> None:
     publish(Workspace(root, arguments.tier))
 
 
+def _repro(root: Path, arguments: argparse.Namespace) -> None:
+    from .pipeline.repro import repro
+
+    repro(root, arguments.experiment)
+
+
+def _claims(_: Path, arguments: argparse.Namespace) -> None:
+    from .evaluation.compare import report
+
+    print(report(*arguments.compare))
+
+
 def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
     import signal
 
@@ -112,7 +124,7 @@ def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], No
 # what words of commands may be, wherever they stand
 NAMES = {"tier": check_tier, **dict.fromkeys(("notebook", "experiment", "data", "method"), check_name)}
 NUMBERS = {
-    "steps": (1, MOST_STEPS), "count": (1, 100_000), "seed": (0, MOST_SEED), "head_channels": (1, 1024),
+    "steps": (1, MOST_STEPS), "count": (1, 1024), "seed": (0, MOST_SEED), "head_channels": (1, 1024),
 }  # fmt: skip
 
 
@@ -168,6 +180,21 @@ def _parser() -> argparse.ArgumentParser:
     _add(run, "--data", "the data set that is prepared")
     publish = command("publish", _publish, "put the results of a tier together under results/")
     _add(publish, "--tier", required=True)
+    again = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
+    _add(
+        again, "--experiment", "one experiment alone, up to its own notebooks (default: all, with the report)"
+    )
+    moved = "say which verdicts and cells differ between two results folders, and by how much"
+    claims = command("claims", _claims, moved, anywhere=True)
+    _add(
+        claims,
+        "--compare",
+        "such as results/laptop of two clones",
+        nargs=2,
+        type=Path,
+        metavar="FOLDER",
+        required=True,
+    )
     small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
     rehearse = command("rehearse", _rehearse, small)
     _add(rehearse, "stages", "these, and what they need (default: all)", nargs="*", metavar="stage")

@@ -39,7 +39,7 @@ def cases() -> list[Case]:
             "a billion steps", "sample there --steps 1000000000", r"--steps.*whole number from 1 to 10,000"
         ),
         _case("steps in words", "sample there --steps many", r"--steps: invalid int value: 'many'"),
-        _case("no image", "sample there --count 0", r"--count.*whole number from 1 to 100,000, not 0"),
+        _case("no image", "sample there --count 0", r"--count.*whole number from 1 to 1,024, not 0"),
         _case(
             "a negative seed",
             "sample there --seed -1",

@@ -206,7 +206,7 @@ def test_what_is_drawn_is_the_map_from_the_noise_of_its_seed(settings, tmp_path)
 def test_a_stochastic_sampler_adds_noise_of_its_own_seed(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        sample.samplers, "named", lambda name, generator: seen.append(generator.initial_seed())
+        sample.samplers, "named", lambda name, generator, scale: seen.append(generator.initial_seed())
     )
     for seed in (0, 4):
         with pytest.raises(TypeError):

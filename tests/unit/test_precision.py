@@ -206,7 +206,7 @@ def test_what_is_not_said_is_in_no_fingerprint_and_in_no_record(job, plain):
             "unet",
             "cpu",
             {"precision": "fp16"},
-            r"experiments.fmm-checkerboard.training.precision: .*'fp32', 'tf32' or 'bf16', not 'fp16'",
+            r"experiments.fmm-cifar10.training.precision: .*'fp32', 'tf32' or 'bf16', not 'fp16'",
         ),
         ("unet", "cpu", {"precision": "bf16", "channels_last": True}, None),
         ("unet", "cuda", {"precision": "tf32", "compile": True, "cuda_graphs": True}, None),
@@ -219,10 +219,9 @@ def test_what_a_machine_or_a_network_cannot_do_is_one_sentence(
 ):
     settings = json.loads(json.dumps(tiers.section(root / "params.yaml", "smoke")))
     settings["compute"]["device"] = device
-    own = settings["experiments"][FMM]["training"]
-    own.update(change)
-    if network == "unet":
-        own["network"] = UNET.model_dump()
+    # images for a network of images
+    name = FMM if network == "mlp" else "fmm-cifar10"
+    settings["experiments"][name]["training"].update(change)
     path: Path = tmp_path / "params.yaml"
     path.write_text(document.dump(as_file(settings, "smoke")), encoding="utf-8")
     if sentence is None:

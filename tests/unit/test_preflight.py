@@ -817,6 +817,8 @@ def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypat
     from fewstep.training import processes
 
     monkeypatch.setattr(processes, "require_cuda", lambda count: None)
+    shutil.copy(root / "data.dvc", bare)
+    shutil.copytree(root / "data", bare / "data")
     cli._check(bare, SimpleNamespace(tier="paper", settings=None))
     assert capsys.readouterr().out.count("missing: ") == 11
     cli._check(bare, SimpleNamespace(tier="smoke", settings=None))

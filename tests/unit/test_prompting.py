@@ -248,8 +248,25 @@ def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
 def test_damaged_texts_are_named(tmp_path, break_it, message):
     np.save(tmp_path / latents.TEXTS, np.zeros((21, TOKENS, WIDTH), np.float32))
     np.save(tmp_path / latents.MASKS, np.zeros((21, TOKENS), bool))
-    said = json.loads(json.dumps({"tokens": TOKENS, "width": WIDTH}))
-    latents._check_texts(tmp_path, 20, said)
+    np.save(tmp_path / latents.MOMENTS, np.ones((20, 8, 2, 2), np.float32))
+    said = {
+        "latents": [4, 2, 2],
+        "shape": [3, 4, 4],
+        "scale": 1.0,
+        "top": 255,
+        "count": 20,
+        "mirrored": False,
+    }
+    said |= {
+        "mirrored": False,
+        "captions": {"tokens": TOKENS, "width": WIDTH},
+        "autoencoder": "a",
+        "checksum": "b",
+    }
+    for folder, own in ((tmp_path, said), (tmp_path / latents.AUTOENCODER, {"checksum": "a"})):
+        folder.mkdir(exist_ok=True)
+        (folder / "described.json").write_text(json.dumps(own), encoding="utf-8")
+    latents.opened(tmp_path)
     break_it(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        latents._check_texts(tmp_path, 20, said)
+        latents.opened(tmp_path)

@@ -286,7 +286,7 @@ def test_tiny_archives_are_read_by_the_real_readers_and_refused_without_their_wo
     (folder / stand_in.FILE).unlink()
     with pytest.raises(
         archives.ArchiveError,
-        match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+: get",
+        match=r"has md5 \w+ instead of c32a1d4|holds 40 images .*instead of [\d,]+.*: get",
     ):
         _ = replace(PAPER[name].SOURCE).scale
 
@@ -300,7 +300,7 @@ def test_published_files_beside_a_rehearsals_word_are_told_from_damaged_ones(arc
         cifar10.pixels()
     stand_in.mark(archive_folder / "afhq64", stand_in.StandIn({"train": 41}))
     with pytest.raises(
-        archives.ArchiveError, match="holds 40 images instead of 41: .*afhq64/rehearsal.json says what"
+        archives.ArchiveError, match="holds 40 images instead of 41.*: .*afhq64/rehearsal.json says what"
     ):
         afhq64.pixels()
     with pytest.raises(ValueError, match="hold train and not 'val': run `python -m fewstep rehearse` again"):

@@ -786,7 +786,7 @@ def test_the_ends_of_what_is_possible_are_taken(params):
         (ValueError("no"), 1, "fewstep: no\n"),
         (MemoryError(), 1, "fewstep: there is not enough memory: ask for less at a time\n"),
         (MemoryError("7 GiB"), 1, "fewstep: there is not enough memory: 7 GiB\n"),
-        (KeyboardInterrupt(), 130, "fewstep: stopped; what was finished is kept\n"),
+        (KeyboardInterrupt(), 130, "fewstep: stopped; the next run goes on from what is on the disk\n"),
     ],
 )  # fmt: skip
 def test_what_ends_a_command_is_one_sentence(params, monkeypatch, capsys, error, status, sentence):

@@ -3,7 +3,8 @@
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from ..evaluation import claims, tables
+from ..evaluation.plots.forest import forest
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
-from ..storage.files import as_json, read_written, replace_files, write_atomically
+from ..storage.files import add_files, as_json, read_written, replace_files, write_atomically
 from ..storage.workspace import Workspace
 from .stages import plan
 
@@ -30,6 +32,7 @@ HOW_TO_READ = (
     "Beside it stands the published number where there is one by the same protocol: c confirmed, "
     "s second-hand, and in brackets ours less theirs.",
 )
+CLAIMS_PICTURE = "claims.png"
 README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 
@@ -81,9 +84,26 @@ def _claims(ledger: pd.DataFrame) -> list[str]:
     return [text for title, part in found for text in (f"**{title}**", _markdown(part))]
 
 
-def page(parts: Sequence[Part], tier: str) -> str:
-    """The report as Markdown: every table, the ledger and the pictures, each with what it came from."""
+def mixture(tables: Iterable[pd.DataFrame]) -> str | None:
+    """A sentence where `tables` come from several revisions or machines; None where all are of one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for table in tables:
+        for origin in dict.fromkeys(zip(table.revision, table.hardware)):
+            found.setdefault(origin, []).append(table.table.iloc[0])
+    if len(found) < 2:
+        return None
+    said = "; ".join(f"{revision} on {on}: {', '.join(names)}" for (revision, on), names in found.items())
+    return f"**These tables come from {len(found)} revisions or machines, and not from one run:** {said}."
+
+
+def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
+    """The report as Markdown: every table, the ledger and the pictures, each with what it came from.
+
+    `claims_alt` says in words what the picture of all claims shows.
+    """
     text = [f"# Results at tier {tier}", *HOW_TO_READ]
+    if several := mixture(table for part in parts for table in part.tables.values()):
+        text.insert(1, several)
     for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
         first, settings = table.iloc[0], table.parameters.iloc[0]
         source = f"[{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}"
@@ -93,7 +113,8 @@ def page(parts: Sequence[Part], tier: str) -> str:
             own = table[table.metric == metric].iloc[0]
             text.append(f"**{metric}** ({own.protocol}; {own.seeds} seeds)")
             text.append(_markdown(tables.shown(table, metric)))
-    text += ["## Claims", *_claims(pd.concat([part.claims for part in parts]))]
+    text += ["## Claims", f"![{claims_alt}](figures/{CLAIMS_PICTURE})"]
+    text += _claims(pd.concat([part.claims for part in parts]))
     for part in parts:
         text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
         for name, picture in part.pictures.items():
@@ -141,6 +162,34 @@ def read_parts(folder: Path) -> list[Part]:
     return parts
 
 
+def _collected(workspace: Workspace, parts: Sequence[Part]) -> dict[str, bytes]:
+    """The files of `parts` and the executed notebooks, by their paths below results/<tier>."""
+    # those of today's stages alone: what an earlier pipeline has left there is nobody's result
+    outs = (workspace.root / out for stage in plan(workspace.root, workspace.tier) for out in stage.outs)
+    notebooks = (path for path in outs if path.suffix == ".ipynb" and path.is_file())
+    files = {f"notebooks/{path.name}": path.read_bytes() for path in notebooks}
+    for part in parts:
+        codes = {code for table in part.tables.values() for code in table.parameters}
+        chosen = ("tables/", "figures/", *(f"settings/{code}." for code in codes))
+        files |= {name: own for name, own in part.files.items() if name.startswith(chosen)}
+    return files
+
+
+def publish_so_far(workspace: Workspace) -> list[str]:
+    """Put the parts that are there under results/<tier>, beside what lies there; returns their tables.
+
+    For whoever waits for a long run. What puts all experiments together, the report, is left to `publish`.
+    Raises FileNotFoundError where there is no part.
+    """
+    folder, parts = workspace.root / "results" / workspace.tier, read_parts(workspace.pipeline / "report")
+    ledger = pd.concat([part.claims for part in parts])
+    with suppress(OSError, ValueError, AttributeError):
+        others = pd.read_csv(folder / "claims.csv")
+        ledger = pd.concat([ledger, others[~others.table.isin(ledger.table)]])
+    add_files(folder, _collected(workspace, parts) | {"claims.csv": csv(ledger)})
+    return [name for part in parts for name in part.tables]
+
+
 def publish(workspace: Workspace) -> None:
     """Put the parts of the report and the executed notebooks together as results/<tier>, whole or not at all.
 
@@ -148,7 +197,6 @@ def publish(workspace: Workspace) -> None:
     stage, where one is missing, and ValueError for a table that is cut.
     """
     root, stages = workspace.root, plan(workspace.root, workspace.tier)
-    # those of today's stages alone: what an earlier pipeline has left there is nobody's result
     outs = {root / out: stage for stage in stages for out in stage.outs}
     notebooks = [path for path in outs if path.suffix == ".ipynb"]
     folder, report = root / "results" / workspace.tier, workspace.pipeline / "report"
@@ -159,15 +207,14 @@ def publish(workspace: Workspace) -> None:
             stage = outs.get(path) or outs[path.parent]
             cure = f"results/{workspace.tier} stays as it was: run `dvc repro {stage.name}` first"
             raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
-    files = {f"notebooks/{path.name}": path.read_bytes() for path in notebooks if path.is_file()}
     for part in parts:
         numbers |= part.tables
-        codes = {code for table in part.tables.values() for code in table.parameters}
-        chosen = ("tables/", "figures/", *(f"settings/{code}." for code in codes))
-        files |= {name: own for name, own in part.files.items() if name.startswith(chosen)}
-    files["claims.csv"] = csv(pd.concat([part.claims for part in parts]))
+    ledger = pd.concat([part.claims for part in parts])
+    files = _collected(workspace, parts) | {"claims.csv": csv(ledger)}
+    picture = forest(ledger, f"All claims at tier {workspace.tier}")
+    files[f"figures/{CLAIMS_PICTURE}"] = picture.png()
     files["metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
-    files["report.md"] = page(parts, workspace.tier).encode()
+    files["report.md"] = page(parts, workspace.tier, picture.alt).encode()
     replace_files(folder, files)
 
 

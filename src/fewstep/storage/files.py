@@ -118,6 +118,13 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make `files` part of what `replace_files` left in `folder`, in the place of those of the same name."""
+    known = _written(folder)
+    there = {name: (folder / name).read_bytes() for name in known if (folder / name).is_file()}
+    replace_files(folder, {k: own for k, own in there.items() if _checksum(own) == known[k]} | {**files})
+
+
 def read_written(folder: Path) -> dict[str, bytes]:
     """All that `replace_files` wrote, by the paths below `folder`.
 

@@ -110,6 +110,7 @@ def latents(place: Path, clip: contrastive.ClipPreparation | None = None) -> Non
         "latents": [4, 4, 4],
         "scale": 0.7,
         "autoencoder": "abc",
+        "checksum": "def",
     }
     if clip:
         read = contrastive.load(clip).text([*(caption.text for caption in scenes.draw(6, 0).captions), ""])

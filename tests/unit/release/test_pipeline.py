@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,7 @@ for where, job in [*((pipes, job) for job in jobs), *((found, job) for job in en
 """
 
 
-def test_a_fresh_process_draws_the_projects_samples(here, students, tmp_path):
+def test_a_fresh_process_draws_the_projects_samples(here, students, tmp_path, monkeypatch):
     jobs = []
     for name, method in STUDENTS:
         experiment = saving.find(here, "smoke", name, method, 0).experiment
@@ -82,15 +83,13 @@ def test_a_fresh_process_draws_the_projects_samples(here, students, tmp_path):
         )
         file = here / "artifacts/smoke" / trained(name, method)
         out = tmp_path / name / method
+        assert file.is_file()
+        # of all methods only these were trained here
+        own_file = trained(name, method)
+        monkeypatch.setattr(sample.training_weights, "weights_file", lambda *_, file=own_file: file)
+        index = sample.draw(experiment)
+        shutil.copytree(experiment.workspace.write(f"samples/{name}"), out)
         captions = prompts.prepare(experiment, out) if name == TEXTS else None
-        index = sample.sample_all(
-            experiment.settings,
-            {(method, 0): file},
-            out,
-            experiment.compute,
-            experiment.data_folder,
-            captions,
-        )
         for row in index.itertuples():
             said = {"prompt": prompts.texts(captions)} if captions else {}
             # the scale of a student's own row is its own; that of any other row is asked for

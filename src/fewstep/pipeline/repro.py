@@ -1,0 +1,60 @@
+"""What `make repro` calls: DVC, experiment by experiment, so that the first results show early."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..settings import tiers
+from ..settings.base import SettingsError
+from ..storage.workspace import Workspace
+from . import report
+from .stages import plan
+
+
+class ReproError(RuntimeError):
+    """DVC ended without finishing; its own words stand above."""
+
+
+def _dvc(root: Path, stages: Sequence[str]) -> None:
+    # a stage's command is `python -m fewstep ...`: with this interpreter, whatever the shell finds first
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    words = [sys.executable, "-m", "dvc", "repro", *stages]
+    code = subprocess.run(words, cwd=root, env=os.environ | {"PATH": path}).returncode
+    if code:
+        raise ReproError(
+            "`dvc repro` stopped (see above); what is finished is kept, and the next run goes on"
+        )
+
+
+def _minutes(started: float) -> str:
+    return "{} min {:02d} s".format(*divmod(round(time.monotonic() - started), 60))
+
+
+def repro(root: Path, experiment: str | None = None) -> None:
+    """Rebuild the results at the tier that params.yaml selects, or the stages of one experiment alone.
+
+    After each experiment's figures its tables, claims and pictures are put under results/<tier>. Raises
+    SettingsError for an experiment that the tier has no stage of, and ReproError where DVC stops.
+    """
+    tier, started = tiers.read(root / "params.yaml")["tier"], time.monotonic()
+    stages = plan(root, tier)
+    if experiment is not None:
+        chosen = [stage for stage in stages if stage.experiment == experiment]
+        if not chosen:
+            there = ", ".join(dict.fromkeys(stage.experiment for stage in stages if stage.experiment))
+            raise SettingsError(f"tier {tier} has no stage of an experiment '{experiment}'; it has {there}")
+        _dvc(root, [stage.name for stage in chosen])
+        notebooks = [out for stage in chosen for out in stage.outs if out.endswith(".ipynb")]
+        print(f"done in {_minutes(started)}; the last of its notebooks is {notebooks[-1]}")
+        return
+    workspace = Workspace(root, tier)
+    for stage in stages:
+        if stage.name.startswith("figures"):
+            _dvc(root, [stage.name])
+            names = ", ".join(report.publish_so_far(workspace))
+            print(f"after {_minutes(started)} results/{tier} has the tables of {names}", flush=True)
+    _dvc(root, [])
+    print(f"done in {_minutes(started)}; the report is results/{tier}/report.md")
