@@ -14,8 +14,13 @@ from pathlib import Path
 import pytest
 
 from fewstep.evaluation.plots.picture import NUMBERS
+from tests.nbval_tolerance import mask
+from tests.tolerances import close
 
 from .conftest import Clone
+from .test_pipeline import NOTEBOOKS
+
+MADE = "artifacts/smoke/notebooks"
 
 
 def start(clone: Clone, root: Path, folder: Path, notebooks: list[Path], scratch: Path) -> subprocess.Popen:
@@ -71,7 +76,34 @@ def committed(built, root):
     shutil.rmtree(folder)
 
 
-def test_the_committed_results_come_out_again(built, root, committed, tmp_path):
+def one_of_each(folder: Path, root: Path) -> set[str]:
+    """The first executed notebook of each in notebooks/, which it was made from."""
+    sources = [path.stem for path in sorted((root / "notebooks").glob("*.ipynb"))]
+    found = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        found.setdefault(max((s for s in sources if path.stem.startswith(s)), key=len), path.name)
+    assert set(found) == set(sources)
+    return set(found.values())
+
+
+def test_what_this_machine_makes_is_what_is_committed(built, root):
+    """Every output of every notebook that the pipeline has just executed, by the rules of nbval's plugin."""
+    committed = sorted((root / "results" / "smoke" / "notebooks").glob("*.ipynb"))
+    assert len(committed) == NOTEBOOKS
+    for path in committed:
+        both = [json.loads(p.read_text(encoding="utf-8")) for p in (path, built.file(f"{MADE}/{path.name}"))]
+        for k, (known, cell) in enumerate(zip(*(notebook["cells"] for notebook in both), strict=True)):
+            tags = known["metadata"].get("tags", ())
+            if known["cell_type"] == "code" and not {"nbval-ignore-output", "nbval-skip"} & {*tags}:
+                (text, numbers), (theirs, others) = mask(cell["outputs"]), mask(known["outputs"])
+                assert text == theirs, f"{path.name}, cell {k}"
+                moved = [(a, b) for a, b in zip(numbers, others, strict=True) if not close(a, b)]
+                assert not moved, f"{path.name}, cell {k}: {moved[:5]}"
+
+
+def test_one_of_each_notebook_comes_out_again(built, root, committed, tmp_path):
+    for name in {path.name for path in committed.iterdir()} - one_of_each(committed, root):
+        (committed / name).unlink()
     before = {p: p.stat().st_mtime_ns for p in built.file("artifacts/smoke").rglob("*")}
     status, said = nbval(built, root, committed, tmp_path / "scratch", processes=2)
     assert status == 0, said
