@@ -28,7 +28,9 @@ ROWS = [
 
 @pytest.fixture
 def picture():
-    return forest(pd.DataFrame(ROWS, columns=COLUMNS), "All claims")
+    # as `publish` puts ledgers together: one of an experiment without claims has columns of objects
+    ledgers = [pd.DataFrame(ROWS, columns=COLUMNS), pd.DataFrame([], columns=COLUMNS)]
+    return forest(pd.concat(ledgers), "All claims")
 
 
 def test_each_claim_lies_at_its_distance_from_the_threshold_by_paper(picture):

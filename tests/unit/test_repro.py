@@ -89,7 +89,7 @@ def test_the_checkerboard_is_first_and_all_that_is_left_comes_last(asked, tmp_pa
     assert asked[0] == ["figures@smoke"] and asked[-1] == [] and len(asked) == 8
     assert all(own[0].startswith("figures") for own in asked[:-1])
     said = capsys.readouterr().out
-    assert "results/smoke has the tables of table 1" in said and said.index("table 1") < said.index("table 7")
+    assert "results/smoke has table 1" in said and said.index("table 1") < said.index("table 7")
     assert "the report is results/smoke/report.md" in said
 
 

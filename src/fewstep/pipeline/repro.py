@@ -50,11 +50,12 @@ def repro(root: Path, experiment: str | None = None) -> None:
         notebooks = [out for stage in chosen for out in stage.outs if out.endswith(".ipynb")]
         print(f"done in {_minutes(started)}; the last of its notebooks is {notebooks[-1]}")
         return
-    workspace = Workspace(root, tier)
+    workspace, shown = Workspace(root, tier), set[str]()
     for stage in stages:
         if stage.name.startswith("figures"):
             _dvc(root, [stage.name])
-            names = ", ".join(report.publish_so_far(workspace))
-            print(f"after {_minutes(started)} results/{tier} has the tables of {names}", flush=True)
+            fresh = [name for name in report.publish_so_far(workspace) if name not in shown]
+            shown.update(fresh)
+            print(f"after {_minutes(started)}: results/{tier} has {', '.join(fresh)}", flush=True)
     _dvc(root, [])
     print(f"done in {_minutes(started)}; the report is results/{tier}/report.md")

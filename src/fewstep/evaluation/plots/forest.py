@@ -17,8 +17,10 @@ def _reach(ledger: pd.DataFrame) -> np.ndarray:
     It lies above 1 where the claim is supported, and below -1 where it is contradicted.
     """
     threshold = ledger.statistic.str.extract(r"; claimed > ([^;]+)")[0].astype(float)
-    half = (ledger.high - ledger.low) / 2
-    distance = (ledger.value - threshold).to_numpy()
+    # of objects where an empty ledger was put beside it
+    value, low, high = (ledger[name].astype(float) for name in ("value", "low", "high"))
+    half = (high - low) / 2
+    distance = (value - threshold).to_numpy()
     return np.where(np.isfinite(half) & (half > 0), distance / half.where(half > 0, 1), np.nan)
 
 
