@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from fewstep.evaluation.plots.picture import NUMBERS
@@ -91,7 +92,7 @@ def test_what_this_machine_makes_is_what_is_committed(built, root):
     committed = sorted((root / "results" / "smoke" / "notebooks").glob("*.ipynb"))
     assert len(committed) == NOTEBOOKS
     for path in committed:
-        both = [json.loads(p.read_text(encoding="utf-8")) for p in (path, built.file(f"{MADE}/{path.name}"))]
+        both = [nbformat.read(p, as_version=4) for p in (path, built.file(f"{MADE}/{path.name}"))]
         for k, (known, cell) in enumerate(zip(*(notebook["cells"] for notebook in both), strict=True)):
             tags = known["metadata"].get("tags", ())
             if known["cell_type"] == "code" and not {"nbval-ignore-output", "nbval-skip"} & {*tags}:

@@ -71,7 +71,7 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         and claims.claim.is_unique
         and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
     )
-    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3 + 3
+    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3 + 3 + 1
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
     assert len(notebooks) == NOTEBOOKS
     for path in notebooks:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -91,9 +92,10 @@ def test_what_a_killed_stage_left_is_cleared_by_the_next_and_nothing_else(tmp_pa
 
 def begun(root: Path, words: list[str], **own: str) -> subprocess.Popen:
     """A process that runs the notebook, whose cell has begun: it creates a file."""
-    process = subprocess.Popen(
-        words, cwd=root, env=environment(**own), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    # a suite in the background of a shell ignores Ctrl-C, and so would what it starts
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    how = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "preexec_fn": heard}
+    process = subprocess.Popen(words, cwd=root, env=environment(**own), **how)
     limit = time.monotonic() + TIMEOUT
     while not (root / "begun").exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)

@@ -50,7 +50,8 @@ def forest(ledger: pd.DataFrame, title: str) -> Picture:
             if known:
                 axis.plot(at, place, own, color=colour, mfc=face, ms=5)
             else:
-                axis.text(0.15, place, "one seed: no interval", va="center", fontsize=7, color=colour)
+                why = "its seeds agree" if np.isfinite(row.high) else "one seed: no interval"
+                axis.text(0.15, place, why, va="center", fontsize=7, color=colour)
             numbers[row.claim] = [row.verdict, round(at, 2) if known else None]
             places.append(place)
             names.append(row.claim)
