@@ -89,6 +89,8 @@ def tests(copy: Path, names: list[str], keep: bool = False) -> int:
         sys.dont_write_bytecode = not keep
         os.environ |= {} if keep else {"PYTHONDONTWRITEBYTECODE": "1"}
         options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "-o", "addopts="]
+        # what is imported above brings plugins of pytest, which it warns of: and warnings are errors
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         os._exit(int(pytest.main([*options, *names])))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

@@ -541,20 +541,26 @@ def test_an_experiments_settings_have_the_hash_of_its_rows(smoke, settings, root
     assert [provenance.parameters(kept)] == list(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("conv_in.bias", torch.nan, r"'network.model.conv_in.bias' in .*seed-0.* not finite: train"),
+        # finite weights whose samples are not
+        ("conv_out.weight", 3e38, r"seed-0\.safetensors gives samples that are not finite: its training div"),
+    ],
+)
 def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(
-    settings, smoke, tmp_path, root, monkeypatch
+    settings, smoke, tmp_path, root, monkeypatch, name, value, said
 ):
     monkeypatch.chdir(root)
     network = settings.training.network.model_dump()
     flow_map = networks.build(network, (1, 8, 8))
     weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
-    weights["weights.network.model.conv_in.bias"] = torch.full_like(
-        weights["weights.network.model.conv_in.bias"], torch.nan
-    )
+    name = f"weights.network.model.{name}"
+    weights[name] = torch.full_like(weights[name], value)
     path = tmp_path / "seed-0.safetensors"
     save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
     draw = sample.Draw("lmd", "lmd", "jumps", 1, 0, 0)
-    said = r"'network.model.conv_in.bias' in .*seed-0\.safetensors holds numbers that are not finite: train"
     with pytest.raises(CheckpointError, match=said):
         sample._draw(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))
