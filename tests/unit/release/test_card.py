@@ -60,6 +60,23 @@ def test_the_numbers_of_a_card_are_those_of_the_tables(here, students, student):
     assert next(iter(shown)) == experiment
 
 
+def test_numbers_of_another_tier_are_on_no_card(here):
+    """Also where they stand in the same folder: a number carries its tier everywhere."""
+    experiment = saving.find(here, "smoke", PIXELS, "lsd", 0).experiment
+    before = card.tables(experiment, "LSD")
+    path = here / "results" / "smoke" / "tables" / f"{PIXELS}.csv"
+    text = path.read_text(encoding="utf-8")
+    try:
+        foreign = [
+            line.replace(",smoke,", ",paper,").replace(",FID,", ",FID of paper,")
+            for line in text.splitlines()
+        ]
+        path.write_text(text + "\n".join(foreign[1:]) + "\n", encoding="utf-8")
+        assert card.tables(experiment, "LSD") == before
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
 def test_a_card_shows_published_numbers_with_their_status(here):
     rows = [
         row
