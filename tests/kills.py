@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.pipeline.conftest import Clone, clone_of, scratch
 
 TIMES = re.compile(r"speed|timings\.csv|report\.md|written\.json")
-LITTER = re.compile(r"\.tmp(/|$)|kernel-ipc|\.new$")
+LITTER = re.compile(r"\.tmp(/|$)")
 MADE = ("artifacts", "results/smoke", "dvc.lock", ".dvc/cache", ".dvc/tmp")
 PATIENCE = 10  # seconds in which what a killed DVC has started must end
 

@@ -12,6 +12,8 @@ from fewstep.evaluation.provenance import COLUMNS, ProvenanceError
 from fewstep.pipeline import report
 from fewstep.storage.workspace import Workspace
 
+from .test_image_tables import TOUR_ALONE
+
 FMM, SELF, KL = "fmm-checkerboard", "selfdistill-checkerboard", "KL to target"
 PROTOCOL = "KL(target || histogram), 64000 samples, 50x50 bins on [-1,1]^2, exact quadrature"
 TRACE = dict(zip(COLUMNS, ("4-measure", "0123456789ab", "abc", "a CPU, 2 cores", "torch")))
@@ -224,16 +226,6 @@ def test_rows_of_two_revisions_make_no_table(smoke):
     mixed.loc[0, "revision"] = "another"
     with pytest.raises(ProvenanceError, match="mixes rows .* of revision .0123456789ab, another"):
         tables.build(experiment(smoke, FMM), mixed)
-
-
-TOUR_ALONE = """
-stages:
-  tour:
-    matrix: {tier: ["${tier}"]}
-    cmd: python -m fewstep run 0-tour --tier ${item.tier}
-    deps: []
-    outs: ["artifacts/${item.tier}/notebooks/0-tour.ipynb"]
-"""
 
 
 @pytest.fixture

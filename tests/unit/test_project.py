@@ -199,6 +199,17 @@ def test_a_stage_depends_on_its_notebook_its_settings_and_the_rooms_of_its_phase
         assert f"artifacts/{'paper' if '@paper' in name else 'smoke'}/notebooks/{own}" in stage.outs
 
 
+def test_every_notebook_that_is_named_is_there(root):
+    """Sentences to the user too: a cure that names a notebook of an earlier pipeline cures nothing."""
+    there = {path.stem for path in (root / "notebooks").glob("*.ipynb")}
+    phases = "tour|prepare|teacher|students|sample|measure|speed|figures|latents|clip|features|autoencoder"
+    named = re.compile(rf"(?<![\w-])[0-5]-(?:{phases}|distill|self|metrics)[a-z-]*(?![\w])")
+    for path in [*(root / "src").rglob("*.py"), *(root / "docs").glob("*.md"), root / "README.md"]:
+        for name in named.findall(path.read_text(encoding="utf-8")):
+            known = name.rstrip("-") in there or any(name.startswith(f"{own}-") for own in there)
+            assert known, f"{path} names the notebook {name}"
+
+
 def test_a_stage_knows_the_rooms_that_compute_in_it(root, stages):
     """What a stage's notebook computes with, as its imports say, stands in its dependencies."""
     package = root / "src" / "fewstep"

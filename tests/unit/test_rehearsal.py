@@ -92,9 +92,7 @@ def clone(root, tmp_path) -> Path:
     """What a rehearsal needs of a repository, and nothing else."""
     here = tmp_path / "clone"
     shutil.copytree(
-        root / "notebooks",
-        here / "notebooks",
-        ignore=shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*"),
+        root / "notebooks", here / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
     )
     for name in ("params.yaml", "dvc.yaml", pipeline.PAPER_ONLY):
         (here / name).parent.mkdir(exist_ok=True)

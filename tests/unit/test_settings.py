@@ -21,18 +21,7 @@ from fewstep import __main__ as command_line
 from fewstep import objectives
 from fewstep.flows.exact.straight import StraightFlow
 from fewstep.flows.interpolants import Batch
-from fewstep.settings import (
-    clip,
-    document,
-    features,
-    latents,
-    names,
-    networks,
-    resolve,
-    sampling,
-    tiers,
-    training,
-)  # fmt: skip
+from fewstep.settings import document, features, names, resolve, tiers, training  # fmt: skip
 from fewstep.settings.tiers import SettingsError
 
 CELEBA, COCO = "scflow-celebahq", "scflow-coco2017"
@@ -692,52 +681,6 @@ def test_the_choices_of_objectives_are_those_that_they_take():
         own = {key for key, p in parameters.items() if isinstance(p.default, str)}
         assert own <= set(training.CHOICES)
     assert seen == set(training.CHOICES)
-
-
-DEFAULTS = {
-    training.TimesSettings: {"strip": 1.0, "anneal": 0.0, "doublings": 0},
-    training.Term: {"share": 1.0, "weight": 1.0, "options": {}},
-    training.WeightedLoss: {"warmup": 0},
-    training.AdversarialLoss: {
-        "warmup": 0, "schedule": "constant", "beta1": 0.9, "channels": None, "head": None,
-    },
-    training.SelfCorrection: {
-        "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None,
-    },
-    training.Optimiser: {"decay_after": 1, "weight_decay": None},
-    training.Method: {
-        "terms": [], "self_correction": None, "teacher": None, "teacher_as": "velocity", "start": "scratch",
-        "stop_gradient": "student", "weights": None, "guidance_scale": None, "conditioning_dropout": None,
-        "network": None, "optimiser": None,
-    },
-    training.Training: dict.fromkeys(
-        ("latents", "processes", "precision", "channels_last", "compile", "cuda_graphs")
-    ),
-    networks.MLPSettings: {},
-    networks.UNetSettings: {"dropout": 0.0},
-    networks.ADMSettings: {"head_channels": None, "dropout": 0.0},
-    networks.TextUNetSettings: {"text_layers": 0},
-    networks.PublishedUNetSettings: {"checkpointing": True},
-    sampling.Sampling: {"solvers": {}, "prompts": None},
-    sampling.Metrics: {"bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}},
-    sampling.Speed: {},
-    features.Features: {
-        "steps": 800, "seed": 0, "reference": None, "probe_steps": None, "prompts": None,
-        "classifier_of": None,
-    },
-    latents.TrainedAutoencoder: {"latent_channels": 4, "seed": 0},
-    latents.PretrainedAutoencoder: {"scale": 0.18215},
-    latents.Latents: {"count": None, "measured": None, "clip": None},
-    clip.TrainedClip: {"pairs": "training", "seed": 0},
-    clip.PublishedClip: {"towers": "both", "data": None},
-    tiers.Compute: {"processes": 1},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("section", DEFAULTS, ids=lambda section: section.__name__)
-def test_the_defaults_are_these(section):
-    found = {key: field.default for key, field in section.model_fields.items() if not field.is_required()}
-    assert found == DEFAULTS[section]
 
 
 @pytest.mark.parametrize("name", ["a", "A-1", "psd-m", "stochastic-0.5", "1.b", "a" * 64])

@@ -17,7 +17,7 @@ from .formats.archives import text_of
 
 # what a stage says of the data set that it made, in the folder where it lies
 DESCRIBED = "described.json"
-CURE = "run `dvc repro`, or the notebook 0-latents, to make the latents again"
+CURE = "run `dvc repro`, which makes the latents again"
 
 
 class DataSource(Source, Protocol):

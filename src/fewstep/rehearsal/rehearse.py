@@ -157,7 +157,7 @@ def lay_out(
     _require_own(tree)
     stand_in.mark(tree)
     shutil.rmtree(tree / "notebooks", ignore_errors=True)
-    left_out = shutil.ignore_patterns(".ipynb_checkpoints", "kernel-ipc-*")
+    left_out = shutil.ignore_patterns(".ipynb_checkpoints")
     shutil.copytree(root / "notebooks", tree / "notebooks", ignore=left_out)
     paper = settings.read(root)
     small = as_file(settings.small(paper, device, devices, memory), TIER)

@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -17,8 +16,6 @@ from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb, to_hex, to_rg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
-
-from ...storage.files import write_atomically
 
 # a vendor type: JupyterLab shows plain application/json as a tree, in the place of the picture
 NUMBERS = "application/vnd.fewstep.numbers+json"
@@ -128,9 +125,6 @@ class Picture:
             image = image.quantize(self.palette, kmeans=1)
         image.save(file, format="png", optimize=True)
         return file.getvalue()
-
-    def save(self, path: Path) -> None:
-        write_atomically(path, self.png())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         data = {"image/png": self.png(), "text/plain": f"Picture: {self.title}"}
