@@ -80,7 +80,7 @@ def _run(root: Path, arguments: argparse.Namespace) -> None:
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.report import publish
 
-    publish(Workspace(root, arguments.tier))
+    publish(Workspace(root, arguments.tier), arguments.mixed)
 
 
 def _repro(root: Path, arguments: argparse.Namespace) -> None:
@@ -180,6 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     _add(run, "--data", "the data set that is prepared")
     publish = command("publish", _publish, "put the results of a tier together under results/")
     _add(publish, "--tier", required=True)
+    _add(publish, "--mixed", "also tables of several revisions or machines; the report says so on top",
+         action="store_true")  # fmt: skip
     again = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
     _add(
         again, "--experiment", "one experiment alone, up to its own notebooks (default: all, with the report)"

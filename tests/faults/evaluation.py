@@ -177,9 +177,25 @@ FAULTS: list[Fault] = [
         ("another count of samples", '"samples=10000; "', '"samples=1"'),
     ),
     *within(
+        "training/features.py",
+        "image_tables",
+        (
+            "features as the classifier has them",
+            "return Reference(extractor, values / deviations",
+            "return Reference(extractor, values",
+        ),
+        (
+            "samples by another measure than the data",
+            "return features if self.deviations is None",
+            "return features if True",
+        ),
+    ),
+    *within("pipeline/report.py", "repro", ("several revisions in silence", "and not mixed:", "and False:")),
+    *within(
         "evaluation/provenance.py",
         "evidence_protocols evidence evidence_chain",
-        ("a dirty tree not said", 'commit + ("+" if lines else "")', "commit"),
+        ("a dirty tree not said", 'commit[:12] + ("+" if lines else "")', "commit[:12]"),
+        ("any commit is another revision", '"--format=%H", "--", *sources', '"--format=%H"'),
         (
             "parameters changed and not said",
             "lines += [line for line in diff",

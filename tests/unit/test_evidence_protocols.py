@@ -392,6 +392,12 @@ def test_a_clean_tree_has_its_commit(tree):
     (tree / "results" / "r").write_text("2\n", encoding="utf-8")
     (tree / "params.yaml").write_text("tier: laptop\nlr: 1\n", encoding="utf-8")
     assert provenance.revision(tree) == head[:12]
+    # nor is a commit that changes neither code nor settings
+    (tree / "README.md").write_text("text\n", encoding="utf-8")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["checkout", "-q", "params.yaml"], ["add", "-A"], [*who, "commit", "-qm", "results"]):
+        subprocess.run(["git", "-C", str(tree), *words], check=True)
+    assert provenance.revision(tree) == head[:12]
 
 
 @pytest.mark.parametrize(

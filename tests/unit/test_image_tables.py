@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fewstep import networks
+from fewstep import data, networks
 from fewstep.data import digits, scenes
 from fewstep.data.formats.pictures import Pictures
 from fewstep.evaluation import claims, display, measure, measure_images, provenance, sample, speed, tables
@@ -24,6 +25,7 @@ from fewstep.evaluation.plots.picture import Picture
 from fewstep.metrics.features import channel_means, extract
 from fewstep.metrics.frechet import frechet, moments
 from fewstep.metrics.protocol import parse
+from fewstep.networks.classifier import FEATURES
 from fewstep.pipeline import report
 from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
@@ -64,6 +66,20 @@ def measured_in(bench, root) -> reference.Reference:
         patch.chdir(root)
         patch.setenv("FEWSTEP_PIPELINE", "1")
         return reference.load(bench)
+
+
+def test_each_feature_is_over_its_deviation_on_the_reference(measured_in):
+    """So that a Fréchet distance means the same for all data: to a point it is the number of features."""
+    assert np.allclose(measured_in.values.std(0), 1) and "over its deviation" in measured_in.extractor.name
+    own = extract(images("data", 3), measured_in.extractor).values
+    plain = reference.OnLevels(measured_in.extractor.network.classifier, 16)
+    raw = extract(images("data", 3), replace(measured_in.extractor, network=plain)).values
+    everything = extract(
+        np.asarray(data.load("digits").pixels), replace(measured_in.extractor, network=plain)
+    )
+    assert np.allclose(own, raw / everything.values.std(0), rtol=1e-4)
+    points = np.repeat(measured_in.values.mean(0, keepdims=True), len(measured_in.values), 0)
+    assert frechet(moments(points), moments(measured_in.values)) == pytest.approx(FEATURES, rel=1e-2)
 
 
 def test_what_another_entry_has_trained_is_taken_and_is_what_would_be_trained(root, tmp_path, monkeypatch):
@@ -401,7 +417,7 @@ def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, r
 SETTINGS, OVER = {"seed": 1}, "3 sampling seeds of one training"
 
 
-def _part(workspace: Workspace, name: str, value: float) -> None:
+def _part(workspace: Workspace, name: str, value: float, revision: str = "x") -> None:
     from matplotlib.figure import Figure
 
     row = {c: "x" for c in tables.COLUMNS} | {
@@ -413,6 +429,7 @@ def _part(workspace: Workspace, name: str, value: float) -> None:
         "sd_sampling": 0.1,
         "published": None,
         "samples": 3,
+        "revision": revision,
         "parameters": provenance.parameters(SETTINGS),
     }
     claim = dict.fromkeys(claims.COLUMNS, "x") | {"statistic": "x; claimed > 0", "over": OVER}

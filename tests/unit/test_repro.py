@@ -5,6 +5,7 @@ import subprocess
 import pandas as pd
 import pytest
 
+from fewstep.evaluation.provenance import ProvenanceError
 from fewstep.pipeline import report, repro
 from fewstep.settings.base import SettingsError
 from fewstep.storage.files import read_written
@@ -65,6 +66,20 @@ def test_a_report_of_several_revisions_says_so_on_top(workspace):
     report.publish(workspace)
     page = (workspace.root / "results/smoke/report.md").read_text(encoding="utf-8")
     assert "revisions or machines" not in page and "(figures/claims.png)" in page
+
+
+def test_tables_of_two_revisions_are_put_together_only_if_asked(workspace):
+    _part(workspace, "early", 1.0)
+    report.publish(workspace)
+    results = workspace.root / "results" / "smoke"
+    before = read_written(results)
+    _part(workspace, "late", 2.0, revision="another")
+    with pytest.raises(ProvenanceError, match="2 revisions or machines.*publish.mixed: true") as refused:
+        report.publish(workspace)
+    assert "\n" not in str(refused.value) and read_written(results) == before
+    report.publish(workspace, mixed=True)
+    page = (results / "report.md").read_text(encoding="utf-8")
+    assert "2 revisions or machines" in page.split("## ")[0]
 
 
 @pytest.fixture

@@ -34,8 +34,9 @@ COLUMNS = Provenance._fields
 
 
 def revision(root: Path) -> str:
-    """The source tree's commit, with a + when code or parameters differ from it.
+    """The commit that last changed code, notebooks or settings, with a + when the tree differs from it.
 
+    A later commit of results, tests or text is no other revision: it computes the same numbers.
     In a source archive, which is under no git, it is the commit that it was made of and "(archive)", for
     nobody knows what was changed since; "unversioned" where that does not stand in .git_archival.txt either.
     It is "rehearsal" in a tree marked as a rehearsal's: none of its numbers may pass for a commit's.
@@ -49,12 +50,12 @@ def revision(root: Path) -> str:
 
     try:
         git("ls-files", "--error-unmatch", "params.yaml")  # or it merely lies inside another's repository
-        (commit,) = git("rev-parse", "--short=12", "HEAD")
         # results and locks are what a run writes, not what it runs
         sources = ("src", "notebooks", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
+        (commit,) = git("log", "-1", "--format=%H", "--", *sources)
         changed = git("status", "--porcelain", "--", *sources)
         diff = git("diff", "HEAD", "-U0", "--", "params.yaml")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError, ValueError):
         stamp = root / ".git_archival.txt"
         text = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
         found = re.match(r"node: ([0-9a-f]{12})", text)
@@ -62,7 +63,7 @@ def revision(root: Path) -> str:
     # a tier switched for one run is no change of the parameters of any tier
     lines = [line for line in changed if not line.endswith("params.yaml")]
     lines += [line for line in diff if re.match(r"(?!\+{3}|-{3})[+-](?!tier:)", line)]
-    return commit + ("+" if lines else "")
+    return commit[:12] + ("+" if lines else "")
 
 
 def parameters(settings: Any) -> str:

@@ -93,7 +93,7 @@ def mixture(tables: Iterable[pd.DataFrame]) -> str | None:
     if len(found) < 2:
         return None
     said = "; ".join(f"{revision} on {on}: {', '.join(names)}" for (revision, on), names in found.items())
-    return f"**These tables come from {len(found)} revisions or machines, and not from one run:** {said}."
+    return f"These tables come from {len(found)} revisions or machines, and not from one run: {said}."
 
 
 def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
@@ -103,7 +103,7 @@ def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
     """
     text = [f"# Results at tier {tier}", *HOW_TO_READ]
     if several := mixture(table for part in parts for table in part.tables.values()):
-        text.insert(1, several)
+        text.insert(1, f"**{several}**")
     for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
         first, settings = table.iloc[0], table.parameters.iloc[0]
         source = f"[{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}"
@@ -190,11 +190,12 @@ def publish_so_far(workspace: Workspace) -> list[str]:
     return [name for part in parts for name in part.tables]
 
 
-def publish(workspace: Workspace) -> None:
+def publish(workspace: Workspace, mixed: bool = False) -> None:
     """Put the parts of the report and the executed notebooks together as results/<tier>, whole or not at all.
 
     Only what an earlier call has written there is removed. Raises FileNotFoundError, naming the file and its
-    stage, where one is missing, and ValueError for a table that is cut.
+    stage, where one is missing, ValueError for a table that is cut, and ProvenanceError for tables of several
+    revisions or machines unless `mixed`, in which case the report says so on top.
     """
     root, stages = workspace.root, plan(workspace.root, workspace.tier)
     outs = {root / out: stage for stage in stages for out in stage.outs}
@@ -209,6 +210,13 @@ def publish(workspace: Workspace) -> None:
             raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
     for part in parts:
         numbers |= part.tables
+    if (several := mixture(numbers.values())) and not mixed:
+        stale = f"results/{workspace.tier} is not what one run gives. {several}"
+        again = f"delete artifacts/{workspace.tier} and run `make repro` to make all of them anew"
+        raise ProvenanceError(
+            f"{stale} Either {again}, or have them put together as they are, which the report then says on "
+            "top: set `publish.mixed: true` in params.yaml (`dvc exp run -S publish.mixed=true ...`)"
+        )
     ledger = pd.concat([part.claims for part in parts])
     files = _collected(workspace, parts) | {"claims.csv": csv(ledger)}
     picture = forest(ledger, f"All claims at tier {workspace.tier}")

@@ -51,7 +51,8 @@ def _expand(name: str, entry: dict, tier: str) -> Iterator[Stage]:
         for key, value in zip(matrix, values):
             text = text.replace(f"${{item.{key}}}", value)
         own = json.loads(text)
-        words = tuple(own["cmd"].split()[3:])
+        # `${publish}` is what params.yaml adds to DVC's own call
+        words = tuple(word for word in own["cmd"].split()[3:] if not word.startswith("$"))
         following = dict(zip(words, words[1:]))
         given = [following.get(word) for word in ("run", "--experiment", "--data")]
         outs = [*own["outs"], *own.get("metrics", [])]

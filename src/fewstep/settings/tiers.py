@@ -179,10 +179,15 @@ class _Sizes(Settings):
     experiments: dict[Name, dict[str, Any]]
 
 
+class _Publish(Settings):
+    mixed: bool = False
+
+
 class _File(Settings):
     """params.yaml, before anything is resolved."""
 
     tier: Literal[TIERS]
+    publish: _Publish = _Publish()
     terms: dict[Name, list[Any]] = {}
     experiments: dict[Name, dict[str, Any]]
     tiers: dict[Literal[TIERS], _Sizes]

@@ -56,14 +56,19 @@ class Reference:
 
 
 class OnLevels(nn.Module):
-    """A classifier's features of images with levels 0..top, as clean-fid calls a custom extractor."""
+    """A classifier's features of images with levels 0..top, as clean-fid calls a custom extractor.
 
-    def __init__(self, classifier: Classifier, top: int):
+    Each is divided by its deviation (features) on the reference: a Fréchet distance then means the same for
+    every data set. Without deviations it is the features as the classifier has them.
+    """
+
+    def __init__(self, classifier: Classifier, top: int, deviations: Tensor | None = None):
         super().__init__()
-        self.classifier, self.top = classifier, top
+        self.classifier, self.top, self.deviations = classifier, top, deviations
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier.features(images / (self.top / 2) - 1)
+        features = self.classifier.features(images / (self.top / 2) - 1)
+        return features if self.deviations is None else features / self.deviations.to(features.device)
 
 
 def _images(settings: Features) -> tuple[np.ndarray | Pictures, str]:
@@ -90,14 +95,22 @@ def _weights_digest(weights: Iterable[Tensor]) -> str:
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights)).hexdigest()[:8]
 
 
-def _extractor(preparation: FeaturePreparation, network: Classifier | None) -> Extractor:
+def _extractor(
+    preparation: FeaturePreparation, network: Classifier | None, deviations: Tensor | None = None
+) -> Extractor:
     """The features of a classifier, or of Inception where there is none."""
     if network is None:
         folder = folder_of("inception")
         return channel_means() if stand_in.is_marked(folder) else inception(folder / INCEPTION)
     digest = _weights_digest(network.state_dict().values())
-    name = f"classifier of {preparation.settings.data} (sha256 {digest})"
-    return Extractor(name, OnLevels(network, preparation.source.top))
+    name = f"classifier of {preparation.settings.data} (sha256 {digest}), each feature over its deviation"
+    return Extractor(name, OnLevels(network, preparation.source.top, deviations))
+
+
+def _deviations(values: np.ndarray) -> np.ndarray:
+    """The deviation of each feature over the reference (count, dim); 1 where a feature is constant."""
+    found = values.std(0)
+    return np.where(found > 0, found, 1.0)
 
 
 def _train_classifier(preparation: FeaturePreparation, path: Path) -> float:
@@ -180,7 +193,11 @@ def load(preparation: FeaturePreparation) -> Reference:
     except (OSError, ValueError, EOFError) as error:
         cure = "delete it and run `dvc repro` again"
         raise CheckpointError(f"{folder / VALUES} is damaged ({type(error).__name__}): {cure}") from None
-    return Reference(_extractor(preparation, network), values, own["images"], own["checksum"])
+    if network is not None:
+        deviations = _deviations(values)
+        extractor = _extractor(preparation, network, torch.from_numpy(deviations).float())
+        return Reference(extractor, values / deviations, own["images"], own["checksum"])
+    return Reference(_extractor(preparation, None), values, own["images"], own["checksum"])
 
 
 def probe_file(preparation: FeaturePreparation) -> Path | None:
