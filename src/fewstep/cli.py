@@ -105,7 +105,7 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
     # whoever ends the rehearsal ends the stage that it waits for
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    rehearse(root, device, arguments.stages, arguments.resume)
+    rehearse(root, device, arguments.stages)
 
 
 def _preflight(root: Path, arguments: argparse.Namespace) -> None:
@@ -113,7 +113,7 @@ def _preflight(root: Path, arguments: argparse.Namespace) -> None:
     from .settings import tiers
 
     settings = tiers.load(root / "params.yaml", arguments.tier)
-    preflight(root, arguments.tier, settings, arguments.quick, not arguments.no_times)
+    preflight(root, arguments.tier, settings, not arguments.no_times)
 
 
 def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], None]:
@@ -199,11 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     rehearse = command("rehearse", _rehearse, small)
     _add(rehearse, "stages", "these, and what they need (default: all)", nargs="*", metavar="stage")
     _add(rehearse, "--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
-    _add(rehearse, "--resume", "keep what an earlier rehearsal finished", action="store_true")
-    lacks = "say what a tier lacks on this machine, and how long its stages will take"
+    lacks = "say what a tier lacks on this machine, and how long it will train and sample"
     preflight = command("preflight", _preflight, lacks)
     _add(preflight, "--tier", "the tier to look ahead to (default: paper)", default="paper")
-    _add(preflight, "--quick", "time small batches, and scale them in proportion", action="store_true")
     _add(preflight, "--no-times", "measure nothing, and only say what is missing", action="store_true")
 
     into = "into a flow map of this library"
