@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fewstep import data, networks
+from fewstep import data
 from fewstep.data import celeba64
 from fewstep.data.formats import archives
 from fewstep.evaluation import sample
@@ -191,7 +191,7 @@ def test_how_a_file_of_weights_comes_about_goes_by_its_network():
 
 
 def test_nothing_is_missing_where_nothing_is_fetched(smoke, bare):
-    assert preflight.missing_files(smoke, checksums=True) == [] == preflight.missing_device(smoke)
+    assert preflight.missing_files(smoke, checksums=True) == []
 
 
 def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_against_their_checksums(
@@ -243,34 +243,8 @@ def test_a_full_disk_is_named_with_what_is_wanted(bare, monkeypatch):
 # How much is written
 
 
-def test_networks_are_counted_as_they_are_built(smoke, paper):
-    for tier, name in ((smoke, "fmm-checkerboard"), (smoke, "fmm-cifar10")):
-        experiment = tier.experiments[name]
-        built = networks.build(
-            experiment.training.network.model_dump(), data.load(experiment.training.data).shape
-        )
-        assert disk.weights(experiment, experiment.methods["si"], tier.shape(experiment)) == sum(
-            p.numel() for p in built.parameters()
-        )
-    large = [
-        paper.experiments[name] for name in ("selfdistill-cifar10", "selfdistill-celeba64", "scflow-celebahq")
-    ]
-    sizes = [
-        disk.weights(experiment, experiment.methods["lsd"], paper.shape(experiment)) for experiment in large
-    ]
-    assert [round(size / 1e6, 1) for size in sizes] == [55.0, 121.4, 154.4]
-    assert paper.shape(large[2]) == (4, 32, 32) and smoke.shape(smoke.experiments["scflow-celebahq"]) == (
-        4,
-        8,
-        8,
-    )
-
-
-def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper):
+def test_the_paper_tier_counts_what_is_drawn_and_what_is_encoded(paper):
     found = disk.needs(paper)
-    assert found["decoded images"] == 3 * (
-        1024 * (50_000 + 1_281_167) + 4096 * (202_599 + 15_803) + 256**2 * 27_000
-    )
     # mean and deviation of every image and, where there are no captions, its mirror image
     assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4 + 2_000_000 * 2 * 4 * 64 * 64 * 4
     assert found["captions"] == 2_000_000 * 77 * (768 * 4 + 1)
@@ -289,24 +263,7 @@ def test_the_paper_tier_counts_what_is_decoded_and_what_is_drawn_as_points(paper
         if e.metrics.of_images
     )
     assert found["samples"] == points + images
-    one = paper.model_copy(update={"experiments": {"fmm-cifar10": paper.experiments["fmm-cifar10"]}})
-    numbers, methods = 38_635_395, paper.experiments["fmm-cifar10"].methods
-    assert disk.needs(one)["states of trainings"] == sum(
-        (4 * (5 if name == "pfmm" else 4)) * numbers for name in methods
-    )
-
-
-def test_what_is_taken_or_was_trained_elsewhere_writes_no_state(paper):
-    both = captioned(paper)
-    found, numbers = disk.needs(both), 861_568_964
-    assert found["trained networks"] == 3 * 4 * numbers, (
-        "the files that are taken are written again, one for each seed"
-    )
-    # student, average, target and Adam's two
-    assert found["states of trainings"] == 5 * 4 * numbers
-    assert found["DVC's copies"] == sum(
-        found[what] for what in ("latents", "captions", "trained networks", "samples")
-    )
+    assert found["DVC's copies"] == found["latents"] + found["captions"] + found["samples"]
 
 
 def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
@@ -456,7 +413,7 @@ def submitted(monkeypatch) -> list[tuple[str, int]]:
     """What `Timings` would measure, in words, and at which batch; it is written down alone."""
     found: list[tuple[str, int]] = []
 
-    def once(timings, what, key, batch, measure, cure) -> Timing:
+    def once(timings, what, key, batch, measure, cure="") -> Timing:
         mark = json.dumps([key, batch], default=str)
         if mark not in timings.known:
             found.append((what, batch))
@@ -497,8 +454,8 @@ def test_a_step_is_timed_by_the_training_loop_and_leaves_nothing(smoke, root, mo
     experiment = smoke.experiments["fmm-checkerboard"]
     method = experiment.methods["lmd"].model_copy(update={"steps": 10**6})
     assert 1e-4 < forecast.step(experiment.training, method, "cpu", 64, Noise((2,))) < 0.5
-    with pytest.raises(ValueError, match="2 steps are over before they can be timed"):
-        forecast.step(experiment.training, method.model_copy(update={"steps": 2}), "cpu", 64, Noise((2,)))
+    short = method.model_copy(update={"steps": 2})
+    assert forecast.step(experiment.training, short, "cpu", 64, Noise((2,))) == 0, "it is over in seconds"
     assert 0 < forecast.call(experiment.training.network, "cpu", 500, Noise((2,))) < 0.5
 
 
@@ -562,7 +519,7 @@ def test_what_is_timed_needs_no_archive(paper, bare, monkeypatch):
 def test_preflight_lists_what_is_missing_and_fails(bare):
     source = str(Path(preflight.__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-m", "fewstep", "preflight", "--no-times"],
+        [sys.executable, "-m", "fewstep", "preflight"],
         cwd=bare,
         env=os.environ | {"PYTHONPATH": source},
         capture_output=True,
@@ -592,14 +549,13 @@ def test_the_table_shows_hours_problems_and_the_total(smoke, root, monkeypatch, 
     with pytest.raises(
         preflight.PreflightError, match="tier smoke cannot run here as it is: 1 thing missing, listed above"
     ):
-        preflight.preflight(root, "smoke", smoke, times=True)
+        preflight.preflight(root, "smoke", smoke)
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     row = lines["teacher@smoke-fmm-cifar10"]
     assert "20 steps of 16, 1 x 1 trainings " in row and " 20.00 " in row and "5.0 GB" in row
     name = "students-selfdistill@smoke-selfdistill-cifar10"
     assert "a step of MeanFlow at batch 16 does not fit" in lines[name] and "all of these" in out
-    assert f"missing: {name}: a step of MeanFlow at batch 16 does not fit" in out
 
 
 def test_the_check_says_what_is_missing_and_goes_on(bare, root, smoke, monkeypatch, capsys):

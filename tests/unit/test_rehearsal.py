@@ -58,7 +58,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def paper(root) -> dict:
     """The settings of tier paper, resolved and not validated."""
-    return rehearsal_settings.read(root)
+    return tiers.section(root / "params.yaml", "paper")
 
 
 @pytest.fixture(scope="module")
@@ -413,9 +413,11 @@ def test_the_first_failure_names_its_stage_and_a_later_rehearsal_begins_afresh(c
 
 def test_a_second_rehearsal_leaves_the_first_alone(clone, monkeypatch):
     """Else it would delete the tree under a stage that runs."""
-    said = []
+    running_now, said = [], []
 
     def work(words, folder, environment):
+        assert not running_now, "the second one runs"
+        running_now.append(words)
         half = folder / "half"
         half.write_text("of a stage", encoding="utf-8")
         with pytest.raises(
@@ -424,6 +426,7 @@ def test_a_second_rehearsal_leaves_the_first_alone(clone, monkeypatch):
             rehearse.rehearse(clone, "cpu", ["check"])
         said.append(str(e.value))
         assert half.read_text(encoding="utf-8") == "of a stage"
+        running_now.clear()
         return 1
 
     monkeypatch.chdir(clone)
@@ -502,6 +505,7 @@ def home(tmp_path, monkeypatch) -> Path:
 def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home, towers, capfd):
     repository = "openai/clip-vit-large-patch14"
     tiny_networks.clip(home / "clip-vit-large-patch14", 24, towers)
+    capfd.readouterr()
     found, described = clip.published(repository, towers)
     assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
     captions = tiny_captioned.captions()[:3]

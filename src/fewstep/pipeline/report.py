@@ -198,17 +198,15 @@ def publish(workspace: Workspace) -> None:
     """
     root, stages = workspace.root, plan(workspace.root, workspace.tier)
     outs = {root / out: stage for stage in stages for out in stage.outs}
-    notebooks = [path for path in outs if path.suffix == ".ipynb"]
     folder, report = root / "results" / workspace.tier, workspace.pipeline / "report"
-    parts, numbers = read_parts(report), {}
-    wanted = [path for path in notebooks if (folder / "notebooks" / path.name).exists()]
-    for path in [*wanted, *(path / "part.json" for path in outs if path.parent == report)]:
-        if not path.is_file():
-            stage = outs.get(path) or outs[path.parent]
+    parts = read_parts(report)
+    for out, stage in outs.items():
+        path = out / "part.json" if out.parent == report else out
+        published = out.suffix == ".ipynb" and (folder / "notebooks" / out.name).exists()
+        if (path != out or published) and not path.is_file():
             cure = f"results/{workspace.tier} stays as it was: run `dvc repro {stage.name}` first"
             raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
-    for part in parts:
-        numbers |= part.tables
+    numbers = {name: table for part in parts for name, table in part.tables.items()}
     ledger = pd.concat([part.claims for part in parts])
     files = _collected(workspace, parts) | {"claims.csv": csv(ledger)}
     picture = forest(ledger, f"All claims at tier {workspace.tier}")

@@ -1,27 +1,19 @@
-"""How much disk a tier takes, from its settings alone: nothing is opened, and networks are only counted.
+"""How much disk a tier takes, from its settings alone: samples and what is encoded.
 
-Features, logs and discriminators, a few hundredths of the whole, are not counted.
+Networks, states of trainings, features and decoded archives are a few hundredths of the whole at tier paper,
+and are not counted.
 """
 
-import json
-from functools import cache
 from math import prod
 
-import torch
-
-from .. import data, networks
+from .. import data
 from ..evaluation import sample
 from ..settings.latents import Latents
 from ..settings.tiers import ExperimentSettings, Tier
-from ..settings.training import Method
 
-# numbers that an optimiser keeps for each weight; SOAP's are those of a square matrix
-MOMENTS = {"adam": 2, "radam": 2, "soap": 6}
 FLOAT = 4
 # the tokens of OpenAI's CLIPs, and the width of their states in Stable Diffusion, where no network says it
 TOKENS, WIDTH = 77, 768
-# what stages hand on: DVC keeps a copy, unless the file system can share it
-HANDED_ON = ("latents", "captions", "trained networks", "samples")
 
 
 def images(name: str) -> int:
@@ -50,33 +42,12 @@ def captions(tier: Tier, experiment: ExperimentSettings) -> tuple[int, int] | No
     return token_states(tier, latents.clip) if latents and latents.clip else None
 
 
-@cache
-def _count(network: str, shape: tuple[int, ...]) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in networks.build(json.loads(network), shape).parameters())
-
-
-def weights(experiment: ExperimentSettings, method: Method, shape: tuple[int, ...]) -> int:
-    """The number of weights of a method's network for points of `shape`."""
-    return _count((method.network or experiment.training.network).model_dump_json(), shape)
-
-
 def needs(tier: Tier) -> dict[str, int]:
-    """Bytes that a whole run of `tier` writes, by what they are; images decoded from archives among them."""
-    names = (*HANDED_ON, "states of trainings", "decoded images")
-    found = dict.fromkeys(names, 0)
+    """Bytes that a whole run of `tier` writes, by what they are."""
+    found = {"latents": 0, "captions": 0, "samples": 0}
     for experiment in tier.experiments.values():
-        shape, latents = tier.shape(experiment), tier.latents.get(experiment.training.latents)
-        # what another experiment has trained is there already
-        for method in experiment.methods.values() if not experiment.students_of else ():
-            size = FLOAT * len(experiment.training.seeds) * weights(experiment, method, shape)
-            found["trained networks"] += size
-            if not method.weights:
-                optimiser = method.optimiser or experiment.training.optimiser
-                # weights and their average; one more for a staged teacher, and for SCFlow's target
-                more = (method.teacher_as == "stages") + (method.loop == "scflow")
-                found["states of trainings"] += (2 + MOMENTS[optimiser.kind] + more) * size
-        size = prod(data.load(latents.data).shape if latents else shape)
+        latents = tier.latents.get(experiment.training.latents)
+        size = prod(data.load(latents.data).shape if latents else tier.shape(experiment))
         size *= 1 if experiment.metrics.of_images else FLOAT
         found["samples"] += len(sample.plan(experiment)) * experiment.sampling.count * size
     for own in tier.latents.values():
@@ -85,8 +56,5 @@ def needs(tier: Tier) -> dict[str, int]:
         if own.clip:
             tokens, width = token_states(tier, own.clip)
             found["captions"] += encoded(own) * tokens * (FLOAT * width + 1)
-    for name in {own.data for own in (*tier.features.values(), *tier.latents.values())}:
-        # captioned pictures are decoded as they are read
-        if data.offers(name, "check") and not data.offers(name, "captions"):
-            found["decoded images"] += images(name) * prod(data.load(name).shape)
-    return found | {"DVC's copies": sum(found[what] for what in HANDED_ON)}
+    # unless the file system can share them
+    return found | {"DVC's copies": sum(found.values())}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ class _EnoughError(Exception):
 def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> float:
     """Seconds of one step at `batch`, by the training loop, on `noise` like the data, the teacher untrained.
 
-    Raises what torch raises, OutOfMemoryError among it, and ValueError for a training too short to be timed.
+    It is 0 for a training that is over in seconds. Raises what torch raises, OutOfMemoryError among it.
     """
     ticks: list[tuple[float, int]] = []
 
@@ -121,8 +122,7 @@ def step(training: Training, method: Method, device: str, batch: int, noise: Noi
             save_checkpoint(job.teacher, weights, info)
         advance(job, "timed", method.steps, tick)
     if len(ticks) < 2:
-        over = f"{method.steps} steps are over before they can be timed"
-        raise ValueError(f"{over}: nothing needs to be forecast")
+        return 0.0
     (start, first), (end, last) = ticks[0], ticks[-1]
     return (end - start) / (last - first)
 
@@ -143,17 +143,6 @@ def call(network: Network, device: str, batch: int, noise: Noise) -> float:
     return _seconds(lambda: flow_map.jump(zero, one, x))
 
 
-def decoding(shape: Sequence[int], device: str, batch: int) -> float:
-    """Seconds in which an untrained autoencoder of the published size decodes `batch` pictures of `shape`."""
-    # here, and not above: diffusers and transformers take seconds to load
-    from ..networks.autoencoder import Autoencoder
-    from . import tiny_networks
-
-    network = Autoencoder(tiny_networks.autoencoder_model()).to(device).eval()
-    latents = torch.zeros(batch, *network.latent_shape(shape), device=device)
-    return _seconds(lambda: network.decode(latents))
-
-
 class Timings:
     """Timings of the parts of `tier` on `device`, each measured once; what is measured is printed before.
 
@@ -164,7 +153,7 @@ class Timings:
         self.tier, self.device = tier, device
         self.known: dict[str, Timing] = {}
 
-    def _once(self, what: str, key: Any, batch: int, measure: Callable[[], float], cure: str) -> Timing:
+    def _once(self, what: str, key: Any, batch: int, measure: Callable[[], float], cure: str = "") -> Timing:
         """Seconds that `measure` returns of work on `batch` items, measured once for each `key`."""
         mark = json.dumps([batch, key], sort_keys=True, default=str)
         if mark not in self.known:
@@ -176,6 +165,7 @@ class Timings:
                 seconds = measure()
             except torch.OutOfMemoryError:
                 problem = f"{what}, batch {batch}, does not fit into the free memory of this machine's"
+                cure = cure or "free some, or take a larger GPU"
                 raise UnfitError(f"{problem} {self.device}: {cure}") from None
             held = torch.cuda.max_memory_allocated() if self.device == "cuda" else None
             self.known[mark] = Timing(seconds, batch, held)
@@ -192,28 +182,33 @@ class Timings:
         shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
         own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
         cure = "lower training.batch, or raise compute.processes"
-        measure: Callable[[], float] = lambda: step(training, method, self.device, batch, noise)  # noqa: E731
-        return self._once(what, [shared, own, noise], batch, measure, cure)
+        work = partial(step, training, method, self.device, batch, noise)
+        return self._once(what, [shared, own, noise], batch, work, cure)
 
     def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One network call of a sampler."""
         network, noise = method.network or experiment.training.network, self._noise(experiment)
         batch = sample.together(len(noise.shape), noise.conditional, self.device)
-        what, cure = f"a network call on {experiment.training.data}", "free some, or take a larger GPU"
-        return self._once(
-            what, [network, noise], batch, lambda: call(network, self.device, batch, noise), cure
-        )
+        what = f"a network call on {experiment.training.data}"
+        return self._once(what, [network, noise], batch, partial(call, network, self.device, batch, noise))
 
     def decoding(self, latents: Latents) -> Timing | None:
         """Pictures that a published autoencoder decodes; None for the small ones that are trained here."""
         if latents.autoencoder.kind != "pretrained":
             return None
-        from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER
+        # here, and not above: diffusers and transformers take seconds to load
+        from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER, Autoencoder
+        from . import tiny_networks
 
         shape = data.load(latents.data).shape
         batch = max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
-        what, cure = f"decoding pictures of {latents.data}", "free some, or take a larger GPU"
-        return self._once(what, ["decoding", shape], batch, lambda: decoding(shape, self.device, batch), cure)
+
+        def measure() -> float:
+            network = Autoencoder(tiny_networks.autoencoder_model()).to(self.device).eval()
+            drawn = torch.zeros(batch, *network.latent_shape(shape), device=self.device)
+            return _seconds(lambda: network.decode(drawn))
+
+        return self._once(f"decoding pictures of {latents.data}", ["decoding", shape], batch, measure)
 
 
 def _peak(timings: Sequence[Timing]) -> int | None:

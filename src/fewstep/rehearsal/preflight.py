@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from ..evaluation import provenance
@@ -32,51 +33,43 @@ def missing_space(root: Path, tier_name: str, wanted: int) -> list[str]:
     return [f"{there} there: make room, or move the clone"] if free < wanted else []
 
 
-def missing_device(tier: Tier) -> list[str]:
-    """The sentence about GPUs that `tier` asks for and this machine does not have, if any."""
-    return said(require_cuda, tier.processes) if tier.compute.device == "cuda" else []
-
-
 def table(rows: list[Row]) -> str:
     """The forecast as a table for people, with its total."""
-    width, work = max(len(row.stage) for row in rows), max(len(row.work) for row in rows)
-    lines = [f"{'stage':{width}}  {'work':{work}}  {'hours':>9}  {'on GPU':>8}"]
-    for row in rows:
-        held = f"{row.gpu_bytes / GB:5.1f} GB" if row.gpu_bytes is not None else "-"
-        line = f"{row.stage:{width}}  {row.work:{work}}  {row.seconds / 3600:9,.2f}  {held:>8}"
-        lines.append(f"{line}  {row.problem or ''}".rstrip())
-    total = sum(row.seconds for row in rows) / 3600
-    lines.append(f"{'all of these':{width}}  {'':{work}}  {total:9,.2f}")
-    return "\n".join(lines)
+    cells = [
+        [row.stage, row.work, row.seconds / 3600, f"{(row.gpu_bytes or 0) / GB:.1f} GB", row.problem or ""]
+        for row in rows
+    ]
+    cells.append(["all of these", "", sum(row.seconds for row in rows) / 3600, "", ""])
+    columns = ["stage", "work", "hours", "on GPU", ""]
+    return pd.DataFrame(cells, columns=columns).to_string(index=False, float_format="{:,.2f}".format)
 
 
-def preflight(root: Path, tier_name: str, tier: Tier, times: bool) -> None:
-    """Print what `tier` lacks on this machine and, with `times`, how long it will train and sample.
+def preflight(root: Path, tier_name: str, tier: Tier) -> None:
+    """Print what `tier` lacks on this machine, and how long it will train and sample here.
 
     A step and a network call are timed at the true batch, on the tier's own device, and not where that is
     missing. Raises PreflightError when anything is.
     """
     if not tier.experiments:
         raise SettingsError(f"tier '{tier_name}' has no experiments: there is nothing to look ahead to")
-    missing = missing_device(tier)
-    device = "cpu" if missing else tier.compute.device
+    lacking = said(require_cuda, tier.processes) if tier.compute.device == "cuda" else []
+    device, needs = "cpu" if lacking else tier.compute.device, disk.needs(tier)
     print(f"Preflight of tier {tier_name} on {provenance.hardware(device)}")
-    needs = disk.needs(tier)
     sizes = ", ".join(f"{what} {size / GB:,.1f} GB" for what, size in needs.items() if size)
     print(f"Disk: {sizes}; {shutil.disk_usage(root).free / GB:,.0f} GB free here")
     if device == "cuda":
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {free / GB:,.0f} of {total / GB:,.0f} GB free")
-    if times and missing:
+    missing = [*lacking, *missing_files(tier, True), *missing_space(root, tier_name, sum(needs.values()))]
+    for sentence in missing:
+        print(f"missing: {sentence}", flush=True)
+    if lacking:
         print("Hours are measured on the machine that will run the tier, and not on this one.")
-    elif times:
+    else:
         rows = forecast(plan(root, tier_name), tier, Timings(tier, device))
-        missing += [f"{row.stage}: {row.problem}" for row in rows if row.problem]
+        missing += [row.problem for row in rows if row.problem]
         print(table(rows))
         print("Preparing, measuring and drawing figures come on top of these hours.")
-    missing += [*missing_files(tier, True), *missing_space(root, tier_name, sum(needs.values()))]
-    for sentence in missing:
-        print(f"missing: {sentence}")
     if missing:
         count = f"{len(missing)} thing{'s' if len(missing) > 1 else ''} missing"
         raise PreflightError(f"tier {tier_name} cannot run here as it is: {count}, listed above")

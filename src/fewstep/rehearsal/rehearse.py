@@ -123,13 +123,14 @@ def _emptied(tree: Path) -> Iterator[None]:
 def lay_out(root: Path, device: str, devices: int, stages: Sequence[Stage] = ()) -> Path:
     """Fill the rehearsal's tree below `root`, with the networks that `stages` take, and return it.
 
-    `devices` is as in `settings.small`; raises as `settings.read`.
+    `devices` is as in `settings.small`; raises SettingsError for a wrong params.yaml.
     """
     tree = root / TREE
     stand_in.mark(tree)
     left_out = shutil.ignore_patterns(".ipynb_checkpoints")
     shutil.copytree(root / "notebooks", tree / "notebooks", ignore=left_out)
-    small = as_file(settings.small(settings.read(root), device, devices), TIER)
+    paper = tiers.section(root / "params.yaml", TIER)
+    small = as_file(settings.small(paper, device, devices), TIER)
     write_atomically(tree / "params.yaml", document.dump(small).encode())
     # a root has these files; DVC, which looks for them in all folders, must find no stage in this one
     for name in ("dvc.yaml", PAPER_ONLY):

@@ -7,12 +7,10 @@ not fit. All of it works on resolved settings as plain values, before they are v
 import json
 from collections.abc import Mapping
 from math import lcm
-from pathlib import Path
 from typing import Any
 
 from ..evaluation.measure_images import NEIGHBOURS
 from ..evaluation.sample import POINTS
-from ..settings import tiers
 from . import tiny_archives, tiny_captioned
 
 TIER = "paper"
@@ -31,15 +29,6 @@ WITH_CAPTIONS, DISTILLED, SELF_DISTILLED, FEW = 4, 8, 16, 2
 # the network of 860M weights, whose step takes more than 30 GB: on a CPU its levels have a NARROWER-th of
 # the channels
 WIDE, NARROWER = "published_unet", 5
-
-
-def read(root: Path) -> dict[str, Any]:
-    """The settings of tier paper in params.yaml, resolved and not validated; raises SettingsError."""
-    return tiers.section(root / "params.yaml", TIER)
-
-
-def _all(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [settings["tour"], *settings["experiments"].values()]
 
 
 def narrow(network: Mapping[str, Any]) -> list[int]:
@@ -89,7 +78,7 @@ def small(paper: Mapping[str, Any], device: str, devices: int) -> dict[str, Any]
     """
     # through JSON, where what two experiments share in the file becomes two
     settings = json.loads(json.dumps(paper))
-    compute, experiments = settings["compute"], _all(settings)
+    compute, experiments = settings["compute"], [settings["tour"], *settings["experiments"].values()]
     compute["device"] = device
     if device == "cpu":
         compute["workers"] = min(devices, MOST_WORKERS)

@@ -13,7 +13,6 @@ from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
 from diffusers import AutoencoderKL  # isort: skip
 from transformers import CLIPConfig, CLIPModel
-from transformers.utils import logging
 
 from ..networks import tokens
 from ..networks.published import clip as published_clip
@@ -84,11 +83,7 @@ def clip(folder: Path, width: int, towers: str) -> None:
         sizes = {"text_config": text | common, "vision_config": vision | common, "projection_dim": 64}
         model = CLIPModel(CLIPConfig(**sizes))
     own, vocabulary = (folder / place for place in published_clip.PLACES[towers])
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     (model if towers == "both" else model.text_model).save_pretrained(own)
-    if drawn:
-        logging.enable_progress_bar()
     tokens.write(words, vocabulary)
     write_json(vocabulary / tokens.CONFIG, {"pad_token": words.filling, "model_max_length": words.length})
     if towers == "both":
