@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 # jsonschema would load, or even compile, what checks web addresses and dates, of which no notebook has any:
@@ -54,10 +55,6 @@ def stabilise(notebook: nbformat.NotebookNode) -> str:
         said += [o.text for o in cell.outputs if o.get("name") == "stderr"]
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return "".join(said)
-
-
-def _clock(seconds: float) -> str:
-    return "{}:{:02d}".format(*divmod(int(seconds), 60))
 
 
 class _Provisioner(LocalProvisioner):
@@ -131,10 +128,12 @@ class _Watch(threading.Thread):
         message = message or {"done": 0, "total": 1, "label": "starting"}
         share = message["done"] / max(message["total"], 1)
         stage_left, all_left = self.plan.left(self.stage, elapsed, share)
-        text = f"{self.stage}: {message['label']} {share:4.0%}, {_clock(elapsed)} gone"
+        text = f"{self.stage}: {message['label']} {share:4.0%}, {timedelta(seconds=int(elapsed))} gone"
         if stage_left is not None:
-            text += f", about {_clock(stage_left)} left here"
-        return text if all_left is None else f"{text} and {_clock(all_left)} for the whole pipeline"
+            text += f", about {timedelta(seconds=int(stage_left))} left here"
+        if all_left is not None:
+            text += f" and {timedelta(seconds=int(all_left))} for the whole pipeline"
+        return text
 
     def run(self) -> None:
         live = sys.stderr.isatty()
