@@ -3,7 +3,7 @@
 # make test       run all tests, and `make check` before them
 # make check      lint, format and types, in seconds
 # make lint       mend what ruff can mend by itself
-# make preflight  say what tier paper lacks on this machine, and how long its stages will take here
+# make preflight  say what tier paper lacks on this machine, and how long it will train and sample here
 # make rehearse   run every stage of tier paper in small (make rehearse STAGES="students@paper-fmm-cifar10": these and what they need)
 # make bench      time the training steps, and a jitted JAX step beside them
 # Each makes its own environment in .venv first, on a machine that has Python 3.11 and make.

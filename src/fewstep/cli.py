@@ -105,15 +105,14 @@ def _rehearse(root: Path, arguments: argparse.Namespace) -> None:
     # whoever ends the rehearsal ends the stage that it waits for
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    rehearse(root, device, arguments.stages, arguments.resume)
+    rehearse(root, device, arguments.stages)
 
 
 def _preflight(root: Path, arguments: argparse.Namespace) -> None:
     from .rehearsal.preflight import preflight
     from .settings import tiers
 
-    settings = tiers.load(root / "params.yaml", arguments.tier)
-    preflight(root, arguments.tier, settings, arguments.quick, not arguments.no_times)
+    preflight(root, arguments.tier, tiers.load(root / "params.yaml", arguments.tier))
 
 
 def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], None]:
@@ -183,30 +182,19 @@ def _parser() -> argparse.ArgumentParser:
     _add(publish, "--mixed", "also tables of several revisions or machines; the report says so on top",
          action="store_true")  # fmt: skip
     again = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
-    _add(
-        again, "--experiment", "one experiment alone, up to its own notebooks (default: all, with the report)"
-    )
+    alone = "one experiment alone, up to its own notebooks (default: all, with the report)"
+    _add(again, "--experiment", alone)
     moved = "say which verdicts and cells differ between two results folders, and by how much"
     claims = command("claims", _claims, moved, anywhere=True)
-    _add(
-        claims,
-        "--compare",
-        "such as results/laptop of two clones",
-        nargs=2,
-        type=Path,
-        metavar="FOLDER",
-        required=True,
-    )
+    two: dict[str, Any] = {"nargs": 2, "type": Path, "metavar": "FOLDER", "required": True}
+    _add(claims, "--compare", "such as results/laptop of two clones", **two)
     small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
     rehearse = command("rehearse", _rehearse, small)
     _add(rehearse, "stages", "these, and what they need (default: all)", nargs="*", metavar="stage")
     _add(rehearse, "--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
-    _add(rehearse, "--resume", "keep what an earlier rehearsal finished", action="store_true")
-    lacks = "say what a tier lacks on this machine, and how long its stages will take"
+    lacks = "say what a tier lacks on this machine, and how long it will train and sample"
     preflight = command("preflight", _preflight, lacks)
     _add(preflight, "--tier", "the tier to look ahead to (default: paper)", default="paper")
-    _add(preflight, "--quick", "time small batches, and scale them in proportion", action="store_true")
-    _add(preflight, "--no-times", "measure nothing, and only say what is missing", action="store_true")
 
     into = "into a flow map of this library"
     lfm = f"turn the published checkpoint of Latent Flow Matching {into}"

@@ -83,6 +83,10 @@ def cases() -> list[Case]:
             rf"experiment: {name}'\.\.",
         ),
         _case("data that climb", "run 0-prepare --tier smoke --data ../x", rf"data: {name}'\.\./x'"),
+        _case("data that are absolute", "run 0-prepare --tier smoke --data /tmp/x", rf"data: {name}'/tmp/x'"),
+        _case(
+            "an experiment of a command", "run a --tier smoke --experiment a;touch", rf"experiment: {name}'a;"
+        ),
         _case("a notebook that climbs", "run ../../x --tier smoke", rf"notebook: {name}'\.\./\.\./x'"),
         _case(
             "an experiment to save that climbs",

@@ -56,7 +56,7 @@ def _small(*names: str) -> Callable[[Path], None]:
 
 def _none_to_look_at(folder: Path) -> None:
     empty = tiers.load(ROOT / "params.yaml", "smoke").model_copy(update={"experiments": {}})
-    preflight(folder, "smoke", empty, quick=True, times=False)
+    preflight(folder, "smoke", empty)
 
 
 def cases() -> list[Case]:

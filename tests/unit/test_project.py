@@ -24,7 +24,6 @@ from packaging.utils import canonicalize_name
 from fewstep.data import export
 from fewstep.pipeline import phases, report
 from fewstep.pipeline import stages as pipeline
-from fewstep.pipeline.notebooks import executed_name
 from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
 from fewstep.storage import fingerprint
@@ -195,7 +194,7 @@ def test_a_stage_depends_on_its_notebook_its_settings_and_the_rooms_of_its_phase
         assert not rooms & forbidden and "src/fewstep/evaluation/plots" not in stage.deps, name
         if phase in ("teacher", "students"):
             assert rooms == ROOMS - {"metrics"}, name
-        own = executed_name(stage.notebook, stage.experiment or stage.data)
+        own = f"{'-'.join(filter(None, (stage.notebook, stage.experiment or stage.data)))}.ipynb"
         assert f"artifacts/{'paper' if '@paper' in name else 'smoke'}/notebooks/{own}" in stage.outs
 
 

@@ -4,10 +4,8 @@ The executed notebook is byte-stable: no run times, no random cell ids, no stder
 is left are shown on the terminal instead, by the process that waits for the kernel.
 """
 
-import asyncio
 import logging
 import os
-import queue
 import socket
 import sys
 import tempfile
@@ -15,7 +13,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 # jsonschema would load, or even compile, what checks web addresses and dates, of which no notebook has any:
@@ -25,16 +24,14 @@ for _unused in ("rfc3987_syntax", "isoduration", "rfc3986_validator"):
 
 import nbformat  # noqa: E402
 import papermill  # noqa: E402
-from jupyter_client.asynchronous.client import AsyncKernelClient  # noqa: E402
 from jupyter_client.kernelspec import KernelSpec  # noqa: E402
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner  # noqa: E402
-from traitlets import Type  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 from ..storage import progress  # noqa: E402
 from ..storage.files import lock, remove_left, require_writable, write_atomically  # noqa: E402
-from ..storage.workspace import PIPELINE, START_METHOD, Workspace, require_name  # noqa: E402
+from ..storage.workspace import PIPELINE, START_METHOD, Workspace  # noqa: E402
 from . import kernels, timings  # noqa: E402
 
 FOLDER = "fewstep-stage-"  # what the names of private folders begin with
@@ -42,11 +39,6 @@ FOLDER = "fewstep-stage-"  # what the names of private folders begin with
 
 class NotebookError(RuntimeError):
     """A notebook cannot be run as asked, or stopped with an error; the message says where."""
-
-
-def executed_name(notebook: str, of: str | None) -> str:
-    """The file name of the notebook as executed for `of`, an experiment or a data set, or for neither."""
-    return f"{notebook}-{of}.ipynb" if of else f"{notebook}.ipynb"
 
 
 def stabilise(notebook: nbformat.NotebookNode) -> str:
@@ -65,10 +57,6 @@ def stabilise(notebook: nbformat.NotebookNode) -> str:
     return "".join(said)
 
 
-def _clock(seconds: float) -> str:
-    return "{}:{:02d}".format(*divmod(int(seconds), 60))
-
-
 class _Provisioner(LocalProvisioner):
     """Starts a kernel as a fork of one that has the libraries loaded, where that can be had."""
 
@@ -81,11 +69,6 @@ class _Provisioner(LocalProvisioner):
             return await super().launch_kernel(cmd, **options)
         self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
         return self.connection_info
-
-    async def wait(self):
-        while await self.poll() is None:
-            await asyncio.sleep(0.005)  # its own tenth of a second is one for every stage
-        return await super().wait()
 
 
 class Forking:
@@ -100,9 +83,6 @@ class Forking:
     )
 
     async def _async_pre_start_kernel(self, **options):
-        self.context.reconnect_ivl = (
-            5  # milliseconds in which a kernel that has just begun to listen is found
-        )
         if self.provisioner is None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
             own = {"kernel_id": self.kernel_id, "kernel_spec": self.kernel_spec}
@@ -110,22 +90,8 @@ class Forking:
         return await super()._async_pre_start_kernel(**options)
 
 
-class _Client(AsyncKernelClient):
-    """Is ready as soon as the kernel answers: the library waits for more messages, a fifth of a second."""
-
-    async def wait_for_ready(self, timeout: float | None = None) -> None:
-        deadline = time.monotonic() + (timeout or float("inf"))
-        while time.monotonic() < deadline and await self.is_alive():
-            self.kernel_info()
-            with suppress(queue.Empty):
-                await self.shell_channel.get_msg(timeout=1)
-                await self.iopub_channel.get_msg(timeout=0.2)  # its outputs are heard as well
-                return
-        raise RuntimeError("the kernel ended, or did not answer, before the first cell")
-
-
 class _LocalKernel(Forking, AsyncKernelManager):
-    client_factory = Type(_Client)
+    pass
 
 
 @contextmanager
@@ -162,10 +128,12 @@ class _Watch(threading.Thread):
         message = message or {"done": 0, "total": 1, "label": "starting"}
         share = message["done"] / max(message["total"], 1)
         stage_left, all_left = self.plan.left(self.stage, elapsed, share)
-        text = f"{self.stage}: {message['label']} {share:4.0%}, {_clock(elapsed)} gone"
+        text = f"{self.stage}: {message['label']} {share:4.0%}, {timedelta(seconds=int(elapsed))} gone"
         if stage_left is not None:
-            text += f", about {_clock(stage_left)} left here"
-        return text if all_left is None else f"{text} and {_clock(all_left)} for the whole pipeline"
+            text += f", about {timedelta(seconds=int(stage_left))} left here"
+        if all_left is not None:
+            text += f" and {timedelta(seconds=int(all_left))} for the whole pipeline"
+        return text
 
     def run(self) -> None:
         live = sys.stderr.isatty()
@@ -186,9 +154,6 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
     Raises NotebookError when the notebook does not exist, does not declare a parameter that it is given, or
     ends in an error; the notebook as far as it came then lies beside its place, as *.failed.ipynb.
     """
-    for what, named in {"a notebook": notebook, "an experiment": experiment, "a data set": data}.items():
-        if named is not None:
-            require_name(named, what)
     source = workspace.root / "notebooks" / f"{notebook}.ipynb"
     if not source.is_file():
         there = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
@@ -203,9 +168,9 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
     if unknown := sorted(parameters.keys() - declared):
         lacking = f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}'"
         raise NotebookError(f"{lacking}: add it to its parameters cell")
-    name = executed_name(notebook, experiment or data)
+    stage = "-".join(filter(None, (notebook, experiment or data)))
+    name = f"{stage}.ipynb"
     target = workspace.pipeline / "notebooks" / name
-    stage = name.removesuffix(".ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # asked now, and not when all is computed
     require_writable(target.parent)

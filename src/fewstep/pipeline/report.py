@@ -199,23 +199,20 @@ def publish(workspace: Workspace, mixed: bool = False) -> None:
     """
     root, stages = workspace.root, plan(workspace.root, workspace.tier)
     outs = {root / out: stage for stage in stages for out in stage.outs}
-    notebooks = [path for path in outs if path.suffix == ".ipynb"]
     folder, report = root / "results" / workspace.tier, workspace.pipeline / "report"
-    parts, numbers = read_parts(report), {}
-    wanted = [path for path in notebooks if (folder / "notebooks" / path.name).exists()]
-    for path in [*wanted, *(path / "part.json" for path in outs if path.parent == report)]:
-        if not path.is_file():
-            stage = outs.get(path) or outs[path.parent]
+    parts = read_parts(report)
+    for out, stage in outs.items():
+        path = out / "part.json" if out.parent == report else out
+        published = out.suffix == ".ipynb" and (folder / "notebooks" / out.name).exists()
+        if (path != out or published) and not path.is_file():
             cure = f"results/{workspace.tier} stays as it was: run `dvc repro {stage.name}` first"
             raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
-    for part in parts:
-        numbers |= part.tables
+    numbers = {name: table for part in parts for name, table in part.tables.items()}
     if (several := mixture(numbers.values())) and not mixed:
-        stale = f"results/{workspace.tier} is not what one run gives. {several}"
-        again = f"delete artifacts/{workspace.tier} and run `make repro` to make all of them anew"
         raise ProvenanceError(
-            f"{stale} Either {again}, or have them put together as they are, which the report then says on "
-            "top: set `publish.mixed: true` in params.yaml (`dvc exp run -S publish.mixed=true ...`)"
+            f"results/{workspace.tier} is not what one run gives. {several} Either run `dvc repro --force`, "
+            "which makes all of them anew, or have them put together as they are, which the report then says "
+            "on top: set `publish.mixed: true` in params.yaml (`dvc exp run -S publish.mixed=true ...`)"
         )
     ledger = pd.concat([part.claims for part in parts])
     files = _collected(workspace, parts) | {"claims.csv": csv(ledger)}

@@ -1,46 +1,218 @@
-"""How long the stages of a tier will take here: what is measured of their parts, times their number."""
+"""How long a tier will train and sample here: an optimisation step, or a network call, times their number.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Each is measured once, at its true batch and by the code that will run, on noise in the shape of the data: no
+archive is needed. Preparing, measuring and drawing figures are not forecast.
+"""
 
-from .. import data
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.benchmark import Timer
+
+from .. import data, networks
 from ..evaluation import sample
-from ..evaluation.measure_captions import CHECKED
 from ..flows import sampler_names
+from ..flows.conditioning import Conditions, conditioned
 from ..pipeline.stages import Stage
-from ..settings.tiers import Tier
-from ..training import autoencoder
-from ..training.prepare import prepared
+from ..settings.latents import Latents
+from ..settings.tiers import ExperimentSettings, Tier
+from ..settings.training import Method, Network, Training
+from ..storage.checkpoint import save_checkpoint
+from ..training.job import Job, advance
 from ..training.weights import PHASES, methods_of
 from . import disk
-from .timing import NOTHING, Timing, Timings, UnfitError, extractor_name
 
+# work is repeated for so long
+SECONDS = 2.0
 # the calls of an adaptive solver, which takes as many as it takes
 ADAPTIVE_CALLS = 50
-MINUTES = "minutes at most"
+
+
+class UnfitError(RuntimeError):
+    """Work that does not fit into memory here; the message says which."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a step, or of other work, on `batch` items, and its peak memory on the GPU, if on one."""
+
+    seconds: float
+    batch: int
+    gpu_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One stage of the forecast.
-
-    work          what it consists of, in words
-    seconds       what it will take, or None where nothing of it is forecast
-    basis         what was measured
-    device_bytes  the peak on the GPU of what was measured, or None
-    problem       why it cannot run at all, or None
-    """
+    """One stage of the forecast: its work in words, and its seconds and bytes, or why it cannot run here."""
 
     stage: str
     work: str
-    seconds: float | None = None
-    basis: str = ""
-    device_bytes: int | None = None
+    seconds: float = 0.0
+    gpu_bytes: int | None = None
     problem: str | None = None
 
 
-def _peak(found: Sequence[Timing]) -> int | None:
-    return max((own.device_bytes for own in found if own.device_bytes is not None), default=None)
+@dataclass(frozen=True)
+class Noise:
+    """A data set that is noise; `captions` are (tokens, numbers each), if it has some."""
+
+    shape: tuple[int, ...]
+    captions: tuple[int, int] | None = None
+    scale: float = 1.0
+
+    @property
+    def conditional(self) -> bool:
+        return self.captions is not None
+
+    @property
+    def empty(self) -> Conditions:
+        """The empty caption, a batch of one, on the CPU as that of latents is."""
+        return Conditions(torch.zeros(1, *self.captions), torch.ones(1, self.captions[0], dtype=torch.bool))
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, *self.shape, generator=generator, device=generator.device)
+
+    def sample_with_conditions(self, count: int, generator: torch.Generator) -> tuple:
+        return self.sample(count, generator), self.empty.times(count).to(generator.device)
+
+
+@dataclass(frozen=True)
+class _Timed(Job):
+    """A training that is timed, on noise in the place of its data."""
+
+    noise: Noise | None = None
+
+    @property
+    def source(self) -> data.DataSource:
+        return self.noise
+
+
+class _EnoughError(Exception):
+    """Stops a training that is only timed."""
+
+
+def step(training: Training, method: Method, device: str, batch: int, noise: Noise) -> float:
+    """Seconds of one step at `batch`, by the training loop, on `noise` like the data, the teacher untrained.
+
+    It is 0 for a training that is over in seconds. Raises what torch raises, OutOfMemoryError among it.
+    """
+    ticks: list[tuple[float, int]] = []
+
+    def tick(done: int) -> None:
+        ticks.append((time.perf_counter(), done))
+        if len(ticks) > 1 and ticks[-1][0] - ticks[0][0] > SECONDS:
+            raise _EnoughError
+
+    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
+        own, state = training.model_copy(update={"batch": batch}), Path(folder) / "state.safetensors"
+        job = _Timed(own, method, 0, state, None, device, noise=noise)
+        if method.teacher:
+            weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
+            info = {"network": job.network.model_dump(), "shape": list(noise.shape)}
+            job = replace(job, teacher=Path(folder) / "teacher.safetensors")
+            save_checkpoint(job.teacher, weights, info)
+        advance(job, "timed", method.steps, tick)
+    if len(ticks) < 2:
+        return 0.0
+    (start, first), (end, last) = ticks[0], ticks[-1]
+    return (end - start) / (last - first)
+
+
+@torch.no_grad()
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds of one `work` on one thread, the GPU's work included."""
+    return Timer("work()", globals={"work": work}).blocked_autorange(min_run_time=SECONDS).mean
+
+
+def call(network: Network, device: str, batch: int, noise: Noise) -> float:
+    """Seconds of one call of an untrained network, as sampling makes it, for `batch` points like `noise`."""
+    flow_map = networks.build(network.model_dump(), noise.shape).to(device).eval()
+    if noise.conditional:
+        flow_map = conditioned(flow_map, noise.empty.times(batch).to(device))
+    x = torch.randn(batch, *noise.shape, device=device)
+    zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
+    return _seconds(lambda: flow_map.jump(zero, one, x))
+
+
+class Timings:
+    """Timings of the parts of `tier` on `device`, each measured once; what is measured is printed before.
+
+    Work that does not fit into memory raises UnfitError.
+    """
+
+    def __init__(self, tier: Tier, device: str):
+        self.tier, self.device = tier, device
+        self.known: dict[str, Timing] = {}
+
+    def _once(self, what: str, key: Any, batch: int, measure: Callable[[], float], cure: str = "") -> Timing:
+        """Seconds that `measure` returns of work on `batch` items, measured once for each `key`."""
+        mark = json.dumps([batch, key], sort_keys=True, default=str)
+        if mark not in self.known:
+            print(f"measuring {what}, batch {batch}", flush=True)
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            try:
+                seconds = measure()
+            except torch.OutOfMemoryError:
+                problem = f"{what}, batch {batch}, does not fit into the free memory of this machine's"
+                cure = cure or "free some, or take a larger GPU"
+                raise UnfitError(f"{problem} {self.device}: {cure}") from None
+            held = torch.cuda.max_memory_allocated() if self.device == "cuda" else None
+            self.known[mark] = Timing(seconds, batch, held)
+        return self.known[mark]
+
+    def _noise(self, experiment: ExperimentSettings) -> Noise:
+        return Noise(self.tier.shape(experiment), disk.captions(self.tier, experiment))
+
+    def step(self, experiment: ExperimentSettings, method: Method) -> Timing:
+        """One optimisation step, on its share of the batch where several processes share it."""
+        training, noise = experiment.training, self._noise(experiment)
+        batch = max(training.batch // self.tier.compute.of(training).processes, 2)
+        what = f"a step of {method.label} on {training.data}"
+        shared = training.model_dump(exclude={"data", "seeds"}, exclude_none=True)
+        own = method.model_dump(exclude={"label", "steps"}, exclude_none=True)
+        cure = "lower training.batch, or raise compute.processes"
+        work = partial(step, training, method, self.device, batch, noise)
+        return self._once(what, [shared, own, noise], batch, work, cure)
+
+    def call(self, experiment: ExperimentSettings, method: Method) -> Timing:
+        """One network call of a sampler."""
+        network, noise = method.network or experiment.training.network, self._noise(experiment)
+        batch = sample.together(len(noise.shape), noise.conditional, self.device)
+        what = f"a network call on {experiment.training.data}"
+        return self._once(what, [network, noise], batch, partial(call, network, self.device, batch, noise))
+
+    def decoding(self, latents: Latents) -> Timing | None:
+        """Pictures that a published autoencoder decodes; None for the small ones that are trained here."""
+        if latents.autoencoder.kind != "pretrained":
+            return None
+        # here, and not above: diffusers and transformers take seconds to load
+        from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER, Autoencoder
+        from . import tiny_networks
+
+        shape = data.load(latents.data).shape
+        batch = max(min(TOGETHER, PIXELS_TOGETHER // prod(shape[1:])), 1)
+
+        def measure() -> float:
+            network = Autoencoder(tiny_networks.autoencoder_model()).to(self.device).eval()
+            drawn = torch.zeros(batch, *network.latent_shape(shape), device=self.device)
+            return _seconds(lambda: network.decode(drawn))
+
+        return self._once(f"decoding pictures of {latents.data}", ["decoding", shape], batch, measure)
+
+
+def _peak(timings: Sequence[Timing]) -> int | None:
+    return max((own.gpu_bytes for own in timings if own.gpu_bytes is not None), default=None)
 
 
 def _training(tier: Tier, stage: Stage, timings: Timings) -> Row:
@@ -48,23 +220,17 @@ def _training(tier: Tier, stage: Stage, timings: Timings) -> Row:
     experiment = tier.experiments[stage.experiment] if stage.experiment else tier.tour
     phases = [phase for phase in PHASES if stage.name.startswith(phase)]
     names = methods_of(experiment, phases[0]) if phases else experiment.methods
-    training, methods = experiment.training, [experiment.methods[name] for name in names]
-    own = [method for method in methods if not method.weights]
+    own = [method for method in map(experiment.methods.get, names) if not method.weights]
     if not own:
-        return Row(stage.name, "weights are taken from files", basis=", ".join(m.weights for m in methods))
-    batch, seeds, compute = training.batch, len(training.seeds), tier.compute.of(training)
-    # each of several processes has its share of the batch
-    share = batch / compute.processes
-    work = f"{seeds * sum(m.steps for m in own):,} steps of {batch:,}, {len(own)} x {seeds} trainings"
-    found = [timings.step(experiment, method) for method in own]
-    each = [share * timing.each * method.steps for timing, method in zip(found, own)]
-    timed, basis = sorted({timing.batch for timing in found}), f"measured at batch {round(share)}"
-    if timed != [round(share)]:
-        basis = f"in proportion from batch {', '.join(map(str, timed))}"
+        return Row(stage.name, "weights are taken from files")
+    training, compute = experiment.training, tier.compute.of(experiment.training)
+    seeds, found = len(training.seeds), [timings.step(experiment, method) for method in own]
+    each = [timing.seconds * method.steps for timing, method in zip(found, own)]
     workers = compute.workers if compute.device == "cpu" and compute.processes == 1 else 1
     # never less than the longest of them
-    seconds = max(seeds * sum(each) / workers, *each)
-    return Row(stage.name, work, seconds, basis, _peak(found))
+    seconds, steps = max(seeds * sum(each) / workers, *each), seeds * sum(method.steps for method in own)
+    work = f"{steps:,} steps of {training.batch:,}, {len(own)} x {seeds} trainings"
+    return Row(stage.name, work, seconds, _peak(found))
 
 
 def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
@@ -72,99 +238,30 @@ def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
     experiment = tier.experiments[stage.experiment]
     count, calls, seconds = experiment.sampling.count, 0, 0.0
     draws = [draw for draw in sample.plan(experiment) if draw.network != sample.EXACT]
-    if not draws:
-        return Row(stage.name, "nothing is drawn from a network")
     latents, found = tier.latents.get(experiment.training.latents), []
     for draw in draws:
         own = (sampler_names.calls_a_step(draw.sampler) or 0) * draw.steps or ADAPTIVE_CALLS
         found.append(timings.call(experiment, experiment.methods[draw.network]))
-        calls, seconds = calls + own, seconds + own * count * found[-1].each
-    work, basis = f"{calls:,} calls for each of {count:,} samples", f"a call of {found[-1].batch}"
-    decode = timings.autoencoder("decode", latents) if latents else NOTHING
-    work += f", decoded {len(draws):,} times" if decode.seconds else ""
-    seconds = (seconds + len(draws) * count * decode.each) / tier.compute.workers
-    return Row(stage.name, work, seconds, basis, _peak([*found, decode]))
+        calls, seconds = calls + own, seconds + own * found[-1].seconds / found[-1].batch
+    work = f"{calls:,} calls for each of {count:,} samples"
+    if latents and (decoding := timings.decoding(latents)):
+        seconds += len(draws) * decoding.seconds / decoding.batch
+        found.append(decoding)
+        work += f", decoded {len(draws):,} times"
+    return Row(stage.name, work, count * seconds / tier.compute.workers, _peak(found))
 
 
-def _measuring(tier: Tier, stage: Stage, timings: Timings) -> Row:
-    """Features and metrics of every array of samples, and the self-checks of the data."""
-    experiment = tier.experiments[stage.experiment]
-    metrics, count = experiment.metrics, experiment.sampling.count
-    if not metrics.of_images:
-        return Row(stage.name, MINUTES)
-    latents = tier.latents.get(experiment.training.latents)
-    draws, measures = len(sample.plan(experiment)), set(metrics.measures)
-    extractor = tier.features[metrics.features].extractor
-    against = disk.measured_against(tier, metrics.features)
-    shape, dimension = data.load(latents.data).shape if latents else tier.shape(experiment), disk.DIMENSIONS
-    image, distance = timings.features(shape, extractor), timings.distance(dimension[extractor])
-    decode = timings.autoencoder("decode", latents) if latents else NOTHING
-    # of every array; and of the data, once
-    distances = ("fid" in measures) + 2 * ("t_fid" in measures)
-    each, once = count * image.each + distances * distance.each, 0.0
-    work = f"{draws} arrays of {count:,}"
-    if measures & {"precision", "recall"}:
-        pairs, pair = (count + 2 * against) * count, timings.pairs(dimension[extractor])
-        each += pairs * pair.each
-        once += against**2 * pair.each
-        work += f"; precision and recall over {pairs:,} pairs each"
-    parts = sum(against // 2**k > dimension[extractor] for k in (2, 3, 4))
-    # noise is as many images as there are to measure against
-    once += against * (image.each + decode.each) + (4 + 3 * parts) * distance.each
-    if "clip" in measures:
-        looked_at = timings.clip("text", latents).each + timings.clip("image_features", latents).each
-        each += count * looked_at
-        once += 2 * min(count, CHECKED) * looked_at
-    seconds = draws * each / tier.compute.workers + once
-    return Row(
-        stage.name, work, seconds, f"parts measured; {extractor_name(extractor)}", _peak([image, decode])
-    )
-
-
-def _preparing(tier: Tier, stage: Stage, timings: Timings) -> Row:
-    """The features to measure in, some images encoded and decoded, all images and captions encoded."""
-    entries, work, basis, found, seconds = prepared(tier, stage.data), [], [], [], 0.0
-    for name in entries["features"]:
-        features, count = tier.features[name], disk.measured_against(tier, name)
-        found.append(timings.features(data.load(features.data).shape, features.extractor))
-        work.append(f"features of {count:,} images")
-        basis.append(extractor_name(features.extractor))
-        seconds += count * found[-1].each
-    for latents in (tier.latents[name] for name in entries["latents"]):
-        encode, decode = (timings.autoencoder(way, latents) for way in ("encode", "decode"))
-        if not encode.seconds:
-            continue
-        caption, flipped = timings.clip("text", latents), data.load(latents.data).flip
-        also = " and their mirror images" if flipped else ""
-        also += " and their captions" if caption.seconds else ""
-        count, held_out = disk.encoded(latents), data.offers(latents.data, "held_out")
-        kept = (1 + held_out) * (latents.measured or autoencoder.MEASURED)
-        work.append(f"{count:,} images{also} encoded")
-        basis.append("untrained networks of the published sizes")
-        seconds += kept * (encode.each + decode.each)
-        seconds += count * ((1 + flipped) * encode.each + caption.each)
-        found += [encode, decode, caption]
-    if not work:
-        return Row(stage.name, MINUTES)
-    return Row(stage.name, ", ".join(work), seconds, ", ".join(dict.fromkeys(basis)), _peak(found))
-
-
-# by how the names of stages begin; what is not here takes minutes at most
-PARTS = {
-    **dict.fromkeys(("tour", *PHASES), _training),
-    "prepare": _preparing,
-    "sample": _sampling,
-    "measure": _measuring,
-}
+# by how the names of stages begin
+PARTS = {**dict.fromkeys(("tour", *PHASES), _training), "sample": _sampling}
 
 
 def forecast(stages: Sequence[Stage], tier: Tier, timings: Timings) -> list[Row]:
-    """One row a stage, in their order, by what is measured."""
+    """One row a stage that trains or samples, in their order, by what is measured."""
     rows = []
     for stage in stages:
-        part = next((own for name, own in PARTS.items() if stage.name.startswith(name)), None)
-        try:
-            rows.append(part(tier, stage, timings) if part else Row(stage.name, MINUTES))
-        except UnfitError as error:
-            rows.append(Row(stage.name, "not measured", problem=str(error)))
+        if part := next((own for name, own in PARTS.items() if stage.name.startswith(name)), None):
+            try:
+                rows.append(part(tier, stage, timings))
+            except UnfitError as error:
+                rows.append(Row(stage.name, "not measured", problem=str(error)))
     return rows

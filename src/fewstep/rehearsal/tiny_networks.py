@@ -13,18 +13,15 @@ from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 
 from diffusers import AutoencoderKL  # isort: skip
 from transformers import CLIPConfig, CLIPModel
-from transformers.utils import logging
 
 from ..networks import tokens
 from ..networks.published import clip as published_clip
 from ..networks.published import conversion
-from ..networks.tokens import Tokenizer
 from ..settings.latents import PUBLISHED, SCALE
 from ..storage import stand_in
 from ..storage.files import write_json
 from . import disk, tiny_archives, tiny_captioned
 
-Sizes = Mapping[str, int]
 SEED = tiny_archives.SEED
 # the levels of Stable Diffusion's autoencoder (83.7M weights), and of one that takes a sixteenth of its time
 AUTOENCODER, NARROW_AUTOENCODER = (128, 256, 512, 512), (32, 64, 128, 128)
@@ -34,17 +31,6 @@ LOOKED_AT, SIDE = 4, 64
 VOCABULARY = 560
 # channels of pictures as OpenAI's CLIPs take them, roughly: levels in [0, 1]
 PREPARATION = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
-
-
-def _tower(width: int, layers: int, heads: int, **pictures: int) -> dict[str, int]:
-    """The sizes of a tower as transformers calls them; its layers are four times as wide as its states."""
-    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
-    return sizes | {"intermediate_size": 4 * width} | pictures
-
-
-# the towers of openai/clip-vit-large-patch14 (428M weights): all of them that takes time but the vocabulary
-VISION = _tower(1024, 24, 16, image_size=224, patch_size=14)
-LARGE = {"text": _tower(768, 12, 12), "vision": VISION, "projection": 768}
 
 
 @contextmanager
@@ -80,35 +66,24 @@ def autoencoder(folder: Path, channels: Sequence[int] = AUTOENCODER) -> None:
     stand_in.mark(folder)
 
 
-def tokenizer() -> Tokenizer:
-    """A tokenizer of the captions of a rehearsal, which knows all bytes, for texts of 77 tokens."""
-    return tokens.train(tiny_captioned.captions(), VOCABULARY, disk.TOKENS)
-
-
-def clip_model(words: Tokenizer, text: Sizes, vision: Sizes, projection: int) -> CLIPModel:
-    """An untrained CLIP with towers of these sizes, of the texts of a tokenizer."""
-    marks = {"bos": words.vocabulary[tokens.START], "eos": words.end, "pad": words.vocabulary[words.filling]}
-    own = {f"{name}_token_id": mark for name, mark in marks.items()}
-    own |= {"vocab_size": len(words.vocabulary), "max_position_embeddings": words.length}
-    common = {"projection_dim": projection}
-    config = CLIPConfig(text_config={**text, **own, **common}, vision_config={**vision, **common}, **common)
-    with _seeded(0):
-        return CLIPModel(config)
-
-
 def clip(folder: Path, width: int, towers: str) -> None:
     """An untrained CLIP of two layers in `folder`, in transformers' format, token states `width` wide.
 
-    `towers` is "both", or "text" for the text encoder of a text-to-image model.
+    `towers` is "both", or "text" for the text encoder of a text-to-image model. Its tokenizer is one of the
+    captions of a rehearsal, which knows all bytes.
     """
-    words = tokenizer()
-    model = clip_model(words, _tower(width, 2, 1), _tower(64, 2, 1, image_size=224, patch_size=32), 64)
+    words = tokens.train(tiny_captioned.captions(), VOCABULARY, disk.TOKENS)
+    marks = {"bos": words.vocabulary[tokens.START], "eos": words.end, "pad": words.vocabulary[words.filling]}
+    text: dict[str, int] = {f"{name}_token_id": mark for name, mark in marks.items()}
+    text |= {"vocab_size": len(words.vocabulary), "max_position_embeddings": words.length}
+    text |= {"hidden_size": width, "intermediate_size": 4 * width}
+    vision = {"hidden_size": 64, "intermediate_size": 256, "image_size": 224, "patch_size": 32}
+    common = {"projection_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+    with _seeded(0):
+        sizes = {"text_config": text | common, "vision_config": vision | common, "projection_dim": 64}
+        model = CLIPModel(CLIPConfig(**sizes))
     own, vocabulary = (folder / place for place in published_clip.PLACES[towers])
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     (model if towers == "both" else model.text_model).save_pretrained(own)
-    if drawn:
-        logging.enable_progress_bar()
     tokens.write(words, vocabulary)
     write_json(vocabulary / tokens.CONFIG, {"pad_token": words.filling, "model_max_length": words.length})
     if towers == "both":

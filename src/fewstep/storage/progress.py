@@ -21,7 +21,7 @@ class Progress:
     """A bar of `total` units called `label`; use it as a context and call `update(done)`."""
 
     def __init__(self, total: int, label: str):
-        self.total, self.label, self.started, self.written = total, label, time.monotonic(), -1.0
+        self.total, self.label, self.written = total, label, float("-inf")
         self.channel = os.environ.get(CHANNEL)
         self.bar = None if self.channel else tqdm(total=total, desc=label, leave=False)
 
@@ -38,13 +38,11 @@ class Progress:
         if self.bar is not None:
             self.bar.update(done - self.bar.n)
             return
-        elapsed = time.monotonic() - self.started
         # once a second and at the end: the file is flushed to the disk
-        if elapsed < self.written + 1 and done < self.total:
-            return
-        self.written = elapsed
-        message = {"label": self.label, "done": done, "total": self.total, "elapsed": elapsed}
-        write_atomically(Path(self.channel), json.dumps(message).encode())
+        if (now := time.monotonic()) > self.written + 1 or done >= self.total:
+            self.written = now
+            message = {"label": self.label, "done": done, "total": self.total}
+            write_atomically(Path(self.channel), json.dumps(message).encode())
 
 
 def read(channel: Path) -> dict | None:

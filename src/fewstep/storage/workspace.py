@@ -25,12 +25,6 @@ def find_root(start: Path | None = None) -> Path:
     raise FileNotFoundError(f"{problem}: run this inside a clone of the repository")
 
 
-def require_name(name: str, what: str) -> None:
-    """Raise ValueError unless `name`, which becomes a part of paths, has only letters, digits and ._-"""
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise ValueError(f"'{name}' is no name of {what}, which has only letters, digits, and inside . _ -")
-
-
 @dataclass(frozen=True)
 class Workspace:
     """The files of one tier."""
@@ -39,7 +33,10 @@ class Workspace:
     tier: str
 
     def __post_init__(self) -> None:
-        require_name(self.tier, "a tier")
+        # it becomes a part of paths
+        if not re.fullmatch(r"\w[\w.-]*", self.tier, re.ASCII):
+            wanted = "which has only letters, digits, and inside . _ -"
+            raise ValueError(f"'{self.tier}' is no name of a tier, {wanted}")
 
     @classmethod
     def here(cls, tier: str) -> Self:
