@@ -550,7 +550,7 @@ def test_the_stand_in_autoencoder_makes_latents_of_the_published_spread(tmp_path
     from diffusers import AutoencoderKL
 
     from fewstep.data.latents import DEVIATION
-    from fewstep.settings.latents import SCALE
+    from fewstep.settings.prepared import SCALE
 
     tiny_networks.autoencoder(tmp_path, channels)
     assert stand_in.is_marked(tmp_path)

@@ -21,7 +21,7 @@ from fewstep import __main__ as command_line
 from fewstep import objectives
 from fewstep.flows.exact.straight import StraightFlow
 from fewstep.flows.interpolants import Batch
-from fewstep.settings import document, features, names, resolve, tiers, training  # fmt: skip
+from fewstep.settings import document, names, prepared, resolve, tiers, training  # fmt: skip
 from fewstep.settings.tiers import SettingsError
 
 CELEBA, COCO = "scflow-celebahq", "scflow-coco2017"
@@ -196,7 +196,7 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
         (
             "tiers.smoke.features.cifar10.data",
             "digit",
-            "features are of a data set of images, and 'digit' is none; there are ... digits",
+            "this is a data set of images, and 'digit' is none; there are ... digits",
         ),
         (
             "tiers.smoke.features.cifar10.extractor",
@@ -758,11 +758,11 @@ def test_prompts_and_pictures_of_a_published_set_are_counted_before_it_is_opened
     def message(**changes: object) -> str:
         given = {"data": "laion", "extractor": "inception", "prompts": "coco2017"} | changes
         with pytest.raises(ValueError) as caught:
-            features.Features.model_validate(given)
+            prepared.Features.model_validate(given)
         return str(caught.value)
 
     assert (
-        features.Features(data="laion", extractor="inception", prompts="coco2017", reference=5000).seed == 0
+        prepared.Features(data="laion", extractor="inception", prompts="coco2017", reference=5000).seed == 0
     )
     assert "`reference` asks for 5001 prompts, and 'coco2017' of 'laion' has 5000" in message(reference=5001)
     assert "`prompts` are measured against their pictures" in message()

@@ -13,7 +13,7 @@ from ..evaluation import sample
 from ..networks.classifier import FEATURES
 from ..networks.discriminator import Discriminator
 from ..networks.text_discriminator import TextDiscriminator
-from ..settings.latents import Latents
+from ..settings.prepared import Latents
 from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method
 

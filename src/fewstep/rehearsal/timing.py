@@ -29,7 +29,7 @@ from ..metrics.frechet import frechet, moments
 from ..metrics.precision_recall import precision_recall
 from ..networks.autoencoder import PIXELS_TOGETHER, TOGETHER
 from ..networks.classifier import Classifier
-from ..settings.latents import Latents
+from ..settings.prepared import Latents
 from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
