@@ -53,16 +53,16 @@ def no_file(path: Path) -> str:
     return "is a link to nothing" if path.is_symlink() else ""
 
 
-def content_of(path: Path, cure: str, most: int = MOST) -> bytes:
-    """The bytes of a file; raises ArchiveError with the `cure` for none, and for one of more than `most`."""
+def content_of(path: Path, cure: str) -> bytes:
+    """The bytes of a file; raises ArchiveError with the `cure` for none, and for one of more than MOST."""
     try:
         # looked at first: to open a pipe is to wait for a writer
         if not (what := no_file(path)):
             with open(path, "rb") as file:
-                content = file.read(most + 1)
-            if len(content) <= most:
+                content = file.read(MOST + 1)
+            if len(content) <= MOST:
                 return content
-            what = f"has {path.stat().st_size:,} bytes, and no such file has more than {most:,}"
+            what = f"has {path.stat().st_size:,} bytes, and no such file has more than {MOST:,}"
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
     raise ArchiveError(f"{path} {what}: {cure}")
@@ -73,10 +73,10 @@ def as_text(content: bytes) -> str:
     return content.decode("utf-8-sig").replace("\r\n", "\n")
 
 
-def text_of(path: Path, cure: str, most: int = MOST) -> str:
+def text_of(path: Path, cure: str) -> str:
     """The text of a file; raises ArchiveError as `content_of`, and for one that is not in UTF-8."""
     try:
-        return as_text(content_of(path, cure, most))
+        return as_text(content_of(path, cure))
     except ValueError:
         raise ArchiveError(f"{path} is no text in UTF-8: {cure}") from None
 
