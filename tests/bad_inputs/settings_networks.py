@@ -158,7 +158,7 @@ def _measures() -> list[Case]:
             "features of points",
             f"{TIER}.features.cifar10.data",
             "checkerboard",
-            r"features are of a data set of images, and 'checkerboard' is none",
+            r"this is a data set of images, and 'checkerboard' is none",
         ),
         changed(
             "speed without FID",

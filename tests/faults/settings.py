@@ -20,10 +20,10 @@ FAULTS: list[Fault] = [
         ("Adam's beta1", "beta1: Fraction = 0.9", "beta1: Fraction = 0.0"),
     ),
     *within(
-        "settings/latents.py", "defaults", ("the scale of latents", "SCALE = 0.18215", "SCALE = 0.13025")
+        "settings/prepared.py", "defaults", ("the scale of latents", "SCALE = 0.18215", "SCALE = 0.13025")
     ),
     *within(
-        "settings/features.py",
+        "settings/prepared.py",
         "defaults",
         ("steps of the classifier", "    steps: Count = 800", "    steps: Count = 80"),
     ),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from fewstep.data.formats import archives
 from fewstep.networks import autoencoder
 from fewstep.networks.autoencoder import AutoencoderKL
-from fewstep.settings.latents import Latents
+from fewstep.settings.prepared import Latents
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import CheckpointError
 from fewstep.storage.workspace import SCRATCH, Workspace

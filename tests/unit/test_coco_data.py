@@ -5,7 +5,6 @@ And what is missing or damaged refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import numpy as np
@@ -105,14 +104,11 @@ def test_missing_files_are_named_with_the_addresses(home):
         (home / "val2014" / name).unlink()
     site = "http://images.cocodataset.org"
     addresses = f"{site}/annotations/annotations_trainval2014.zip and {site}/zips/val2014.zip"
-    refused(
-        f"2 of 8 pictures are not in .*coco/val2014, the first of them {names[2]}: get .*{addresses}",
-        FileNotFoundError,
-    )
+    refused(f"val2014/{names[2]} is not in .*coco: get .*{addresses}", FileNotFoundError)
     assert len(coco.prompt_set("coco2014", 2).captions) == 2, "those that are asked for are there"
     (home / "annotations" / "captions_val2014.json").unlink()
     refused(
-        f"captions_val2014.json is not there: get .*{addresses}.*"
+        f"captions_val2014.json is not in .*coco: get .*{addresses}.*"
         "set FEWSTEP_DATA to the folder that holds 'coco'",
         FileNotFoundError,
     )
@@ -142,7 +138,7 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     monkeypatch.setattr(coco, "decoded", lambda *_: pytest.fail("a picture is decoded"))
     with pytest.raises(
         ArchiveError,
-        match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and "
+        match="holds a rehearsal's tiny archives .*: put COCO-2017's validation set .* and .*"
         "COCO-2014's validation set .* in their place",
     ):
         coco.check()
@@ -152,20 +148,10 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
     for name, split in list(SETS.items()):
         monkeypatch.setitem(SETS, name, Split(split.year, 8, 8))
     coco.check()
-    files = [path for folder in ("annotations", "val2014", "val2017") for path in (home / folder).iterdir()]
-    sums = {path.relative_to(home).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
-    (home / archives.CHECKSUMS).write_text(
-        "".join(f"{md5}  {name}\n" for name, md5 in sums.items()), encoding="utf-8"
-    )
-    coco.check()
-    last = sorted(path for path in files if path.parent.name == "val2014")[-1]
-    last.write_bytes(last.read_bytes()[:-1])
-    coco.check(checksums=False)
-    with pytest.raises(ArchiveError, match=f"{last.name} .* has md5"):
-        coco.check()
+    last = max((home / "val2014").iterdir())
     last.unlink()
-    with pytest.raises(FileNotFoundError, match="1 of 8 pictures are not in"):
-        coco.check(checksums=False)
+    with pytest.raises(FileNotFoundError, match=f"val2014/{last.name} is not in .*coco"):
+        coco.check()
 
 
 def test_a_rehearsals_files_are_always_the_same(home):

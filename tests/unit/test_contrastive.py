@@ -22,7 +22,7 @@ from fewstep.data.drawn.scene_captions import Caption, holds
 from fewstep.evaluation.plots.training import part_curves
 from fewstep.networks import clip, clip_files, tokens
 from fewstep.networks.published import clip as published_clip
-from fewstep.settings import clip as text_settings
+from fewstep.settings import prepared as text_settings
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace
 from fewstep.training import clip as contrastive
@@ -406,10 +406,9 @@ def test_scenes_are_trained_on_and_judged_by_others():
     [
         (
             {"data": "faces"},
-            "a CLIP needs pictures with captions, as many as it asks for, and 'faces' draws none; "
-            "there are scenes",
+            "a data set that draws pictures with captions, and 'faces' is none; there are scenes",
         ),
-        ({"data": "laion"}, "'laion' draws none; there are scenes"),
+        ({"data": "laion"}, "'laion' is none; there are scenes"),
         ({"heads": 3}, "`width` 16 must be divisible by the 3 heads of `heads`"),
         ({"patch": 5}, "the pictures of 'scenes', 32 x 32, do not fall into squares of `patch` 5"),
         ({"vocabulary": 513}, "greater than or equal to 514"),

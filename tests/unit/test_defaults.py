@@ -7,7 +7,7 @@ import pytest
 from fewstep import objectives
 from fewstep.evaluation import claims, measure_captions, measure_images, sample, speed
 from fewstep.metrics import jpeg, kl, step_consistency
-from fewstep.settings import clip, experiment, features, latents, networks, sampling, tiers, training
+from fewstep.settings import experiment, networks, prepared, sampling, tiers, training
 
 SETTINGS = {
     training.Term: {"share": 1.0, "weight": 1.0, "options": {}},
@@ -31,15 +31,15 @@ SETTINGS = {
     sampling.Sampling: {"solvers": {}, "prompts": None},
     sampling.Metrics: {"bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}},
     sampling.Speed: {},
-    features.Features: {
+    prepared.Features: {
         "steps": 800, "seed": 0, "reference": None, "probe_steps": None, "prompts": None,
         "classifier_of": None,
     },
-    latents.Latents: {"count": None, "measured": None, "clip": None},
-    latents.TrainedAutoencoder: {"latent_channels": 4, "seed": 0},
-    latents.PretrainedAutoencoder: {"scale": 0.18215},
-    clip.TrainedClip: {"pairs": "training", "seed": 0},
-    clip.PublishedClip: {"towers": "both", "data": None},
+    prepared.Latents: {"count": None, "measured": None, "clip": None},
+    prepared.TrainedAutoencoder: {"latent_channels": 4, "seed": 0},
+    prepared.PretrainedAutoencoder: {"scale": 0.18215},
+    prepared.TrainedClip: {"pairs": "training", "seed": 0},
+    prepared.PublishedClip: {"towers": "both", "data": None},
     networks.MLPSettings: {},
     networks.UNetSettings: {"dropout": 0.0},
     networks.ADMSettings: {"dropout": 0.0, "head_channels": None},

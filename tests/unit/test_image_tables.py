@@ -29,7 +29,7 @@ from fewstep.networks.classifier import FEATURES
 from fewstep.pipeline import report
 from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
-from fewstep.settings.features import Features
+from fewstep.settings.prepared import Features
 from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.storage.workspace import Workspace
 from fewstep.training import features as reference

@@ -16,7 +16,7 @@ from fewstep import data
 from fewstep.data.images import Images, to_signed
 from fewstep.networks import load_decoder
 from fewstep.networks.autoencoder import Autoencoder
-from fewstep.settings.latents import Latents
+from fewstep.settings.prepared import Latents
 from fewstep.storage.workspace import PIPELINE, SCRATCH, Workspace
 from fewstep.training import autoencoder, latents
 from fewstep.training.autoencoder import LatentPreparation

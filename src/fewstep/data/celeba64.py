@@ -4,28 +4,16 @@ That square is the usual one; which arXiv 2505.18825 took is not on record here.
 mirrored.
 """
 
-import numpy as np
-
-from .formats.archives import Archive, folder_of
-from .formats.image_folder import check_folder, read_folder
+from .formats.archives import Archive
+from .formats.image_folder import ImageFolder
 from .images import Images
 
-COUNT, PUBLISHED, CROP, SIDE = 202_599, (178, 218), 148, 64
+COUNT, SIDE = 202_599, 64
 HOME = (
     "CelebA's aligned and cropped images (img_align_celeba.zip, unpacked) "
     "from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 )
+FOLDER = ImageFolder(Archive("celeba64", HOME), COUNT, published=(178, 218), crop=148, side=SIDE)
+SOURCE = Images("celeba64", (3, SIDE, SIDE), True, FOLDER.pixels)
 
-
-def pixels() -> np.ndarray:
-    """The images, (202599, 3, 64, 64), uint8, memory-mapped; raises as `read_folder`."""
-    archive = Archive(folder_of("celeba64"), HOME)
-    return read_folder(archive, SIDE, CROP, count=COUNT, published=PUBLISHED)
-
-
-def check(checksums: bool = True) -> None:
-    """Raise as `check_folder` where the images are not the published ones."""
-    check_folder(Archive(folder_of("celeba64"), HOME), checksums, COUNT)
-
-
-SOURCE = Images("celeba64", (3, SIDE, SIDE), True, pixels)
+check = FOLDER.check

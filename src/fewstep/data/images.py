@@ -149,17 +149,11 @@ def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, n
     """Indices kept and indices held out, both ascending, by `labels` (count,).
 
     Of every class `fraction` is held out, to the nearest whole number; the arguments alone decide which.
-    Raises ValueError when a class would be missing from either side.
     """
     labels, generator, held = np.asarray(labels), np.random.default_rng(seed), []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = round(fraction * len(members))
-        if not 0 < count < len(members):
-            cure = "choose a fraction further from 0 and 1, or give more images"
-            held_out = f"holding out {fraction} of the {len(members)} images of class {label}"
-            raise ValueError(f"{held_out} leaves one side without that class: {cure}")
-        held.append(generator.permutation(members)[:count])
+        held.append(generator.permutation(members)[: round(fraction * len(members))])
     out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), out), out
 

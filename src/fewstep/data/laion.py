@@ -1,4 +1,4 @@
-"""LAION's captioned pictures at 512x512, read where they lie: img2dataset's shards, or a folder.
+"""LAION's captioned pictures at 512x512, read where they lie: img2dataset's shards.
 
 SCFlow took 2,000,000 pairs with an aesthetic score above 6.25, which ones is not on record: here they are
 those that somebody has fetched, in the order of their files. Each is the centred square, made 512 pixels wide
@@ -8,7 +8,7 @@ bicubically. Nothing is mirrored, since captions say left and right. The zero-sh
 from . import coco
 from .coco import prompt_set as prompt_set
 from .formats import captioned
-from .formats.archives import Archive, folder_of, raise_together
+from .formats.archives import Archive, raise_together
 from .formats.pictures import Pictures
 from .images import Images
 
@@ -19,16 +19,16 @@ HOME = (
     "(https://laion.ai/blog/laion-aesthetics), fetched by img2dataset "
     "(https://github.com/rom1504/img2dataset, with --output_format webdataset)"
 )
+ARCHIVE = Archive("laion", HOME)
 PROMPTS = coco.SETS
 
 
 def index() -> captioned.Index:
     """Where the captioned pictures are; raises as `captioned.index`."""
-    archive = Archive(folder_of("laion"), HOME)
-    found = captioned.index(archive)
+    found = captioned.index(ARCHIVE)
     there = len(found.captions)
-    if there != (count := archive.count("train", there)):
-        raise archive.damaged(archive.folder, f"holds {there:,} captioned pictures instead of {count}")
+    if there != (count := ARCHIVE.count("train", there)):
+        raise ARCHIVE.damaged(ARCHIVE.folder, f"holds {there:,} captioned pictures instead of {count}")
     return found
 
 
@@ -42,10 +42,14 @@ def captions() -> tuple[str, ...]:
     return index().captions
 
 
-def check(checksums: bool = True) -> None:
+def _check() -> None:
+    ARCHIVE.require_published()
+    index()
+
+
+def check() -> None:
     """Raise, naming all that is missing, unless captioned pictures and prompts are there; none is decoded."""
-    own = Archive(folder_of("laion"), HOME)
-    raise_together(lambda: captioned.check(own, checksums), lambda: coco.check(checksums))
+    raise_together(_check, coco.check)
 
 
 SOURCE = Images("laion", (3, SIDE, SIDE), False, pixels)

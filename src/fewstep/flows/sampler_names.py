@@ -3,17 +3,18 @@
 import re
 
 STOCHASTIC, GUIDED = "stochastic-", "guided-"
+MOST_GUIDANCE = 100.0
 CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": None}
 
 
 def check_sampler(name: str) -> str:
-    """`name`; raises ValueError unless in CALLS, "guided-<scale>" or "stochastic-<beta>", beta in [0, 1]."""
+    """`name`; ValueError unless in CALLS, "guided-<scale>" up to 100 or "stochastic-<beta>" up to 1."""
     kind, _, number = name.partition("-")
-    # without a sign, an exponent or other scripts' digits; 1e6 is more than any guidance
-    most = {"guided": 1e6, "stochastic": 1.0}.get(kind)
+    # without a sign, an exponent or other scripts' digits
+    most = {"guided": MOST_GUIDANCE, "stochastic": 1.0}.get(kind)
     known = most is not None and re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", number) and float(number) <= most
     if name not in CALLS and not known:
-        there = f"{', '.join(CALLS)}, {GUIDED}<scale> and {STOCHASTIC}<beta> with beta from 0 to 1"
+        there = f"{', '.join(CALLS)}, {GUIDED}<scale> up to {MOST_GUIDANCE:g} and {STOCHASTIC}<beta> up to 1"
         raise ValueError(f"there is no sampler '{name}'; there are {there}")
     return name
 

@@ -8,7 +8,7 @@ from math import prod
 
 from .. import data
 from ..evaluation import sample
-from ..settings.latents import Latents
+from ..settings.prepared import Latents
 from ..settings.tiers import ExperimentSettings, Tier
 
 FLOAT = 4

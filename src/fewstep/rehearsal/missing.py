@@ -33,25 +33,27 @@ def _check_inception(checksums: bool) -> None:
 def missing_files(tier: Tier, checksums: bool) -> list[str]:
     """A sentence for each data set and each weights file of `tier` that is not the published one.
 
-    Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether these are read too.
+    Nothing is unpacked or decoded, and no network is loaded. `checksums` says whether weights are held
+    against theirs too.
     """
     trainings = (experiment.training for experiment in tier.experiments.values())
     used = {own.data for own in (*tier.features.values(), *tier.latents.values(), *trainings)}
-    checks = [(data.module(name).check,) for name in sorted(used) if data.offers(name, "check")]
+    archives = [data.module(name).check for name in sorted(used) if data.offers(name, "check")]
+    found = [sentence for check in archives for sentence in said(check)]
+    checks: list[Callable[[bool], None]] = []
     coders = [own.autoencoder for own in tier.latents.values()]
     if published := [own.repository for own in coders if own.kind == "pretrained"]:
         from ..networks import autoencoder
 
-        checks += [(autoencoder.published(name).check,) for name in dict.fromkeys(published)]
+        checks += [autoencoder.published(name).check for name in dict.fromkeys(published)]
     if readers := [own for own in tier.clip.values() if own.kind == "published"]:
         from ..networks.published import clip
 
         pairs = dict.fromkeys((own.repository, own.towers) for own in readers)
-        checks += [(clip.repository_of(*pair).check,) for pair in pairs]
-    found = []
+        checks += [clip.repository_of(*pair).check for pair in pairs]
     # what several entries share is said once
-    for check, *arguments in dict.fromkeys(checks):
-        found += said(check, *arguments, checksums)
+    for check in dict.fromkeys(checks):
+        found += said(check, checksums)
     found += published_weights.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
         found += said(_check_inception, checksums)

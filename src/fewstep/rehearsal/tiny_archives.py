@@ -9,12 +9,12 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import torch
 from PIL import Image
 
-from ..data import afhq64, celeba64, celebahq, cifar10
-from ..data.formats.archives import CHECKSUMS
+from ..data import afhq64, celeba64, celebahq, cifar10, imagenet32
 from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
@@ -22,8 +22,6 @@ from ..storage.stand_in import StandIn
 # images of each set: enough for its halves, quarters and eighths to be told apart in a few features
 COUNT, UNSEEN = 40, 8
 SEED = 4_000_037
-# what is listed with its checksum
-LISTED = (".gz", ".npz", ".jpg", ".png", ".mdb", ".tar")
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:
@@ -49,41 +47,28 @@ def tar(members: Mapping[str, bytes], mode: str = "w") -> bytes:
     return file.getvalue()
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def list_checksums(folder: Path) -> None:
-    """Write the list of the checksums of the archives and images in `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in LISTED)
-    lines = [f"{_md5(path.read_bytes())}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    write_atomically(folder / CHECKSUMS, "".join(lines).encode())
-
-
 def _rows(count: int, seed: int) -> np.ndarray:
     """`count` images of 32 x 32 as both such sets keep them, a plane a colour: (count, 3072), uint8."""
     return np.stack([np.asarray(own).transpose(2, 0, 1).ravel() for own in pictures(count, (32, 32), seed)])
 
 
 def _cifar10(folder: Path) -> StandIn:
-    members, images = {"batches.meta.txt": b"airplane\n"}, {"train": COUNT, "test": UNSEEN}
-    for k, (part, names) in enumerate(cifar10.PARTS.items()):
-        for n, name in enumerate(names):
-            rows = _rows(images[part] // len(names), 10 * k + n)
-            labels = np.arange(len(rows), dtype=np.uint8)[:, None] % 10
-            members[name] = np.concatenate([labels, rows], axis=1).tobytes()
-    content = tar({f"cifar-10-batches-bin/{name}": own for name, own in members.items()}, "w:gz")
-    write_atomically(folder / cifar10.ARCHIVE, content)
-    return StandIn(images, _md5(content))
+    members = {"cifar-10-batches-bin/batches.meta.txt": b"airplane\n"}
+    for n, name in enumerate(cifar10.PARTS):
+        rows = _rows(COUNT // len(cifar10.PARTS), n)
+        labels = np.arange(len(rows), dtype=np.uint8)[:, None] % 10
+        members[name] = np.concatenate([labels, rows], axis=1).tobytes()
+    content = tar(members, "w:gz")
+    write_atomically(folder / cifar10.FILE, content)
+    return StandIn({"train": COUNT}, hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
 def _imagenet32(folder: Path) -> StandIn:
-    parts = {f"Imagenet32_train_npz/train_data_batch_{k}.npz": COUNT // 10 for k in range(1, 11)}
-    for k, (name, count) in enumerate((parts | {"val_data.npz": UNSEEN}).items()):
-        rows, file = _rows(count, 100 + k), io.BytesIO()
-        np.savez(file, data=rows, labels=np.arange(1, count + 1), mean=rows.mean(0))
-        write_atomically(folder / name, file.getvalue())
-    return StandIn({"train": COUNT, "val": UNSEEN})
+    for k in range(imagenet32.BATCHES):
+        rows, file = _rows(COUNT // imagenet32.BATCHES, 100 + k), io.BytesIO()
+        np.savez(file, data=rows, labels=np.arange(1, len(rows) + 1), mean=rows.mean(0))
+        write_atomically(folder / f"Imagenet32_train_npz/train_data_batch_{k + 1}.npz", file.getvalue())
+    return StandIn({"train": COUNT})
 
 
 def _image_folder(folder: Path, name: Callable[[int], str], size: tuple[int, int], seed: int) -> StandIn:
@@ -95,9 +80,7 @@ def _image_folder(folder: Path, name: Callable[[int], str], size: tuple[int, int
 
 
 def _celebahq(folder: Path) -> StandIn:
-    import lmdb  # here, and not above: only this archive needs it
-
-    path = folder / celebahq.DATABASE / celebahq.FILE
+    path = folder / celebahq.FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     # twice the size of the images, which a database takes only as it fills
@@ -110,11 +93,13 @@ def _celebahq(folder: Path) -> StandIn:
 
 def _afhq64(folder: Path) -> StandIn:
     parts, kinds = ["train"] * (COUNT - UNSEEN) + ["test"] * UNSEEN, ("cat", "dog", "wild")
-    return _image_folder(folder, lambda k: f"{parts[k]}/{kinds[k % 3]}/{k:06}.png", afhq64.PUBLISHED, 300)
+    size = afhq64.FOLDER.published
+    return _image_folder(folder, lambda k: f"{parts[k]}/{kinds[k % 3]}/{k:06}.png", size, 300)
 
 
 def _celeba64(folder: Path) -> StandIn:
-    return _image_folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", celeba64.PUBLISHED, 200)
+    size = celeba64.FOLDER.published
+    return _image_folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", size, 200)
 
 
 ARCHIVES: dict[str, Callable[[Path], StandIn]] = {
@@ -124,13 +109,11 @@ ARCHIVES: dict[str, Callable[[Path], StandIn]] = {
 
 
 def write(folder: Path) -> None:
-    """Write a tiny archive of every published data set, always the same, to `folder`/<name>, with checksums.
+    """Write a tiny archive of every published data set, always the same, to `folder`/<name>.
 
     What stands in for Inception is its folder, marked and without weights.
     """
     for name, make in ARCHIVES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        holds = make(folder / name)
-        list_checksums(folder / name)
-        stand_in.mark(folder / name, holds)
+        stand_in.mark(folder / name, make(folder / name))
     stand_in.mark(folder / "inception")

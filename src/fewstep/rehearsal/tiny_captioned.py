@@ -8,7 +8,7 @@ from ..data import coco as published
 from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
-from .tiny_archives import list_checksums, pictures, tar
+from .tiny_archives import pictures, tar
 
 # shards and pictures in each, a caption each; pictures of each of COCO's validation sets, five captions each
 SHARDS, PER_SHARD, OF_COCO = 2, 20, 8
@@ -35,7 +35,7 @@ def _jpegs(count: int, seed: int) -> list[bytes]:
 
 
 def laion(folder: Path) -> None:
-    """Write two shards of 20 captioned pictures to `folder`, with checksums, marked as a rehearsal's."""
+    """Write two shards of 20 captioned pictures to `folder`, marked as a rehearsal's."""
     shards: list[dict[str, bytes]] = [{} for _ in range(SHARDS)]
     for k, (jpeg, caption) in enumerate(zip(_jpegs(SHARDS * PER_SHARD, 500), captions())):
         key = f"{k // PER_SHARD:05}{k % PER_SHARD:04}"
@@ -45,7 +45,6 @@ def laion(folder: Path) -> None:
         }  # fmt: skip
     for shard, members in enumerate(shards):
         write_atomically(folder / f"{shard:05}.tar", tar(members))
-    list_checksums(folder)
     stand_in.mark(folder, StandIn({"train": SHARDS * PER_SHARD}))
 
 

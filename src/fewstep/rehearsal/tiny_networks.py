@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel
 from ..networks import tokens
 from ..networks.published import clip as published_clip
 from ..networks.published import conversion
-from ..settings.latents import PUBLISHED, SCALE
+from ..settings.prepared import PUBLISHED, SCALE
 from ..storage import stand_in
 from ..storage.files import write_json
 from . import disk, tiny_archives, tiny_captioned

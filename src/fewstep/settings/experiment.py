@@ -6,11 +6,9 @@ from pydantic import Field
 
 from ..flows.sampler_names import GUIDED
 from .base import Settings, SettingsError, listed, optional
-from .clip import Clip
-from .features import Features
-from .latents import Latents, prompt_problems
 from .limits import Name, Names
 from .networks import CONDITIONAL, Network
+from .prepared import Clip, Features, Latents, prompt_problems
 from .resolve import OTHERS
 from .sampling import Metrics, Sampling, Speed
 from .training import Method, Training

@@ -3,12 +3,11 @@
 The upper ends are far above what anybody has trained: they are there for slips of the hand.
 """
 
-import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from .names import MOST_GUIDANCE, MOST_SEED, MOST_STEPS, check_name
+from .names import MOST_SEED, MOST_STEPS, check_name
 
 
 def distinct(values: list[Any]) -> list[Any]:
@@ -40,20 +39,11 @@ def _file(name: str) -> str:
     return name
 
 
-def _sampler(name: str) -> str:
-    _, dash, number = name.partition("-")
-    if dash and not (re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", number) and float(number) <= MOST_GUIDANCE):
-        raise ValueError(f"behind `-` stands a number from 0 to {MOST_GUIDANCE}, as 1.5, not {name!r:.80}")
-    return name
-
-
 Name = Annotated[str, AfterValidator(check_name)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(distinct)]
 Label = Annotated[str, AfterValidator(_label)]
 # a file below the folder of published data, which it does not leave
 File = Annotated[str, AfterValidator(_file)]
-# "heun", or with a number such as "guided-1.5"
-SamplerName = Annotated[str, AfterValidator(_sampler)]
 # owner/name on the hub
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from ..flows.sampler_names import check_method_sampler, check_solver
 from .base import Settings, optional
-from .limits import Batches, Count, Name, Names, SamplerName, Seeds, Steps, distinct
+from .limits import Batches, Count, Name, Names, Seeds, Steps, distinct
 
 OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
 OfImages = Literal[
@@ -30,8 +30,8 @@ class Sampling(Settings):
     count: Count
     seeds: Seeds
     steps: dict[Name, Steps]
-    samplers: dict[Name, Annotated[SamplerName, AfterValidator(check_method_sampler)]]
-    solvers: dict[Name, dict[Annotated[SamplerName, AfterValidator(check_solver)], Steps]] = {}
+    samplers: dict[Name, Annotated[str, AfterValidator(check_method_sampler)]]
+    solvers: dict[Name, dict[Annotated[str, AfterValidator(check_solver)], Steps]] = {}
     prompts: str | None = optional()  # the data set's prompts that the samples are conditioned on, in order
 
 

@@ -12,12 +12,10 @@ from ..networks.classifier import FEATURES
 from ..networks.discriminator import LAST
 from . import document
 from .base import Settings, SettingsError, listed
-from .clip import Clip
 from .experiment import ExperimentSettings, caption_problems
-from .features import Features
-from .latents import Latents
 from .limits import Name, Processes
 from .names import TIERS as TIERS
+from .prepared import Clip, Features, Latents
 from .resolve import TOUR, Place, dotted, resolve, where
 from .training import Training, precision_problems
 

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
+from ..flows.sampler_names import MOST_GUIDANCE
 from ..flows.times import Times
 from .base import Settings, listed, optional
 from .limits import Count, File, Fraction, Label, Name, Positive, Processes, Rate, Seeds, Share, Size, Weight
-from .names import MOST_GUIDANCE
 from .networks import Network
 
 # the texts that options of objectives can be; numbers are counts, or weights, as their defaults are
@@ -142,9 +142,8 @@ class Method(Settings):
     start: Literal["scratch", "teacher"] = "scratch"  # whose weights it begins from
     stop_gradient: Literal["student", "ema"] = "student"  # what self-distillation reads under it
     weights: File | None = optional()
-    guidance_scale: float | None = optional(
-        ge=0, le=MOST_GUIDANCE
-    )  # of classifier-free guidance on the teacher
+    # of classifier-free guidance on the teacher
+    guidance_scale: float | None = optional(ge=0, le=MOST_GUIDANCE)
     conditioning_dropout: Fraction | None = optional()  # the share of empty captions
     network: Network | None = None  # in place of that which the methods share, and
     optimiser: Optimiser | None = None  # in place of theirs

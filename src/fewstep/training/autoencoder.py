@@ -17,7 +17,7 @@ from .. import data
 from ..metrics.step_consistency import ssim
 from ..networks import autoencoder
 from ..networks.autoencoder import Autoencoder
-from ..settings.latents import Latents
+from ..settings.prepared import Latents
 from ..storage.checkpoint import save_checkpoint
 from .precision import one_thread
 from .preparation import DRAW_SEED, Preparation, data_name, dimensions, fact_table, figure_table

@@ -18,7 +18,7 @@ from ..networks import clip, clip_files, tokens
 from ..networks.clip import Clip
 from ..networks.published import clip as published_clip
 from ..networks.tokens import Tokenizer
-from ..settings.clip import Clip as ClipSettings
+from ..settings.prepared import Clip as ClipSettings
 from ..storage.files import write_atomically
 from .caption_pairs import Pairs, pairs_of, unseen_pairs
 from .precision import one_thread

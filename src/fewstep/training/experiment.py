@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import data, networks
 from ..data import DataSource
 from ..settings import tiers
-from ..settings.latents import Latents
+from ..settings.prepared import Latents
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.workspace import Workspace
 from .preparation import read_facts

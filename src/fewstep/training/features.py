@@ -22,7 +22,7 @@ from ..data.images import to_signed
 from ..metrics.attributes import judge
 from ..metrics.features import INCEPTION, Extractor, channel_means, extract, inception
 from ..networks.classifier import Classifier, accuracy, train_classifier
-from ..settings.features import Features
+from ..settings.prepared import Features
 from ..storage import stand_in
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from ..storage.files import write_atomically

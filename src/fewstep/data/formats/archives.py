@@ -6,7 +6,6 @@ A rehearsal's tiny archives are read only where rehearsal.json beside them says 
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -19,8 +18,6 @@ from ...storage.workspace import find_root
 
 # The folder that holds a folder for each data set, in the place of paper/data
 ENVIRONMENT = "FEWSTEP_DATA"
-# `md5sum *` of the files, where somebody has put it beside them
-CHECKSUMS = "checksums.md5"
 # bytes beyond which a file is not what it should be: a list, an annotation file or a picture
 MOST = 2**28
 
@@ -56,16 +53,16 @@ def no_file(path: Path) -> str:
     return "is a link to nothing" if path.is_symlink() else ""
 
 
-def content_of(path: Path, cure: str, most: int = MOST) -> bytes:
-    """The bytes of a file; raises ArchiveError with the `cure` for none, and for one of more than `most`."""
+def content_of(path: Path, cure: str) -> bytes:
+    """The bytes of a file; raises ArchiveError with the `cure` for none, and for one of more than MOST."""
     try:
         # looked at first: to open a pipe is to wait for a writer
         if not (what := no_file(path)):
             with open(path, "rb") as file:
-                content = file.read(most + 1)
-            if len(content) <= most:
+                content = file.read(MOST + 1)
+            if len(content) <= MOST:
                 return content
-            what = f"has {path.stat().st_size:,} bytes, and no such file has more than {most:,}"
+            what = f"has {path.stat().st_size:,} bytes, and no such file has more than {MOST:,}"
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
     raise ArchiveError(f"{path} {what}: {cure}")
@@ -76,10 +73,10 @@ def as_text(content: bytes) -> str:
     return content.decode("utf-8-sig").replace("\r\n", "\n")
 
 
-def text_of(path: Path, cure: str, most: int = MOST) -> str:
+def text_of(path: Path, cure: str) -> str:
     """The text of a file; raises ArchiveError as `content_of`, and for one that is not in UTF-8."""
     try:
-        return as_text(content_of(path, cure, most))
+        return as_text(content_of(path, cure))
     except ValueError:
         raise ArchiveError(f"{path} is no text in UTF-8: {cure}") from None
 
@@ -92,27 +89,17 @@ def is_hidden(name: str | Path) -> bool:
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The files anywhere below `folder` that end so, by their names there, without hidden ones.
 
-    Folders elsewhere that are linked are gone through as well. Raises ArchiveError, naming it, for what ends
-    so and is no file.
+    Raises ArchiveError, naming it, for a linked folder, and for what ends so and is no file.
     """
-    if not folder.is_dir():
-        return []
-    found, roots = [], [folder.resolve()]
-
-    def is_new(inner: Path) -> bool:
-        if not inner.is_symlink():
-            return True
-        # through a link within or upwards the same files would be met again, or without end
-        own = inner.resolve()
-        met = any(own.is_relative_to(root) or root.is_relative_to(own) for root in roots)
-        roots.append(own)
-        return not met
 
     def fail(error: OSError) -> None:
         raise error
 
-    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        folders[:] = [name for name in folders if not is_hidden(name) and is_new(Path(place, name))]
+    found = []
+    for place, folders, names in os.walk(folder, onerror=fail) if folder.is_dir() else ():
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if linked := [Path(place, name) for name in folders if Path(place, name).is_symlink()]:
+            raise ArchiveError(f"{linked[0]} is a linked folder: link {folder} itself in its place")
         wanted = [name for name in names if Path(name).suffix.lower() in suffixes and not is_hidden(name)]
         found += [Path(place, name) for name in wanted]
     for path in found:
@@ -123,27 +110,32 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Archive:
-    """The published files of a data set, below `folder`; `source` says what to get, and from where."""
+    """The published files of the data set `name`; `source` says what to get, and from where."""
 
-    folder: Path
+    name: str
     source: str
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.name)
 
     def count(self, part: str, published: int) -> int:
         """The number of images of `part`: the `published` one, or the one that a rehearsal's file gives."""
         tiny = stand_in.read(self.folder)
         return tiny.count(part) if tiny else published
 
-    def missing(self, path: Path) -> FileNotFoundError:
-        """The error that the file `path` is not there."""
+    def missing(self, what: str) -> FileNotFoundError:
+        """The error that `what` is not there."""
         cure = f"get {self.source} and put it there, or set {ENVIRONMENT} to the folder that holds"
-        return FileNotFoundError(f"{path.name} is not in {path.parent}: {cure} '{path.parent.name}'")
+        return FileNotFoundError(f"{what} is not in {self.folder}: {cure} '{self.folder.name}'")
 
-    def present(self, path: Path) -> Path:
-        """`path`; raises FileNotFoundError as `missing`, and ArchiveError for what is no file."""
+    def present(self, name: str | Path) -> Path:
+        """The path of a file; raises FileNotFoundError as `missing`, and ArchiveError for what is no file."""
+        path = self.folder / name
         if what := no_file(path):
             raise self.damaged(path, what)
         if not path.exists():
-            raise self.missing(path)
+            raise self.missing(str(name))
         return path
 
     def damaged(self, path: Path, what: str) -> ArchiveError:
@@ -170,19 +162,6 @@ class Archive:
             size = path.stat().st_size
             raise ArchiveError(f"{path} ({size:,} bytes) has md5 {found} instead of {expected}: {cure}")
 
-    def verify_listed(self, paths: Sequence[Path]) -> None:
-        """Hold `paths` against checksums.md5 in the folder, if it is there; it must then list them all."""
-        listing, cure = self.folder / CHECKSUMS, "write it again with `md5sum` in that folder, or delete it"
-        if not (listing.exists() or listing.is_symlink()):
-            return
-        line = r"(?m)^([0-9a-fA-F]{32}) [ *](?:\./)?(.+)$"
-        listed = {name: md5.lower() for md5, name in re.findall(line, text_of(listing, cure))}
-        for path in paths:
-            name = path.relative_to(self.folder).as_posix()
-            if name not in listed:
-                raise ArchiveError(f"{listing} gives no md5 for {name}: {cure}")
-            self.verify(path, listed[name])
-
     def digest(self, paths: Sequence[Path], *others: object) -> str:
         """16 digits that change with the names, sizes and times of `paths`, and with `others`."""
         found = [(path.relative_to(self.folder).as_posix(), path.stat()) for path in paths]
@@ -196,8 +175,7 @@ class Archive:
 
         It is filled only if the folder does not hold it, under a name of `part` and a digest of the files.
         """
-        stamped = [*paths, *self.folder.glob(CHECKSUMS)]
-        path = self.folder / f"fewstep-{part}.{self.digest(stamped, shape)}.npy"
+        path = self.folder / f"fewstep-{part}.{self.digest(paths, shape)}.npy"
         try:
             found = np.load(path, mmap_mode="r", allow_pickle=False)
             if found.shape == shape and found.dtype == np.uint8:

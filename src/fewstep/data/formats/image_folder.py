@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,53 +14,59 @@ from .pictures import in_threads, open_picture
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def _listed(archive: Archive, count: int) -> list[Path]:
-    paths = files_below(archive.folder, SUFFIXES)
-    if not paths:
-        raise archive.missing(archive.folder / "a folder of images")
-    if len(paths) != count:
-        names = [path.relative_to(archive.folder).as_posix() for path in paths]
-        found = f"holds {len(paths):,} images instead of {count:,}, from {names[0]} to {names[-1]}"
-        # by their names without numbers: what strayed in is rarely called as the others are
-        kinds = [re.sub(r"\d+", "0", name) for name in names]
-        (rarest, times) = Counter(kinds).most_common()[-1]
-        odd = f", and only {times:,} named as {names[kinds.index(rarest)]} is" if times < len(paths) else ""
-        raise archive.damaged(archive.folder, found + odd)
-    return paths
+@dataclass(frozen=True)
+class ImageFolder:
+    """`count` images in RGB of the size `published`, of which the centred square of `crop` pixels is shrunk.
 
-
-def check_folder(archive: Archive, checksums: bool, count: int) -> None:
-    """Raise as `read_folder` for other images (files, with `checksums`) and a rehearsal's; decodes none."""
-    archive.require_published()
-    paths = _listed(archive, count)
-    if checksums:
-        archive.verify_listed(paths)
-
-
-def read_folder(
-    archive: Archive, size: int, crop: int, *, count: int, published: tuple[int, int]
-) -> np.ndarray:
-    """The `count` images of `archive` (or as many as a rehearsal's), by name, (count, 3, size, size), uint8.
-
-    Of each the centred square of `crop` pixels is shrunk (Lanczos). Raises FileNotFoundError when there is no
-    image at all, ArchiveError for another number of them, or naming the file that is not RGB of the size
-    `published` (width, height), cannot be decoded, or is not the one in checksums.md5.
+    All raise FileNotFoundError when there is no image at all, and ArchiveError for another number of them.
     """
-    count = archive.count("train", count)
-    paths = _listed(archive, count)
-    left, top = ((side - crop) // 2 for side in published)
 
-    def fill(out: np.ndarray) -> None:
-        archive.verify_listed(paths)
+    archive: Archive
+    count: int
+    published: tuple[int, int]
+    crop: int
+    side: int
 
-        def decode(k: int) -> None:
-            try:
-                image = open_picture(content_of(paths[k], f"get {archive.source} again"), published)
-            except ValueError as error:
-                raise archive.damaged(paths[k], str(error)) from None
-            square = image.crop((left, top, left + crop, top + crop))
-            out[k] = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    def _paths(self, count: int) -> list[Path]:
+        folder = self.archive.folder
+        paths = files_below(folder, SUFFIXES)
+        if not paths:
+            raise self.archive.missing("a folder of images")
+        if len(paths) != count:
+            names = [path.relative_to(folder).as_posix() for path in paths]
+            found = f"holds {len(paths):,} images instead of {count:,}, from {names[0]} to {names[-1]}"
+            # by their names without numbers: what strayed in is rarely called as the others are
+            kinds = [re.sub(r"\d+", "0", name) for name in names]
+            (rarest, times) = Counter(kinds).most_common()[-1]
+            odd = f", and only {times:,} named as {names[kinds.index(rarest)]} is"
+            raise self.archive.damaged(folder, found + (odd if times < len(paths) else ""))
+        return paths
 
-        in_threads(decode, count)
+    def check(self) -> None:
+        """Raise where there is another number of images, or a rehearsal's; none is decoded."""
+        self.archive.require_published()
+        self._paths(self.count)
 
-    return archive.cached(f"crop{crop}", paths, (count, 3, size, size), fill)
+    def pixels(self) -> np.ndarray:
+        """The images (or a rehearsal's), by name, (count, 3, side, side), uint8, memory-mapped (Lanczos).
+
+        Raises ArchiveError, naming the file, for one of another mode or size, or that cannot be decoded.
+        """
+        count = self.archive.count("train", self.count)
+        paths = self._paths(count)
+        left, top = ((length - self.crop) // 2 for length in self.published)
+
+        def fill(out: np.ndarray) -> None:
+            def decode(k: int) -> None:
+                content = content_of(paths[k], f"get {self.archive.source} again")
+                try:
+                    image = open_picture(content, self.published)
+                except ValueError as error:
+                    raise self.archive.damaged(paths[k], str(error)) from None
+                square = image.crop((left, top, left + self.crop, top + self.crop))
+                shrunk = square.resize((self.side, self.side), Image.Resampling.LANCZOS)
+                out[k] = np.asarray(shrunk).transpose(2, 0, 1)
+
+            in_threads(decode, count)
+
+        return self.archive.cached(f"crop{self.crop}", paths, (count, 3, self.side, self.side), fill)
