@@ -23,7 +23,7 @@ from ..evaluation import sample
 from ..flows import sampler_names
 from ..flows.conditioning import Conditions, conditioned
 from ..pipeline.stages import Stage
-from ..settings.latents import Latents
+from ..settings.prepared import Latents
 from ..settings.tiers import ExperimentSettings, Tier
 from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
