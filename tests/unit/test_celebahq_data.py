@@ -69,7 +69,7 @@ def test_the_published_database_is_read_in_the_order_of_its_numbers(home):
     # in the database "10" stands before "2"
     np.testing.assert_array_equal(images, photographs().transpose(0, 3, 1, 2))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lmdb, "open", lambda *_, **__: pytest.fail("the database is read again"))
+        patched.setattr(celebahq, "Database", lambda _: pytest.fail("the database is read again"))
         np.testing.assert_array_equal(celebahq.pixels(), images, err_msg="what was decoded is kept")
     path.unlink()
     write(home, {"3": photographs(seed=1)[0].tobytes()})
@@ -80,12 +80,12 @@ def test_the_published_database_is_read_in_the_order_of_its_numbers(home):
 def test_a_database_cut_short_is_refused_before_it_is_read(home):
     path = write(home)
     whole = path.read_bytes()
-    for size in (len(whole) - 1, len(whole) // 2, 20_000):
+    for size in (len(whole) - 1, len(whole) // 2, 20_000, 5000):
         path.write_bytes(whole[:size])
         refused(home, rf"data.mdb is truncated \({size:,} of {len(whole):,} bytes\):")
-    for broken in (whole[:5000], whole[:10], b"", b"no database" * 9000):
+    for broken in (whole[:10], b"", b"no database" * 9000):
         path.write_bytes(broken)
-        refused(home, r"data.mdb is (damaged, or no LMDB \(\w+\)|truncated .*):")
+        refused(home, r"data.mdb is truncated or no LMDB \(nothing (says so )?at byte [\d,]+\):")
     path.unlink()
     refused(home, "train.lmdb/data.mdb is not in .*celebahq: get CelebA-HQ", FileNotFoundError)
 
@@ -93,7 +93,7 @@ def test_a_database_cut_short_is_refused_before_it_is_read(home):
 @pytest.mark.parametrize("changed, sentence", [
     ({"7": None}, "holds 11 images instead of 12:"),
     ({"12": b"x"}, "holds 13 images instead of 12:"),
-    ({"7": None, "07": bytes(BYTES)}, "holds 0 bytes under the key '7' instead"),
+    ({"7": None, "07": bytes(BYTES)}, "lacks the key '7':"),
     ({"7": bytes(100)}, "holds 100 bytes under the key '7' instead of 196,608, a raw RGB image of 256x256:"),
     ({"7": bytes(SIDE * SIDE)}, "holds 65,536 bytes under the key '7' instead of 196,608"),
     ({"7": bytes(BYTES)}, "holds nothing but zeros under the key '7':"),
@@ -114,7 +114,7 @@ def test_a_damaged_page_is_refused(home):
         if content[k * page + 10] & 2 and int.from_bytes(content[k * page : k * page + 8], "little") == k:
             content[k * page + 10 : k * page + 12] = bytes(2)
     path.write_bytes(content)
-    refused(home, r"data.mdb is damaged, or no LMDB \(\w+\):")
+    refused(home, r"data.mdb is damaged inside \(page \d+\):")
 
 
 def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, monkeypatch):

@@ -7,10 +7,10 @@ image each, (256, 256, 3) bytes.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import lmdb
 import numpy as np
 
 from .formats.archives import Archive
+from .formats.database import DamagedError, Database
 from .images import Images
 
 COUNT, SIDE = 27_000, 256
@@ -29,21 +29,31 @@ def key(k: int) -> bytes:
 
 
 @contextmanager
-def _opened(count: int) -> Iterator[lmdb.Transaction]:
+def _opened(count: int) -> Iterator[Database]:
     """The LMDB; raises ArchiveError, when it is read too, unless it is whole and holds `count` images."""
     path = ARCHIVE.present(FILE)
     try:
-        with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as database:
-            there, last = path.stat().st_size, database.info()["last_pgno"]
-            # at a page beyond the end of the file the process would be killed
-            if there < (needed := (last + 1) * database.stat()["psize"]):
-                raise ARCHIVE.damaged(path, f"is truncated ({there:,} of {needed:,} bytes)")
-            if (held := database.stat()["entries"]) != count:
-                raise ARCHIVE.damaged(path, f"holds {held:,} images instead of {count:,}")
-            with database.begin(buffers=True) as images:
-                yield images
-    except lmdb.Error as error:
-        raise ARCHIVE.damaged(path, f"is damaged, or no LMDB ({type(error).__name__})") from None
+        with path.open("rb") as file:
+            database = Database(file)
+            if database.entries != count:
+                raise DamagedError(f"holds {database.entries:,} images instead of {count:,}")
+            yield database
+    except DamagedError as error:
+        raise ARCHIVE.damaged(path, str(error)) from None
+
+
+def _image(database: Database, places: dict[bytes, tuple[int, int]], k: int) -> np.ndarray:
+    if key(k) not in places:
+        raise DamagedError(f"lacks the key '{k}'")
+    start, size = places[key(k)]
+    if size != BYTES:
+        wanted = f"{BYTES:,}, a raw RGB image of 256x256"
+        raise DamagedError(f"holds {size:,} bytes under the key '{k}' instead of {wanted}")
+    levels = np.frombuffer(database.read(start, size), np.uint8).reshape(SIDE, SIDE, 3)
+    # what a download has not filled yet is zero
+    if not levels.any():
+        raise DamagedError(f"holds nothing but zeros under the key '{k}'")
+    return levels.transpose(2, 0, 1)
 
 
 def pixels() -> np.ndarray:
@@ -54,17 +64,10 @@ def pixels() -> np.ndarray:
     path, count = ARCHIVE.present(FILE), ARCHIVE.count("train", COUNT)
 
     def fill(out: np.ndarray) -> None:
-        with _opened(count) as images:
+        with _opened(count) as database:
+            places = database.places()
             for k in range(count):
-                value = images.get(key(k), b"")
-                if len(value) != BYTES:
-                    found = f"holds {len(value):,} bytes under the key '{k}' instead of {BYTES:,}"
-                    raise ARCHIVE.damaged(path, f"{found}, a raw RGB image of 256x256")
-                levels = np.frombuffer(value, np.uint8).reshape(SIDE, SIDE, 3)
-                # what a download has not filled yet is zero
-                if not levels.any():
-                    raise ARCHIVE.damaged(path, f"holds nothing but zeros under the key '{k}'")
-                out[k] = levels.transpose(2, 0, 1)
+                out[k] = _image(database, places, k)
 
     return ARCHIVE.cached("train", [path], (count, 3, SIDE, SIDE), fill)
 

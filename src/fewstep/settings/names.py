@@ -2,7 +2,7 @@
 
 import re
 
-TIERS = ("smoke", "laptop", "paper")
+TIERS = ("smoke", "laptop", "overnight", "paper")
 # seeds go through torch's, numpy's and Python's generators, and others are counted from them
 MOST_SEED, MOST_STEPS = 2**31 - 1, 10_000
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .base import SettingsError, listed
 
-TOUR, OTHERS = "tour", "others"
+TOUR, OTHERS, TIERS = "tour", "others", ("tiers",)
 # the tier's section of what a text after `network` or `optimiser` names; `terms` are for all tiers
 NAMED = {"network": "networks", "optimiser": "optimisers"}
 
@@ -86,7 +86,8 @@ def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dic
 
 
 def _resolved(file: Section, tier: str) -> dict[str, Any]:
-    sizes, every, place = file["tiers"][tier], file["experiments"], ("experiments",)
+    sizes, every, place = _like(file["tiers"], tier, TIERS), file["experiments"], ("experiments",)
+    sizes = {"compute": {}, "experiments": {}} | sizes
     keys = (*NAMED.values(), "features", "latents", "clip")
     sections = {key: _section(sizes.get(key, {}), (key,)) for key in keys}
     named = {"terms": file.get("terms", {}), **{key: sections.pop(name) for key, name in NAMED.items()}}
@@ -108,16 +109,23 @@ def _resolved(file: Section, tier: str) -> dict[str, Any]:
 def where(file: Section, tier: str, place: Place) -> str:
     """The dotted key of params.yaml that says what stands at `place` in the settings of `tier`."""
     place = ("experiments", *place) if place[:1] == (TOUR,) else place
+    if place[:1] == TIERS:
+        return dotted(place)
     like: list[Place] = []
-    for start in (("tiers", tier), ()):
+    tiers, own = [tier], file["tiers"][tier].get("like")
+    while own in file["tiers"] and own not in tiers:
+        tiers.append(own)
+        own = file["tiers"][own].get("like")
+    for start in (*((*TIERS, name) for name in tiers), ()):
         path, at = (*start, *place), file
         for n, key in enumerate(path):
-            if isinstance(at, Mapping) and key not in at and isinstance(at.get("like"), str):
+            entry = isinstance(at, Mapping) and n > len(start)
+            if entry and key not in at and isinstance(at.get("like"), str):
                 like.append((*path[: n - 1], at["like"], *path[n:])[len(start) :])
             if not (key in at if isinstance(at, Mapping) else isinstance(at, list) and key in range(len(at))):
                 break
             at = at[key]
-            section = ("terms",) if key == "terms" else ("tiers", tier, NAMED.get(key, ""))
+            section = ("terms",) if key == "terms" else (*TIERS, tiers[-1], NAMED.get(key, ""))
             if isinstance(at, str) and at in reduce(lambda owner, part: owner.get(part, {}), section, file):
                 return dotted((*section, at, *path[n + 1 :]))
         else:

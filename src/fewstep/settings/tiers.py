@@ -168,13 +168,14 @@ def show(tier: Tier, name: str) -> str:
 
 
 class _Sizes(Settings):
-    compute: dict[str, Any]
+    like: Name | None = None
+    compute: dict[str, Any] = {}
     networks: dict[Name, dict[str, Any]] = {}
     optimisers: dict[Name, dict[str, Any]] = {}
     features: dict[Name, dict[str, Any]] = {}
     latents: dict[Name, dict[str, Any]] = {}
     clip: dict[Name, dict[str, Any]] = {}
-    experiments: dict[Name, dict[str, Any]]
+    experiments: dict[Name, dict[str, Any]] = {}
 
 
 class _Publish(Settings):
