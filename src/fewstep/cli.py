@@ -123,7 +123,7 @@ def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], No
 # what words of commands may be, wherever they stand
 NAMES = {"tier": check_tier, **dict.fromkeys(("notebook", "experiment", "data", "method"), check_name)}
 NUMBERS = {
-    "steps": (1, MOST_STEPS), "count": (1, 1024), "seed": (0, MOST_SEED), "head_channels": (1, 1024),
+    "steps": (1, MOST_STEPS), "count": (1, 1024), "seed": (0, MOST_SEED), "heads": (1, 1024),
 }  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
     _add(convert, "source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
     _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
-    _add(convert, "--head-channels", "those of an attention head (default: 128, in 4 heads)", type=int)
+    _add(convert, "--heads", "those of every attention (default: 4, of 128 channels)", type=int, default=4)
     unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
     convert = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
     _add(convert, "source", "the published folder, with config.json and the weights", type=Path)
@@ -217,10 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     draws = "draw a picture from a saved student"
     sample = command("sample", _imported("release.commands", "sample"), draws, anywhere=True)
     _add(sample, "folder", "what `save` has written", type=Path)
-    prompts = sample.add_mutually_exclusive_group()
     drawn = "what to draw, for a student conditioned on captions; repeat it for more images"
-    _add(prompts, "--prompt", drawn, action="append", metavar="TEXT")
-    _add(prompts, "--prompts", "the same from a UTF-8 file with one prompt a line", type=Path, metavar="FILE")
+    _add(sample, "--prompt", drawn, action="append", metavar="TEXT")
     _add(sample, "--steps", "each a network call, or two under guidance (default: 1)", type=int, default=1)
     scale = "the scale of classifier-free guidance; 1 is none (default: that of the student's own table)"
     _add(sample, "--guidance", scale, type=float, metavar="W")

@@ -9,7 +9,6 @@ import torch
 
 from fewstep.flows.flow_map import FlowMap
 from fewstep.networks import build
-from fewstep.networks.forward_mode import perceptron
 from fewstep.networks.forward_mode.perceptron import ACTIVATIONS, pair, value
 from fewstep.networks.mlp import MLP
 
@@ -137,10 +136,8 @@ def test_gradcheck_of_the_layers(activation):
 
 
 @EACH
-@pytest.mark.parametrize("wide", [False, True])
-def test_single_precision_products_agree_with_the_formula(activation, wide, monkeypatch):
-    """In float32 the products take another road, and a third one on some processors; both are gone here."""
-    monkeypatch.setattr(perceptron, "WIDE_AMD", wide)
+def test_single_precision_products_agree_with_the_formula(activation):
+    """In float32 the products take another road."""
     layers, x, dx = (
         perceptron_of(7, 33, 20, 2, dtype=torch.float32),
         randn(50, 7, seed=1).float(),

@@ -97,11 +97,7 @@ def cases() -> list[Case]:
             "a method to save that climbs", "save --experiment a --method ../x", rf"method: {name}'\.\./x'"
         ),
         _case("an empty experiment", "run 3-sample --tier smoke --experiment ", rf"experiment: {name}''"),
-        _case(
-            "heads of no channel",
-            "convert-lfm a b --head-channels 0",
-            r"--head-channels.*whole number from 1 to 1,024",
-        ),
+        _case("heads of no channel", "convert-lfm a b --heads 0", r"--heads.*whole number from 1 to 1,024"),
         _case("settings of nothing", "settings ../x", r"there is no '\.\./x'; there are tour"),
         _case("a stage that there is not", "rehearse ../x", r"there is no stage '\.\./x' at tier paper"),
         _case("a command that there is not", "trian", r"invalid choice: 'trian' \(choose from"),

@@ -21,12 +21,7 @@ FAULTS: list[Fault] = [
         ("bend left out", "g.mul_(slope).add_(bent)", "g.mul_(slope)"),
         ("bend without the tangent", ".mul_(dh).mul_(dg)", ".mul_(dg)"),
         ("no gradient for the layer below", "dg if to_dx else None, None, *grads", "None, None, *grads"),
-        ("tangent's share of the weights lost", "for pair in pairs[1:]", "for pair in pairs[2:]"),
-        (
-            "transposed on wide processors",
-            "product(g.t(), x.t()) if WIDE_AMD",
-            "product(x.t(), g.t()) if WIDE_AMD",
-        ),
+        ("tangent's share of the weights lost", "for g, x in pairs[1:]", "for g, x in pairs[2:]"),
         ("slope forgotten", "ctx.activation.backward(g, before[k], grad_input=g)", "pass"),
     ),
     *within(

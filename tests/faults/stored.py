@@ -15,13 +15,9 @@ FAULTS: list[Fault] = [
     *within(
         "release/card.py",
         "card",
-        ("the deviation left out of the card", "f\" ± {row['sd']}\"", '""'),
-        (
-            "the status left out of the card",
-            "f\"{row['published']} ({row['status']})\"",
-            "f\"{row['published']}\"",
-        ),
-        ("numbers of any tier", ', "tier": experiment.tier}, {}, set()', "}, {}, set()"),
+        ("numbers of any tier", " & (table.tier == experiment.tier)", ""),
+        ("another method's numbers", " & (table.method == label)", ""),
+        ("a cell of two tables twice", '.drop_duplicates(["metric", "nfe"])', ""),
     ),
     *within(
         "release/pipeline.py",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from math import exp, log, sqrt
+from math import exp, log, prod, sqrt
 
 import pytest
 import torch
-from torch.nn import functional as F
+from diffusers.models.attention_processor import Attention
 
 from fewstep import cli, networks
 from fewstep.flows.flow_map import FlowMap
@@ -28,7 +28,6 @@ TINY = {
     "blocks": 1,
     "attention": [4],
     "heads": 2,
-    "head_channels": None,
     "dropout": 0.0,
 }
 SHAPE = (4, 8, 8)
@@ -48,9 +47,30 @@ def flow_map(gap: bool = True, **changes) -> FlowMap:
     return built
 
 
-def published(head_channels: int | None = None):
+def published(heads: int = 4):
     with torch.device("meta"):
-        return adm.build((4, 32, 32), 256, [1, 2, 2, 2], 2, [8], 4, head_channels)
+        return adm.build((4, 32, 32), 256, [1, 2, 2, 2], 2, [8], heads)
+
+
+def of_lfm(network, time, x):
+    """The published network's own function, of times from data at 0 to noise at 1."""
+    nothing = torch.zeros(len(x), network.gap_embed[2].out_features, dtype=x.dtype)
+    return network.model(x, time, class_labels=nothing).sample
+
+
+def fill(network, weights: dict) -> None:
+    """Give `network` weights by their published names, as a conversion does, head by head."""
+    heads = network.model.mid_block.attentions[0].heads
+    with torch.no_grad():
+        for name, shape, parameters in lfm.tensors(network.model):
+            assert weights[name].shape == shape
+            if len(parameters) == 1:
+                parameters[0].copy_(weights[name].reshape(parameters[0].shape))
+                continue
+            for head, rows in enumerate(weights[name].chunk(heads)):
+                for parameter, part in zip(parameters, rows.chunk(3)):
+                    size = len(part)
+                    parameter[head * size : (head + 1) * size] = part.reshape(size, *parameter.shape[1:])
 
 
 # As published --------------------------------------------------------------------------------------------
@@ -70,11 +90,10 @@ def test_the_published_names_and_shapes():
     """The digest is of names and shapes, in order, of openai/guided-diffusion's UNetModel with LFM's settings
     for CelebA-HQ.
     """
-    found = [
-        f"{name} {tuple(value.shape)}"
-        for name, value in published().state_dict().items()
-        if not name.startswith("gap_embed.")
-    ]
+    network = published()
+    found = [f"{name} {shape}" for name, shape, _ in lfm.tensors(network.model)]
+    held = [id(own) for *_, parameters in lfm.tensors(network.model) for own in parameters]
+    assert sorted(held) == sorted(id(own) for own in network.model.parameters()), "each once"
     assert len(found) == 304
     assert {
         "time_embed.0.weight (1024, 256)",
@@ -96,30 +115,25 @@ def test_the_published_names_and_shapes():
 
 
 @pytest.mark.parametrize(
-    "head_channels, across, down",
+    "heads, across, down",
     [
-        (None, [-0.1800188, -0.3155385], [0.4407253, -0.0191482, -0.3565484, -0.0351597]),
-        (16, [-0.1829118, -0.3144028], [0.4407574, -0.0190752, -0.3564513, -0.0350614]),
+        (2, [-0.1800188, -0.3155385], [0.4407253, -0.0191482, -0.3565484, -0.0351597]),
+        (4, [-0.1829118, -0.3144028], [0.4407574, -0.0190752, -0.3564513, -0.0350614]),
     ],
 )
-def test_the_published_implementation_gives_these_numbers(head_channels, across, down):
+def test_the_published_implementation_gives_these_numbers(heads, across, down):
     """Computed once by openai/guided-diffusion's UNetModel in single precision, from weights that follow from
     a formula.
     """
-    network = networks.build(TINY | {"head_channels": head_channels}, SHAPE).network.eval()
+    network, weights = networks.build(TINY | {"heads": heads}, SHAPE).network.eval(), {}
+    for k, (name, shape, _) in enumerate(lfm.tensors(network.model)):
+        numbers = torch.sin(torch.arange(prod(shape), dtype=F64) * 1.7 + k)
+        scaled = numbers * (1.5 / sqrt(prod(shape[1:])) if len(shape) > 1 else 0.3)
+        weights[name] = (scaled + (len(shape) == 1 and name.endswith("weight"))).reshape(shape)
+    fill(network, weights)
+    x = torch.sin(torch.arange(2 * 4 * 8 * 8, dtype=F64) * 0.37).reshape(2, *SHAPE).float()
     with torch.no_grad():
-        for k, (name, p) in enumerate(
-            (n, p) for n, p in network.named_parameters() if not n.startswith("gap_embed.")
-        ):
-            size = 1.5 / sqrt(p[0].numel()) if p.ndim > 1 else 0.3
-            p.copy_(
-                (
-                    torch.sin(torch.arange(p.numel(), dtype=F64) * 1.7 + k) * size
-                    + (p.ndim == 1 and name.endswith("weight"))
-                ).reshape(p.shape)
-            )
-        x = torch.sin(torch.arange(2 * 4 * 8 * 8, dtype=F64) * 0.37).reshape(2, *SHAPE).float()
-        found = network.published(torch.tensor([0.25, 0.875]), x)
+        found = of_lfm(network, torch.tensor([0.25, 0.875]), x)
     close(found[:, 1, 3, 5], torch.tensor(across), 2e-5)
     close(found[1, :, 0, 0], torch.tensor(down), 2e-5)
 
@@ -138,87 +152,19 @@ def test_time_enters_unscaled_in_cosines_before_sines():
     close(found, torch.tensor(wanted, dtype=F64), 1e-6)
 
 
-def normalised(x, weight, bias):
-    """Group normalisation in 32 groups, written out."""
-    n, c, *_ = x.shape
-    grouped = x.reshape(n, 32, -1)
-    z = (grouped - grouped.mean(2, keepdim=True)) / (
-        grouped.var(2, unbiased=False, keepdim=True) + 1e-5
-    ).sqrt()
-    along = (1, c, *[1] * (x.ndim - 2))
-    return z.reshape(x.shape) * weight.reshape(along) + bias.reshape(along)
-
-
-def test_a_residual_block_by_its_formula():
-    block = flow_map().network.output_blocks[0][0]
-    x, embedded = randn(2, 128, 2, 2, seed=1), randn(2, 128, seed=2)
-    w = block.state_dict()
-    h = normalised(x, w["in_layers.0.weight"], w["in_layers.0.bias"])
-    h = F.conv2d(h * torch.sigmoid(h), w["in_layers.2.weight"], w["in_layers.2.bias"], padding=1)
-    scale, shift = (F.silu(embedded) @ w["emb_layers.1.weight"].T + w["emb_layers.1.bias"]).split(64, 1)
-    h = (
-        normalised(h, w["out_layers.0.weight"], w["out_layers.0.bias"]) * (1 + scale[..., None, None])
-        + shift[..., None, None]
-    )
-    h = F.conv2d(F.silu(h), w["out_layers.3.weight"], w["out_layers.3.bias"], padding=1)
-    close(
-        block(x, embedded),
-        torch.einsum("oi,nihw->nohw", w["skip_connection.weight"][..., 0, 0], x)
-        + w["skip_connection.bias"][:, None, None]
-        + h,
-        1e-12,
-    )
-
-
-def test_the_first_half_of_an_embedding_scales_and_the_second_shifts():
-    block = adm.ResidualBlock(32, 32, 8, 0.0).double()
-    torch.nn.init.dirac_(block.out_layers[3].weight)
-    torch.nn.init.zeros_(block.emb_layers[1].weight)
-    x, seen = randn(2, 32, 4, 4, seed=1), {}
-    block.out_layers[1].register_forward_pre_hook(lambda _, inputs: seen.update(h=inputs[0]))
-    found = []
-    for scale, shift in ((0.0, 0.0), (2.0, 0.5)):
-        with torch.no_grad():
-            block.emb_layers[1].bias.copy_(torch.tensor([scale] * 32 + [shift] * 32))
-        block(x, torch.zeros(2, 8, dtype=F64))
-        found.append(seen["h"])
-    close(found[1], 3 * found[0] + 0.5, 1e-12)
-
-
-@pytest.mark.parametrize("heads", [1, 4])
-def test_an_attention_block_by_its_formula(heads):
-    block = adm.AttentionBlock(64, heads).double()
-    torch.nn.init.normal_(block.proj_out.weight)
-    x, size = randn(2, 64, 3, 2, seed=1), 64 // heads
-    qkv = (
-        block.qkv.weight[..., 0] @ normalised(x.reshape(2, 64, 6), block.norm.weight, block.norm.bias)
-        + block.qkv.bias[:, None]
-    )
-    attended = torch.empty(2, 64, 6, dtype=F64)
-    for head in range(heads):
-        # the three of a head together
-        q, k, v = (qkv[:, (3 * head + part) * size : (3 * head + part + 1) * size] for part in range(3))
-        for place in range(6):
-            weights = torch.stack(
-                [(q[:, :, place] * k[:, :, other]).sum(1) / sqrt(size) for other in range(6)], 1
-            ).softmax(1)
-            attended[:, head * size : (head + 1) * size, place] = (weights[:, None] * v).sum(2)
-    out = block.proj_out.weight[..., 0] @ attended + block.proj_out.bias[:, None]
-    close(block(x), x + out.reshape(x.shape), 1e-12)
-
-
 def test_heads_change_the_function_and_no_shape():
-    trained, released = published(), published(head_channels=32)
-    assert (
-        trained.middle_block[1].heads == trained.output_blocks[0][1].heads == 4
-        and released.middle_block[1].heads == 16
-    )
-    assert [(k, v.shape) for k, v in trained.state_dict().items()] == [
-        (k, v.shape) for k, v in released.state_dict().items()
-    ]
-    two, four = flow_map(), flow_map(head_channels=16)
+    trained, released = ([*lfm.tensors(published(heads).model)] for heads in (4, 16))
+    assert [own[:2] for own in trained] == [own[:2] for own in released]
+    two, four = flow_map(), flow_map(heads=4)
     assert all(torch.equal(a, b) for a, b in zip(two.parameters(), four.parameters()))
     assert (two.average_velocity(S, T, X) - four.average_velocity(S, T, X)).abs().max() > 1e-4
+
+
+def test_levels_of_several_widths_attend_in_as_many_heads():
+    built = networks.build(TINY | {"multipliers": [1, 3, 2], "attention": [1, 2, 4], "heads": 4}, SHAPE)
+    layers = [layer for layer in built.modules() if isinstance(layer, Attention)]
+    assert len(layers) == 3 + 1 + 6 and {layer.heads for layer in layers} == {4}
+    assert {layer.to_q.weight.shape for layer in layers} == {(32, 32), (96, 96), (64, 64)}
 
 
 # As a flow map -------------------------------------------------------------------------------------------
@@ -227,7 +173,7 @@ def test_heads_change_the_function_and_no_shape():
 def test_the_diagonal_is_the_published_network_seen_from_the_other_end_whatever_is_trained():
     built = flow_map()
     found = built.velocity(S, X)
-    assert torch.equal(found, -built.network.published(1 - S, X)) and found.abs().max() > 0.1
+    assert torch.equal(found, -of_lfm(built.network, 1 - S, X)) and found.abs().max() > 0.1
     gradients = torch.autograd.grad(found.square().sum(), list(built.network.gap_embed.parameters()))
     assert all(not g.any() for g in gradients)
 
@@ -289,33 +235,14 @@ def test_what_is_dropped_follows_from_the_batch():
     assert (built.eval().average_velocity(S, T, X) - value).abs().max() > 1e-3, "nothing was dropped"
 
 
-def test_normalisation_keeps_the_precision_of_its_weights():
-    layer, x = (
-        adm.Normalisation(32),
-        X.new_ones(2, 32, 4, 4).float() * torch.linspace(0, 1, 16).reshape(4, 4) + 100,
-    )
-    rounded = layer(x.bfloat16())
-    assert rounded.dtype == torch.bfloat16
-    assert torch.equal(rounded, layer(x.bfloat16().float()).bfloat16())
-
-
 @pytest.mark.parametrize(
     "change, shape, sentence",
     [
-        ({}, (2,), r"takes images of shape \(channels, height, width\), not \(2,\)"),
-        ({"width": 48}, SHAPE, "divisible by its 32 groups, and 48 is not"),
-        ({}, (4, 6, 8), "3 levels halve the image 2 times: 6 x 8 is not divisible by 4"),
-        (
-            {"attention": [4, 16]},
-            SHAPE,
-            r"a level 16 times smaller than the image, and there are \[1, 2, 4\]",
-        ),
+        ({}, (2,), r"an adm takes images or latents of shape \(channels, height, width\), not \(2,\)"),
+        ({"width": 48}, SHAPE, r"num_channels \(\d+\) must be divisible by num_groups"),
+        ({}, (4, 6, 8), "3 levels of an adm halve the image 2 times: 6 x 8 is not divisible by 4"),
         ({"heads": 3}, SHAPE, "64 channels attend, and `heads` 3 does not divide them"),
-        (
-            {"attention": [], "head_channels": 48},
-            SHAPE,
-            "64 channels attend, and `head_channels` 48 does not divide them",
-        ),
+        ({"attention": [], "heads": 48}, SHAPE, "64 channels attend, and `heads` 48 does not divide them"),
     ],
 )
 def test_an_adm_that_cannot_be_built_is_refused(change, shape, sentence):
@@ -326,9 +253,8 @@ def test_an_adm_that_cannot_be_built_is_refused(change, shape, sentence):
 # The published checkpoint --------------------------------------------------------------------------------
 
 WEIGHTS = {
-    name: value.float()
-    for name, value in flow_map().network.state_dict().items()
-    if not name.startswith("gap_embed.")
+    name: 0.1 * randn(*shape, seed=k).float()
+    for k, (name, shape, _) in enumerate(lfm.tensors(flow_map().network.model))
 }
 BEHIND_MODULE = {f"module.{name}": value for name, value in WEIGHTS.items()}
 OTHERS = {name: value + 1 for name, value in WEIGHTS.items()}
@@ -348,13 +274,10 @@ def test_a_published_file_becomes_a_flow_map(tmp_path, content):
     torch.save(content, source)
     described = lfm.convert(source, target, TINY, SHAPE)
     network = networks.build(TINY, SHAPE).network.eval()
-    assert network.load_state_dict(WEIGHTS, strict=False).missing_keys == [
-        "gap_embed.0.weight",
-        "gap_embed.2.weight",
-    ]
+    fill(network, WEIGHTS)
     s, t, x = S.float(), T.float(), X.float()
     converted = load_flow_map(target)
-    assert torch.equal(converted.velocity(s, x), -network.published(1 - s, x))
+    assert torch.equal(converted.velocity(s, x), -of_lfm(network, 1 - s, x))
     assert torch.equal(converted.average_velocity(s, t, x), converted.velocity(s, x))
     tensors, info = load_checkpoint(target)
     assert (
@@ -366,16 +289,18 @@ def test_a_published_file_becomes_a_flow_map(tmp_path, content):
     assert info["source"] == {
         "file": "model_480.pth",
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "types": ["float32"],
     }
     assert all(len(values) == 0 for values in load_log(target).values())
-    assert all(torch.equal(tensors[f"weights.network.{name}"], value) for name, value in WEIGHTS.items())
+    own = network.model.state_dict()
+    assert all(torch.equal(tensors[f"weights.network.model.{name}"], value) for name, value in own.items())
 
 
 def test_a_conversion_can_be_repeated_and_its_fingerprint_sees_weights_and_heads(tmp_path):
     source = tmp_path / "model_480.pth"
     torch.save(BEHIND_MODULE, source)
     marks = []
-    for name, network in (("a", TINY), ("b", TINY), ("c", TINY | {"head_channels": 16})):
+    for name, network in (("a", TINY), ("b", TINY), ("c", TINY | {"heads": 4})):
         marks.append(lfm.convert(source, tmp_path / name, network, SHAPE)["fingerprint"])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     torch.save(OTHERS, source)
@@ -417,10 +342,7 @@ def without(name: str) -> dict:
             WEIGHTS | {NAME: torch.zeros(32, 32, 3, 1)},
             rf"'{NAME}' is \(32, 32, 3, 1\) there and \(32, 32, 3, 3\) in the network; {CURE}",
         ),
-        (
-            WEIGHTS | {NAME: WEIGHTS[NAME].half()},
-            f"has '{NAME}' in float16, not float32: convert the weights as they were trained",
-        ),
+        (WEIGHTS | {NAME: WEIGHTS[NAME].int()}, f"has '{NAME}' in int32, which is no weight: download it"),
         (
             WEIGHTS | {NAME: WEIGHTS[NAME] * float("nan")},
             f"numbers in '{NAME}' that are not finite: download it again",
@@ -481,20 +403,13 @@ def test_an_absent_file_and_a_page_in_its_place_are_refused(tmp_path):
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lfm.convert, "__defaults__", (lfm.PUBLISHED, SHAPE, "celebahq256"))
     torch.save(BEHIND_MODULE, tmp_path / "model_480.pth")
-    small = {name: value for name, value in TINY.items() if name not in ("kind", "head_channels", "dropout")}
-    monkeypatch.setattr(lfm, "PUBLISHED", lfm.PUBLISHED | small | {"heads": 4})
-    words = [
-        "convert-lfm",
-        str(tmp_path / "model_480.pth"),
-        str(tmp_path / "teacher"),
-        "--head-channels",
-        "16",
-    ]
+    monkeypatch.setattr(lfm, "PUBLISHED", TINY)
+    words = ["convert-lfm", str(tmp_path / "model_480.pth"), str(tmp_path / "teacher"), "--heads", "4"]
     arguments = cli._parser().parse_args(words)
     arguments.action(tmp_path, arguments)
     assert (
-        "teacher is the published network, every name and shape checked, "
-        "with heads of 16 channels (source sha256 " in capsys.readouterr().out
+        "teacher is the published network, every name and shape checked, with 4 heads (source sha256 "
+        in capsys.readouterr().out
     )
-    assert load_checkpoint(tmp_path / "teacher")[1]["network"] == TINY | {"heads": 4, "head_channels": 16}
-    assert cli._parser().parse_args(words[:3]).head_channels is None
+    assert load_checkpoint(tmp_path / "teacher")[1]["network"] == TINY | {"heads": 4}
+    assert cli._parser().parse_args(words[:3]).heads == 4

@@ -199,9 +199,8 @@ def test_the_network_has_both_times_and_a_forward_mode_derivative():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"attention": [True]}, "one entry of `attention`"),
-        ({"width": 7}, "`text_layers` of tokens 7 wide need that to be divisible by the 2 heads"),
-        ({"channels": [6, 16]}, "divisible by the 4 groups"),
+        ({"attention": [True]}, "same number of `block_out_channels`"),
+        ({"channels": [6, 16]}, r"num_channels \(\d+\) must be divisible by num_groups"),
         (
             {"channels": [8] * 5, "attention": [True] * 5},
             "5 levels of a text_unet halve the image 4 times: 8 x 8 is not divisible by 16",

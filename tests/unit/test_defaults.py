@@ -42,7 +42,7 @@ SETTINGS = {
     prepared.PublishedClip: {"towers": "both", "data": None},
     networks.MLPSettings: {},
     networks.UNetSettings: {"dropout": 0.0},
-    networks.ADMSettings: {"dropout": 0.0, "head_channels": None},
+    networks.ADMSettings: {"dropout": 0.0},
     networks.TextUNetSettings: {"text_layers": 0},
     networks.PublishedUNetSettings: {"checkpointing": True},
     experiment.ExperimentSettings: {"speed": None, "students_of": None, "tables": None},

@@ -244,24 +244,3 @@ def test_it_tells_two_kinds_of_latents_apart():
         optimiser.step()
     real, fake = latents(16, 4, 8, 8, seed=5000).float(), 0.5 * latents(16, 4, 8, 8, seed=6000).float()
     assert network(real).min() > network(fake).max()
-
-
-@pytest.mark.parametrize(
-    "shape, channels, group, sentence",
-    [
-        (
-            (4, 8, 8),
-            (6, 8, 8),
-            4,
-            "3 widths of a discriminator lead from 16 x 16 to 4 x 4, and the latents are 8 x 8",
-        ),
-        ((4, 12, 12), (6, 8), 4, "2 widths of a discriminator lead from 8 x 8"),
-        ((4, 4, 4), (), 4, "0 widths"),
-        ((4, 8, 16), (6, 8), 4, r"square latents \(channels, side, side\), not \(4, 8, 16\)"),
-        ((64,), (6, 8), 4, r"square latents \(channels, side, side\), not \(64,\)"),
-        ((4, 8, 8), (6, 8), 0, "at least one sample, not 0"),
-    ],
-)
-def test_what_does_not_fit_is_refused(shape, channels, group, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        Discriminator(shape, channels, group)

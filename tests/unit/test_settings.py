@@ -75,7 +75,7 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
         ("~.tour.training.stepz", 120, "unknown key '~.tour.training.stepz'"),
         ("tiers.smoke.experimens", {}, "unknown key 'tiers.smoke.experimens'"),
         ("tiers.smoke.compute", GONE, "the key 'tiers.smoke.compute' is missing"),
-        ("tiers.small", {}, "tiers.small ... 'smoke', 'laptop' or 'paper'"),
+        ("tiers.small", {}, "tiers.small ... 'smoke', 'laptop', 'overnight' or 'paper'"),
         ("experimens", {}, "unknown key 'experimens'"),
         ("experiments.tour.methods.si.stepz", 120, "unknown key 'experiments.tour.methods.si.stepz'"),
         ("~.tour.training.steps", GONE, "the key '~.tour.training.steps' is missing"),

@@ -26,6 +26,12 @@ CAPTIONS = [
 ]
 
 
+def decoded(tokenizer: Tokenizer, ids: torch.Tensor) -> list[str]:
+    """The texts of tokens, in lower case, up to the end of each."""
+    rows = [row[: row.index(tokenizer.end)] for row in ids.tolist()]
+    return [tokenizer.own.decode(row, skip_special_tokens=True) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return tokens.train(CAPTIONS, 560, 12)
@@ -70,10 +76,6 @@ def test_the_vocabulary_keeps_to_its_size_and_stops_where_nothing_is_left():
     assert {word + tokens.WORD_END for caption in CAPTIONS for word in caption.split()} < set(
         all_of_them.vocabulary
     ) and len(all_of_them.merges) == 36
-    with pytest.raises(
-        ValueError, match="a vocabulary of 513 tokens does not hold all bytes: give 514 at least"
-    ):
-        tokens.train(CAPTIONS, 513, 12)
 
 
 def test_other_processes_and_other_orders_give_the_same_merges(root):
@@ -99,7 +101,7 @@ def test_tokens_are_those_of_transformers_opened_in_the_folder(tokenizer, tmp_pa
     assert torch.equal(ids, found["input_ids"]) and torch.equal(mask, found["attention_mask"].bool())
     again = tokens.read(tmp_path, 12)
     assert (
-        again.files == tokenizer.files
+        (again.vocabulary, again.merges) == (tokenizer.vocabulary, tokenizer.merges)
         and again.checksum == tokenizer.checksum
         and torch.equal(again.encode(texts)[0], ids)
     )
@@ -113,7 +115,7 @@ def test_nothing_and_white_space_are_start_and_end(tokenizer, text):
         and mask.sum() == 2
         and ids[0].tolist() == [tokenizer.vocabulary[START]] + [tokenizer.end] * 11
     )
-    assert tokenizer.decode(ids) == [""] and tokenizer.dropped([text]) == [0]
+    assert decoded(tokenizer, ids) == [""] and tokenizer.dropped([text]) == [0]
 
 
 def test_white_space_and_case_change_nothing(tokenizer):
@@ -137,7 +139,7 @@ def test_a_text_that_is_too_long_loses_its_last_words_and_says_so(tokenizer):
     texts = ["a " * 10, "a " * 11, "a red ring " * 50]
     ids, mask = tokenizer.encode(texts)
     assert tokenizer.dropped(texts) == [0, 1, 140] and mask.all() and (ids[:, -1] == tokenizer.end).all()
-    assert tokenizer.decode(ids)[2] == "a red ring a red ring a red ring a"
+    assert decoded(tokenizer, ids)[2] == "a red ring a red ring a red ring a"
 
 
 def test_every_string_is_encoded_and_comes_back():
@@ -152,9 +154,9 @@ def test_every_string_is_encoded_and_comes_back():
         assert mask.any(1).all() and (ids >= 0).all() and (ids < len(tokenizer.vocabulary)).all()
     words = ["żółć", "крапка", "صورة", "図形", "🙂🙂", "\x00\x07", "ﬃ", "ǅ"]
     ids, _ = tokenizer.encode(words)
-    assert tokenizer.decode(ids) == [unicodedata.normalize("NFC", word).lower() for word in words]
+    assert decoded(tokenizer, ids) == [unicodedata.normalize("NFC", word).lower() for word in words]
     # half of a surrogate pair is no character
-    assert tokenizer.decode(tokenizer.encode(["a \ud800 ring"])[0]) == ["a ? ring"]
+    assert decoded(tokenizer, tokenizer.encode(["a \ud800 ring"])[0]) == ["a ? ring"]
 
 
 def test_the_special_tokens_cannot_be_written_in_a_text(tokenizer):
@@ -164,13 +166,8 @@ def test_the_special_tokens_cannot_be_written_in_a_text(tokenizer):
     assert (
         own.index(long.end) == len(own) - 1
         and own.count(long.vocabulary[START]) == 1
-        and "endoftext" in long.decode(ids)[0]
+        and "endoftext" in decoded(long, ids)[0]
     )
-
-
-def test_a_context_without_room_for_a_token_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="a context of 2 tokens holds no text"):
-        Tokenizer(tokenizer.vocabulary, tokenizer.merges, 2)
 
 
 def test_a_published_one_may_fill_texts_up_with_a_token_of_its_own(tokenizer, tmp_path):
@@ -206,27 +203,16 @@ def _without(token: str):
         (
             VOCABULARY,
             lambda text: text.replace(": 7,", ": 8,"),
-            "vocab.json is no vocabulary, which numbers its tokens 0, 1",
+            r"holds no whole tokenizer of CLIP's kind \(vocab.json does not number its tokens 0, 1, ...\): ",
         ),
-        (VOCABULARY, _without("q</w>"), "vocab.json is no vocabulary of CLIP: it lacks the token 'q</w>'"),
-        (VOCABULARY, _without(END), "it lacks the token '<|endoftext|>'"),
-        (
-            VOCABULARY,
-            _without("ring</w>"),
-            "line [0-9]+ of .*merges.txt merges no tokens of vocab.json beside it",
-        ),
-        (
-            MERGES,
-            lambda text: text.partition("\n")[2],
-            r"merges.txt is damaged \(its first line gives no version\)",
-        ),
-        (MERGES, lambda text: "", r"merges.txt is damaged \(its first line gives no version\)"),
-        (MERGES, lambda text: text.rpartition(" ")[0] + "\n", "line [0-9]+ of .*merges.txt merges no tokens"),
-        (
-            MERGES,
-            lambda text: text[: text.rindex("\n", 0, -1)],
-            "merges.txt is not whole: no line of it makes the token",
-        ),
+        (VOCABULARY, _without("q</w>"), "'q</w>' is in one of vocab.json and merges.txt, and not in the"),
+        (VOCABULARY, _without(END), "'<|endoftext|>' is in one of vocab.json and merges.txt"),
+        (VOCABULARY, _without("ring</w>"), "'ring</w>' is in one of vocab.json and merges.txt"),
+        (MERGES, lambda text: "", "is in one of vocab.json and merges.txt"),
+        (MERGES, lambda text: text.rpartition(" ")[0] + "\n", "is in one of vocab.json and merges.txt"),
+        (MERGES, lambda text: text[: text.rindex("\n", 0, -1)], "is in one of vocab.json and merges.txt"),
+        (MERGES, lambda text: text + "r ing</w>\n", "merges 'r ing</w>', which are no two tokens"),
+        (MERGES, lambda text: text + "r i n g</w>\n", "merges 'r i n g</w>', which are no two tokens"),
     ],
 )
 def test_a_damaged_file_is_one_sentence(tokenizer, tmp_path, name, change, said):

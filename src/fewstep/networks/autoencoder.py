@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
+from ..storage.files import checksum as checksum
 from .batches import filled
 from .published.repository import DESCRIBED as DESCRIBED
 from .published.repository import Repository, load_model, read_description
-from .published.repository import checksum as checksum
 
 # what a published autoencoder consists of, and one that a stage has trained
 CONFIG, WEIGHTS, TRAINED = "config.json", "diffusion_pytorch_model.safetensors", "autoencoder.safetensors"
@@ -85,12 +85,9 @@ def small(
 ) -> Autoencoder:
     """An untrained autoencoder of images of `shape` (channels, height, width).
 
-    `channels` gives the width of each level, from the finest to the coarsest. Raises ValueError for images
-    that the levels do not halve evenly, or of more channels than the latents.
+    `channels` gives the width of each level, from the finest to the coarsest; latents have as many channels
+    as the images at least. Raises ValueError for images that the levels do not halve evenly.
     """
-    if latent_channels < shape[0]:
-        wanted = f"the shrunken image, which has {shape[0]}: give them as many at least"
-        raise ValueError(f"latents of {latent_channels} channels do not hold {wanted}")
     levels = len(channels)
     model = AutoencoderKL(
         in_channels=shape[0], out_channels=shape[0], sample_size=shape[1], block_out_channels=tuple(channels),

@@ -49,13 +49,7 @@ def train_classifier(
     images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int = 128, rate: float = 2e-3,
     tick: Callable[[int], None] | None = None,
 ) -> Classifier:  # fmt: skip
-    """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] and their labels.
-
-    Raises ValueError unless there is one label an image.
-    """
-    if len(images) != len(labels) or not len(labels):
-        found = f"there are {len(labels)} labels and {len(images)} images"
-        raise ValueError(f"a classifier needs one label an image: {found}")
+    """A classifier trained by `fit` on images (count, channels, height, width) in [-1, 1] and `labels`."""
     x, y = torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels, dtype=torch.int64)
 
     def loss_of(classifier: Classifier, generator: torch.Generator) -> Tensor:

@@ -63,10 +63,13 @@ class Clip(nn.Module):
         """The model of texts alone."""
         return self.model.text_model if isinstance(self.model, CLIPModel) else self.model
 
-    def _check_images(self, images: Tensor) -> None:
+    def _check_towers(self) -> None:
         if not isinstance(self.model, CLIPModel):
-            cure = "take a whole CLIP (`towers: both`) for features and scores of images"
+            cure = "take a whole CLIP (`towers: both`) for features and scores"
             raise ValueError(f"this is a text encoder alone, without a tower of images: {cure}")
+
+    def _check_images(self, images: Tensor) -> None:
+        self._check_towers()
         own = self.model.config.vision_config
         shape = (own.num_channels, own.image_size, own.image_size)
         if images.ndim != 4 or images.shape[1] != shape[0] or images.shape[2] != images.shape[3]:
@@ -110,9 +113,7 @@ class Clip(nn.Module):
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Texts as points of the sphere, (count, projection), float32."""
-        if not isinstance(self.model, CLIPModel):
-            cure = "take a whole CLIP (`towers: both`) for features"
-            raise ValueError(f"this is a text encoder alone, whose texts have no place beside images: {cure}")
+        self._check_towers()
         ids, _ = self.tokenizer.encode(texts)
         return self._many(self.embed_tokens, ids, self.length * self.width, self.model.config.projection_dim)
 
@@ -139,16 +140,7 @@ def small(
     shape: Sequence[int], tokenizer: Tokenizer, width: int, layers: int, heads: int, patch: int,
     projection: int,
 ) -> Clip:  # fmt: skip
-    """An untrained CLIP of square images of `shape` (channels, side, side), of two towers of the same sizes.
-
-    Raises ValueError for images that do not fall into patches, and a width that does not fall into heads.
-    """
-    channels, side, other = shape
-    if side != other or side % patch:
-        found = f"{side} x {other} does not fall into squares of {patch} x {patch}"
-        raise ValueError(f"a CLIP cuts square images into patches: {found}")
-    if width % heads:
-        raise ValueError(f"a tower of width {width} does not fall into {heads} heads of one width")
+    """An untrained CLIP of images of `shape` (channels, side, side), of two towers of the same sizes."""
     tower = {
         "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
         "num_attention_heads": heads, "projection_dim": projection, "hidden_act": ACTIVATION,
@@ -158,7 +150,7 @@ def small(
         "pad_token_id": tokenizer.vocabulary[tokenizer.filling], "vocab_size": len(tokenizer.vocabulary),
         "max_position_embeddings": tokenizer.length,
     }  # fmt: skip
-    images = {"num_channels": channels, "image_size": side, "patch_size": patch}
+    images = {"num_channels": shape[0], "image_size": shape[1], "patch_size": patch}
     config = CLIPConfig(
         text_config=tower | texts, vision_config=tower | images, projection_dim=projection,
         attn_implementation=ATTENTION,

@@ -104,21 +104,10 @@ class Discriminator(nn.Module):
     widths  the channels at each resolution, from the latents' own down to 4 x 4; SCFlow's are (512, 512, 512,
             512) on (4, 32, 32), StyleGAN2's min(512, 16384 / side)
     group   the consecutive samples whose deviation from each other it sees
-
-    Raises ValueError when the widths do not lead from the latents' side to 4 x 4, or a group has no sample.
     """
 
     def __init__(self, shape: tuple[int, ...], widths: Sequence[int], group: int = 4):
         super().__init__()
-        if len(shape) != 3 or shape[1] != shape[2]:
-            wanted = "square latents (channels, side, side)"
-            raise ValueError(f"a discriminator takes {wanted}, not {tuple(shape)}")
-        if not widths or shape[1] != LAST * 2 ** (len(widths) - 1):
-            side = LAST * 2 ** max(0, len(widths) - 1)
-            levels = f"{len(widths)} widths of a discriminator lead from {side} x {side} to {LAST} x {LAST}"
-            raise ValueError(f"{levels}, and the latents are {shape[1]} x {shape[2]}")
-        if group < 1:
-            raise ValueError(f"a group of the minibatch's deviation has at least one sample, not {group}")
         self.group, last = group, widths[-1]
         self.enter = Equalised(shape[0], widths[0], 1, gain=sqrt(2))
         self.blocks = nn.Sequential(*(Block(fine, coarse) for fine, coarse in zip(widths, widths[1:])))

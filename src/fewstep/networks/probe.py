@@ -60,13 +60,7 @@ def train_probe(
     images: np.ndarray, scenes: Sequence[Scene], steps: int, seed: int, batch: int = 32, rate: float = 4e-3,
     tick: Callable[[int], None] | None = None,
 ) -> Probe:  # fmt: skip
-    """A probe trained by `fit` on pictures (count, 3, 32, 32) in [-1, 1] of `scenes`, made noisy.
-
-    Raises ValueError unless there is one scene a picture.
-    """
-    if len(images) != len(scenes) or not len(scenes):
-        found = f"there are {len(scenes)} scenes and {len(images)} pictures"
-        raise ValueError(f"a probe needs one scene a picture: {found}")
+    """A probe trained by `fit` on pictures (count, 3, 32, 32) in [-1, 1] of `scenes`, made noisy."""
     x, y = torch.as_tensor(images, dtype=torch.float32), targets(scenes)
 
     def loss_of(probe: Probe, generator: torch.Generator) -> Tensor:

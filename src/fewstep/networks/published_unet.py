@@ -51,7 +51,7 @@ class PublishedUNet(nn.Module):
                    it changes the memory and the time that a step of training takes, and no bit
 
     The last layer starts at zero. Raises ValueError when the levels do not halve the latents evenly, or
-    widths, heads, groups and levels do not fit.
+    groups do not divide the widths.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PublishedUNet(nn.Module):
         super().__init__()
         # what is added to the embedding of time comes without a layer of its own: identity
         sizes = (channels, layers, attention, heads, groups, width)
-        self.model = unet_levels.text_conditional("published_unet", shape, *sizes, "identity")
+        self.model = unet_levels.text_conditional("a published_unet", shape, *sizes, "identity")
         zeroed(self.model.conv_out)
         self.embedding = rising(channels[0], HIGHEST)
         self.gap_embed = gap_layers(channels[0], self.model.time_embedding.linear_2.out_features)

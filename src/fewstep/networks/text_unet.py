@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ..flows.conditioning import Conditions
 from . import unet_levels
-from .unet import prepare
-from .unet_levels import text_conditional
+from .embeddings import rising
 
 
 class Encoder(unet_levels.Encoder):
@@ -39,7 +38,7 @@ class TextUNet(nn.Module):
                  directions before the UNet attends to them: a CLIP's tower is causal
 
     The last layer starts at zero, so an untrained flow map is the identity. Raises ValueError when the levels
-    do not halve the latents evenly, or widths, heads, groups and levels do not fit.
+    do not halve the latents evenly, or groups do not divide the widths.
     """
 
     def __init__(
@@ -48,10 +47,8 @@ class TextUNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         sizes = (channels, layers, attention, heads, groups, width)
-        self.model = prepare(text_conditional("text_unet", shape, *sizes, "timestep"), time_scale)
-        if text_layers and width % heads:
-            wanted = f"need that to be divisible by the {heads} heads: change `heads`, or the CLIP's `width`"
-            raise ValueError(f"`text_layers` of tokens {width} wide {wanted}")
+        self.model = unet_levels.text_conditional("a text_unet", shape, *sizes, "timestep")
+        unet_levels.prepare(self.model, rising(channels[0], time_scale))
         size = (width, heads, width // heads)
         readers = (BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers))
         self.readers = nn.ModuleList(readers)

@@ -16,8 +16,7 @@ from tokenizers import pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ..storage.files import write_atomically
-from .published.repository import amiss, mapping
+from ..storage.files import amiss, mapping, write_atomically
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 CONFIG = "tokenizer_config.json"  # names a published tokenizer's filling, if at all
@@ -44,11 +43,6 @@ class Tokenizer:
     length: int
     filling: str = END
 
-    def __post_init__(self) -> None:
-        if self.length < 3:
-            wanted = "its start, its end and one more make 3 at least"
-            raise ValueError(f"a context of {self.length} tokens holds no text: {wanted}")
-
     @cached_property
     def own(self) -> CLIPTokenizer:
         """transformers' tokenizer of these merges, which neither cuts nor fills."""
@@ -59,13 +53,6 @@ class Tokenizer:
     def end(self) -> int:
         """The token that ends every text."""
         return self.vocabulary[END]
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The content of its two files, by name."""
-        lines = [HEADER, *(f"{first} {second}" for first, second in self.merges)]
-        vocabulary, merges = json.dumps(self.vocabulary, ensure_ascii=False), "\n".join(lines)
-        return {VOCABULARY: f"{vocabulary}\n".encode(), MERGES: f"{merges}\n".encode()}
 
     @property
     def checksum(self) -> str:
@@ -93,23 +80,9 @@ class Tokenizer:
         own = torch.tensor([len(row) for row in kept], dtype=torch.int64)
         return filled.view(-1, most), torch.arange(most) < own[:, None]
 
-    def cuts(self, texts: Sequence[str]) -> list[tuple[int, int] | None]:
-        """Of each text that `encode` cuts how many tokens are lost, and from which word on (1, 2, ...)."""
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        found: list[tuple[int, int] | None] = []
-        for text, row in zip(clean, self.own(clean, return_offsets_mapping=True)["offset_mapping"]):
-            lost = len(row) - self.length
-            found.append((lost, len(text[: row[-lost - 1][1]].split()) or 1) if lost > 0 else None)
-        return found
-
     def dropped(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text `encode` leaves out: 0 for one that fits."""
         return [max(len(tokens) - self.length, 0) for tokens in self._whole(texts)]
-
-    def decode(self, ids: Tensor) -> list[str]:
-        """The texts of tokens (count, any), in lower case, up to the end of each."""
-        rows = [row[: row.index(self.end)] if self.end in row else row for row in ids.tolist()]
-        return [self.own.decode(row, skip_special_tokens=True) for row in rows]
 
 
 def _alphabet() -> list[str]:
@@ -119,14 +92,11 @@ def _alphabet() -> list[str]:
 
 
 def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """The tokenizer of `texts` with `vocabulary` tokens, or fewer where no pair is left that comes twice.
+    """The tokenizer of `texts` with `vocabulary` tokens, 514 at least.
 
-    The texts alone decide, not their order. Raises ValueError for a vocabulary too small for all bytes.
+    It has fewer where no pair is left that comes twice. The texts alone decide, not their order.
     """
     units = _alphabet()
-    if vocabulary < len(units) + 2:
-        wanted = f"give {len(units) + 2} at least"
-        raise ValueError(f"a vocabulary of {vocabulary} tokens does not hold all bytes: {wanted}")
     start = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[])
     backend = start.backend_tokenizer
     # The trainer numbers what it meets by a hash table, another in every process, and breaks ties by these
@@ -144,48 +114,21 @@ def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
 
 def write(tokenizer: Tokenizer, folder: Path) -> None:
     """Write vocab.json and merges.txt to `folder`, each atomically."""
-    for name, content in tokenizer.files.items():
-        write_atomically(folder / name, content)
+    vocabulary = json.dumps(tokenizer.vocabulary, ensure_ascii=False)
+    lines = [HEADER, *(f"{first} {second}" for first, second in tokenizer.merges)]
+    write_atomically(folder / VOCABULARY, f"{vocabulary}\n".encode())
+    write_atomically(folder / MERGES, ("\n".join(lines) + "\n").encode())
 
 
-def _vocabulary(path: Path, cure: str) -> dict[str, int]:
-    found = mapping(path, cure, TokenizerError)
-    if sorted(map(str, found.values())) != sorted(map(str, range(len(found)))):
-        raise TokenizerError(f"{path} is no vocabulary, which numbers its tokens 0, 1, ...: {cure}")
-    for token in (START, END, *_alphabet()):
-        if token not in found:
-            raise TokenizerError(f"{path} is no vocabulary of CLIP: it lacks the token {token!r}; {cure}")
-    return found
-
-
-def _merges(path: Path, vocabulary: dict[str, int], cure: str) -> tuple[tuple[str, str], ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path} is damaged ({error}): {cure}") from None
-    if not lines[0].startswith("#version"):
-        raise TokenizerError(f"{path} is damaged (its first line gives no version): {cure}")
-    pairs = tuple(tuple(line.split(" ")) for line in lines[1:] if line)
-    for number, pair in enumerate(pairs, 2):
-        if len(pair) != 2 or any(token not in vocabulary for token in (*pair, "".join(pair))):
-            found = f"merges no tokens of {VOCABULARY} beside it"
-            raise TokenizerError(f"line {number} of {path} {found}: {cure}")
-    if unmade := set(vocabulary) - {START, END, *_alphabet(), *map("".join, pairs)}:
-        missing = f"no line of it makes the token {min(unmade)!r} of {VOCABULARY} beside it"
-        raise TokenizerError(f"{path} is not whole: {missing}; {cure}")
-    return pairs
-
-
-def _filling(path: Path, vocabulary: dict[str, int], cure: str) -> str:
-    """The token that fills texts up: a published one may have its own."""
-    if not path.is_file():
-        return END
-    found = mapping(path, cure, TokenizerError).get("pad_token") or END
-    token = found.get("content") if isinstance(found, dict) else found
-    if token not in vocabulary:
-        found = f"{token!r}, which is not in {VOCABULARY} beside it"
-        raise TokenizerError(f"{path} fills texts up with {found}: {cure}")
-    return token
+def _fit(vocabulary: dict[str, int], merges: Sequence[tuple[str, ...]]) -> str | None:
+    """Why these are no vocabulary and merges of CLIP's kind, in words; None where they are."""
+    if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):
+        return f"{VOCABULARY} does not number its tokens 0, 1, ..."
+    made = {START, END, *_alphabet(), *map("".join, merges)}
+    if odd := sorted(made ^ set(vocabulary)):
+        return f"{odd[0]!r} is in one of {VOCABULARY} and {MERGES}, and not in the other"
+    wrong = [pair for pair in merges if len(pair) != 2 or not {*pair} <= set(vocabulary)]
+    return f"{MERGES} merges {' '.join(wrong[0])!r}, which are no two tokens" if wrong else None
 
 
 def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` again") -> Tokenizer:
@@ -193,9 +136,22 @@ def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` a
 
     Raises TokenizerError, naming the file and the `cure`, where it is missing or damaged.
     """
-    for name in (VOCABULARY, MERGES):
-        if not (folder / name).is_file():
-            raise TokenizerError(f"{folder / name} {amiss(folder / name)}: {cure}")
-    vocabulary = _vocabulary(folder / VOCABULARY, cure)
-    merges = _merges(folder / MERGES, vocabulary, cure)
-    return Tokenizer(vocabulary, merges, length, _filling(folder / CONFIG, vocabulary, cure))
+    vocabulary, path = mapping(folder / VOCABULARY, cure, TokenizerError), folder / MERGES
+    if not path.is_file():
+        raise TokenizerError(f"{path} {amiss(path)}: {cure}")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is damaged ({error}): {cure}") from None
+    merges = tuple(tuple(line.split(" ")) for line in lines if line and not line.startswith("#version"))
+    if problem := _fit(vocabulary, merges):
+        raise TokenizerError(f"{folder} holds no whole tokenizer of CLIP's kind ({problem}): {cure}")
+    filling = END
+    # a published tokenizer may fill texts up with a token of its own
+    if (folder / CONFIG).is_file():
+        found = mapping(folder / CONFIG, cure, TokenizerError).get("pad_token") or END
+        filling = found.get("content") if isinstance(found, dict) else found
+        if filling not in vocabulary:
+            found = f"{filling!r}, which is not in {VOCABULARY} beside it"
+            raise TokenizerError(f"{folder / CONFIG} fills texts up with {found}: {cure}")
+    return Tokenizer(vocabulary, merges, length, filling)

@@ -2,27 +2,11 @@
 
 from collections.abc import Sequence
 
-from diffusers import UNet2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import unet_levels
-from .embeddings import rising, zeroed
+from .embeddings import rising
 from .forward_mode.dual import DualNetwork
-
-
-def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    # torch.func's group norm refuses what attention leaves behind
-    return (inputs[0].contiguous(),)
-
-
-def prepare(model: nn.Module, time_scale: float) -> nn.Module:
-    """A UNet of diffusers as a flow map needs it: times embedded up to `time_scale` radians, output zero."""
-    model.time_proj = rising(model.config.block_out_channels[0], time_scale)
-    for module in model.modules():
-        if isinstance(module, nn.GroupNorm):
-            module.register_forward_pre_hook(_contiguous)
-    zeroed(model.conv_out)
-    return model
 
 
 class UNet(DualNetwork):
@@ -37,7 +21,7 @@ class UNet(DualNetwork):
     dropout     the dropped fraction in every residual block while training; equal batches drop equal units
 
     The last layer starts at zero, so an untrained flow map is the identity. Raises ValueError when the levels
-    do not halve the image evenly, or widths, groups and levels do not fit.
+    do not halve the image evenly, or groups do not divide the widths.
     """
 
     def __init__(
@@ -45,23 +29,15 @@ class UNet(DualNetwork):
         groups: int, time_scale: float, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
-        unet_levels.check("unet", shape, channels, attention, {"groups": groups})
+        unet_levels.check("a unet", shape, len(channels))
         narrow = [width for width, attends in zip(channels, attention) if attends]
         heads = min(64, *narrow) if narrow else None
-        attending = [width for width, attends in zip(channels, [*attention[:-1], bool(heads)]) if attends]
-        if odd := [width for width in attending if width % heads]:
-            wanted = f"which heads of {heads} channels do not divide: change `channels` or `attention`"
-            raise ValueError(f"a level of a unet that attends is {odd[0]} wide, {wanted}")
         self.dropout = dropout
-        down = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
-        up = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
-        self.model = UNet2DModel(
-            sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], layers_per_block=layers,
-            block_out_channels=tuple(channels), down_block_types=tuple(down), up_block_types=tuple(up),
-            norm_num_groups=groups, class_embed_type="timestep", freq_shift=0, add_attention=any(attention),
-            attention_head_dim=heads, dropout=dropout, resnet_time_scale_shift="scale_shift",
+        self.model = unet_levels.unconditional(
+            shape, channels, layers, attention, groups, dropout, class_embed_type="timestep",
+            add_attention=any(attention), attention_head_dim=heads,
         )  # fmt: skip
-        prepare(self.model, time_scale)
+        unet_levels.prepare(self.model, rising(channels[0], time_scale))
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""

@@ -3,43 +3,27 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..flows.conditioning import Conditions
+from .embeddings import zeroed
 from .forward_mode.dual import value_of
 
 
-def check(
-    kind: str, shape: Sequence[int], channels: Sequence[int], attention: Sequence[bool],
-    divisors: dict[str, int],
-) -> None:  # fmt: skip
-    """Raise ValueError unless a UNet of `kind` fits images or latents of `shape` (channels, height, width).
-
-    Each of the `divisors`, by what it counts, must divide every width of `channels`.
-    """
+def check(kind: str, shape: Sequence[int], levels: int) -> None:
+    """Raise ValueError unless `kind`, "a unet" say, of so many levels halves images of `shape` evenly."""
     if len(shape) != 3:
         wanted = "images or latents of shape (channels, height, width)"
-        raise ValueError(f"a {kind} takes {wanted}, not {tuple(shape)}")
-    if len(attention) != len(channels):
-        wanted = f"one entry of `attention` for each of its {len(channels)} levels"
-        raise ValueError(f"a {kind} needs {wanted}, not {len(attention)}")
-    check_halving(f"{len(channels)} levels of a {kind}", shape, len(channels))
-    for what, number in divisors.items():
-        if odd := [width for width in channels if width % number]:
-            wanted = f"every width of {list(channels)} must be divisible by the {number} {what}"
-            raise ValueError(f"a level of a {kind} is {odd[0]} wide: {wanted}")
-
-
-def check_halving(what: str, shape: Sequence[int], levels: int) -> None:
-    """Raise ValueError unless `levels` - 1 levels halve images of `shape` (channels, height, width)."""
+        raise ValueError(f"{kind} takes {wanted}, not {tuple(shape)}")
     factor = 2 ** (levels - 1)
     if shape[1] % factor or shape[2] % factor:
-        size = f"{shape[1]} x {shape[2]} is not divisible by {factor}"
-        raise ValueError(f"{what} halve the image {levels - 1} times: {size}")
+        halve = f"{levels} levels of {kind} halve the image {levels - 1} times"
+        raise ValueError(f"{halve}: {shape[1]} x {shape[2]} is not divisible by {factor}")
 
 
 def is_differentiated() -> bool:
@@ -65,20 +49,54 @@ def _seeded_by(x: Tensor) -> Iterator[None]:
         yield
 
 
+def _sizes(
+    attending: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
+    groups: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The settings that diffusers' UNets share; the kind of a level that attends begins with `attending`."""
+    kinds = [attending if attends else "" for attends in attention]
+    return {
+        "sample_size": shape[1], "in_channels": shape[0], "out_channels": shape[0],
+        "block_out_channels": tuple(channels), "layers_per_block": layers, "norm_num_groups": groups,
+        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
+        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)), "freq_shift": 0,
+    }  # fmt: skip
+
+
+def unconditional(
+    shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int,
+    dropout: float, **others: Any,
+) -> UNet2DModel:  # fmt: skip
+    """diffusers' UNet of images, its levels by `attention`, in which times scale and shift."""
+    own = _sizes("Attn", shape, channels, layers, attention, groups)
+    return UNet2DModel(**own, dropout=dropout, resnet_time_scale_shift="scale_shift", **others)
+
+
 def text_conditional(
     kind: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
     heads: int, groups: int, width: int, class_embed_type: str,
 ) -> UNet2DConditionModel:  # fmt: skip
     """diffusers' UNet with cross-attention, on levels by `attention`, to texts of `width` numbers a token."""
-    check(kind, shape, channels, attention, {"groups": groups, "heads": heads})
-    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
-    up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)]
+    check(kind, shape, len(channels))
     return UNet2DConditionModel(
-        sample_size=shape[1], in_channels=shape[0], out_channels=shape[0], block_out_channels=tuple(channels),
-        layers_per_block=layers, down_block_types=tuple(down), up_block_types=tuple(up),
-        norm_num_groups=groups, cross_attention_dim=width, class_embed_type=class_embed_type, freq_shift=0,
+        **_sizes("CrossAttn", shape, channels, layers, attention, groups), cross_attention_dim=width,
+        class_embed_type=class_embed_type,
         attention_head_dim=heads,  # by the name of a width, always the number of heads
     )  # fmt: skip
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # torch.func's group norm refuses what attention leaves behind
+    return (inputs[0].contiguous(),)
+
+
+def prepare(model: nn.Module, embedding: nn.Module) -> None:
+    """Make a UNet of diffusers fit for a flow map: its output zero, its times embedded as one says."""
+    model.time_proj = embedding
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(_contiguous)
+    zeroed(model.conv_out)
 
 
 class Encoder(nn.Module):

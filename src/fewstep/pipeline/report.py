@@ -72,7 +72,8 @@ def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
     return found
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame) -> str:
+    """A table of texts as Markdown, its index first."""
     head = [frame.index.name or "", *map(str, frame.columns)]
     lines = [head, ["---"] * len(head), *(map(str, row) for row in frame.itertuples(name=None))]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -81,7 +82,7 @@ def _markdown(frame: pd.DataFrame) -> str:
 def _claims(ledger: pd.DataFrame) -> list[str]:
     """The ledger as Markdown, the claims over training seeds apart from those in one training."""
     found = claims.shown(ledger).items()
-    return [text for title, part in found for text in (f"**{title}**", _markdown(part))]
+    return [text for title, part in found for text in (f"**{title}**", markdown(part))]
 
 
 def mixture(tables: Iterable[pd.DataFrame]) -> str | None:
@@ -112,7 +113,7 @@ def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
         for metric in dict.fromkeys(table.metric):
             own = table[table.metric == metric].iloc[0]
             text.append(f"**{metric}** ({own.protocol}; {own.seeds} seeds)")
-            text.append(_markdown(tables.shown(table, metric)))
+            text.append(markdown(tables.shown(table, metric)))
     text += ["## Claims", f"![{claims_alt}](figures/{CLAIMS_PICTURE})"]
     text += _claims(pd.concat([part.claims for part in parts]))
     for part in parts:
@@ -240,7 +241,7 @@ def refresh_readme(root: Path, text: str) -> str:
         extractor = first.protocol.partition("extractor=")[2].partition(" (")[0]
         data = f" against {against[1]} in features of a {extractor}" if against else ""
         how = f"{first.seeds} seeds, {first.samples} samples; {first.hardware}"
-        parts += [f"**{name}**, {metric}{data} ({how})", _markdown(tables.shown(table, metric))]
+        parts += [f"**{name}**, {metric}{data} ({how})", markdown(tables.shown(table, metric))]
     parts += ["**Claims**", *_claims(_read_csv(files["claims.csv"]))]
     (head, _, rest), block = text.partition(begin), "\n\n".join(parts)
     return f"{head}{begin}\n{block}\n\n{end}{rest.partition(end)[2]}"

@@ -1,17 +1,16 @@
-"""The model card of a saved student; its numbers are those of the project's tables, letter for letter."""
+"""The model card of a saved student; its numbers are those of the report, digit for digit."""
 
 from __future__ import annotations
 
-import csv
 import importlib
-import json
 import re
-import shlex
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from .. import objectives
-from ..evaluation import prompts
+from ..evaluation.tables import metrics, read_table, shown
+from ..pipeline.report import HOW_TO_READ, markdown
 from ..settings.training import Method
 from ..training.experiment import Experiment
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from .pipeline import FewStepPipeline
 
 LICENCE = "Apache-2.0"
-# what the example asks for where the measured prompts are not on this machine
 PROMPT = "a red circle"
 LIMITS = {
     "smoke": "Tier smoke trains for seconds, for tests: its images and numbers mean nothing but that every "
@@ -31,100 +29,57 @@ LIMITS = {
     "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside "
     "its own only where the protocol is the same.",
 }
-Row = dict[str, str]
-SHOWN = (
-    "metric", "value", "sd", "published", "status", "protocol", "seeds", "samples", "notebook", "revision",
-    "parameters", "hardware", "software",
-)  # fmt: skip
-
-
-def tables(experiment: Experiment, label: str) -> dict[str, list[Row]]:
-    """The rows of a method by table, as text, the experiment's own table first and no cell twice.
-
-    Raises ValueError, naming the file, for a table that lacks what a card shows.
-    """
-    folder = experiment.workspace.root / "results" / experiment.tier / "tables"
-    own, found, seen = {"experiment": experiment.name, "method": label, "tier": experiment.tier}, {}, set()
-    for path in sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem)):
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                whole = list(csv.DictReader(file))
-            if any(None in (*row, *row.values()) for row in whole):
-                raise ValueError("a row is cut short, or too long")
-            rows = [row for row in whole if own.items() <= row.items()]
-            _ = [(int(row["nfe"]), *(row[name] for name in SHOWN)) for row in rows]
-        except (csv.Error, ValueError, KeyError) as error:
-            cure = "run `dvc repro` again, or take the table away"
-            raise ValueError(f"{path} is no table of results ({error}): {cure}") from None
-        fresh = [row for row in rows if (row["metric"], row["nfe"]) not in seen]
-        seen |= {(row["metric"], row["nfe"]) for row in fresh}
-        if fresh:
-            found[path.stem] = fresh
-    return found
-
-
-def _by_metric(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
-    """The rows of each metric by their number of network calls."""
-    metrics = dict.fromkeys(row["metric"] for row in rows)
-    return {metric: {row["nfe"]: row for row in rows if row["metric"] == metric} for metric in metrics}
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _grid(rows: Sequence[Row]) -> str:
-    """Metrics down, network calls across: `value ± sd` as in the rows, and under them what is published."""
-    calls, lines = sorted({row["nfe"] for row in rows}, key=int), []
-    for metric, own in _by_metric(rows).items():
-        cells = {n: row["value"] + (f" ± {row['sd']}" if row["sd"] else "") for n, row in own.items()}
-        lines.append([metric, *(cells.get(n, "") for n in calls)])
-        published = {n: f"{row['published']} ({row['status']})" for n, row in own.items() if row["published"]}
-        if published:
-            lines.append([f"{metric}, published", *(published.get(n, "") for n in calls)])
-    return _markdown(["", *(f"N = {n}" for n in calls)], lines)
-
-
 ORIGIN = (
-    "- **{metric}**: {protocol}; mean over {seeds}, {samples} samples each; notebook {notebook}, revision "
+    "- **{metric}**: {protocol}; {seeds} seeds, {samples} samples each; notebook {notebook}, revision "
     "{revision}, parameters {parameters}; {hardware}; {software}"
 )
 
 
+def rows(experiment: Experiment, label: str) -> dict[str, pd.DataFrame]:
+    """The rows of a method by table, the experiment's own table first and no cell twice.
+
+    Raises as `read_table` for a damaged table.
+    """
+    folder = experiment.workspace.root / "results" / experiment.tier / "tables"
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem))
+    if not paths:
+        return {}
+    table = pd.concat([read_table(path) for path in paths])
+    own = (table.experiment == experiment.name) & (table.method == label) & (table.tier == experiment.tier)
+    return dict(iter(table[own].drop_duplicates(["metric", "nfe"]).groupby("table", sort=False)))
+
+
 def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     """The section of numbers, one entry a paragraph."""
-    found = tables(experiment, experiment.settings.method(method).label)
+    found = rows(experiment, experiment.settings.method(method).label)
     if not found:
         return [f"No table of results/{experiment.tier}/tables holds this method: nothing was measured."]
     text = [
-        "N is the number of network calls for an image; ± is the standard deviation between training seeds. "
-        f"Every number is a mean over seeds, of which these weights are training seed {seed}: theirs alone "
-        "may differ by about the deviation."
+        f"N is the number of network calls for an image. {' '.join(HOW_TO_READ)} Every number is a mean over "
+        f"seeds, of which these weights are training seed {seed}: theirs alone may differ by the deviation."
     ]
-    for name, rows in found.items():
-        origins = [ORIGIN.format(**next(iter(own.values()))) for own in _by_metric(rows).values()]
-        text += [f"From results/{experiment.tier}/tables/{name}.csv:", _grid(rows), "\n".join(origins)]
+    for name, table in found.items():
+        lines = [shown(table, metric).set_axis([metric]) for metric in metrics(table)]
+        grid = pd.concat(lines).fillna("")[sorted({n for line in lines for n in line}, key=_place)]
+        origins = [ORIGIN.format(**row) for row in table.drop_duplicates("metric").to_dict("records")]
+        text += [f"From results/{experiment.tier}/tables/{name}.csv:", markdown(grid), "\n".join(origins)]
     return text
 
 
-def _docstring(objective: str) -> str:
-    return importlib.import_module(f"{objectives.__name__}.{objective}").__doc__
-
-
-def paper(objective: str) -> str:
-    """The arXiv number of an objective's paper: the first that its module names."""
-    return re.search(r"arXiv\s+(\d{4}\.\d{5})", _docstring(objective))[1]
+def _place(column: str) -> tuple[int, str]:
+    """Where a column stands, `N = 2` before `N = 16`."""
+    return int(re.search(r"\d+", column)[0]), column
 
 
 def papers(method: Method) -> list[str]:
-    """One line for each objective of a method: what it is and its paper."""
-    names = dict.fromkeys(term.objective for term in method.terms)
-    described = {name: f"`{name}`, {_docstring(name).partition(' (')[0]}" for name in names}
-    if method.self_correction:
-        described = {"scflow": "self-corrected flow distillation (SCFlow)"}
-    link = "[arXiv {0}](https://arxiv.org/abs/{0})"
-    return [f"- {words}: {link.format(paper(name))}" for name, words in described.items()]
+    """One line for each objective of a method: what it is and its paper, the first that its module names."""
+    names, lines = dict.fromkeys(term.objective for term in method.terms), []
+    for name in ["scflow"] if method.self_correction else names:
+        about = importlib.import_module(f"{objectives.__name__}.{name}").__doc__
+        number = re.search(r"arXiv\s+(\d{4}\.\d{5})", about)[1]
+        title = about.partition(" (")[0]
+        lines.append(f"- `{name}`, {title}: [arXiv {number}](https://arxiv.org/abs/{number})")
+    return lines
 
 
 def example_steps(experiment: Experiment, method: str) -> int:
@@ -133,18 +88,9 @@ def example_steps(experiment: Experiment, method: str) -> int:
     return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
 
 
-def example_prompt(experiment: Experiment) -> str:
-    """The first prompt that an experiment's tables measured, or PROMPT where the files are not there."""
-    try:
-        return prompts.load(experiment.latents.data, experiment.settings.sampling.prompts, 1).captions[0].text
-    except FileNotFoundError:
-        return PROMPT
-
-
 def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about the captions that a student is conditioned on."""
-    own, data = experiment.settings.method(method), experiment.data_name
-    sampling, tokenizer, encoder = experiment.settings.sampling, pipe.texts, pipe.text_encoder
+    own = experiment.settings.method(method)
     clip, scale = pipe.flow_map.config.student["clip"], pipe.flow_map.guidance()
     source = clip["clip"] + (f" on `{clip['captions']}`" if clip["captions"] else "")
     calls = "none, one network call" if scale == 1 else f"{scale:g} against the empty text, two network calls"
@@ -154,14 +100,9 @@ def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dic
         guidance += f"; trained with {own.conditioning_dropout:.0%} of its captions left empty"
     if own.guidance_scale:
         guidance += f"; trained with its teacher under guidance of {own.guidance_scale:g}"
-    return {
-        "text encoder": f"the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]}), "
-        f"{encoder.num_parameters():,} parameters",
-        "texts": f"{tokenizer.length} tokens of {len(tokenizer.vocabulary):,}, {encoder.config.hidden_size} "
-        f"numbers each; trained with the captions of `{data}`",
-        "prompts measured": f"the first {sampling.count:,} of `{sampling.prompts}` of `{data}`, zero-shot",
-        "guidance": guidance,
-    }
+    read = f"{pipe.texts.length} tokens of {len(pipe.texts.vocabulary):,}"
+    read += f", by the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]})"
+    return {"texts": read, "guidance": guidance}
 
 
 def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline) -> dict[str, str]:
@@ -189,16 +130,13 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
 def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
     draws = "It draws without a prompt: images like its data, and no others."
     if pipe.flow_map.conditional:
-        draws = (
-            f"It draws what captions like those of `{experiment.data_name}` say. Other words, and other "
-            "languages, have tokens too, and nobody has looked at what becomes of them; a prompt of more "
-            f"than {pipe.texts.length} tokens is cut, with a warning."
-        )
-    steps = "Other numbers of steps than the measured ones run, and nobody has looked at them."
-    decoder = "An image is no sharper than the decoder: what the autoencoder loses, the student never saw."
-    bits = "The same noise gives the same bits on the CPU, with the pinned versions of torch"
-    bits += "; on a GPU nearly the same images."
-    return [LIMITS[experiment.tier], draws, steps, *([] if pipe.vae is None else [decoder]), bits]
+        draws = f"It draws what captions like those of `{experiment.data_name}` say; no others were tried."
+    return [
+        LIMITS[experiment.tier],
+        draws,
+        "Other numbers of steps than the measured ones run, and nobody has looked at them.",
+        "The same noise gives the same bits on the CPU, with the pinned torch; on a GPU nearly so.",
+    ]
 
 
 HEAD = """---
@@ -228,9 +166,7 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
     own, steps = experiment.settings.method(method), example_steps(experiment, method)
     task, argument, option = "unconditional-image-generation", "", ""
     if pipe.flow_map.conditional:
-        prompt = example_prompt(experiment)
-        task, argument = "text-to-image", f"{json.dumps(prompt, ensure_ascii=False)}, "
-        option = f" --prompt {shlex.quote(prompt)}"
+        task, argument, option = "text-to-image", f'"{PROMPT}", ', f' --prompt "{PROMPT}"'
     elsewhere = ELSEWHERE.format(folder=folder, steps=steps, option=option)
     licence = f"{LICENCE}, the weights as the code."
     for what, component in (("decoder", pipe.vae), ("text encoder", pipe.text_encoder)):
@@ -240,7 +176,7 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
         HEAD.format(licence=LICENCE.lower(), task=task),
         f"# {experiment.name}, {own.label}",
         "A student of fewstep, which draws images in a few network calls.",
-        _markdown(["", ""], list(_facts(experiment, method, seed, pipe).items())),
+        markdown(pd.DataFrame({"": _facts(experiment, method, seed, pipe)})),
         "## Use",
         USE.format(folder=folder, prompt=argument, steps=steps),
         elsewhere,

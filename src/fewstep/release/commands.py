@@ -9,12 +9,10 @@ from diffusers.utils import logging
 from transformers.utils import logging as transformers_logging
 
 from ..flows.sampler_names import GUIDED, calls_a_step
-from . import picture, prompts, saving
-from .network import whole
-from .pipeline import MOST_STEPS, FewStepPipeline, seeded
+from . import picture, prompts
+from .pipeline import FewStepPipeline, seeded
 
-# images where neither their number nor several prompts are given
-IMAGES, MOST_SHOWN = 16, 1024
+IMAGES = 16  # where neither their number nor several prompts are given
 
 
 def _without_bars() -> None:
@@ -24,6 +22,8 @@ def _without_bars() -> None:
 
 def save(root: Path, arguments: argparse.Namespace) -> None:
     """Save a trained student as a pipeline, in the tier's scratch folder if nobody says where."""
+    from . import saving  # here, because whoever draws a picture needs none of the project's tables
+
     student = saving.find(root, arguments.tier, arguments.experiment, arguments.method, arguments.seed)
     target = arguments.to or student.experiment.workspace.writable / "students" / student.name
     _without_bars()
@@ -33,41 +33,20 @@ def save(root: Path, arguments: argparse.Namespace) -> None:
     print(f"{target} holds {student.name} of tier {arguments.tier}; draw from it with `{command}`")
 
 
-def _texts(arguments: argparse.Namespace) -> list[str] | None:
-    """The prompts that were given, or None where none was."""
-    if arguments.prompts is not None:
-        return prompts.from_file(arguments.prompts)
-    # what the shell hands over need not be UTF-8
-    return arguments.prompt and [text.encode("utf-8", "replace").decode() for text in arguments.prompt]
-
-
-def _quoted(texts: list[str], most: int) -> str:
-    """The first `most` prompts as the end of a sentence."""
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", of " + ", ".join(f'"{" ".join(text.split())}"' for text in texts[:most]) + more if texts else ""
-
-
 def sample(_: Path, arguments: argparse.Namespace) -> None:
     """Draw a picture from a saved student; the noise is that of a sampling seed of the tables."""
     picture.check_free(arguments.to)
-    whole("--steps", arguments.steps, MOST_STEPS)
-    if arguments.count is not None:
-        whole("--count", arguments.count, MOST_SHOWN)
     generator = seeded(arguments.seed)
-    texts = _texts(arguments)
+    # what the shell hands over need not be UTF-8
+    texts = [text.encode("utf-8", "replace").decode() for text in arguments.prompt or ()]
     _without_bars()
     pipe = FewStepPipeline.from_pretrained(arguments.folder)
     pipe.set_progress_bar_config(disable=True)
-    if pipe.flow_map.conditional and texts is None:
-        cure = 'give --prompt "a text", as often as you like, or --prompts with a file of one prompt a line'
-        raise ValueError(f"{arguments.folder} draws what a text says: {cure}")
-    if texts is not None and not pipe.flow_map.conditional:
-        raise ValueError(f"{arguments.folder} was trained without text: leave --prompt and --prompts out")
-    count = IMAGES if arguments.count is None and (texts is None or len(texts) == 1) else arguments.count
+    count = arguments.count or (IMAGES if len(texts) < 2 else None)
     scale = pipe.flow_map.guidance(arguments.guidance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", prompts.CutWarning)
-        drawn = pipe(texts, arguments.steps, scale, batch_size=count, generator=generator).images
+        drawn = pipe(texts or None, arguments.steps, scale, batch_size=count, generator=generator).images
     for warning in caught:
         print(f"fewstep: {warning.message}", file=sys.stderr)
     student = pipe.flow_map.config.student or {}
@@ -76,6 +55,7 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
         f"{student.get('label', 'a student')} of {student.get('experiment', arguments.folder)}, N = {calls}, "
         f"sampling seed {arguments.seed}" + (f", guidance {scale:g}" if scale != 1 else "")
     )
-    texts = texts or []
-    picture.write(arguments.to, drawn, words + _quoted(texts, len(texts)))
-    print(f"{arguments.to} shows {len(drawn)} images: {words}{_quoted(texts, prompts.SAID)}")
+    if texts:
+        words += ", of " + ", ".join(f'"{" ".join(text.split())}"' for text in texts)
+    picture.write(arguments.to, drawn, words)
+    print(f"{arguments.to} shows {len(drawn)} images: {words}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from .. import networks
 from ..flows.conditioning import Conditions, conditioned, guided
-from ..networks.published.repository import mapping
+from ..storage.files import mapping
 from .folder import AGAIN
 
 SAMPLERS = ("jumps", "euler")
@@ -131,19 +130,9 @@ class FlowMapModel(ModelMixin, Strict):
         """As ModelMixin's, whose signature this is; raises ValueError for weights of another network."""
         kwargs |= {"output_loading_info": True, "local_files_only": True}
         mapping(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "", cls.config_name), AGAIN)
-        try:
-            model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-            unknown = (*info["missing_keys"], *info["unexpected_keys"])
-            odd = [f"'{name}' is in one and not in the other" for name in unknown]
-        except ValueError as error:
-            # how diffusers says that a tensor is of another shape
-            found = re.search(r"because (\S+) expected shape", str(error))
-            if not found:
-                raise
-            odd = [f"'{found[1]}' is of another shape"]
-        if odd:
+        model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if odd := (*info["missing_keys"], *info["unexpected_keys"]):
             weights = f"the weights in {pretrained_model_name_or_path} are of another network"
-            raise ValueError(
-                f"{weights} than {cls.config_name} there says ({odd[0]}): save the student again"
-            )
+            differ = f"{cls.config_name} there says ('{odd[0]}' is in one and not in the other)"
+            raise ValueError(f"{weights} than {differ}: {AGAIN}")
         return model.requires_grad_(False)

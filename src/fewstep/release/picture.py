@@ -4,11 +4,9 @@ import io
 from math import ceil, sqrt
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ..networks.published.repository import target
-from ..storage.files import write_atomically
+from ..storage.files import target, write_atomically
 
 # pixels between images, and the smallest side that an image is shown at
 GAP, SMALLEST = 2, 64
@@ -23,8 +21,8 @@ def sheet(images: list[Image.Image]) -> Image.Image:
     rows = ceil(len(images) / across)
     whole = Image.new(images[0].mode, (across * width - GAP, rows * height - GAP), "white")
     for k, image in enumerate(images):
-        square = np.asarray(image).repeat(by, axis=0).repeat(by, axis=1)
-        whole.paste(Image.fromarray(square), (k % across * width, k // across * height))
+        square = image.resize((width - GAP, height - GAP), Image.Resampling.NEAREST)
+        whole.paste(square, (k % across * width, k // across * height))
     return whole
 
 

@@ -5,7 +5,6 @@ It draws the project's own samples, up to the rounding of the scheduler's arithm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 from numbers import Integral
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput
 from diffusers import FlowMapEulerDiscreteScheduler as Scheduler
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -25,7 +23,6 @@ from ..evaluation.sample import NOISE, together
 from ..flows.conditioning import Conditions
 from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION, Clip
-from ..networks.published.repository import mapping
 from ..storage.files import write_atomically
 from ..training.precision import one_thread
 from . import folder, prompts
@@ -36,7 +33,6 @@ OUTPUTS = ("pil", "np", "pt", "uint8")
 # the file that diffusers looks for where a pipeline's class shall come from a folder
 CODE, CODE_FILE = f"from {__package__} import {folder.CLASS}  # noqa: F401\n", "pipeline.py"
 CARD = "README.md"
-SCHEDULE, SCHEDULE_FILE = ("num_train_timesteps", "shift"), "scheduler/scheduler_config.json"
 # more is a slip of the pen, and would fill the memory before it fails
 MOST_STEPS, MOST_IMAGES = 10_000, 100_000
 
@@ -56,16 +52,6 @@ def _check_kind(part: Any, kind: type) -> None:
     if not isinstance(part, kind):
         found = f"a student takes a {kind.__name__}, and no {type(part).__name__}"
         raise ValueError(f"{found}: take the one that it was saved with")
-
-
-def _check_schedule(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for settings that are none of a student's scheduler."""
-    for name, value in settings.items():
-        if not name.startswith("_") and name not in SCHEDULE:
-            raise ValueError(f"{Scheduler.__name__} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
-        if name in SCHEDULE and not (is_number(value) and value > 0):
-            what = f"`{name}` of a {Scheduler.__name__}"
-            raise ValueError(f"{what} is a number above 0, not {value!r}: correct it in {SCHEDULE_FILE}")
 
 
 def _check_parts(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
@@ -120,15 +106,17 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "scheduler":
             _check_kind(value, Scheduler)
-            _check_schedule(value.config)
+            for setting in ("num_train_timesteps", "shift"):
+                if not (is_number(found := value.config[setting]) and found > 0):
+                    what = f"`{setting}` of a {Scheduler.__name__}"
+                    raise ValueError(f"{what} is a number above 0, not {found!r}: correct it in its config")
         super().__setattr__(name, value)
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, scheduler: Scheduler | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-    ) -> FewStepPipeline:  # fmt: skip
-        """The student saved in a folder of this machine, with `scheduler` in the place of its own if given.
+        cls, pretrained_model_name_or_path: str | Path, torch_dtype: torch.dtype = torch.float32
+    ) -> FewStepPipeline:
+        """The student saved in a folder of this machine.
 
         All files but a text for people are held against their checksums, nothing is unpickled, and nothing
         connects to a network. Networks compute in `torch_dtype`, all else in float32. Raises FolderError for
@@ -136,9 +124,7 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         """
         place = Path(pretrained_model_name_or_path)
         folder.check(place)
-        _check_schedule(mapping(place / SCHEDULE_FILE, folder.AGAIN))
         asked = {"local_files_only": True, "use_safetensors": True, "dtype": torch_dtype}
-        asked |= {"scheduler": scheduler} if scheduler else {}
         try:
             return super().from_pretrained(str(place), **asked)
         except (ValueError, *networks.ODD) as error:
@@ -211,11 +197,8 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             return levels
         if output_type == "pt":
             return torch.from_numpy(levels) / top
-        last = levels.transpose(0, 2, 3, 1).astype(np.float32)
-        if output_type == "np":
-            return last / np.float32(top)
-        grey = (last * (255 / top)).round().astype(np.uint8)
-        return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in grey]
+        images = levels.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(top)
+        return images if output_type == "np" else self.numpy_to_pil(images)
 
     @torch.no_grad()
     def __call__(
@@ -252,8 +235,9 @@ class FewStepPipeline(Strict, DiffusionPipeline):
             start = self._noise(prompts.images(texts, batch_size, noise), generator, noise)
             if texts is not None:
                 prompts.warn_of_cuts(self.texts, texts)
-                read = prompts.read(Clip(self.text_encoder, self.texts), texts, len(start))
-                captions, empty = (part.to(start.device) for part in read)
+                both = Clip(self.text_encoder, self.texts).text([*texts, ""]).to(start.device)
+                captions, empty = both.part(0, len(texts)), both.part(len(texts), len(texts) + 1)
+                captions = captions.times(len(start)) if len(texts) == 1 else captions
             size = together(start.ndim - 1, captions is not None, start.device.type)
             points = []
             for k in self.progress_bar(range(0, len(start), size)):

@@ -12,10 +12,10 @@ from ..flows.sampler_names import GUIDED
 from ..networks import clip_files
 from ..networks.autoencoder import read_described
 from ..networks.load import load_flow_map
-from ..networks.published.repository import mapping
 from ..settings import tiers
 from ..settings.base import SettingsError
 from ..storage.checkpoint import CheckpointError, load_checkpoint
+from ..storage.files import mapping
 from ..storage.workspace import Workspace
 from ..training import clip as contrastive
 from ..training.experiment import Experiment

@@ -86,7 +86,6 @@ class ADMSettings(_OfImages):
     blocks: Few
     attention: list[int]
     heads: Few
-    head_channels: Size | None = None
     dropout: Fraction = 0.0
 
     def problems(self) -> Iterator[str]:
@@ -95,10 +94,9 @@ class ADMSettings(_OfImages):
         channels = {2**level: k * self.width for level, k in enumerate(self.multipliers)}
         if strangers := sorted(set(self.attention) - set(channels)):
             yield f"`attention` names {strangers[0]} times smaller images, and levels are of {[*channels]}"
-        name = "heads" if self.head_channels is None else "head_channels"
         for factor, width in channels.items():
-            if factor in (*self.attention, max(channels)) and width % getattr(self, name):
-                yield f"{width} channels attend, and `{name}` {getattr(self, name)} does not divide them"
+            if factor in (*self.attention, max(channels)) and width % self.heads:
+                yield f"{width} channels attend, and `heads` {self.heads} does not divide them"
 
 
 class _ConditionalUNetSettings(_OfImages):

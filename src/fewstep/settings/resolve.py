@@ -87,7 +87,7 @@ def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dic
 
 def _resolved(file: Section, tier: str) -> dict[str, Any]:
     sizes, every, place = _like(file["tiers"], tier, TIERS), file["experiments"], ("experiments",)
-    sizes = {"compute": {}, "experiments": {}} | sizes
+    sizes = {"experiments": {}, **sizes}
     keys = (*NAMED.values(), "features", "latents", "clip")
     sections = {key: _section(sizes.get(key, {}), (key,)) for key in keys}
     named = {"terms": file.get("terms", {}), **{key: sections.pop(name) for key, name in NAMED.items()}}
@@ -103,7 +103,7 @@ def _resolved(file: Section, tier: str) -> dict[str, Any]:
             own[name] = merge(inherited, experiment)
     experiments = {name: _experiment(what, named, (*place, name)) for name, what in own.items()}
     tour = {TOUR: experiments.pop(TOUR)} if TOUR in experiments else {}
-    return _without_nulls({"compute": sizes["compute"], **tour, **sections, "experiments": experiments})
+    return _without_nulls({"compute": sizes.get("compute"), **tour, **sections, "experiments": experiments})
 
 
 def where(file: Section, tier: str, place: Place) -> str:

@@ -197,60 +197,17 @@ def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch,
     )
 
 
-def test_prompts_are_the_lines_of_a_file(students, conditional, monkeypatch, capsys, tmp_path):
-    file, to = tmp_path / "prompts.txt", tmp_path / "all.png"
-    file.write_bytes("\ufeffa red circle\r\nгород\nx\nx y\nlast".encode())
-    status, said = run(
-        monkeypatch, capsys, "sample", students[TEXTS, "scflow"], "--prompts", file, "--to", to
-    )
-    assert (
-        status == 0
-        and said.endswith('of "a red circle", "город", "x" and 2 more\n')
-        and "shows 5 images" in said
-    )
-    with Image.open(to) as found:
-        assert found.info[picture.KEY].endswith('of "a red circle", "город", "x", "x y", "last"')
-    for content, words in (
-        (b"", "prompts.txt is empty: give one prompt a line"),
-        (b"a\n\nb\n", "line 2 of .*prompts.txt is blank: take it out"),
-        (b"a\nb\n\t \n", "line 3 of .*prompts.txt is blank"),
-        (b"a\nb\xff\n", "line 2 of .*prompts.txt is not UTF-8: store the file as UTF-8"),
-        (None, "prompts.txt is not there: give a text file"),
-    ):
-        file.unlink() if content is None else file.write_bytes(content)
-        status, said = run(
-            monkeypatch,
-            capsys,
-            "sample",
-            students[TEXTS, "scflow"],
-            "--prompts",
-            file,
-            "--to",
-            tmp_path / "no.png",
-        )
-        assert (
-            status == 1
-            and re.search(words, said)
-            and said.count("\n") == 1
-            and not (tmp_path / "no.png").exists()
-        )
-
-
 @pytest.mark.parametrize(
     "student, words, said",
     [
-        (
-            (TEXTS, "scflow"),
-            (),
-            'draws what a text says: give --prompt "a text", as often as you like, or --prompts with a file',
-        ),
+        ((TEXTS, "scflow"), (), "this student draws what a text says: give `prompt`"),
         (
             (TEXTS, "scflow"),
             ("--prompt", "a", "--prompt", "b", "--count", "3"),
             "2 prompts do not go with 3 images",
         ),
         ((TEXTS, "scflow"), ("--prompt", "a", "--guidance", "-1"), "is a number from 0 on, not -1"),
-        ((PIXELS, "lsd"), ("--prompt", "a"), "was trained without text: leave --prompt and --prompts out"),
+        ((PIXELS, "lsd"), ("--prompt", "a"), "was trained without text: leave `prompt` out"),
         ((PIXELS, "lsd"), ("--guidance", "2"), "was trained without text, and guidance compares texts"),
     ],
 )
@@ -264,13 +221,6 @@ def test_prompts_that_do_not_go_with_a_student_are_one_sentence(
         and found.count("fewstep: ") == 1 == found.count("\n")
         and not (tmp_path / "no.png").exists()
     )
-
-
-def test_prompts_and_a_file_of_prompts_exclude_each_other(students, monkeypatch, capsys, tmp_path):
-    place = students[TEXTS, "scflow"]
-    both = ("--prompt", "a", "--prompts", tmp_path / "prompts.txt")
-    status, said = run(monkeypatch, capsys, "sample", place, *both)
-    assert status == 1 and "argument --prompts: not allowed with argument --prompt" in said
 
 
 def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monkeypatch, capsys, tmp_path):
@@ -287,8 +237,8 @@ def test_a_prompt_that_is_cut_is_one_sentence_beside_the_picture(students, monke
     monkeypatch.setattr(sys, "argv", ["fewstep", *map(str, words)])
     assert cli.main() == 0 and (tmp_path / "cut.png").is_file()
     assert re.fullmatch(
-        r"fewstep: the prompt is longer than the 48 tokens that this student reads: \d+ tokens at the end "
-        r"were lost, from word \d+ \(\w+\) on\n",
+        r"fewstep: 1 of 1 prompts longer than the 48 tokens that this student reads: \d+ tokens at the end "
+        r"were lost\n",
         capsys.readouterr().err,
     )
 

@@ -123,8 +123,8 @@ def test_one_prompt_is_for_all_images_and_several_are_one_an_image(conditional):
     "asked, said",
     [
         ({}, "draws what a text says: give `prompt`"),
-        ({"prompt": []}, "`prompt` is an empty list"),
-        ({"prompt": 3}, "is a text or a list of texts, not int"),
+        ({"prompt": []}, r"is a text or a list of texts, not \[\]"),
+        ({"prompt": 3}, "is a text or a list of texts, not 3"),
         ({"prompt": ["a", None, "b"]}, "holds None at place 2 of 3, which is no text"),
         ({"prompt": [b"a"]}, "holds b'a' at place 1 of 1"),
         (
@@ -151,20 +151,17 @@ def test_what_is_no_prompt_and_no_guidance_is_one_sentence(conditional, asked, s
 def test_a_long_prompt_is_cut_with_one_warning_that_counts_what_was_lost(conditional, reader):
     lost = reader.tokenizer.dropped([LONG, LONG + "and more"])
     assert reader.length == 48 and 0 < lost[0] < lost[1]
-    word = next(k for k in range(1, 99) if any(reader.tokenizer.dropped([" ".join(LONG.split()[:k])])))
     with pytest.warns(prompts.CutWarning) as caught:
         one = drawn(conditional, LONG)
-    said = (
-        f"the prompt is longer than the 48 tokens that this student reads: {lost[0]} tokens at the end "
-        f"were lost, from word {word} ({LONG.split()[word - 1]}) on"
-    )
-    assert [str(warning.message) for warning in caught] == [said] and caught[0].filename == __file__
+    long = "longer than the 48 tokens that this student reads"
+    assert [str(warning.message) for warning in caught] == [
+        f"1 of 1 prompts {long}: {lost[0]} tokens at the end were lost"
+    ]
+    assert caught[0].filename == __file__
     with pytest.warns(prompts.CutWarning) as caught:
         drawn(conditional, [LONG, "a", LONG + "and more"], guidance_scale=2)
     assert [str(warning.message) for warning in caught] == [
-        f"2 of 3 prompts are longer than the 48 tokens that this student reads: {sum(lost)} tokens at the "
-        f"end were lost, from word {word} ({LONG.split()[word - 1]}) of prompt 1, word {word} "
-        f"({LONG.split()[word - 1]}) of prompt 3 on"
+        f"2 of 3 prompts {long}: {sum(lost)} tokens at the end were lost"
     ]
     # what lies behind the cut decides nothing, and what fits is warned of by nobody
     assert np.array_equal(one, quietly(conditional, LONG + "and more"))
@@ -357,12 +354,9 @@ def test_components_that_do_not_go_together_are_one_sentence(conditional, pipe, 
         ({"vae": None}, "draws in latents of 4 channels: give it the `vae`"),
         (
             {"tokenizer": other},
-            "makes texts of 7 tokens of 560, and the text encoder reads 48 of 560: take both from one",
+            "makes texts of 7 tokens of 560, the text encoder reads 48 of 560, its states are 16 wide",
         ),
-        (
-            {"flow_map": narrow},
-            "the text encoder's tokens are 16 wide, and the network reads some that are 8 wide",
-        ),
+        ({"flow_map": narrow}, "its states are 16 wide, and the network reads 8: take all from one student"),
     ):
         with pytest.raises(ValueError, match=said):
             FewStepPipeline(**parts | changes)

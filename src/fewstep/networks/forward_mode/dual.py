@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from .group_norm import PairGroupNorm
 from .perceptron import ACTIVATIONS
 
+SILU = ACTIVATIONS["silu"]
+
 
 class Dual(Tensor):
     """A tensor that carries its `tangent`, of its shape, through any torch function; differentiable once."""
@@ -160,13 +162,12 @@ def _attention(
     return Dual(a @ v, (ds - a * ds.sum(-1, keepdim=True)) @ v + a @ dv)
 
 
-class _Activation(torch.autograd.Function):
+class _SiLU(torch.autograd.Function):
     """(h, dh) -> (f(h), f'(h) dh); back: (f'(h) g + f''(h) dh dg, f'(h) dg)."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, dh: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        ctx.activation = ACTIVATIONS[name]
-        y, slope, again = ctx.activation.with_slope(h)
+    def forward(ctx, h: Tensor, dh: Tensor) -> tuple[Tensor, Tensor]:
+        y, slope, again = SILU.with_slope(h)
         ctx.save_for_backward(h, dh, y, slope, again)
         return y, dh * slope
 
@@ -174,18 +175,12 @@ class _Activation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, g: Tensor, dg: Tensor):
         h, dh, y, slope, again = ctx.saved_tensors
-        bent = ctx.activation.bend(h, y, slope, again).mul_(dh).mul_(dg)
-        return bent.addcmul_(g, slope), dg * slope, None
+        bent = SILU.bend(h, y, slope, again).mul_(dh).mul_(dg)
+        return bent.addcmul_(g, slope), dg * slope
 
 
 def _silu(input: Dual, inplace: bool = False) -> Dual:
-    return Dual(*_Activation.apply(value_of(input), input.tangent, "silu"))
-
-
-def _gelu(input: Dual, approximate: str = "none") -> Dual:
-    if approximate != "none":
-        return _general(F.gelu, (input,), {"approximate": approximate})
-    return Dual(*_Activation.apply(value_of(input), input.tangent, "gelu"))
+    return Dual(*_SiLU.apply(value_of(input), input.tangent))
 
 
 def _sin(input: Dual) -> Dual:
@@ -220,7 +215,7 @@ RULES |= {func: _sum(-1) for func in (torch.sub, Tensor.sub, Tensor.__sub__)}
 RULES |= {Tensor.__rsub__: lambda a, b: _sum(-1)(b, a)}
 RULES |= {func: _product for func in (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)}
 RULES |= {func: _quotient for func in (torch.div, Tensor.div, Tensor.__truediv__)}
-RULES |= {func: _affine(func) for func in (F.linear, F.conv1d, F.conv2d)}
-RULES |= {torch.cat: _cat, F.dropout: _dropout, F.silu: _silu, F.gelu: _gelu, F.group_norm: _group_norm}
+RULES |= {func: _affine(func) for func in (F.linear, F.conv2d)}
+RULES |= {torch.cat: _cat, F.dropout: _dropout, F.silu: _silu, F.group_norm: _group_norm}
 RULES |= {torch.sin: _sin, Tensor.sin: _sin, torch.cos: _cos, Tensor.cos: _cos}
 RULES |= {F.scaled_dot_product_attention: _attention}

@@ -4,29 +4,14 @@ Written out, because a step on a small network is otherwise spent beside the pro
 the value leaves behind serves the tangent and both ways back.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-
-
-def _wide_amd() -> bool:
-    """Whether the processor is AMD's with AVX-512 at full width (family 26, Zen 5, and later)."""
-    try:
-        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
-    except OSError:
-        return False
-    family = re.search(r"^cpu family\s*: (\d+)$", cpu, re.MULTILINE)
-    return family is not None and int(family[1]) >= 26 and "AuthenticAMD" in cpu and "avx512f" in cpu
-
-
-WIDE_AMD = _wide_amd()
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,14 +22,6 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     if a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return F.linear(a, b, bias)
-
-
-def outer(g: Tensor, x: Tensor) -> Tensor:
-    """g' x, the gradient of a weight from the gradient of its output (batch, out) and its input (batch, in).
-
-    oneDNN copies an operand for it, which pays where its products take half the time.
-    """
-    return product(g.t(), x.t()) if WIDE_AMD else g.t() @ x
 
 
 def _silu(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,9 +138,9 @@ def _to_layer(ctx, k: int, depth: int, *pairs: tuple[Tensor, Tensor]) -> tuple[T
     to_weight, to_bias = ctx.needs_input_grad[len(ctx.needs_input_grad) - 2 * (depth - k) :][:2]
     weight = None
     if to_weight:
-        weight = outer(*pairs[0])
-        for pair in pairs[1:]:
-            weight += outer(*pair)
+        weight = pairs[0][0].t() @ pairs[0][1]
+        for g, x in pairs[1:]:
+            weight += g.t() @ x
     return weight, pairs[0][0].sum(0) if to_bias else None
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
+from ...storage.files import checksum as checksum
+from ...storage.files import mapping
 from .. import tokens
 from ..clip import ATTENTION, Clip, CLIPModel, CLIPTextModel, Preparation
-from .repository import Repository, load_model, mapping
-from .repository import checksum as checksum
+from .repository import Repository, load_model
 
 CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor_config.json"
 # where towers and vocabulary lie in the folder of a CLIP, and of a text-to-image model in diffusers' format

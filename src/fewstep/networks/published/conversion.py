@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ...flows.flow_map import FlowMap
 from ...storage.checkpoint import ENTRY, CheckpointError, save_checkpoint
+from ...storage.files import checksum, target
 from .. import build
-from .repository import checksum, target
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)  # rounded weights are widened, exactly
 
 
 def unpickled(path: Path, kind: str, cure: str) -> Any:
@@ -34,6 +36,16 @@ def unpickled(path: Path, kind: str, cure: str) -> Any:
             raise CheckpointError(f"{path} {found}: {cure}") from None
         found = f"is no whole {kind} of torch ({type(error).__name__})"
         raise CheckpointError(f"{path} {found}: download it again") from None
+
+
+def state_dict(content: Any, path: Path, cure: str) -> dict[str, Tensor]:
+    """`content` of `path` as tensors by name; raises CheckpointError, ending in `cure`, for anything else."""
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path} holds a {type(content).__name__} and no state dict: {cure}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise CheckpointError(f"{path} holds '{name}', which is no tensor: {cure}")
+    return dict(content)
 
 
 def _is_own(path: Path) -> bool:
@@ -56,25 +68,33 @@ def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:
         return build(network, tuple(shape))
 
 
-def check(found: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, cure: str) -> None:
-    """Raise CheckpointError for the first tensor of `found`, read from `source`, that does not fit.
+def check(
+    found: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], source: Path, cure: str
+) -> list[str]:
+    """The types of the numbers in `found`, read from `source`.
 
-    Its name or shape is not among `own`, or a number in it is not finite.
+    Raises CheckpointError for the first tensor that is not one of the `shapes` by name and shape, is of whole
+    numbers, or is not finite.
     """
-    for name in [*own, *found]:
+    for name in [*shapes, *found]:
         if name not in found:
             odd = f"it lacks '{name}'"
-        elif name not in own:
+        elif name not in shapes:
             odd = f"it has '{name}', which the network lacks"
-        elif found[name].shape != own[name].shape:
-            there, here = tuple(found[name].shape), tuple(own[name].shape)
+        elif (there := tuple(found[name].shape)) != (here := tuple(shapes[name])):
             odd = f"'{name}' is {there} there and {here} in the network"
         else:
             continue
         raise CheckpointError(f"{source} is of another network: {odd}; {cure}")
+    types = {name: str(value.dtype).removeprefix("torch.") for name, value in found.items()}
     for name, value in found.items():
+        if value.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{source} has '{name}' in {types[name]}, which is no weight: download it again"
+            )
         if not value.isfinite().all():
             raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
+    return sorted(set(types.values()))
 
 
 def save(

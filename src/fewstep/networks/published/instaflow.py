@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
+from ...storage.files import mapping
 from ..unet_levels import UNet2DConditionModel
 from . import conversion
-from .repository import HUB, mapping
+from .repository import HUB
 
 # Stable Diffusion 1.5's; gradient checkpointing, with which SCFlow trained it, changes no bit
 PUBLISHED: dict[str, Any] = {
@@ -33,7 +33,6 @@ DATA = "latents"
 
 CONFIG, CLASS = "config.json", "UNet2DConditionModel"
 SAFETENSORS, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)  # rounded weights are widened, exactly
 CURE = "give the unet folder of InstaFlow or of SCFlow's student"
 
 
@@ -64,10 +63,7 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         except (SafetensorError, OSError) as error:
             found = f"is no whole file of safetensors ({type(error).__name__})"
             raise CheckpointError(f"{path} {found}: download it again") from None
-    items = content.items() if isinstance(content, Mapping) else [(None, content)]
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
-        raise CheckpointError(f"{path} holds something else than tensors by name: {CURE}")
-    return path, dict(content)
+    return path, conversion.state_dict(content, path, CURE)
 
 
 def check_config(path: Path, model: UNet2DConditionModel) -> None:
@@ -92,15 +88,6 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
             raise CheckpointError(f"{path} {differ}: {CURE}")
 
 
-def check(found: Mapping[str, Tensor], model: UNet2DConditionModel, source: Path) -> None:
-    """Raise CheckpointError naming the first tensor of `found` that is not the network's, or not finite."""
-    conversion.check(found, model.state_dict(), source, CURE)
-    for name, value in found.items():
-        if value.dtype not in FLOATS:
-            kind = str(value.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{source} has '{name}' in {kind}, which is no weight: download it again")
-
-
 def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
     data: str = DATA,
@@ -116,9 +103,9 @@ def convert(
     model: UNet2DConditionModel = flow_map.network.model
     check_config(folder / CONFIG, model)
     path, found = read(folder)
-    check(found, model, path)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    types = conversion.check(found, shapes, path, CURE)
     model.load_state_dict({name: value.float() for name, value in found.items()})
-    types = sorted({str(value.dtype).removeprefix("torch.") for value in found.values()})
     return conversion.save(flow_map, path, target, network, shape, data, {"types": types})
 
 

@@ -7,27 +7,77 @@ name behind "module.", or one of SCFlow's own students, of which the average, `e
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
 
 from ...storage.checkpoint import CheckpointError
+from ...storage.files import amiss
 from . import conversion
-from .repository import amiss
 
 # four heads: what the weights were trained with; see fewstep.networks.adm.ADM
 PUBLISHED: dict[str, Any] = {
     "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4,
-    "head_channels": None, "dropout": 0.0,
+    "dropout": 0.0,
 }  # fmt: skip
 LATENTS = (4, 32, 32)
 DATA = "latents"
 
 AVERAGED, TRAINED, WRAPPED = "ema_model", "model", "module."
-OWN = "gap_embed."  # what a flow map has beside the published network
+# the layers in diffusers' blocks by their published names; queries, keys and values are one layer there
+INNER = {
+    ResnetBlock2D: {
+        "in_layers.0": ["norm1"], "in_layers.2": ["conv1"], "emb_layers.1": ["time_emb_proj"],
+        "out_layers.0": ["norm2"], "out_layers.3": ["conv2"], "skip_connection": ["conv_shortcut"],
+    },
+    Attention: {"norm": ["group_norm"], "qkv": ["to_q", "to_k", "to_v"], "proj_out": ["to_out.0"]},
+    Downsample2D: {"op": ["conv"]},
+    Upsample2D: {"conv": ["conv"]},
+}  # fmt: skip
+
+
+def _stages(model: UNet2DModel) -> Iterator[tuple[str, list[nn.Module]]]:
+    """The published name of every stage of `model`, and its blocks one after the other."""
+
+    def rows(level: nn.Module) -> list[list[nn.Module]]:
+        pairs = zip_longest(level.resnets, getattr(level, "attentions", ()))
+        return [[block for block in pair if block] for pair in pairs]
+
+    down, up = [[model.conv_in]], []
+    for level in model.down_blocks:
+        down += rows(level) + [[block] for block in level.downsamplers or ()]
+    for level in model.up_blocks:
+        up += rows(level)
+        up[-1] += level.upsamplers or ()
+    first, last = model.mid_block.resnets
+    yield "time_embed", [model.time_embedding.linear_1, nn.SiLU(), model.time_embedding.linear_2]
+    yield from ((f"input_blocks.{k}", blocks) for k, blocks in enumerate(down))
+    yield "middle_block", [first, *model.mid_block.attentions, last]
+    yield from ((f"output_blocks.{k}", blocks) for k, blocks in enumerate(up))
+    yield "out", [model.conv_norm_out, nn.SiLU(), model.conv_out]
+
+
+def tensors(model: UNet2DModel) -> Iterator[tuple[str, tuple[int, ...], list[Tensor]]]:
+    """The name and shape of every tensor of a published checkpoint, and what it is in `model`."""
+    for stage, blocks in _stages(model):
+        for k, block in enumerate(blocks):
+            for name, paths in INNER.get(type(block), {"": [""]}).items():
+                layers = [attrgetter(path)(block) if path else block for path in paths]
+                for kind, first in layers[0].named_parameters() if layers[0] else ():
+                    own = [getattr(layer, kind) for layer in layers]
+                    # attention's layers are published as convolutions
+                    one = (1,) if isinstance(block, Attention) and first.ndim == 2 else ()
+                    shape = (len(own) * len(first), *first.shape[1:], *one)
+                    yield ".".join(filter(None, (stage, str(k), name, kind))), shape, own
 
 
 def read(source: Path) -> dict[str, Tensor]:
@@ -43,13 +93,7 @@ def read(source: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         inner = (content.get(key) for key in (AVERAGED, TRAINED))
         content = next((found for found in inner if isinstance(found, Mapping)), content)
-    if not isinstance(content, Mapping) or not content:
-        found = f"holds a {type(content).__name__} and no state dict"
-        raise CheckpointError(f"{source} {found}: give the file of the network's weights")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
-            cure = "give the file of the network's weights alone"
-            raise CheckpointError(f"{source} holds '{name}', which is no tensor: {cure}")
+    content = conversion.state_dict(content, source, "give the file of the network's weights alone")
     prefix = WRAPPED if all(name.startswith(WRAPPED) for name in content) else ""
     return {name.removeprefix(prefix): value for name, value in content.items()}
 
@@ -67,24 +111,24 @@ def convert(
     source, target = Path(source), conversion.target_of(Path(target))
     found = read(source)
     flow_map = conversion.new_flow_map(network, shape)
-    whole = flow_map.network.state_dict()
-    own = {name: value for name, value in whole.items() if not name.startswith(OWN)}
-    given = "the width, multipliers, blocks and attention that it was trained with"
-    conversion.check(found, own, source, f"give {given} (heads and head_channels change no shape)")
-    for name, value in found.items():
-        if value.dtype != own[name].dtype:
-            there, here = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, own[name]))
-            cure = "convert the weights as they were trained, not a rounded copy"
-            raise CheckpointError(f"{source} has '{name}' in {there}, not {here}: {cure}")
-    flow_map.network.load_state_dict(whole | found)
-    return conversion.save(flow_map, source, target, network, shape, data, {})
+    own = [*tensors(flow_map.network.model)]
+    cure = "give the width, multipliers, blocks and attention that it was trained with"
+    shapes = {name: size for name, size, _ in own}
+    types = conversion.check(found, shapes, source, f"{cure} (heads change no shape)")
+    for name, _, parameters in own:
+        # the queries, keys and values of one head lie together
+        heads = network["heads"] if len(parameters) > 1 else 1
+        parts = found[name].unflatten(0, (heads, len(parameters), -1)).unbind(1)
+        for parameter, part in zip(parameters, parts):
+            parameter.data.copy_(part.reshape_as(parameter))
+    return conversion.save(flow_map, source, target, network, shape, data, {"types": types})
 
 
 def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-lfm SOURCE TARGET: `convert`, and what was converted in one line."""
-    network = PUBLISHED | {name: getattr(arguments, name) for name in PUBLISHED if hasattr(arguments, name)}
-    described = convert(arguments.source, arguments.target, network)
-    count, channels = network["heads"], network["head_channels"]
-    heads = f"{count} heads" if channels is None else f"heads of {channels} channels"
-    checked = f"every name and shape checked, with {heads} (source sha256 {described['source']['sha256']})"
+    network = PUBLISHED | {"heads": arguments.heads}
+    source = convert(arguments.source, arguments.target, network)["source"]
+    checked = (
+        f"every name and shape checked, with {network['heads']} heads (source sha256 {source['sha256']})"
+    )
     print(f"{arguments.target} is the published network, {checked}")

@@ -1,12 +1,8 @@
 """Repositories of huggingface.co with published weights, found on this machine and never fetched."""
 
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +11,10 @@ from huggingface_hub import try_to_load_from_cache
 from ...data.formats.archives import ENVIRONMENT, folder_of
 from ...storage import stand_in
 from ...storage.checkpoint import CheckpointError
+from ...storage.files import checksum, mapping
 
 HUB = "https://huggingface.co"
 DESCRIBED = "described.json"  # describes a network that a stage has trained or found
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def amiss(path: Path) -> str:
-    """Why `path` cannot be read as a file, in words."""
-    return "is no file" if path.exists() else "is not there"
-
-
-def _finite(number: str) -> float:
-    if not isfinite(found := float(number)):
-        raise ValueError(f"it holds {number}, which is no number of JSON")
-    return found
-
-
-def mapping(path: Path, cure: str, kind: type[Exception] = ValueError) -> dict[str, Any]:
-    """The settings in `path`, a JSON object of finite numbers; raises `kind` where there are none.
-
-    diffusers takes any other JSON for a name, which it looks for on the hub.
-    """
-    if not path.is_file():
-        raise kind(f"{path} {amiss(path)}: {cure}")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
-        if not isinstance(found, dict):
-            raise TypeError(f"it holds a {type(found).__name__}, and no values by name")
-    except (ValueError, TypeError, RecursionError) as error:
-        found = " ".join(str(error).split())[:120]
-        raise kind(f"{path} cannot be read as JSON ({found}): {cure}") from None
-    return found
-
-
-def target(path: Path, is_own: Callable[[Path], bool], by: str, way: str, kind: type[Exception]) -> Path:
-    """The file that is replaced where `path` is written, links followed.
-
-    Raises `kind`, ending in the `way` out, where that is no file, or one that `is_own` says is not `by` us.
-    """
-    own = Path(os.path.realpath(path))
-    blocked = [parent for parent in own.parents if parent.exists() and not parent.is_dir()]
-    if blocked:
-        odd = f"cannot be written, since {blocked[-1]} is no folder"
-    elif own.is_symlink() or (own.exists() and not own.is_file()):
-        odd = "is no file"
-    elif own.exists() and not is_own(own):
-        odd = f"exists and was not written by {by}"
-    else:
-        return own
-    raise kind(f"{path} {odd}: nothing was written; {way}")
 
 
 @dataclass(frozen=True)
