@@ -75,7 +75,9 @@ def cases() -> list[Case]:
             r"tier: there is no tier '/'; there",
         ),
         _case(
-            "a tier to select", "tier huge", r"tier: there is no tier 'huge'; there are smoke, laptop, paper"
+            "a tier to select",
+            "tier huge",
+            r"tier: there is no tier 'huge'; there are smoke, laptop, overnight, paper",
         ),
         _case(
             "an experiment that climbs",

@@ -221,14 +221,13 @@ def _leaf(content: bytearray) -> int:
     )
 
 
-NO_LMDB = r"is damaged, or no LMDB \(\w+\)"
 DATABASE: list[tuple[str, Callable[[bytearray], object], str]] = [
-    ("another magic number", lambda c: _put(c, 16, b"\0\0\0\0"), NO_LMDB),
-    ("pages of no size", lambda c: _put(c, 40, b"\3\0\0\0"), NO_LMDB),
-    ("a root beyond the file", lambda c: [_put(c, k * 4096 + 136, b"\xf0" * 8) for k in (0, 1)], NO_LMDB),
-    ("pointers beyond a page", lambda c: _put(c, _leaf(c) + 12, b"\xff\xff"), NO_LMDB),
-    ("a leaf that is none", lambda c: _put(c, _leaf(c) + 10, b"\0\0"), NO_LMDB),
-    ("zeros at its end", lambda c: _put(c, len(c) // 2, bytes(len(c) - len(c) // 2)), "nothing but zeros"),
+    ("another magic number", lambda c: _put(c, 16, b"\0\0\0\0"), "no LMDB"),
+    ("pages of no size", lambda c: _put(c, 40, b"\3\0\0\0"), r"no LMDB \(pages of 3 bytes\)"),
+    ("a root beyond the file", lambda c: [_put(c, k * 4096 + 136, b"\xf0" * 8) for k in (0, 1)], "trunc"),
+    ("pointers beyond a page", lambda c: _put(c, _leaf(c) + 12, b"\xff\xff"), r"damaged inside \("),
+    ("a node beyond its page", lambda c: _put(c, _leaf(c) + 16, b"\xfe\x0f"), r"damaged inside \(|lacks the"),
+    ("a leaf that is none", lambda c: _put(c, _leaf(c) + 10, b"\0\0"), r"damaged inside \(page"),
     ("half of it", lambda c: c.__delitem__(slice(len(c) // 2, None)), r"data.mdb is truncated \([\d,]+ of "),
 ]  # fmt: skip
 

@@ -35,7 +35,7 @@ def cases() -> list[Case]:
         written("a date that there cannot be", b"tier: 2024-13-45", r"(not valid YAML|must be one of)"),
         written("UTF-16", "tier: smoke\n".encode("utf-16"), r"not UTF-8 from byte 0 on: save it as UTF-8"),
         written("zeros", bytes(100), r"not valid YAML"),
-        written("nothing", b"", r"must hold the keys tier, terms, experiments, tiers"),
+        written("nothing", b"", r"must hold the keys tier, publish, terms, experiments, tiers"),
         written(
             "a key twice",
             b"tier: smoke\nterms: {}\ntier: smoke\n",

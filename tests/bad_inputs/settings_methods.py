@@ -200,7 +200,10 @@ def _names() -> list[Case]:
         named("a network with a blank", f"{TIER}.networks", "a b", {"like": "points"}),
         named("a table called ../x", "experiments.scflow-celebahq.tables", "../x", ["si"]),
         changed(
-            "a tier that has other sizes", "tiers.huge", {}, r"tiers\.huge: .*'smoke', 'laptop' or 'paper'"
+            "a tier that has other sizes",
+            "tiers.huge",
+            {},
+            r"tiers\.huge: .*'smoke', 'laptop', 'overnight' or 'paper'",
         ),
         changed(
             "a method called exact",
