@@ -1,12 +1,14 @@
 """`fewstep repro`: experiment by experiment, the finished ones shown beside what lies there."""
 
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from fewstep.evaluation.provenance import ProvenanceError
-from fewstep.pipeline import report, repro
+from fewstep.pipeline import report, repro, timings
+from fewstep.pipeline.stages import plan
 from fewstep.settings.base import SettingsError
 from fewstep.storage.files import read_written
 from fewstep.storage.workspace import Workspace
@@ -127,3 +129,12 @@ def test_where_dvc_stops_nothing_more_is_asked_of_it(asked, tmp_path, monkeypatc
     with pytest.raises(repro.ReproError, match="what is finished is kept"):
         repro.repro(tmp_path)
     assert len(asked) == 1
+
+
+def test_timings_are_of_the_last_run_and_of_todays_stages(workspace):
+    names = [path.stem for stage in plan(workspace.root, "smoke") for path in map(Path, stage.outs)]
+    timings.record(workspace, names[0], 90.0)
+    path = workspace.root / "results" / "smoke" / "timings.csv"
+    path.write_text(path.read_text(encoding="utf-8") + "of-an-earlier-pipeline,5.0\n", encoding="utf-8")
+    timings.record(workspace, names[0], 3.0)
+    assert path.read_text(encoding="utf-8") == f"stage,seconds\n{names[0]},3.0\n"

@@ -1,6 +1,8 @@
 """How long each stage took, and so how long the rest will take.
 
-results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage.
+results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage. It
+holds the seconds of the last execution of each of today's stages; one that went on from a stored state counts
+from there.
 """
 
 import csv
@@ -27,13 +29,18 @@ def read(workspace: Workspace) -> dict[str, float]:
     return {}
 
 
+def _stages(workspace: Workspace) -> set[str]:
+    """The names of today's stages, as their executed notebooks are called."""
+    return {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
+
+
 def record(workspace: Workspace, stage: str, seconds: float) -> None:
-    """Store the seconds of a stage, unless under half of what is known: it resumed from stored states."""
-    known = read(workspace)
-    if seconds >= known.get(stage, 0.0) / 2:
-        rows = sorted((known | {stage: seconds}).items())
-        text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
-        write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
+    """Store the seconds of a stage, and forget those of stages that there are no more."""
+    names = _stages(workspace)
+    kept = {name: own for name, own in read(workspace).items() if name in names}
+    rows = sorted((kept | {stage: seconds}).items())
+    text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
+    write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Plan:
 
     @classmethod
     def load(cls, workspace: Workspace) -> Self:
-        names = {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
+        names = _stages(workspace)
         known = {name: seconds for name, seconds in read(workspace).items() if name in names}
         done = {path.stem for path in (workspace.pipeline / "notebooks").glob("*.ipynb")}
         return cls(known, frozenset(known) - done)
