@@ -28,6 +28,21 @@ FAULTS: list[Fault] = [
         ("steps of the classifier", "    steps: Count = 800", "    steps: Count = 80"),
     ),
     *within(
+        "settings/resolve.py",
+        "settings",
+        ("a tier is like no other", '_like(file["tiers"], tier, TIERS), file', 'file["tiers"][tier], file'),
+        (
+            "the neighbour over the tier itself",
+            "return merge(under, {key:",
+            "return merge({}, under) or ({key:",
+        ),
+        (
+            "a mistake in the neighbour tier is named here",
+            "for start in (*((*TIERS, name) for name in tiers), ()):",
+            "for start in ((*TIERS, tier), ()):",
+        ),
+    ),
+    *within(
         "objectives/lmd.py", "defaults", ("semi for full", 'gradient: str = "full"', 'gradient: str = "semi"')
     ),
     *within(

@@ -351,6 +351,38 @@ def test_unknown_tiers_experiments_and_methods_are_named(params, smoke):
         smoke.experiment("fmm-checkerboard").method("ldm")
 
 
+def test_a_tier_like_another_is_that_with_what_it_says_itself(params):
+    laptop, night = (tiers.load(params, tier) for tier in ("laptop", "overnight"))
+    assert night.compute == laptop.compute and night.experiments.keys() == laptop.experiments.keys()
+    here, there = (tier.experiment("fmm-checkerboard") for tier in (laptop, night))
+    assert there.training.network.width == 2 * here.training.network.width
+    assert there.training.batch == here.training.batch and there.metrics == here.metrics
+    # what a neighbour of its own says is merged before `like` among experiments is looked at
+    assert night.experiment("fmm-imagenet32").training.seeds == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "key, value, sentence",
+    [
+        ("tiers.overnight.like", "lapto", "tiers.overnight.like: there is no 'lapto'; there are laptop"),
+        ("tiers.laptop.like", "overnight", "overnight is like laptop is like overnight: break the circle"),
+        (
+            "tiers.laptop.experiments.tour.training.batch", "many",
+            "tiers.laptop.experiments.tour.training.batch: ... integer",
+        ),
+        (
+            "tiers.overnight.experiments.tour.methods.si.steps", "ten",
+            "tiers.overnight.experiments.tour.methods.si.steps: ... integer",
+        ),
+        ("tiers.laptop.networks.points.depth", "deep", "tiers.laptop.networks.points.depth: ... integer"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_in_the_tier_that_makes_it(params, key, value, sentence):
+    spoil(params, key, value)
+    wanted = ".*".join(map(re.escape, sentence.split(" ... ")))
+    assert re.search(wanted, message := message_of(params, "overnight")), message
+
+
 # The document
 
 
