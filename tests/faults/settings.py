@@ -29,12 +29,13 @@ FAULTS: list[Fault] = [
     ),
     *within(
         "settings/resolve.py",
-        "settings",
+        "settings::test_a_tier_like_another_is_that_with_what_it_says_itself "
+        "settings::test_a_mistake_is_named_in_the_tier_that_makes_it",
         ("a tier is like no other", '_like(file["tiers"], tier, TIERS), file', 'file["tiers"][tier], file'),
         (
             "the neighbour over the tier itself",
             "return merge(under, {key:",
-            "return merge({}, under) or ({key:",
+            "return merge(own, under) or ({key:",
         ),
         (
             "a mistake in the neighbour tier is named here",
