@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+
 
 @dataclass(frozen=True)
 class Clone:
@@ -67,9 +69,8 @@ def clone_of(source: Path, target: Path) -> Clone:
         else:
             (target / name).unlink(missing_ok=True)
     clone = Clone(target)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     clone.run("git", "add", "-A")
-    clone.run("git", *identity, "commit", "--quiet", "--allow-empty", "-m", "the working tree")
+    clone.run("git", *IDENTITY, "commit", "--quiet", "--allow-empty", "-m", "the working tree")
     return clone
 
 
@@ -85,12 +86,13 @@ def fresh(root, tmp_path_factory) -> Clone:
     clone = clone_of(root, tmp_path_factory.mktemp("clone") / "fewstep")
     shutil.rmtree(clone.file("results/smoke"), ignore_errors=True)
     clone.file("dvc.lock").unlink(missing_ok=True)
-    clone.run("python", "-m", "fewstep", "data")
-    clone.run("python", "-m", "fewstep", "tier", "smoke")
     # the tests change sources on purpose and run what depends on them, which is another revision
     params = clone.file("params.yaml")
     text = params.read_text(encoding="utf-8")
     params.write_text(text.replace("mixed: false", "mixed: true"), encoding="utf-8")
+    clone.run("git", *IDENTITY, "commit", "--quiet", "-m", "mixed", "params.yaml")
+    clone.run("python", "-m", "fewstep", "data")
+    clone.run("python", "-m", "fewstep", "tier", "smoke")
     return clone
 
 

@@ -343,8 +343,7 @@ def test_nothing_of_this_machine_is_in_the_results(built):
 @pytest.mark.parametrize("tier", ["smoke", "laptop"])
 def test_committed_notebooks_carry_outputs(root, tier):
     paths = sorted((root / "results" / tier / "notebooks").glob("*.ipynb"))
-    # those of tier laptop are of the pipeline of a stage a method, until its next run takes their place
-    assert len(paths) == {"smoke": NOTEBOOKS, "laptop": 78}[tier]
+    assert len(paths) == NOTEBOOKS
     for path in paths:
         outputs = [
             o

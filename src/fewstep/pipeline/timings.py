@@ -37,7 +37,8 @@ def _stages(workspace: Workspace) -> set[str]:
 def record(workspace: Workspace, stage: str, seconds: float) -> None:
     """Store the seconds of a stage, and forget those of stages that there are no more."""
     names = _stages(workspace)
-    kept = {name: own for name, own in read(workspace).items() if name in names}
+    # a rehearsal's tree plans none
+    kept = {name: own for name, own in read(workspace).items() if name in names or not names}
     rows = sorted((kept | {stage: seconds}).items())
     text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
     write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
