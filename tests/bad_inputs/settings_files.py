@@ -39,7 +39,7 @@ def cases() -> list[Case]:
         written(
             "a key twice",
             b"tier: smoke\nterms: {}\ntier: smoke\n",
-            r"found duplicate key .tier. .* on line 3",
+            r"'tier' stands on line 1 and again on line 3",
         ),
         written(
             "a list for experiments",

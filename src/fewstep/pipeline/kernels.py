@@ -17,6 +17,7 @@ import runpy
 import select
 import selectors
 import signal
+import site
 import socket
 import struct
 import subprocess
@@ -103,10 +104,17 @@ def wanted(environment: dict[str, str]) -> bool:
 
 def address(folder: str, environment: dict[str, str]) -> str:
     """Linux's abstract name under which a forker is found: another for all that an import could notice."""
+    import resource  # here, because Windows has none
+
     lasting = sorted(text for text in map("=".join, environment.items()) if not text.startswith(PASSING))
-    place = [os.path.realpath(folder), os.stat(folder).st_ino, os.getpgrp(), os.getuid()]
+    os.umask(mask := os.umask(0o077))
+    limits = [resource.getrlimit(value) for name, value in vars(resource).items() if name[:7] == "RLIMIT_"]
+    power = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), mask, limits]
+    place = [os.path.realpath(folder), os.stat(folder).st_ino, os.getpgrp(), os.getuid(), os.getgid()]
+    place += [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "pid")]
+    sites = [(path, os.stat(path).st_mtime_ns) for path in site.getsitepackages() if os.path.isdir(path)]
     code = [Path(path).read_bytes() for path in (__file__, SHIM)]
-    parts = [sys.executable, sys.version, sys.path[1:], code, LIBRARIES, lasting, place]
+    parts = [sys.executable, sys.version, sys.path[1:], sites, code, LIBRARIES, lasting, power, place]
     return "fewstep-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
 
 
@@ -135,19 +143,21 @@ def launch(command: list[str], folder: str, environment: dict[str, str]) -> Kern
         return None
     own = environment | {"JPY_PARENT_PID": str(os.getpid())}
     message = json.dumps({"command": command, "folder": folder, "environment": own}).encode()
-    line = None
-    try:
+    with suppress(OSError, subprocess.SubprocessError):
         name = address(folder, environment)
-        if line := _connect(name) or _start(name, folder, environment):
-            socket.send_fds(line, [message], [1, 2])
-            kernel = Kernel(int(line.recv(LARGEST)), line)
-            line.send(b"go")  # a fork without this word ends: no ordinary kernel is ever beside it
-            return kernel
-    except (OSError, ValueError, subprocess.SubprocessError) as problem:  # it has ended, or refuses
-        if line:
-            with line:
-                if isinstance(problem, TimeoutError):  # it hangs: the next stage gets another
-                    os.kill(_peer(line)[0], signal.SIGKILL)
+        for _ in range(2):  # a forker that is found may be about to end
+            if not (line := _connect(name) or _start(name, folder, environment)):
+                break
+            try:
+                socket.send_fds(line, [message], [1, 2])
+                kernel = Kernel(int(line.recv(LARGEST)), line)
+                line.send(b"go")  # a fork without this word ends: no ordinary kernel is ever beside it
+                return kernel
+            except (OSError, ValueError) as problem:  # it has ended, or refuses
+                with line:
+                    if isinstance(problem, TimeoutError):  # it hangs: the next stage gets another
+                        os.kill(_peer(line)[0], signal.SIGKILL)
+                        break
     return None
 
 

@@ -10,9 +10,11 @@ from transformers.utils import logging as transformers_logging
 
 from ..flows.sampler_names import GUIDED, calls_a_step
 from . import picture, prompts
-from .pipeline import FewStepPipeline, seeded
+from .network import whole
+from .pipeline import MOST_STEPS, FewStepPipeline, seeded
 
-IMAGES = 16  # where neither their number nor several prompts are given
+# images where neither their number nor several prompts are given
+IMAGES, MOST_SHOWN = 16, 1024
 
 
 def _without_bars() -> None:
@@ -36,13 +38,21 @@ def save(root: Path, arguments: argparse.Namespace) -> None:
 def sample(_: Path, arguments: argparse.Namespace) -> None:
     """Draw a picture from a saved student; the noise is that of a sampling seed of the tables."""
     picture.check_free(arguments.to)
+    whole("--steps", arguments.steps, MOST_STEPS)
+    if arguments.count is not None:
+        whole("--count", arguments.count, MOST_SHOWN)
     generator = seeded(arguments.seed)
     # what the shell hands over need not be UTF-8
     texts = [text.encode("utf-8", "replace").decode() for text in arguments.prompt or ()]
     _without_bars()
     pipe = FewStepPipeline.from_pretrained(arguments.folder)
     pipe.set_progress_bar_config(disable=True)
-    count = arguments.count or (IMAGES if len(texts) < 2 else None)
+    if pipe.flow_map.conditional and not texts:
+        cure = 'give --prompt "a text", as often as you like'
+        raise ValueError(f"{arguments.folder} draws what a text says: {cure}")
+    if texts and not pipe.flow_map.conditional:
+        raise ValueError(f"{arguments.folder} was trained without text: leave --prompt out")
+    count = IMAGES if arguments.count is None and len(texts) < 2 else arguments.count
     scale = pipe.flow_map.guidance(arguments.guidance)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", prompts.CutWarning)

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..storage.checkpoint import CheckpointError
 from ..storage.files import amiss, checksum, mapping, write_atomically
@@ -36,6 +36,9 @@ def _listed(folder: Path) -> dict[str, str]:
     listed = {line[2]: line[1] for line in found if line}
     if not lines or len(listed) < len(lines):
         raise FolderError(f"{path} is no list of checksums and names, each once: {AGAIN}")
+    for name in listed:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise FolderError(f"{path} lists {name}, which lies outside the folder: {AGAIN}")
     return listed
 
 
@@ -76,6 +79,8 @@ def check_free(target: Path) -> None:
     """Raise FolderError unless `target` is free, or holds an older student and no other file."""
     way = "nothing was written; name another folder"
     for blocked in (target, *target.parents):
+        if blocked.is_symlink() and not blocked.exists() and Path(os.path.realpath(blocked)) == blocked:
+            raise FolderError(f"{blocked} is a link that leads nowhere: {way}")
         if blocked.exists() and not blocked.is_dir():
             raise FolderError(f"{blocked} is a file: {way}")
     if not target.exists() or not any(target.iterdir()):

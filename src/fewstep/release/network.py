@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
@@ -130,9 +131,17 @@ class FlowMapModel(ModelMixin, Strict):
         """As ModelMixin's, whose signature this is; raises ValueError for weights of another network."""
         kwargs |= {"output_loading_info": True, "local_files_only": True}
         mapping(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "", cls.config_name), AGAIN)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if odd := (*info["missing_keys"], *info["unexpected_keys"]):
+        try:
+            model, info = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            unknown = (*info["missing_keys"], *info["unexpected_keys"])
+            odd = [f"'{name}' is in one and not in the other" for name in unknown]
+        except ValueError as error:
+            # how diffusers says that a tensor is of another shape
+            found = re.search(r"because (\S+) expected shape", str(error))
+            if not found:
+                raise
+            odd = [f"'{found[1]}' is of another shape"]
+        if odd:
             weights = f"the weights in {pretrained_model_name_or_path} are of another network"
-            differ = f"{cls.config_name} there says ('{odd[0]}' is in one and not in the other)"
-            raise ValueError(f"{weights} than {differ}: {AGAIN}")
+            raise ValueError(f"{weights} than {cls.config_name} there says ({odd[0]}): {AGAIN}")
         return model.requires_grad_(False)

@@ -5,6 +5,7 @@ It draws the project's own samples, up to the rounding of the scheduler's arithm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from numbers import Integral
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..evaluation.sample import NOISE, together
 from ..flows.conditioning import Conditions
 from ..networks.autoencoder import Autoencoder
 from ..networks.clip import ATTENTION, Clip
-from ..storage.files import write_atomically
+from ..storage.files import mapping, write_atomically
 from ..training.precision import one_thread
 from . import folder, prompts
 from .network import FlowMapModel, Strict, is_number, whole
@@ -33,6 +34,7 @@ OUTPUTS = ("pil", "np", "pt", "uint8")
 # the file that diffusers looks for where a pipeline's class shall come from a folder
 CODE, CODE_FILE = f"from {__package__} import {folder.CLASS}  # noqa: F401\n", "pipeline.py"
 CARD = "README.md"
+SCHEDULE, SCHEDULE_FILE = ("num_train_timesteps", "shift"), "scheduler/scheduler_config.json"
 # more is a slip of the pen, and would fill the memory before it fails
 MOST_STEPS, MOST_IMAGES = 10_000, 100_000
 
@@ -52,6 +54,16 @@ def _check_kind(part: Any, kind: type) -> None:
     if not isinstance(part, kind):
         found = f"a student takes a {kind.__name__}, and no {type(part).__name__}"
         raise ValueError(f"{found}: take the one that it was saved with")
+
+
+def _check_schedule(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that are none of a student's scheduler."""
+    for name, value in settings.items():
+        if not name.startswith("_") and name not in SCHEDULE:
+            raise ValueError(f"{Scheduler.__name__} has no setting '{name}'; it has {', '.join(SCHEDULE)}")
+        if name in SCHEDULE and not (is_number(value) and value > 0):
+            what = f"`{name}` of a {Scheduler.__name__}"
+            raise ValueError(f"{what} is a number above 0, not {value!r}: correct it in {SCHEDULE_FILE}")
 
 
 def _check_parts(flow_map: FlowMapModel, vae: AutoencoderKL | None) -> None:
@@ -106,17 +118,15 @@ class FewStepPipeline(Strict, DiffusionPipeline):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "scheduler":
             _check_kind(value, Scheduler)
-            for setting in ("num_train_timesteps", "shift"):
-                if not (is_number(found := value.config[setting]) and found > 0):
-                    what = f"`{setting}` of a {Scheduler.__name__}"
-                    raise ValueError(f"{what} is a number above 0, not {found!r}: correct it in its config")
+            _check_schedule(value.config)
         super().__setattr__(name, value)
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, torch_dtype: torch.dtype = torch.float32
-    ) -> FewStepPipeline:
-        """The student saved in a folder of this machine.
+        cls, pretrained_model_name_or_path: str | Path, scheduler: Scheduler | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> FewStepPipeline:  # fmt: skip
+        """The student saved in a folder of this machine, with `scheduler` in the place of its own if given.
 
         All files but a text for people are held against their checksums, nothing is unpickled, and nothing
         connects to a network. Networks compute in `torch_dtype`, all else in float32. Raises FolderError for
@@ -124,7 +134,9 @@ class FewStepPipeline(Strict, DiffusionPipeline):
         """
         place = Path(pretrained_model_name_or_path)
         folder.check(place)
+        _check_schedule(mapping(place / SCHEDULE_FILE, folder.AGAIN))
         asked = {"local_files_only": True, "use_safetensors": True, "dtype": torch_dtype}
+        asked |= {"scheduler": scheduler} if scheduler else {}
         try:
             return super().from_pretrained(str(place), **asked)
         except (ValueError, *networks.ODD) as error:

@@ -1,13 +1,15 @@
 """params.yaml as a document: YAML 1.2 without anchors, each key once; and how a value in it is replaced."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from .base import SettingsError
 
@@ -25,6 +27,21 @@ def text(path: Path) -> str:
         raise SettingsError(f"it is not UTF-8 from byte {error.start} on: save it as UTF-8") from None
 
 
+def _duplicates(node: Node, place: str = "") -> Iterator[str]:
+    """A sentence for each key of `node`, and below, that stands there twice."""
+    if isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _duplicates(item, f"{place}[{index}]")
+    if isinstance(node, MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = f"{place}.{key.value}".lstrip("."), key.start_mark.line + 1
+            if name in lines:
+                yield f"the key '{name}' stands on line {lines[name]} and again on line {line}: remove one"
+            lines[name] = line
+            yield from _duplicates(value, name)
+
+
 # each stage asks for its settings several times
 @lru_cache(maxsize=8)
 def parse(content: str) -> Any:
@@ -34,10 +51,12 @@ def parse(content: str) -> Any:
             if getattr(event, "anchor", None) or getattr(event, "value", None) == "<<":
                 raise SettingsError(f"line {event.start_mark.line + 1} has {_ANCHOR}")
         return YAML(typ="safe").load(content)
+    except DuplicateKeyError:
+        raise SettingsError(next(_duplicates(YAML(typ="safe").compose(content)))) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" on line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"it is not valid YAML: {error.problem or error.context:.200}{line}") from None
+        raise SettingsError(f"it is not valid YAML: {error.problem or error.context}{line}") from None
     except (YAMLError, ValueError) as error:
         # a date or a number that there cannot be is a ValueError, without its line
         raise SettingsError(f"it is not valid YAML: {' '.join(str(error).split())}") from None

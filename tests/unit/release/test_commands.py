@@ -200,14 +200,14 @@ def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch,
 @pytest.mark.parametrize(
     "student, words, said",
     [
-        ((TEXTS, "scflow"), (), "this student draws what a text says: give `prompt`"),
+        ((TEXTS, "scflow"), (), 'draws what a text says: give --prompt "a text", as often as you like'),
         (
             (TEXTS, "scflow"),
             ("--prompt", "a", "--prompt", "b", "--count", "3"),
             "2 prompts do not go with 3 images",
         ),
         ((TEXTS, "scflow"), ("--prompt", "a", "--guidance", "-1"), "is a number from 0 on, not -1"),
-        ((PIXELS, "lsd"), ("--prompt", "a"), "was trained without text: leave `prompt` out"),
+        ((PIXELS, "lsd"), ("--prompt", "a"), "was trained without text: leave --prompt out"),
         ((PIXELS, "lsd"), ("--guidance", "2"), "was trained without text, and guidance compares texts"),
     ],
 )

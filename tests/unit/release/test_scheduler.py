@@ -70,12 +70,12 @@ def test_a_saved_student_reaches_the_points_of_the_samplers(students, student):
 
 def test_another_schedule_may_take_the_place_of_a_students_own_and_no_other_scheduler(students, pipe):
     shifted = FlowMapEulerDiscreteScheduler(shift=3.0)
-    other = FewStepPipeline.from_pretrained(students[PIXELS, "lsd"])
-    other.scheduler = shifted
+    other = FewStepPipeline.from_pretrained(students[PIXELS, "lsd"], scheduler=shifted)
+    assert other.scheduler is shifted
     drawn = [
         one(num_inference_steps=2, batch_size=4, generator=seeded(0), output_type="uint8").images
         for one in (pipe, other)
     ]
     assert not np.array_equal(*drawn)
     with pytest.raises(ValueError, match="takes a FlowMapEulerDiscreteScheduler, and no DDIMScheduler"):
-        other.scheduler = DDIMScheduler()
+        FewStepPipeline.from_pretrained(students[PIXELS, "lsd"], scheduler=DDIMScheduler())
