@@ -4,9 +4,10 @@
     python tests/kills.py --kills 2 teacher@smoke-fmm-checkerboard     # one stage and what it needs
 
 Not part of the suite. Both run in clones of this repository as its working tree stands, below a temporary
-folder, or below that of --folder, which is kept. What is killed (SIGKILL) is drawn anew each time: DVC with
-all that runs under it, DVC alone, or a stage alone. Everything under it must be gone ten seconds later; the
-next run goes on as `make repro` does. A pipeline that is finished before all kills are done begins again.
+folder, or below that of --folder, which is kept. What is killed (SIGKILL) is drawn anew each time: the run
+with all that is under it, the run alone, one of its DVCs alone, or a stage alone. Everything under what was
+killed must be gone ten seconds later; the next run goes on as `make repro` does. A pipeline that is finished
+before all kills are done begins again.
 
 In the end all files of artifacts/smoke and results/smoke must have the same bytes, but for those that hold
 times, which never repeat (seconds an image in tables and notebooks, the report, timings.csv), and
@@ -60,7 +61,7 @@ def start(clone: Clone, targets: list[str]) -> subprocess.Popen:
     clone.run("python", "-m", "fewstep", "data")
     with open(clone.path.with_suffix(".log"), "a", encoding="utf-8") as log:
         return subprocess.Popen(
-            ["dvc", "repro", *targets],
+            ["dvc", "repro", *targets] if targets else ["python", "-m", "fewstep", "repro"],
             cwd=clone.path,
             env=clone.environment() | {"TMPDIR": str(clone.path.with_suffix(".tmp-folder"))},
             start_new_session=True,
@@ -81,13 +82,17 @@ def kill(process: subprocess.Popen, kind: str) -> tuple[str, list[str]]:
     """What was killed, and the processes that have outlived it."""
     leader = psutil.Process(process.pid)
     below = leader.children(recursive=True)
-    stages = [p for p in below if p.is_running() and "fewstep" in p.cmdline() and "-c" not in p.cmdline()]
-    if kind == "a stage" and stages:
-        victims, name = stages[-1:], " ".join(stages[-1].cmdline()[3:])
-    elif kind == "everything":
-        victims, name = [leader, *below], "everything"
-    else:
-        victims, name = [leader], "DVC alone"
+    stages = [p for p in below if p.is_running() and "run" in (words := p.cmdline()) and "-c" not in words]
+    victims, name = [leader], "the run alone"
+    if kind == "everything":
+        victims, name = [leader, *below], kind
+    elif kind == "a DVC" and (found := leader.children()):
+        victims, name = [random.choice(found)], "a DVC alone"
+    elif kind == "a stage" and stages:
+        victims = [random.choice(stages)]
+        name = " ".join(victims[0].cmdline()[3:])
+    # the other of two experiments side by side is finished before the run ends
+    below = below if victims[0] is leader else [p for v in victims for p in v.children(recursive=True)]
     for victim in victims:
         try:
             victim.send_signal(signal.SIGKILL)
@@ -142,7 +147,7 @@ def main() -> int:
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
-            name, outlived = kill(process, random.choice(["everything", "DVC", "a stage"]))
+            name, outlived = kill(process, random.choice(["everything", "the run", "a DVC", "a stage"]))
             done += 1
             print(
                 f"{done}: {name} after {moment:.1f} s" + "".join(f"; OUTLIVED BY {p}" for p in outlived),

@@ -237,7 +237,7 @@ def run(words: Sequence[str]) -> None:
         from .pipeline import dvc
 
         dvc.exit_with_dvc()
-        dvc.keep_locks(root)
+        dvc.keep_locks(root, patience=3.0)
     arguments.action(root, arguments)
 
 

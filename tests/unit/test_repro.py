@@ -1,15 +1,21 @@
 """`fewstep repro`: experiment by experiment, the finished ones shown beside what lies there."""
 
 import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from fewstep.evaluation.provenance import ProvenanceError
-from fewstep.pipeline import report, repro, timings
+from fewstep.pipeline import notebooks, report, repro, timings
 from fewstep.pipeline.stages import plan
 from fewstep.settings.base import SettingsError
+from fewstep.storage import progress
 from fewstep.storage.files import read_written
 from fewstep.storage.workspace import Workspace
 
@@ -103,11 +109,122 @@ def asked(root, tmp_path, monkeypatch):
 
 def test_the_checkerboard_is_first_and_all_that_is_left_comes_last(asked, tmp_path, capsys):
     repro.repro(tmp_path)
-    assert asked[0] == ["figures@smoke"] and asked[-1] == [] and len(asked) == 8
-    assert all(own[0].startswith("figures") for own in asked[:-1])
+    assert asked[0][:2] == ["--single-item", "check@smoke"] and asked[0][-1] == "figures@smoke"
+    assert {name.partition("@")[2] for name in asked[0][2:]} == {
+        "smoke-fmm-checkerboard", "smoke-selfdistill-checkerboard", "smoke"
+    }  # fmt: skip
+    assert asked[-1] == [] and all(own[0] == "--single-item" for own in asked[:-1])
+    every = [name for own in asked for name in own[1:]]
+    assert sorted([*every, "publish@smoke"]) == sorted(stage.name for stage in plan(tmp_path, "smoke"))
     said = capsys.readouterr().out
-    assert "results/smoke has table 1" in said and said.index("table 1") < said.index("table 7")
-    assert "the report is results/smoke/report.md" in said
+    assert "results/smoke has table 1" in said and "the report is results/smoke/report.md" in said
+
+
+@pytest.mark.parametrize("tier", ["smoke", "laptop", "paper"])
+def test_no_group_reads_what_another_makes_and_each_is_in_order(root, tier):
+    found = repro.groups(plan(root, tier))
+    assert len(found) > 4
+    for group in found:
+        made = {out for stage in group for out in stage.outs}
+        for other in (stage for rest in found if rest is not group for stage in rest):
+            read = {dep for dep in other.deps if "/settings/" not in dep and dep.startswith("artifacts/")}
+            assert not any(d == m or d.startswith(f"{m}/") for d in read for m in made), other.name
+        for k, stage in enumerate(group):
+            later = {out for other in group[k + 1 :] for out in other.outs}
+            assert not later & set(stage.deps), stage.name
+
+
+def test_what_took_longest_last_time_comes_right_after_the_checkerboard(asked, tmp_path):
+    timings.record(Workspace(tmp_path, "smoke"), "0-tour", 100.0)
+    timings.record(Workspace(tmp_path, "smoke"), "3-sample-fmm-imagenet32", 300.0)
+    ordered = repro._in_order(repro.groups(plan(tmp_path, "smoke")), Workspace(tmp_path, "smoke"))
+    names = [[stage.name for stage in group] for group in ordered]
+    assert "figures@smoke" in names[0] and "sample@smoke-fmm-imagenet32" in names[1]
+    assert names[2] == ["tour@smoke"]
+
+
+@pytest.mark.parametrize(("workers", "most"), [(2, 2), (1, 1)])
+def test_two_groups_are_at_work_at_once_where_there_are_workers_for_it(
+    asked, tmp_path, monkeypatch, workers, most
+):
+    path = tmp_path / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("device: cpu, workers: 2", f"device: cpu, workers: {workers}"), "utf-8")
+    running, seen, terminals, lock = [], [], [], threading.Lock()
+
+    def run(words, **options):
+        with lock:
+            running.append(words)
+            seen.append(len(running))
+            terminals.append(progress.LINES in options["env"])
+        time.sleep(0.2)
+        with lock:
+            running.remove(words)
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    repro.repro(tmp_path)
+    # the checkerboard alone, and what is left alone
+    assert seen[0] == seen[-1] == 1 and max(seen) == most
+    assert terminals[0] is terminals[-1] is False and terminals[1] is (most == 2)
+
+
+def test_where_one_stops_no_other_begins(asked, tmp_path, monkeypatch):
+    calls = []
+
+    def run(words, **options):
+        calls.append(words)
+        return subprocess.CompletedProcess(words, len(calls) > 1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(repro.ReproError, match="what is finished is kept"):
+        repro.repro(tmp_path)
+    assert 2 <= len(calls) <= 4  # the checkerboard, the two that had begun, and what one of them had freed
+
+
+def test_dvc_ends_with_whoever_called_it(tmp_path):
+    """Killed alone, `fewstep repro` leaves no DVC behind that would compete with its successor."""
+    script = "import os, subprocess, sys, time\nfrom fewstep.pipeline import repro\n"
+    script += (
+        "repro._DVC = repro._DVC.split('from dvc')[0] + 'print(os.getpid(), flush=True); time.sleep(60)'\n"
+    )
+    script += "repro._DVC = 'import os, time; ' + repro._DVC\nfrom pathlib import Path\n"
+    script += "repro._dvc(Path('.'), [])"
+    caller = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    called = psutil.Process(int(caller.stdout.readline()))
+    assert called.is_running()
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    assert not psutil.wait_procs([called], timeout=5)[1]
+
+
+def test_the_seconds_of_stages_at_work_together_add_up_to_the_clocks(workspace):
+    with timings.at_work(workspace, "one") as first:
+        assert first() == 1
+        # what a killed stage has left is none
+        stale = workspace.pipeline / "at-work" / f"dead.{2**22 + 1}.tmp"
+        stale.write_bytes(b"")
+        assert first() == 1 and not stale.exists()
+        with timings.at_work(workspace, "two") as second:
+            assert first() == second() == 2
+        assert first() == 1
+    count = iter([2, 1])
+    watch = notebooks._Watch("one", Path("nowhere"), timings.Plan({}, frozenset()), lambda: next(count))
+    watch.last -= 10.0
+    watch.count()
+    assert watch.seconds == pytest.approx(5.0, abs=0.1)
+    watch.last -= 3.0
+    watch.count()
+    assert watch.seconds == pytest.approx(8.0, abs=0.1)
+
+
+def test_stages_that_end_at_once_are_all_recorded(workspace, monkeypatch):
+    names = [f"stage-{k}" for k in range(8)]
+    monkeypatch.setattr(timings, "_stages", lambda workspace: set(names))
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: timings.record(workspace, name, 1.0), names))
+    assert timings.read(workspace) == dict.fromkeys(names, 1.0)
 
 
 def test_one_experiment_is_all_its_stages(asked, tmp_path, capsys):

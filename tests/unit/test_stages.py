@@ -183,8 +183,9 @@ def test_a_cut_lock_is_restored_wherever_it_was_cut(locked, capsys):
         for end in range(len(following)):
             path.write_text(following[:end], encoding="utf-8")
             dvc.keep_locks(locked)
-            # what ends with a whole line, one that has changed before it, cannot be told from a new lock
-            left = following[:end].endswith("\n") and not before.startswith(following[:end])
+            # of a lock that changed before the cut, its last stage may lack lines: DVC runs that one again
+            whole = following[:end].endswith("\n") and "publish@smoke:" in following[:end]
+            left = whole and not before.startswith(following[:end])
             assert path.read_text(encoding="utf-8") == (following[:end] if left else before), following[:end]
             path.write_text(before, encoding="utf-8")
             dvc.keep_locks(locked)

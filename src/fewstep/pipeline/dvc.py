@@ -1,10 +1,12 @@
 """What DVC leaves to its user: stages that outlive it, a dvc.lock that a kill has cut, a tree without git."""
 
 import os
+import re
 import select
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from ..storage.files import write_atomically
@@ -12,6 +14,7 @@ from ..training.lifetime import exit_with_parent
 
 STAGE = "DVC_STAGE"  # what DVC sets in the environment of a stage, and of the shell in which it starts it
 LOCKS = ("dvc.lock", "paper/dvc.lock")
+STAGES = re.compile(rb"^  (\S+):$", re.MULTILINE)  # their names in a dvc.lock
 CONFIG = b"# `python -m fewstep data` found this tree under no git\n[core]\n    no_scm = true\n"
 
 
@@ -46,28 +49,39 @@ def exit_with_dvc() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def keep_locks(root: Path) -> None:
+def keep_locks(root: Path, patience: float = 0.0) -> None:
     """Keep a copy of each dvc.lock, below artifacts/, and put it back where a killed DVC has left a part.
 
-    DVC rewrites dvc.lock in place after every stage, and goes on from what it finds. Raises LockError for one
-    that is cut and has no copy.
+    DVC rewrites dvc.lock in place after every stage, and goes on from what it finds; another DVC may be about
+    it now, and has `patience` seconds to end. Raises LockError for one that is cut and has no copy.
     """
     for name in LOCKS:
         path, kept = root / name, root / "artifacts" / "locks" / name.replace("/", "-")
         if not path.is_file():
             kept.unlink(missing_ok=True)  # it was deleted on purpose
             continue
-        found, copy = path.read_bytes(), kept.read_bytes() if kept.is_file() else b""
-        # DVC ends it with a whole line, and takes no stage out
-        if found.endswith(b"\n") and (found == copy or not copy.startswith(found)):
+        copy = kept.read_bytes() if kept.is_file() else b""
+        waited = time.monotonic()
+        while not _is_whole(found := path.read_bytes(), copy) and time.monotonic() < waited + patience:
+            time.sleep(0.1)
+        if _is_whole(found, copy) or _git(root, "show", f"HEAD:{name}") == found:
             if found != copy:
                 write_atomically(kept, found)
         elif not copy:
             cure = f"restore it with `git checkout {name}`, or delete it: finished trainings are found again"
             raise LockError(f"{path} is cut: a run was killed while DVC wrote it; {cure}")
-        elif _git(root, "show", f"HEAD:{name}") != found:
+        else:
             write_atomically(path, copy)
             print(f"{path} was cut by a killed run: a copy from before it is in its place", file=sys.stderr)
+
+
+def _is_whole(found: bytes, copy: bytes) -> bool:
+    """Whether a dvc.lock is all that DVC wrote: it ends with a whole line, and new stages come last."""
+    names, before = STAGES.findall(found), STAGES.findall(copy)
+    cut = found != copy and (
+        copy.startswith(found) or (len(names) < len(before) and before[: len(names)] == names)
+    )
+    return found.endswith(b"\n") and not cut
 
 
 def _git(root: Path, *words: str) -> bytes | None:

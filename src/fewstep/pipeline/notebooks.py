@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -116,15 +116,23 @@ def _connection(folder: Path) -> Config:
 
 
 class _Watch(threading.Thread):
-    """Prints progress and the time left: a line that changes on a terminal, now and then elsewhere."""
+    """Prints progress and the time left: a line that changes on a terminal, now and then elsewhere.
 
-    def __init__(self, stage: str, channel: Path, plan: timings.Plan):
+    `seconds` are those of the stage so far; while others are at work beside it, its share of the clock's.
+    """
+
+    def __init__(self, stage: str, channel: Path, plan: timings.Plan, at_work: Callable[[], int]):
         super().__init__(daemon=True)
-        self.stage, self.channel, self.plan = stage, channel, plan
-        self.started, self.stopped = time.monotonic(), threading.Event()
+        self.stage, self.channel, self.plan, self.at_work = stage, channel, plan, at_work
+        self.seconds, self.last, self.stopped = 0.0, time.monotonic(), threading.Event()
+        self.live = sys.stderr.isatty() and progress.LINES not in os.environ
+
+    def count(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.last = self.seconds + (now - self.last) / self.at_work(), now
 
     def line(self) -> str:
-        elapsed, message = time.monotonic() - self.started, progress.read(self.channel)
+        elapsed, message = self.seconds, progress.read(self.channel)
         message = message or {"done": 0, "total": 1, "label": "starting"}
         share = message["done"] / max(message["total"], 1)
         stage_left, all_left = self.plan.left(self.stage, elapsed, share)
@@ -136,15 +144,19 @@ class _Watch(threading.Thread):
         return text
 
     def run(self) -> None:
-        live = sys.stderr.isatty()
-        while not self.stopped.wait(1.0 if live else 20.0):
-            sys.stderr.write(f"\r\033[K{self.line()}" if live else self.line() + "\n")
-            sys.stderr.flush()
+        said = time.monotonic()
+        while not self.stopped.wait(1.0):
+            self.count()
+            if self.live or time.monotonic() > said + 20.0:
+                said = time.monotonic()
+                sys.stderr.write(f"\r\033[K{self.line()}" if self.live else self.line() + "\n")
+                sys.stderr.flush()
 
     def stop(self) -> None:
         self.stopped.set()
         self.join()
-        if sys.stderr.isatty():
+        self.count()
+        if self.live:
             sys.stderr.write("\r\033[K")
 
 
@@ -176,7 +188,7 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
     require_writable(target.parent)
     require_writable(workspace.root / "results" / workspace.tier)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _private_folder() as folder:
+    with _private_folder() as folder, timings.at_work(workspace, stage) as at_work:
         raw, channel = folder / "raw.ipynb", folder / "progress.json"
         # one thread in the kernel too: what is computed there must not depend on the machine's cores
         os.environ |= {PIPELINE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -185,7 +197,7 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         if kernels.wanted(dict(os.environ)):
             # what a forked kernel starts may be forks too
             os.environ.setdefault(START_METHOD, "fork")
-        watch, started = _Watch(stage, channel, timings.Plan.load(workspace)), time.monotonic()
+        watch = _Watch(stage, channel, timings.Plan.load(workspace), at_work)
         watch.start()
         try:
             quiet = {"progress_bar": False, "request_save_on_cell_execute": False}
@@ -206,5 +218,5 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         sys.stderr.write(said)
     write_atomically(target, nbformat.writes(finished).encode() + b"\n")
     target.with_suffix(".failed.ipynb").unlink(missing_ok=True)
-    timings.record(workspace, stage, time.monotonic() - started)
+    timings.record(workspace, stage, watch.seconds)
     return target

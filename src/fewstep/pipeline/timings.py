@@ -2,17 +2,20 @@
 
 results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage. It
 holds the seconds of the last execution of each of today's stages; one that went on from a stored state counts
-from there.
+from there. While two stages are at work each counts half of the clock's seconds: all add up to a run's.
 """
 
 import csv
 import io
-from contextlib import suppress
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ..storage.files import write_atomically
+from ..storage.files import lock, remove_left, write_atomically
 from ..storage.workspace import Workspace
 from .stages import plan
 
@@ -34,14 +37,39 @@ def _stages(workspace: Workspace) -> set[str]:
     return {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
 
 
+@contextmanager
+def at_work(workspace: Workspace, stage: str) -> Iterator[Callable[[], int]]:
+    """A function that says how many stages of this tier are at work, this one, while it lasts, among them."""
+    folder = workspace.pipeline / "at-work"
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / f"{stage}.{os.getpid()}.tmp"
+
+    def count() -> int:
+        remove_left(folder.glob("*.tmp"))
+        return max(len(list(folder.glob("*.tmp"))), 1)
+
+    with open(own, "wb") as mark:
+        lock(mark.fileno())
+        try:
+            yield count
+        finally:
+            own.unlink(missing_ok=True)
+
+
 def record(workspace: Workspace, stage: str, seconds: float) -> None:
     """Store the seconds of a stage, and forget those of stages that there are no more."""
     names = _stages(workspace)
-    # a rehearsal's tree plans none
-    kept = {name: own for name, own in read(workspace).items() if name in names or not names}
-    rows = sorted((kept | {stage: seconds}).items())
-    text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
-    write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
+    workspace.pipeline.mkdir(parents=True, exist_ok=True)
+    with open(workspace.pipeline / "timings.lock", "wb") as alone:
+        for _ in range(20):  # another stage that ends now would forget this one
+            if lock(alone.fileno()):
+                break
+            time.sleep(0.05)
+        # a rehearsal's tree plans none
+        kept = {name: own for name, own in read(workspace).items() if name in names or not names}
+        rows = sorted((kept | {stage: seconds}).items())
+        text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
+        write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
 
 
 @dataclass(frozen=True)

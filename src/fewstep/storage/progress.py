@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 from .files import write_atomically
 
 CHANNEL = "FEWSTEP_PROGRESS"
+# set where others write to the same terminal: a line now and then, and none that changes
+LINES = "FEWSTEP_LINES"
 
 
 class Progress:
