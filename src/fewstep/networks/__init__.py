@@ -3,14 +3,16 @@
 A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` returns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..flows.flow_map import FlowMap, NetworkFlowMap
+from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights, with_prefix
 from . import torchvision_operators  # noqa: F401 - before what is here imports diffusers or transformers
 
 if TYPE_CHECKING:
@@ -47,3 +49,31 @@ def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
     except ODD as error:
         why = f"are no settings of a network ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
         raise ValueError(f"{dict(settings)} for points of shape {shape} {why}") from None
+
+
+def load_flow_map(path: str | Path, device: str = "cpu") -> FlowMap:
+    """The trained flow map in `path`; raises CheckpointError when the file is absent, damaged or foreign.
+
+    >>> flow_map = load_flow_map("seed-0.safetensors")
+    >>> jumps(flow_map, torch.randn(8, 2), steps=1).points.shape
+    torch.Size([8, 2])
+    """
+    tensors, info = load_checkpoint(Path(path))
+    if "network" not in info:
+        raise CheckpointError(f"{path} is no trained flow map: its header names no network")
+    try:
+        flow_map = build(info["network"], tuple(info["shape"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is no trained flow map ({error}): write it again") from None
+    load_weights(flow_map, with_prefix(tensors, "weights."), Path(path))
+    return flow_map.to(device).requires_grad_(False).eval()
+
+
+def filled(values: Tensor, *sizes: int) -> Iterator[tuple[Tensor, int]]:
+    """`values` (count, ...), the least of `sizes` at a time, and how many of each part count.
+
+    The last is filled up with zeros: sums over another number of rows may be taken in another order.
+    """
+    size = max(min(sizes), 1)
+    for part in values.split(size):
+        yield torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])]), len(part)

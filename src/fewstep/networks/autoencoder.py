@@ -1,6 +1,6 @@
 """Autoencoders of images, diffusers' AutoencoderKL: small and trained here, or a published one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from ..storage.files import checksum as checksum
-from .batches import filled
+from . import filled
 from .published.repository import DESCRIBED as DESCRIBED
 from .published.repository import Repository, load_model, read_description
 
@@ -64,20 +64,15 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def encode_many(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, without gradients, and the same bits for an image whatever others come with it."""
-        parts = _parts(images, images[0, 0].numel())
+        parts = filled(images, TOGETHER, PIXELS_TOGETHER // images[0, 0].numel())
         means, stds = zip(*([moment[:count] for moment in self.encode(part)] for part, count in parts))
         return torch.cat(means), torch.cat(stds)
 
     @torch.no_grad()
     def decode_many(self, latents: Tensor) -> Tensor:
         """As `decode`, without gradients, and the same bits for an image whatever others come with it."""
-        parts = _parts(latents, self.factor**2 * latents[0, 0].numel())
+        parts = filled(latents, TOGETHER, PIXELS_TOGETHER // (self.factor**2 * latents[0, 0].numel()))
         return torch.cat([self.decode(part)[:count] for part, count in parts])
-
-
-def _parts(values: Tensor, pixels: int) -> Iterator[tuple[Tensor, int]]:
-    """`values`, each of an image of so many `pixels`, as `filled` splits them."""
-    return filled(values, max(min(TOGETHER, PIXELS_TOGETHER // pixels), 1))
 
 
 def small(
@@ -109,10 +104,7 @@ def published(name: str) -> Repository:
 
 
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:
-    """The published autoencoder `repository`, frozen, and its description.
-
-    Raises as `Repository.described` and `load_model`.
-    """
+    """The published autoencoder, frozen, and its description; raises as `described` and `load_model`."""
     folder, described = published(repository).described(expected)
     model = load_model(AutoencoderKL, folder, WEIGHTS, "autoencoder", low_cpu_mem_usage=False)
     return Autoencoder(model).requires_grad_(False).eval(), described

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from ..data.images import to_signed
 from ..flows.conditioning import Conditions
-from .batches import filled
+from . import filled
 from .tokens import START, Tokenizer
 
 # as the field's tables give it, and not 2.5 max(cos, 0), as Hessel et al. (arXiv 2104.08718) weigh it
@@ -94,17 +94,14 @@ class Clip(nn.Module):
 
     def _many(self, tower: Callable[[Tensor], Tensor], values: Tensor, numbers: int, *shape: int) -> Tensor:
         """`tower` of `values`, of `numbers` activations each, in parts: (count, *shape)."""
-        device, size = self.model.device, max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
-        parts = filled(values, size) if len(values) else ()
+        device = self.model.device
+        parts = filled(values, TOGETHER, NUMBERS_TOGETHER // numbers) if len(values) else ()
         found = [tower(part.to(device))[:count] for part, count in parts]
         return torch.cat(found) if found else torch.zeros(0, *shape, device=device)
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Conditions:
-        """What a flow attends to: the last states after the final norm; see `Conditions`.
-
-        A text that is too long is cut: `tokenizer.dropped` counts what it loses.
-        """
+        """What a flow attends to: the last states after the final norm, of a text that is cut if too long."""
         ids, own = self.tokenizer.encode(texts)
         shape = self.length, self.width
         hidden = self._many(lambda part: self.text_tower(part).last_hidden_state, ids, prod(shape), *shape)
@@ -126,10 +123,7 @@ class Clip(nn.Module):
         return self._many(self.embed_images, images, numbers, self.model.config.projection_dim)
 
     def score(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """How well image k fits text k: 100 max(cos, 0), (count,), float32 in [0, 100]; see SCORE.
-
-        Raises ValueError unless there is one text an image.
-        """
+        """100 max(cos, 0) of image k and text k, (count,), float32; ValueError unless each has one."""
         if len(images) != len(texts):
             found = f"there are {len(texts)} texts and {len(images)} images"
             raise ValueError(f"a score takes one text an image: {found}")

@@ -9,9 +9,8 @@ from diffusers import FlowMapEulerDiscreteScheduler
 from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
 from ..flows.sampler_names import GUIDED
-from ..networks import clip_files
+from ..networks import clip_files, load_flow_map
 from ..networks.autoencoder import read_described
-from ..networks.load import load_flow_map
 from ..settings import tiers
 from ..settings.base import SettingsError
 from ..storage.checkpoint import CheckpointError, load_checkpoint
