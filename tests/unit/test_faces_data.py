@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from fewstep import data
+from fewstep.data import drawn as coverage
 from fewstep.data import export, faces
-from fewstep.data.drawn import coverage, face_drawing, face_geometry
+from fewstep.data.drawn import face_drawing, face_geometry
 from fewstep.data.drawn.face_drawing import render
 from fewstep.data.drawn.face_geometry import FACTORS, HAIR
 from fewstep.data.formats import archives

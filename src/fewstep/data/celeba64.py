@@ -5,7 +5,7 @@ mirrored.
 """
 
 from .formats.archives import Archive
-from .formats.image_folder import ImageFolder
+from .formats.pictures import ImageFolder
 from .images import Images
 
 COUNT, SIDE = 202_599, 64

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from math import log
 
 import torch
+from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
@@ -54,13 +55,13 @@ class ADM(DualNetwork):
         super().__init__()
         levels = {2**k: multiplier * width for k, multiplier in enumerate(multipliers)}
         attends = [factor in attention for factor in levels]
-        unet_levels.check("an adm", shape, len(levels))
+        own = unet_levels.sizes("an adm", shape, [*levels.values()], blocks, attends, GROUPS, "Attn")
         for factor, channels in levels.items():
             if factor in (*attention, max(levels)) and channels % heads:
                 raise ValueError(f"{channels} channels attend, and `heads` {heads} does not divide them")
         self.dropout = dropout
-        self.model = unet_levels.unconditional(
-            shape, [*levels.values()], blocks, attends, GROUPS, dropout, class_embed_type="identity",
+        self.model = UNet2DModel(
+            **own, dropout=dropout, resnet_time_scale_shift="scale_shift", class_embed_type="identity",
             attn_norm_num_groups=GROUPS, attention_head_dim=1,  # as many heads as channels, until below
         )  # fmt: skip
         unet_levels.prepare(self.model, falling(self.model.config.block_out_channels[0]))

@@ -11,6 +11,7 @@ trained. Every place attends to all tokens, the filling behind a text included, 
 from collections.abc import Sequence
 from typing import Any
 
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -60,8 +61,10 @@ class PublishedUNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         # what is added to the embedding of time comes without a layer of its own: identity
-        sizes = (channels, layers, attention, heads, groups, width)
-        self.model = unet_levels.text_conditional("a published_unet", shape, *sizes, "identity")
+        sizes = unet_levels.sizes("a published_unet", shape, channels, layers, attention, groups, "CrossAttn")
+        # attention_head_dim: by the name of a width, always the number of heads
+        own = {"cross_attention_dim": width, "attention_head_dim": heads, "class_embed_type": "identity"}
+        self.model = UNet2DConditionModel(**sizes, **own)
         zeroed(self.model.conv_out)
         self.embedding = rising(channels[0], HIGHEST)
         self.gap_embed = gap_layers(channels[0], self.model.time_embedding.linear_2.out_features)

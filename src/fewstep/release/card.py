@@ -29,6 +29,10 @@ LIMITS = {
     "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside "
     "its own only where the protocol is the same.",
 }
+ALWAYS = (
+    "Other numbers of steps than the measured ones run, and nobody has looked at them.",
+    "The same noise gives the same bits on the CPU, with the pinned torch; on a GPU nearly so.",
+)
 ORIGIN = (
     "- **{metric}**: {protocol}; {seeds} seeds, {samples} samples each; notebook {notebook}, revision "
     "{revision}, parameters {parameters}; {hardware}; {software}"
@@ -60,15 +64,12 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     ]
     for name, table in found.items():
         lines = [shown(table, metric).set_axis([metric]) for metric in metrics(table)]
-        grid = pd.concat(lines).fillna("")[sorted({n for line in lines for n in line}, key=_place)]
+        # `N = 2` before `N = 16`
+        columns = sorted({n for line in lines for n in line}, key=lambda n: (int(re.search(r"\d+", n)[0]), n))
+        grid = pd.concat(lines).fillna("")[columns]
         origins = [ORIGIN.format(**row) for row in table.drop_duplicates("metric").to_dict("records")]
         text += [f"From results/{experiment.tier}/tables/{name}.csv:", markdown(grid), "\n".join(origins)]
     return text
-
-
-def _place(column: str) -> tuple[int, str]:
-    """Where a column stands, `N = 2` before `N = 16`."""
-    return int(re.search(r"\d+", column)[0]), column
 
 
 def papers(method: Method) -> list[str]:
@@ -127,18 +128,6 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
     return facts | (_captions(experiment, method, pipe) if pipe.flow_map.conditional else {})
 
 
-def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
-    draws = "It draws without a prompt: images like its data, and no others."
-    if pipe.flow_map.conditional:
-        draws = f"It draws what captions like those of `{experiment.data_name}` say; no others were tried."
-    return [
-        LIMITS[experiment.tier],
-        draws,
-        "Other numbers of steps than the measured ones run, and nobody has looked at them.",
-        "The same noise gives the same bits on the CPU, with the pinned torch; on a GPU nearly so.",
-    ]
-
-
 HEAD = """---
 license: {licence}
 library_name: diffusers
@@ -165,8 +154,10 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
     """The card as Markdown, for a hub and for people; `folder` is what its example opens."""
     own, steps = experiment.settings.method(method), example_steps(experiment, method)
     task, argument, option = "unconditional-image-generation", "", ""
+    draws = "It draws without a prompt: images like its data, and no others."
     if pipe.flow_map.conditional:
         task, argument, option = "text-to-image", f'"{PROMPT}", ', f' --prompt "{PROMPT}"'
+        draws = f"It draws what captions like those of `{experiment.data_name}` say; no others were tried."
     elsewhere = ELSEWHERE.format(folder=folder, steps=steps, option=option)
     licence = f"{LICENCE}, the weights as the code."
     for what, component in (("decoder", pipe.vae), ("text encoder", pipe.text_encoder)):
@@ -185,7 +176,7 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
         "## Papers",
         "\n".join(papers(own)),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(experiment, pipe)),
+        "\n".join(f"- {limit}" for limit in (LIMITS[experiment.tier], draws, *ALWAYS)),
         "## Licence",
         licence,
     ]

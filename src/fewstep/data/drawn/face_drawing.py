@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from .coverage import cover, ellipse, planes, to_images
+from . import cover, ellipse, planes, to_images
 from .face_geometry import GLASSES, HAIR, OPEN, SIDE, Faces, along, choice, hue
 
 # faces painted at a time: few enough for the processor's cache

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .coverage import between, clip, cover, ellipse, planes
+from . import between, clip, cover, ellipse, planes
 
 SIDE = 32
 

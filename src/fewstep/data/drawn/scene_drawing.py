@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .coverage import between, cover, planes, to_images
+from . import between, cover, planes, to_images
 
 SIDE = 32
 # scenes drawn at a time: few enough for the processor's cache

@@ -16,8 +16,7 @@ from ...storage.files import write_atomically
 from ...storage.progress import Progress
 from . import archives
 from .archives import Archive, ArchiveError
-from .image_folder import SUFFIXES
-from .pictures import Pictures, decoded
+from .pictures import SUFFIXES, Pictures, decoded
 
 KINDS = (*SUFFIXES, ".webp")
 INDEX = ".index"

@@ -31,11 +31,10 @@ def unpickled(path: Path, kind: str, cure: str) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
+        found, again = f"is no whole {kind} of torch ({type(error).__name__})", "download it again"
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            found = f"carries pickled code ({code[1]}), which is never run here"
-            raise CheckpointError(f"{path} {found}: {cure}") from None
-        found = f"is no whole {kind} of torch ({type(error).__name__})"
-        raise CheckpointError(f"{path} {found}: download it again") from None
+            found, again = f"carries pickled code ({code[1]}), which is never run here", cure
+        raise CheckpointError(f"{path} {found}: {again}") from None
 
 
 def state_dict(content: Any, path: Path, cure: str) -> dict[str, Tensor]:
@@ -88,12 +87,11 @@ def check(
         raise CheckpointError(f"{source} is of another network: {odd}; {cure}")
     types = {name: str(value.dtype).removeprefix("torch.") for name, value in found.items()}
     for name, value in found.items():
-        if value.dtype not in FLOATS:
-            raise CheckpointError(
-                f"{source} has '{name}' in {types[name]}, which is no weight: download it again"
-            )
-        if not value.isfinite().all():
-            raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
+        is_weight = value.dtype in FLOATS
+        if not is_weight or not value.isfinite().all():
+            odd = f"'{name}' in {types[name]}, which is no weight"
+            odd = f"numbers in '{name}' that are not finite" if is_weight else odd
+            raise CheckpointError(f"{source} has {odd}: download it again")
     return sorted(set(types.values()))
 
 
@@ -106,15 +104,12 @@ def save(
     `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set;
     `origin` is what else is known of the source. The fingerprint is of the file's bytes and the settings.
     """
-    content = checksum(path)
-    fingerprinted = json.dumps([content, dict(network), list(shape)], sort_keys=True)
-    described = {
-        "fingerprint": hashlib.sha256(fingerprinted.encode()).hexdigest()[:16],
-        "network": dict(network), "shape": list(shape), "data": data, "seed": 0, "steps": 0, "drawn": 0,
-        "source": {"file": path.name, "sha256": content, **origin},
-    }  # fmt: skip
+    content, sizes = checksum(path), {"network": dict(network), "shape": list(shape)}
+    fingerprinted = json.dumps([content, *sizes.values()], sort_keys=True).encode()
+    described = {"fingerprint": hashlib.sha256(fingerprinted).hexdigest()[:16], **sizes, "data": data}
+    described |= {"seed": 0, "steps": 0, "drawn": 0}
+    described["source"] = {"file": path.name, "sha256": content, **origin}
     # not trained here: an empty log, for whoever reads one
     log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
-    weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
-    save_checkpoint(target, weights | log, described)
+    save_checkpoint(target, flow_map.state_dict(prefix="weights.") | log, described)
     return described

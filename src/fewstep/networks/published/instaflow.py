@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
 from ...storage.files import mapping
-from ..unet_levels import UNet2DConditionModel
 from . import conversion
 from .repository import HUB
 
@@ -29,8 +29,6 @@ PUBLISHED: dict[str, Any] = {
     "attention": [True, True, True, False], "heads": 8, "groups": 32, "width": 768, "checkpointing": True,
 }  # fmt: skip
 LATENTS = (4, 64, 64)
-DATA = "latents"
-
 CONFIG, CLASS = "config.json", "UNet2DConditionModel"
 SAFETENSORS, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 CURE = "give the unet folder of InstaFlow or of SCFlow's student"
@@ -55,14 +53,13 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if path is None:
         cure = f"download the first beside {CONFIG}"
         raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: {cure}")
-    if path.name == PICKLED:
-        content = conversion.unpickled(path, "file", f"download {SAFETENSORS} in its place")
-    else:
-        try:
-            content = load_file(path)
-        except (SafetensorError, OSError) as error:
-            found = f"is no whole file of safetensors ({type(error).__name__})"
-            raise CheckpointError(f"{path} {found}: download it again") from None
+    try:
+        pickled = path.name == PICKLED
+        in_place = f"download {SAFETENSORS} in its place"
+        content = conversion.unpickled(path, "file", in_place) if pickled else load_file(path)
+    except (SafetensorError, OSError) as error:
+        found = f"is no whole file of safetensors ({type(error).__name__})"
+        raise CheckpointError(f"{path} {found}: download it again") from None
     return path, conversion.state_dict(content, path, CURE)
 
 
@@ -90,7 +87,7 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
 
 def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
-    data: str = DATA,
+    data: str = "latents",
 ) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 

@@ -30,8 +30,6 @@ PUBLISHED: dict[str, Any] = {
     "dropout": 0.0,
 }  # fmt: skip
 LATENTS = (4, 32, 32)
-DATA = "latents"
-
 AVERAGED, TRAINED, WRAPPED = "ema_model", "model", "module."
 # the layers in diffusers' blocks by their published names; queries, keys and values are one layer there
 INNER = {
@@ -100,7 +98,7 @@ def read(source: Path) -> dict[str, Tensor]:
 
 def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
-    data: str = DATA,
+    data: str = "latents",
 ) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
@@ -127,8 +125,6 @@ def convert(
 def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-lfm SOURCE TARGET: `convert`, and what was converted in one line."""
     network = PUBLISHED | {"heads": arguments.heads}
-    source = convert(arguments.source, arguments.target, network)["source"]
-    checked = (
-        f"every name and shape checked, with {network['heads']} heads (source sha256 {source['sha256']})"
-    )
+    origin = f"source sha256 {convert(arguments.source, arguments.target, network)['source']['sha256']}"
+    checked = f"every name and shape checked, with {arguments.heads} heads ({origin})"
     print(f"{arguments.target} is the published network, {checked}")
