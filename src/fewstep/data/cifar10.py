@@ -15,10 +15,7 @@ PARTS = [f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6)]
 
 
 def pixels() -> np.ndarray:
-    """The images, (50000, 3, 32, 32), uint8, memory-mapped.
-
-    Raises FileNotFoundError when the archive is absent, and ArchiveError for another md5.
-    """
+    """The images, (50000, 3, 32, 32), uint8, memory-mapped; raises as `Archive.present` and `verify`."""
     path, count, tiny = ARCHIVE.present(FILE), ARCHIVE.count("train", COUNT), stand_in.read(ARCHIVE.folder)
 
     def fill(out: np.ndarray) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats.archives import Archive, content_of, raise_together, text_of
-from .formats.captioned import tidy
+from .formats.archives import Archive, content_of, raise_together, text_of, tidy
 from .formats.pictures import Pictures, decoded
 
 SIDE = 512

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .drawn.face_drawing import render
-from .drawn.face_geometry import FACTORS, GLASSES, HAIR, OPEN, SIDE, choice
+from .drawn.face_drawing import FACTORS, GLASSES, HAIR, OPEN, SIDE, choice, render
 from .images import Images, Labelled, labelled_split, read_levels
 
 COUNT, SEED = 8000, 20_241_216

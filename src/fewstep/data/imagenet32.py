@@ -35,10 +35,7 @@ def _batch(path: Path) -> np.ndarray:
 
 
 def pixels() -> np.ndarray:
-    """The images, (1281167, 3, 32, 32), uint8, memory-mapped.
-
-    Raises FileNotFoundError naming a missing batch, ArchiveError naming one that is damaged.
-    """
+    """The images, (1281167, 3, 32, 32), uint8, memory-mapped; raises as `_paths` and `_batch`."""
     paths, total = _paths(), ARCHIVE.count("train", COUNT)
 
     def fill(out: np.ndarray) -> None:

@@ -146,10 +146,7 @@ def read_levels(name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
 
 
 def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and indices held out, both ascending, by `labels` (count,).
-
-    Of every class `fraction` is held out, to the nearest whole number; the arguments alone decide which.
-    """
+    """Indices kept and held out (`fraction` of each class, rounded), both ascending; drawn from `seed`."""
     labels, generator, held = np.asarray(labels), np.random.default_rng(seed), []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

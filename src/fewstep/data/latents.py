@@ -142,10 +142,7 @@ def _check_scale(source: LatentSource) -> None:
 
 
 def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSource:
-    """The latents that a stage has made in `folder`; raises FileNotFoundError or ValueError with the cure.
-
-    Their size, scale and autoencoder are checked, but not their checksum, which takes seconds.
-    """
+    """The latents made in `folder`, checked but for checksums; FileNotFoundError or ValueError, with cure."""
     about, beside = described(folder), described(folder / AUTOENCODER)["checksum"]
     try:
         channels, height, width = map(int, about["latents"])
@@ -156,9 +153,8 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DESCRIBED} does not describe latents ({error}): {CURE}") from None
     shape = channels, height, width
-    source = LatentSource(
-        folder, shape, image, factor, top, conditional=bool(texts), load_decoder=load_decoder
-    )
+    further = {"conditional": bool(texts), "load_decoder": load_decoder}
+    source = LatentSource(folder, shape, image, factor, top, **further)
     _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
     if texts:
         # of every image and, last, of the empty caption

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..flows.flow_map import FlowMap, NetworkFlowMap
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights, with_prefix
@@ -36,10 +36,7 @@ def load_decoder(folder: Path, device: torch.device) -> "Autoencoder":
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
-    """The flow map whose network `settings` describes (`kind` and its sizes), for points of `shape`.
-
-    Raises ValueError for an unknown kind, sizes that are none, or a shape that the network cannot take.
-    """
+    """The flow map of `settings` (kind and sizes) on `shape`; ValueError for what makes no network on it."""
     kind = settings.get("kind") if isinstance(settings, Mapping) else None
     if kind not in kinds():
         raise ValueError(f"there is no network {kind!r}; there are {', '.join(kinds())}")
@@ -77,3 +74,10 @@ def filled(values: Tensor, *sizes: int) -> Iterator[tuple[Tensor, int]]:
     size = max(min(sizes), 1)
     for part in values.split(size):
         yield torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])]), len(part)
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """`layer` itself, its weights and bias set to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

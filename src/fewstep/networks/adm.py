@@ -6,7 +6,7 @@ network runs from data at time 0 to noise at time 1, unscaled, and predicts nois
 v_{s,s}(x) = -ADM(1 - s, x).
 
 What the gap t - s adds to the embedding of time vanishes at t = s, whatever is trained, and everywhere until
-something is trained (`embeddings.gap_layers`): the diagonal is the published network bit for bit.
+something is trained (`gap_layers`): the diagonal is the published network bit for bit.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
-from . import unet_levels
-from .embeddings import SinusoidalEmbedding, gap_features, gap_layers, zeroed
+from . import unet_levels, zeroed
 from .forward_mode.dual import DualNetwork
+from .unet_levels import SinusoidalEmbedding, gap_features, gap_layers
 
 GROUPS = 32
 

@@ -125,10 +125,7 @@ def trained(path: Path) -> Autoencoder:
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> Autoencoder:
-    """The autoencoder, frozen, that a stage has trained in `folder`, or found and described there.
-
-    Raises as `read_description`, `trained` and, for a published one, `pretrained`.
-    """
+    """The autoencoder of `folder`, frozen; raises as `read_described`, `trained` or `pretrained`."""
     described = read_described(folder)
     if "repository" in described:
         return pretrained(described["repository"], described["checksum"])[0].to(device)

@@ -139,16 +139,12 @@ def small(
         "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
         "num_attention_heads": heads, "projection_dim": projection, "hidden_act": ACTIVATION,
     }  # fmt: skip
-    texts = {
-        "bos_token_id": tokenizer.vocabulary[START], "eos_token_id": tokenizer.end,
-        "pad_token_id": tokenizer.vocabulary[tokenizer.filling], "vocab_size": len(tokenizer.vocabulary),
-        "max_position_embeddings": tokenizer.length,
-    }  # fmt: skip
+    words = tokenizer.vocabulary
+    texts = {"bos_token_id": words[START], "eos_token_id": tokenizer.end, "vocab_size": len(words)}
+    texts |= {"pad_token_id": words[tokenizer.filling], "max_position_embeddings": tokenizer.length}
     images = {"num_channels": shape[0], "image_size": shape[1], "patch_size": patch}
-    config = CLIPConfig(
-        text_config=tower | texts, vision_config=tower | images, projection_dim=projection,
-        attn_implementation=ATTENTION,
-    )  # fmt: skip
+    towers = {"text_config": tower | texts, "vision_config": tower | images}
+    config = CLIPConfig(**towers, projection_dim=projection, attn_implementation=ATTENTION)
     network = Clip(CLIPModel(config), tokenizer)
     embeddings = network.text_tower.embeddings
     nn.init.normal_(embeddings.token_embedding.weight, std=OF_TOKENS)

@@ -1,6 +1,7 @@
 """A CLIP in its files: trained here, or published in the formats of transformers and of diffusers."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,12 @@ def _model(folder: Path, kind: type[CLIPModel] | type[CLIPTextModel]) -> CLIPMod
 def _preparation(path: Path, side: int) -> Preparation:
     """What is done to images, as the published file says; the side is the tower's."""
     found = mapping(path, "download it again")
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         mean, std = (tuple(map(float, found[key])) for key in ("image_mean", "image_std"))
-        fit = len(mean) == len(std) == 3 and min(std) > 0
-    except (ValueError, KeyError, TypeError):
-        fit = False
-    if not fit:
-        wanted = "`image_mean` and `image_std`, three numbers each, those of the second above 0"
-        raise ValueError(f"{path} does not say {wanted}: download it again")
-    return Preparation(side, mean, std)
+        if len(mean) == len(std) == 3 and min(std) > 0:
+            return Preparation(side, mean, std)
+    wanted = "`image_mean` and `image_std`, three numbers each, those of the second above 0"
+    raise ValueError(f"{path} does not say {wanted}: download it again")
 
 
 def published(repository: str, towers: str = "both", expected: str | None = None) -> tuple[Clip, dict]:
@@ -90,10 +88,7 @@ def published(repository: str, towers: str = "both", expected: str | None = None
 
 
 def save(network: Clip, folder: Path, info: Mapping[str, Any]) -> None:
-    """Write a CLIP that was trained here to `folder`: its tokenizer's files, then its weights with `info`.
-
-    `info` holds the sizes that `small` takes as `network`, and the images' `shape`.
-    """
+    """Write a trained CLIP: tokenizer, then weights with `info` (`network` as for `small`, `shape`)."""
     tokens.write(network.tokenizer, folder)
     held = {"length": network.length, "tokenizer": network.tokenizer.checksum}
     save_checkpoint(folder / TRAINED, network.model.state_dict(), {**info, **held})
@@ -124,10 +119,7 @@ read_described = partial(read_description, kind="CLIP")
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> Clip:
-    """The CLIP, frozen, that a stage has trained in `folder`, or found and described there.
-
-    Raises as `read_description`, `trained` and, for a published one, `published`.
-    """
+    """The CLIP of `folder`, frozen; raises as `read_described`, `trained` or `published`."""
     described = read_described(folder)
     if "repository" in described:
         return published(described["repository"], described["towers"], described["checksum"])[0].to(device)

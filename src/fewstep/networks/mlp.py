@@ -6,7 +6,7 @@ from math import pi, sqrt
 import torch
 from torch import Tensor, nn
 
-from .embeddings import zeroed
+from . import zeroed
 from .forward_mode.perceptron import ACTIVATIONS, Pair, pair, value
 
 

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..flows.conditioning import Conditions
-from . import unet_levels
-from .embeddings import gap_features, gap_layers, rising, zeroed
-from .unet_levels import differentiable_attention, is_differentiated
+from . import unet_levels, zeroed
+from .unet_levels import differentiable_attention, gap_features, gap_layers, is_differentiated, rising
 
 NOISE = 1000.0  # the published network's time of pure noise
 HIGHEST = 16.0  # the highest frequency of the gap's embedding, in radians
@@ -51,8 +50,7 @@ class PublishedUNet(nn.Module):
     checkpointing  whether the residual blocks are computed again on the way back in the place of being kept:
                    it changes the memory and the time that a step of training takes, and no bit
 
-    The last layer starts at zero. Raises ValueError when the levels do not halve the latents evenly, or
-    groups do not divide the widths.
+    The last layer starts at zero. Raises ValueError as TextUNet does.
     """
 
     def __init__(

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..flows.conditioning import Conditions
 from . import unet_levels
-from .embeddings import rising
 
 
 class Encoder(unet_levels.Encoder):
@@ -51,7 +50,7 @@ class TextUNet(nn.Module):
         # attention_head_dim: by the name of a width, always the number of heads
         own = {"cross_attention_dim": width, "attention_head_dim": heads, "class_embed_type": "timestep"}
         self.model = UNet2DConditionModel(**sizes, **own)
-        unet_levels.prepare(self.model, rising(channels[0], time_scale))
+        unet_levels.prepare(self.model, unet_levels.rising(channels[0], time_scale))
         size = (width, heads, width // heads)
         readers = (BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers))
         self.readers = nn.ModuleList(readers)

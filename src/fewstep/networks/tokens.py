@@ -92,10 +92,7 @@ def _alphabet() -> list[str]:
 
 
 def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """The tokenizer of `texts` with `vocabulary` tokens, 514 at least.
-
-    It has fewer where no pair is left that comes twice. The texts alone decide, not their order.
-    """
+    """The tokenizer of `texts`, in any order, with `vocabulary` tokens (514 at least), or all there are."""
     units = _alphabet()
     start = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[])
     backend = start.backend_tokenizer
@@ -132,10 +129,7 @@ def _fit(vocabulary: dict[str, int], merges: Sequence[tuple[str, ...]]) -> str |
 
 
 def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` again") -> Tokenizer:
-    """The tokenizer in `folder`, for texts of `length` tokens.
-
-    Raises TokenizerError, naming the file and the `cure`, where it is missing or damaged.
-    """
+    """The tokenizer in `folder`, for `length` tokens; TokenizerError with the `cure` for a bad file."""
     vocabulary, path = mapping(folder / VOCABULARY, cure, TokenizerError), folder / MERGES
     if not path.is_file():
         raise TokenizerError(f"{path} {amiss(path)}: {cure}")

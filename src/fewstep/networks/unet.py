@@ -6,7 +6,6 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from . import unet_levels
-from .embeddings import rising
 from .forward_mode.dual import DualNetwork
 
 
@@ -38,7 +37,7 @@ class UNet(DualNetwork):
             **sizes, dropout=dropout, resnet_time_scale_shift="scale_shift", class_embed_type="timestep",
             add_attention=any(attention), attention_head_dim=heads,
         )  # fmt: skip
-        unet_levels.prepare(self.model, rising(channels[0], time_scale))
+        unet_levels.prepare(self.model, unet_levels.rising(channels[0], time_scale))
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""

@@ -40,10 +40,7 @@ ORIGIN = (
 
 
 def rows(experiment: Experiment, label: str) -> dict[str, pd.DataFrame]:
-    """The rows of a method by table, the experiment's own table first and no cell twice.
-
-    Raises as `read_table` for a damaged table.
-    """
+    """The rows of a method by table, its own first and no cell twice; raises as `read_table`."""
     folder = experiment.workspace.root / "results" / experiment.tier / "tables"
     paths = sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem))
     if not paths:

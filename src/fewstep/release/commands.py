@@ -4,6 +4,7 @@ import argparse
 import io
 import sys
 import warnings
+from contextlib import suppress
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -38,18 +39,14 @@ def sheet(images: list[Image.Image]) -> Image.Image:
 
 
 def _is_own(path: Path) -> bool:
-    try:
-        with Image.open(path) as found:
-            return KEY in found.info
-    except Exception:  # Pillow has many ways to fail at a foreign file
-        return False
+    # Pillow has many ways to fail at a foreign file
+    with suppress(Exception), Image.open(path) as found:
+        return KEY in found.info
+    return False
 
 
 def check_free(path: Path) -> Path:
-    """Where a picture for `path` is written, links followed.
-
-    Raises ValueError unless it is a .png, and no file of somebody else's.
-    """
+    """Where a picture for `path` is written; ValueError unless that is a .png, and nobody else's file."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} does not end with .png, and a picture is a PNG: name it so")
     return target(path, _is_own, "`python -m fewstep sample`", "name another file with --to", ValueError)

@@ -101,10 +101,7 @@ ALONE = {1: 3, 4: 0}
 
 
 def caption(scene: Scene, number: int) -> Caption:
-    """A caption of a scene of one to three things that differ in colour or shape.
-
-    `number` chooses the phrasing, and then within it.
-    """
+    """A caption of one to three things that differ; `number` chooses the phrasing, and then within it."""
     choice, phrasing = divmod(number, len(PHRASINGS))
     if len(scene.things) == 1:
         phrasing = ALONE.get(phrasing, phrasing)

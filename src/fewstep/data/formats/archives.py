@@ -7,6 +7,7 @@ A rehearsal's tiny archives are read only where rehearsal.json beside them says 
 import hashlib
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -71,6 +72,11 @@ def content_of(path: Path, cure: str) -> bytes:
 def as_text(content: bytes) -> str:
     """A text in UTF-8 without its byte-order mark, lines ended by \\n; raises ValueError for no such text."""
     return content.decode("utf-8-sig").replace("\r\n", "\n")
+
+
+def tidy(caption: str) -> str:
+    """A caption on one line, single blanks between its words."""
+    return " ".join(caption.split())
 
 
 def text_of(path: Path, cure: str) -> str:
@@ -176,12 +182,11 @@ class Archive:
         It is filled only if the folder does not hold it, under a name of `part` and a digest of the files.
         """
         path = self.folder / f"fewstep-{part}.{self.digest(paths, shape)}.npy"
-        try:
+        # absent, or damaged, it is made again
+        with suppress(OSError, ValueError, EOFError):
             found = np.load(path, mmap_mode="r", allow_pickle=False)
             if found.shape == shape and found.dtype == np.uint8:
                 return found
-        except (OSError, ValueError, EOFError):
-            pass  # absent, or damaged: it is made again
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             try:

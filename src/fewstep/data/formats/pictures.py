@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -28,13 +29,6 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
             pass
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF, which can fail in any way, says nothing of the orientation
-        return image
-
-
 def _in_eight_bits(image: Image.Image) -> Image.Image:
     """A picture of 16 bits a pixel in 8, which Pillow's own conversion cuts off at 255."""
     levels = np.asarray(image).astype(np.uint32)
@@ -45,7 +39,10 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
-    plain = _upright(image)
+    plain = image
+    # damaged EXIF, which can fail in any way, says nothing of the orientation
+    with suppress(Exception):
+        plain = ImageOps.exif_transpose(image)
     if plain.mode.startswith("I;16"):
         plain = _in_eight_bits(plain)
     if plain.has_transparency_data:

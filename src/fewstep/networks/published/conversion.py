@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,9 @@ def state_dict(content: Any, path: Path, cure: str) -> dict[str, Tensor]:
 
 
 def _is_own(path: Path) -> bool:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return ENTRY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    with suppress(SafetensorError, OSError), safe_open(str(path), framework="pt") as file:
+        return ENTRY in (file.metadata() or {})
+    return False
 
 
 def target_of(path: Path) -> Path:

@@ -45,10 +45,7 @@ def place(source: Path) -> Path:
 
 
 def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file of weights in `folder` and its tensors, by name; nothing in the file is run.
-
-    Raises CheckpointError where there is none, and for one that is damaged or holds something else.
-    """
+    """The file of weights in `folder`, and its tensors by name; CheckpointError for none, or damaged ones."""
     path = next((folder / name for name in (SAFETENSORS, PICKLED) if (folder / name).is_file()), None)
     if path is None:
         cure = f"download the first beside {CONFIG}"
@@ -64,10 +61,7 @@ def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 
 
 def check_config(path: Path, model: UNet2DConditionModel) -> None:
-    """Raise CheckpointError naming the first setting in the config.json at `path` that is not the network's.
-
-    A setting that is left out there has the value that diffusers gives it.
-    """
+    """Raise CheckpointError, naming it, for a setting at `path`, or a default left out, that differs."""
     found = mapping(path, "download it again", CheckpointError)
     if (name := found.get("_class_name")) != CLASS:
         raise CheckpointError(f"{path} describes a {name or 'thing without a class'} and no {CLASS}: {CURE}")
@@ -89,12 +83,7 @@ def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
     data: str = "latents",
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the published weights in `source` to `target` as a trained flow map, and return its description.
-
-    `network`, of kind `published_unet`, `shape` and `data` are as in `conversion.save`. What the flow map has
-    beside the published network starts from seed 0 and adds nothing. Raises CheckpointError when the source
-    is not that network, setting by setting, name by name and shape by shape.
-    """
+    """As `lfm.convert`, for a `network` of kind `published_unet`, which is checked setting by setting too."""
     folder, target = place(Path(source)), conversion.target_of(Path(target))
     flow_map = conversion.new_flow_map(network, shape)
     model: UNet2DConditionModel = flow_map.network.model

@@ -79,10 +79,7 @@ def tensors(model: UNet2DModel) -> Iterator[tuple[str, tuple[int, ...], list[Ten
 
 
 def read(source: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint under the network's own names; nothing in the file is run.
-
-    Raises CheckpointError when the file is absent, damaged, no state dict, or carries pickled code.
-    """
+    """The tensors of a published checkpoint under the network's own names; CheckpointError for none."""
     if not source.is_file():
         cure = "download celeba_f8_adm, which the readmes of LFM and SCFlow link"
         raise CheckpointError(f"the checkpoint {source} {amiss(source)}: {cure}")

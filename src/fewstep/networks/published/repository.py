@@ -34,10 +34,7 @@ class Repository:
     sha256: str | None = None
 
     def find(self) -> tuple[Path, str]:
-        """Its folder, beside the data sets or in the hub's cache, and where that is in words.
-
-        Raises FileNotFoundError, saying what to fetch and where to put it.
-        """
+        """Its folder, and in words where it is; FileNotFoundError says what to fetch and where to put it."""
         folder = folder_of(self.name.partition("/")[2])
         absent = [name for name in self.files if not (folder / name).is_file()]
         if odd := [folder / name for name in absent if (folder / name).exists()]:
@@ -76,10 +73,7 @@ class Repository:
             self.verified(folder)
 
     def described(self, expected: str | None) -> tuple[Path, dict[str, str]]:
-        """Its folder, and of the weights the source, the `checksum` and where they were `found`.
-
-        Raises as `find`, and as `verified` for weights that are not `expected`.
-        """
+        """Its folder, and title, `checksum` and place of the weights; raises as `find` and as `verified`."""
         folder, words = self.find()
         title = f"a rehearsal's stand-in for {self.name}" if stand_in.is_marked(folder) else self.name
         found = {"checksum": self.verified(folder, expected), "found": words}
@@ -120,10 +114,7 @@ def load_model(
 
 
 def read_description(folder: Path, kind: str) -> dict[str, Any]:
-    """What a stage has said of the network of some `kind` that it has trained or found in `folder`.
-
-    Raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file.
-    """
+    """What a stage said of a `kind` of network; FileNotFoundError for none, CheckpointError for damage."""
     path = folder / DESCRIBED
     if not path.exists():
         cure = f"run `dvc repro`, or the notebook that trains the {kind}, first"
