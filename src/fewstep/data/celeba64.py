@@ -1,7 +1,6 @@
 """CelebA at 64x64: the 202,599 aligned and cropped images, of which the centred 148x148 square is shrunk.
 
-That square is the usual one; which arXiv 2505.18825 took is not on record here. Half of what is drawn is
-mirrored.
+That square is the usual one; which arXiv 2505.18825 took is not on record. Half of what is drawn is mirrored.
 """
 
 from .formats.archives import Archive

@@ -92,10 +92,7 @@ class Images:
         return sqrt(count * second - first**2) / count / (self.top / 2)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` images drawn with replacement, (count, *shape), in [-1, 1], on the generator's device.
-
-        Nothing but `generator` decides what is drawn: equal states give equal bits on one kind of device.
-        """
+        """`count` images in [-1, 1], (count, *shape), on the generator's device, decided by it alone."""
         device = generator.device
         drawn = self.rows[torch.randint(len(self.pixels), (count,), generator=generator, device=device)]
         if self.flip:

@@ -106,8 +106,7 @@ def _pictures(shard: Path) -> Iterator[tuple[int, int, str]]:
 def _index() -> Index:
     """The pictures with a caption in all shards *.tar below the folder; others are passed over.
 
-    Raises FileNotFoundError where there is no shard, and ArchiveError, naming it, for one cut short, captions
-    that cannot be read, and no caption at all.
+    Raises FileNotFoundError for no shard, and ArchiveError, naming it, for one cut short or without captions.
     """
     folder, shards = ARCHIVE.folder, files_below(ARCHIVE.folder, (".tar",))
     if not shards:

@@ -6,7 +6,7 @@ A network of kind `mlp` is what `fewstep.networks.mlp.build(shape, **sizes)` ret
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from ..flows.flow_map import FlowMap, NetworkFlowMap
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights, with_prefix
 from . import torchvision_operators  # noqa: F401 - before what is here imports diffusers or transformers
-
-if TYPE_CHECKING:
-    from .autoencoder import Autoencoder
 
 # how torch and diffusers fail at sizes of a wrong type or that are absurd
 ODD = (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, MemoryError, RuntimeError)
@@ -28,8 +25,8 @@ def kinds() -> list[str]:
     return sorted(path.stem for path in files if "\nbuild = " in path.read_text(encoding="utf-8"))
 
 
-def load_decoder(folder: Path, device: torch.device) -> "Autoencoder":
-    """The autoencoder in `folder` on `device`, which decodes latents; raises as `autoencoder.load`."""
+def load_decoder(folder: Path, device: torch.device) -> nn.Module:
+    """The Autoencoder in `folder` on `device`, which decodes latents; raises as `autoencoder.load`."""
     from . import autoencoder  # here, and not above: diffusers takes seconds to load
 
     return autoencoder.load(folder, device)

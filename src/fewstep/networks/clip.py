@@ -27,10 +27,7 @@ OF_TOKENS, OF_PLACES = 1.0, 0.5
 
 @dataclass(frozen=True)
 class Preparation:
-    """Images in [-1, 1] for a published tower: `side` wide and high, bicubically, then (x - mean) / std.
-
-    Here x is in [0, 1]; `mean` and `std` hold one number a channel.
-    """
+    """Images in [-1, 1] for a tower: `side` wide and high (bicubic), then, from [0, 1], (x - mean) / std."""
 
     side: int
     mean: tuple[float, ...]

@@ -69,9 +69,8 @@ def _preparation(path: Path, side: int) -> Preparation:
 def published(repository: str, towers: str = "both", expected: str | None = None) -> tuple[Clip, dict]:
     """The published CLIP `repository`, frozen, and its description.
 
-    `towers` is "both", or "text" for the text encoder of a text-to-image model. Raises as
-    `Repository.described`; ValueError for files that do not hold a CLIP; TokenizerError for a damaged
-    vocabulary.
+    `towers` is "both", or "text" for the text encoder of a text-to-image model. Raises as `described`,
+    ValueError for files that do not hold a CLIP, TokenizerError for a damaged vocabulary.
     """
     folder, found = repository_of(repository, towers).described(expected)
     place, vocabulary = (folder / name for name in PLACES[towers])

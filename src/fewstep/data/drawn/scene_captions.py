@@ -4,7 +4,6 @@ Every caption names every thing, so it gives their number; sizes, places, colour
 things stand to each other are said by some phrasings and left open by others.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .scene_drawing import BACKGROUNDS, CENTRE, COLOURS, MIDDLES, PLACES, SHAPES, SIZES, Scene
@@ -60,11 +59,6 @@ def _at(place: int) -> str:
     return "in the centre" if place == CENTRE else f"at the {PLACES[place]}"
 
 
-def _listed(parts: Iterable[str]) -> str:
-    *others, last = parts
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def _mentions(scene: Scene, *attributes: str) -> tuple[Mention, ...]:
     """The things of a scene with these attributes, and with colours where two would be named alike."""
     found = tuple(Mention(**{name: getattr(thing, name) for name in attributes}) for thing in scene.things)
@@ -110,7 +104,8 @@ def caption(scene: Scene, number: int) -> Caption:
     relations: tuple[Relation, ...] = ()
     if words:
         places = [_at(thing.place) for thing in scene.things]
-        things = _listed(words.format(thing=_named(m), place=place) for m, place in zip(found, places))
+        *others, things = (words.format(thing=_named(m), place=p) for m, p in zip(found, places))
+        things = f"{', '.join(others)} and {things}" if others else things
     else:
         order, relations = _related(scene, choice)
         found = tuple(found[k] for k in order)

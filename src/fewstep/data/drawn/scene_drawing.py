@@ -119,8 +119,7 @@ def _table(scenes: Sequence[Scene]) -> np.ndarray:
 def render(scenes: Sequence[Scene], jitter: np.ndarray) -> np.ndarray:
     """Pictures of `scenes`, (count, 3, 32, 32), uint8, moved and shaded by `jitter` (count, JITTERS).
 
-    Each depends on its own scene and row alone; 0.5 everywhere is no jitter. What is at the centre hides what
-    is behind it.
+    Each depends on its scene and row alone; jitter of 0.5 is none. What is at the centre hides the others.
     """
     count, places = len(scenes), len(PLACES)
     table, backgrounds = _table(scenes), np.array([scene.background for scene in scenes], np.int64)

@@ -73,8 +73,7 @@ def open_picture(content: bytes, published: tuple[int, int] | None = None) -> Im
 def decoded(content: bytes, side: int) -> np.ndarray:
     """The centred square of the picture in `content`, `side` pixels wide and high: (3, side, side), uint8.
 
-    Bicubic, and antialiased where it shrinks; a picture of that size is taken as it is. Raises ValueError as
-    `open_picture`.
+    Bicubic, and antialiased where it shrinks; one of that size is taken as it is. Raises as `open_picture`.
     """
     image = open_picture(content)
     shorter = min(image.size)
@@ -155,10 +154,7 @@ class ImageFolder:
         self._paths(self.count)
 
     def pixels(self) -> np.ndarray:
-        """The images (or a rehearsal's), by name, (count, 3, side, side), uint8, memory-mapped (Lanczos).
-
-        Raises ArchiveError, naming the file, for one of another mode or size, or that cannot be decoded.
-        """
+        """The images by name, (count, 3, side, side), uint8, memory-mapped; ArchiveError for a bad one."""
         count = self.archive.count("train", self.count)
         paths = self._paths(count)
         left, top = ((length - self.crop) // 2 for length in self.published)

@@ -69,11 +69,7 @@ def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:
 def check(
     found: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], source: Path, cure: str
 ) -> list[str]:
-    """The types of the numbers in `found`, read from `source`.
-
-    Raises CheckpointError for the first tensor that is not one of the `shapes` by name and shape, is of whole
-    numbers, or is not finite.
-    """
+    """The types of the numbers in `found`; CheckpointError unless finite floats of these names and shapes."""
     for name in [*shapes, *found]:
         if name not in found:
             odd = f"it lacks '{name}'"
