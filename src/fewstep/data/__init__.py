@@ -15,8 +15,7 @@ from typing import Any, Protocol
 from ..flows.conditioning import Source
 from .formats.archives import text_of
 
-# what a stage says of the data set that it made, in the folder where it lies
-DESCRIBED = "described.json"
+DESCRIBED = "described.json"  # what a stage says of the data set that it made, in the folder where it lies
 CURE = "run `dvc repro`, which makes the latents again"
 
 

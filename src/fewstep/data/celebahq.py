@@ -135,8 +135,7 @@ def _image(database: Database, places: dict[bytes, tuple[int, int]], k: int) -> 
         wanted = f"{BYTES:,}, a raw RGB image of 256x256"
         raise DamagedError(f"holds {size:,} bytes under the key '{k}' instead of {wanted}")
     levels = np.frombuffer(database.read(start, size), np.uint8).reshape(SIDE, SIDE, 3)
-    # what a download has not filled yet is zero
-    if not levels.any():
+    if not levels.any():  # what a download has not filled yet is zero
         raise DamagedError(f"holds nothing but zeros under the key '{k}'")
     return levels.transpose(2, 0, 1)
 

@@ -8,8 +8,7 @@ import numpy as np
 from .images import Images, Labelled, labelled_split, read_levels
 
 COUNT, TOP = 1797, 16
-# what it reads, below the root
-FILES = ("data/digits.npy", "data/digits_labels.npy")
+FILES = ("data/digits.npy", "data/digits_labels.npy")  # what it reads, below the root
 HELD_OUT, SPLIT_SEED = 1 / 3, 20_250_518
 
 

@@ -42,8 +42,7 @@ def pixels() -> np.ndarray:
         done = 0
         for path in paths:
             images = _batch(path)
-            # one image too many must not pass for a broadcast
-            if done + len(images) <= total:
+            if done + len(images) <= total:  # one image too many must not pass for a broadcast
                 out[done : done + len(images)] = images
             done += len(images)
         if done != total:

@@ -80,10 +80,7 @@ class Images:
 
     @cached_property
     def scale(self) -> float:
-        """The standard deviation of all pixels together, in units of [-1, 1], exact: sums of whole numbers.
-
-        The follow-up scales its Gaussian base to it (arXiv 2505.18825).
-        """
+        """The standard deviation of all pixels, exact, in units of [-1, 1]; the base's, arXiv 2505.18825."""
         levels, counts = np.arange(256), np.zeros(256, dtype=np.int64)
         for block in self.rows.blocks():
             counts += np.bincount(block.ravel(), minlength=256)

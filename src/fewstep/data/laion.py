@@ -25,8 +25,7 @@ from .formats.archives import Archive, ArchiveError, as_text, files_below, is_hi
 from .formats.pictures import SUFFIXES, Pictures, decoded
 from .images import Images
 
-# as many as SCFlow's student was trained on
-COUNT, SIDE = 2_000_000, 512
+COUNT, SIDE = 2_000_000, 512  # as many as SCFlow's student was trained on
 HOME = (
     "pictures of LAION-Aesthetics V2 with a score above 6.25 and their captions "
     "(https://laion.ai/blog/laion-aesthetics), fetched by img2dataset "
@@ -38,8 +37,7 @@ KINDS = (*SUFFIXES, ".webp")
 INDEX = ".index"
 # bytes beyond which a text is no caption, and a file no picture
 LONGEST_CAPTION, LARGEST_PICTURE = 2**20, 2**28
-# what a whole tar ends with, at the least
-END = bytes(2 * tarfile.BLOCKSIZE)
+END = bytes(2 * tarfile.BLOCKSIZE)  # what a whole tar ends with, at the least
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +110,7 @@ def _index() -> Index:
     if not shards:
         raise ARCHIVE.missing("a shard such as 00000.tar")
     path = folder / INDEX / f"{ARCHIVE.digest(shards)}.json"
-    # absent, or damaged, which can fail in any way, it is made again
-    with suppress(Exception):
+    with suppress(Exception):  # absent, or damaged, which can fail in any way, it is made again
         found = json.loads(path.read_bytes())
         return Index(shards, np.array(found["places"], np.int64), tuple(found["captions"]))
     places, captions, bare = [], [], 0

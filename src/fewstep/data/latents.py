@@ -157,8 +157,7 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
     source = LatentSource(folder, shape, image, factor, top, **further)
     _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
     if texts:
-        # of every image and, last, of the empty caption
-        _check_array(folder / TEXTS, texts)
+        _check_array(folder / TEXTS, texts)  # of every image and, last, of the empty caption
         _check_array(folder / MASKS, texts[:2], np.bool_)
     if beside != autoencoder:
         found = f"(sha256 {autoencoder[:8]}) than lies beside them ({beside[:8]})"

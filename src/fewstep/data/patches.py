@@ -19,8 +19,7 @@ SIDE = 16
 # what it reads, below the root, and the width and height of each
 FILES = ("data/china.jpg", "data/flower.jpg")
 PUBLISHED = (640, 427)
-# of the halved photographs: columns from here on are held out
-STRIP = 256
+STRIP = 256  # of the halved photographs: columns from here on are held out
 # for a classifier: areas along one side, crops to train on and crops to test on
 BANDS, LABELLED, LABELLED_SEED = 3, (8000, 2000), 20_240_607
 

@@ -88,8 +88,7 @@ def small(
         in_channels=shape[0], out_channels=shape[0], sample_size=shape[1], block_out_channels=tuple(channels),
         layers_per_block=layers, norm_num_groups=groups, latent_channels=latent_channels,
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-        # the coarsest level of a small image sees it whole without attention
-        mid_block_add_attention=False,
+        mid_block_add_attention=False,  # the coarsest level of a small image sees it whole without attention
     )  # fmt: skip
     with torch.no_grad():
         model.quant_conv.bias[latent_channels:] += QUIET

@@ -21,8 +21,7 @@ TRAINED = "clip.safetensors"
 CONFIG, WEIGHTS, PREPARATION = "config.json", "model.safetensors", "preprocessor_config.json"
 # where towers and vocabulary lie in the folder of a CLIP, and of a text-to-image model in diffusers' format
 PLACES = {"both": ("", ""), "text": ("text_encoder", "tokenizer")}
-# SHA-256 of the weights as they were published
-PUBLISHED = {
+PUBLISHED = {  # SHA-256 of the weights as they were published
     "openai/clip-vit-large-patch14": "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"
 }
 

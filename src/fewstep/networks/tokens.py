@@ -141,8 +141,7 @@ def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` a
     if problem := _fit(vocabulary, merges):
         raise TokenizerError(f"{folder} holds no whole tokenizer of CLIP's kind ({problem}): {cure}")
     filling = END
-    # a published tokenizer may fill texts up with a token of its own
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file():  # a published tokenizer may fill texts up with a token of its own
         found = mapping(folder / CONFIG, cure, TokenizerError).get("pad_token") or END
         filling = found.get("content") if isinstance(found, dict) else found
         if filling not in vocabulary:

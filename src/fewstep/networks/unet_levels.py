@@ -99,8 +99,7 @@ def _seeded_by(x: Tensor) -> Iterator[None]:
 
 
 def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    # torch.func's group norm refuses what attention leaves behind
-    return (inputs[0].contiguous(),)
+    return (inputs[0].contiguous(),)  # torch.func's group norm refuses what attention leaves behind
 
 
 def prepare(model: nn.Module, embedding: nn.Module) -> None:

@@ -80,12 +80,6 @@ def papers(method: Method) -> list[str]:
     return lines
 
 
-def example_steps(experiment: Experiment, method: str) -> int:
-    """The steps of the example: the fewest measured, or the most where only a velocity was learned."""
-    steps, own = experiment.settings.sampling.steps[method] or [1], experiment.settings.method(method)
-    return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
-
-
 def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about the captions that a student is conditioned on."""
     own = experiment.settings.method(method)
@@ -93,13 +87,12 @@ def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dic
     source = clip["clip"] + (f" on `{clip['captions']}`" if clip["captions"] else "")
     calls = "none, one network call" if scale == 1 else f"{scale:g} against the empty text, two network calls"
     guidance = f"{calls} a step, unless a call names a `guidance_scale`"
-    # a teacher leaves captions out, a student has a teacher that is guided
-    if own.conditioning_dropout:
+    if own.conditioning_dropout:  # a teacher leaves captions out, a student has a teacher that is guided
         guidance += f"; trained with {own.conditioning_dropout:.0%} of its captions left empty"
     if own.guidance_scale:
         guidance += f"; trained with its teacher under guidance of {own.guidance_scale:g}"
-    read = f"{pipe.texts.length} tokens of {len(pipe.texts.vocabulary):,}"
-    read += f", by the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]})"
+    tower = f"the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]})"
+    read = f"{pipe.texts.length} tokens of {len(pipe.texts.vocabulary):,}, by {tower}"
     return {"texts": read, "guidance": guidance}
 
 
@@ -149,7 +142,10 @@ ELSEWHERE = (
 
 def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
     """The card as Markdown, for a hub and for people; `folder` is what its example opens."""
-    own, steps = experiment.settings.method(method), example_steps(experiment, method)
+    own, measured = experiment.settings.method(method), experiment.settings.sampling.steps[method] or [1]
+    # of the example, as few as measured, but many where only a velocity was learned
+    velocity = own.terms and all(term.objective == "si" for term in own.terms)
+    steps = max(measured) if velocity else min(measured)
     task, argument, option = "unconditional-image-generation", "", ""
     draws = "It draws without a prompt: images like its data, and no others."
     if pipe.flow_map.conditional:

@@ -18,12 +18,9 @@ from . import prompts
 from .network import whole
 from .pipeline import MOST_STEPS, FewStepPipeline, seeded
 
-# images where neither their number nor several prompts are given
-IMAGES, MOST_SHOWN = 16, 1024
-# pixels between images, and the smallest side that an image is shown at
-GAP, SMALLEST = 2, 64
-# the text in a PNG that tells a picture written here from any other
-KEY = "fewstep"
+IMAGES, MOST_SHOWN = 16, 1024  # images where neither their number nor several prompts are given
+GAP, SMALLEST = 2, 64  # pixels between images, and the smallest side that an image is shown at
+KEY = "fewstep"  # the text in a PNG that tells a picture written here from any other
 
 
 def sheet(images: list[Image.Image]) -> Image.Image:
@@ -39,8 +36,7 @@ def sheet(images: list[Image.Image]) -> Image.Image:
 
 
 def _is_own(path: Path) -> bool:
-    # Pillow has many ways to fail at a foreign file
-    with suppress(Exception), Image.open(path) as found:
+    with suppress(Exception), Image.open(path) as found:  # Pillow has many ways to fail at a foreign file
         return KEY in found.info
     return False
 

@@ -20,16 +20,13 @@ FACTORS = (
 )  # fmt: skip
 HAIR = ("shaved", "short", "bob", "long", "curly", "bun")
 SHAVED, SHORT, BOB, LONG, CURLY, BUN = range(len(HAIR))
-# how many wear glasses, open the mouth, have a beard
-GLASSES, OPEN, BEARD = 0.5, 0.5, 0.2
+GLASSES, OPEN, BEARD = 0.5, 0.5, 0.2  # how many wear glasses, open the mouth, have a beard
 CHUNK = 32  # faces painted at a time: few enough for the processor's cache
-# red, green and blue in [0, 1]
-SKIN = np.array([
+SKIN = np.array([  # red, green and blue in [0, 1]
     [1.0, 0.89, 0.80], [0.97, 0.80, 0.67], [0.89, 0.69, 0.52],
     [0.76, 0.55, 0.38], [0.58, 0.39, 0.26], [0.40, 0.26, 0.18],
 ])  # fmt: skip
-# the last two are dyed, which few are
-HAIR_COLOURS = np.array([
+HAIR_COLOURS = np.array([  # the last two are dyed, which few are
     [0.10, 0.08, 0.09], [0.26, 0.15, 0.09], [0.44, 0.26, 0.13], [0.66, 0.30, 0.12], [0.80, 0.58, 0.22],
     [0.93, 0.80, 0.42], [0.70, 0.70, 0.73], [0.10, 0.08, 0.09], [0.26, 0.15, 0.09], [0.44, 0.26, 0.13],
     [0.66, 0.30, 0.12], [0.80, 0.58, 0.22], [0.85, 0.36, 0.52], [0.20, 0.45, 0.62],
@@ -45,8 +42,7 @@ HAIRLINE = np.array([
     [0.0, 0.0, 0.0], [0.56, 0.42, 1.0], [0.34, 0.14, 0.3],
     [0.70, 1.05, 0.9], [0.55, 0.45, 0.3], [0.76, 0.85, 0.3],
 ])  # fmt: skip
-# where the curls stand around the head
-CURLS = (
+CURLS = (  # where the curls stand around the head
     (-1.0, 0.30), (-0.98, -0.20), (-0.80, -0.60), (-0.44, -0.90), (0.0, -1.0),
     (0.44, -0.90), (0.80, -0.60), (0.98, -0.20), (1.0, 0.30),
 )  # fmt: skip
@@ -91,12 +87,9 @@ class Faces:
         sine = get("tilt", -0.14, 0.14)
         cosine = np.sqrt(1 - sine * sine)
         self.x, self.y = cosine * self.body_x + sine * self.body_y, cosine * self.body_y - sine * self.body_x
-        self.wide, self.high = (
-            self.size * get("face_width", 6.9, 8.5),
-            self.size * get("face_height", 8.3, 9.7),
-        )
-        # narrower towards the chin
-        down = clip(self.y / self.high, 0.0, 1.0)
+        self.wide = self.size * get("face_width", 6.9, 8.5)
+        self.high = self.size * get("face_height", 8.3, 9.7)
+        down = clip(self.y / self.high, 0.0, 1.0)  # narrower towards the chin
         narrowed = self.x / (1 - get("jaw", 0.02, 0.26) * down * down)
         self.face = cover(ellipse(narrowed, self.y, self.wide, self.high))
         # the sine of the head's turn, its cosine, and what moves with it
@@ -283,8 +276,7 @@ def _glasses(faces: Faces) -> None:
     _paint(faces.canvas, planes(colours), cover(frame), np.s_[:, some, EYES])
 
 
-# from back to front
-PARTS = (
+PARTS = (  # from back to front
     _background, _shoulders, *(partial(_hair_behind, style=style) for style in (BOB, LONG, CURLY, BUN)),
     _head, _beard, _mouth, _hair_before, partial(_eye, side=-1), partial(_eye, side=1), _glasses,
 )  # fmt: skip

@@ -90,8 +90,7 @@ PHRASINGS = (
     ("shape colour size", "{thing}", "a picture of {things}"),
     ("shape colour place", "{thing} {place}", "a {ground} background with {things}"),
 )
-# the phrasing in the place of one by relations, where a thing is alone
-ALONE = {1: 3, 4: 0}
+ALONE = {1: 3, 4: 0}  # the phrasing in the place of one by relations, where a thing is alone
 
 
 def caption(scene: Scene, number: int) -> Caption:

@@ -17,14 +17,12 @@ from PIL import Image, ImageOps
 from .archives import Archive, content_of, files_below
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-# Pillow's modes of 32 bits a pixel, whole numbers or not
-UNBOUNDED = ("I", "F")
+UNBOUNDED = ("I", "F")  # Pillow's modes of 32 bits a pixel, whole numbers or not
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
     """Call `work` with 0..count-1, by several threads; what the first in their order raises comes through."""
-    # threads, since decoding lets go of the interpreter
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor() as threads:  # threads, since decoding lets go of the interpreter
         for _ in threads.map(work, range(count)):
             pass
 
@@ -40,8 +38,7 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
 
 def _as_seen(image: Image.Image) -> Image.Image:
     plain = image
-    # damaged EXIF, which can fail in any way, says nothing of the orientation
-    with suppress(Exception):
+    with suppress(Exception):  # damaged EXIF, which can fail in any way, says nothing of the orientation
         plain = ImageOps.exif_transpose(image)
     if plain.mode.startswith("I;16"):
         plain = _in_eight_bits(plain)

@@ -22,14 +22,10 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)  # rounded weights are w
 
 
 def unpickled(path: Path, kind: str, cure: str) -> Any:
-    """What torch has saved in `path`, a `kind` of file; nothing in it is run.
-
-    Raises CheckpointError for a damaged file and, ending in `cure`, for one that carries pickled code.
-    """
+    """What torch saved in `path`, a `kind` of file; CheckpointError for damage or, with `cure`, for code."""
     try:
         with warnings.catch_warnings():
-            # torch remarks on foreign pickles before it refuses them
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # torch remarks on foreign pickles before it refuses them
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
         found, again = f"is no whole {kind} of torch ({type(error).__name__})", "download it again"

@@ -24,8 +24,7 @@ from ...storage.checkpoint import CheckpointError
 from ...storage.files import amiss
 from . import conversion
 
-# four heads: what the weights were trained with; see fewstep.networks.adm.ADM
-PUBLISHED: dict[str, Any] = {
+PUBLISHED: dict[str, Any] = {  # four heads: what the weights were trained with; see fewstep.networks.adm.ADM
     "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4,
     "dropout": 0.0,
 }  # fmt: skip

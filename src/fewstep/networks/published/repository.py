@@ -84,14 +84,10 @@ def load_model(
     kind: Any, folder: Path, weights: str, what: str, unused: Callable[[str], bool] = lambda name: False,
     **settings: Any,
 ) -> Any:  # fmt: skip
-    """The model of class `kind`, of diffusers or transformers, in `folder`; `what` it is, in a word.
-
-    Raises ValueError for files that do not hold one, whole; weights whose name is `unused` may be too many.
-    """
+    """The model of class `kind` in `folder`, `what` in a word; ValueError for no whole one but `unused`."""
     mapping(folder / "config.json", "download it again")
     library = kind.__module__.partition(".")[0]
-    # it lists at length what it thinks of the names of old weights
-    logger = logging.getLogger(library)
+    logger = logging.getLogger(library)  # it lists at length what it thinks of the names of old weights
     level = logger.level
     settings |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
