@@ -8,10 +8,8 @@ from .formats.pictures import ImageFolder
 from .images import Images
 
 COUNT, SIDE = 202_599, 64
-HOME = (
-    "CelebA's aligned and cropped images (img_align_celeba.zip, unpacked) "
-    "from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-)
+ADDRESS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+HOME = f"CelebA's aligned and cropped images (img_align_celeba.zip, unpacked) from {ADDRESS}"
 FOLDER = ImageFolder(Archive("celeba64", HOME), COUNT, published=(178, 218), crop=148, side=SIDE)
 SOURCE = Images("celeba64", (3, SIDE, SIDE), True, FOLDER.pixels)
 

@@ -18,10 +18,8 @@ from .images import Images
 COUNT, SIDE = 27_000, 256
 FILE = "train.lmdb/data.mdb"
 BYTES = SIDE * SIDE * 3
-HOME = (
-    "CelebA-HQ's 27,000 training images at 256x256 (the folder train.lmdb that NVAE's instructions make) "
-    "from https://github.com/NVlabs/NVAE"
-)
+_MADE = "(the folder train.lmdb that NVAE's instructions make) from https://github.com/NVlabs/NVAE"
+HOME = f"CelebA-HQ's 27,000 training images at 256x256 {_MADE}"
 ARCHIVE = Archive("celebahq", HOME)
 MAGIC, VERSION = 0xBEEFC0DE, 1
 # a page: number, nothing, flags, and where its pointers end; what the first two hold after that

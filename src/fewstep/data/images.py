@@ -50,16 +50,12 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Equally likely images, a `DataSource`; the level 0 is drawn as -1 and the level `top` as 1.
-
-    `read` gives the pixels, uint8 (images, *shape), at the first draw, so naming a data set opens no file.
-    `flip` mirrors half of what is drawn, left to right.
-    """
+    """Equally likely images, a `DataSource`; the level 0 is drawn as -1 and the level `top` as 1."""
 
     name: str
     shape: tuple[int, ...]
-    flip: bool
-    read: Callable[[], np.ndarray]
+    flip: bool  # mirrors half of what is drawn, left to right
+    read: Callable[[], np.ndarray]  # pixels, uint8 (images, *shape), at the first draw: naming opens no file
     top: int = 255
 
     @cached_property

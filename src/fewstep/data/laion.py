@@ -26,11 +26,9 @@ from .formats.pictures import SUFFIXES, Pictures, decoded
 from .images import Images
 
 COUNT, SIDE = 2_000_000, 512  # as many as SCFlow's student was trained on
-HOME = (
-    "pictures of LAION-Aesthetics V2 with a score above 6.25 and their captions "
-    "(https://laion.ai/blog/laion-aesthetics), fetched by img2dataset "
-    "(https://github.com/rom1504/img2dataset, with --output_format webdataset)"
-)
+_PAIRS = "pictures of LAION-Aesthetics V2 with a score above 6.25 and their captions"
+_TOOL = "img2dataset (https://github.com/rom1504/img2dataset, with --output_format webdataset)"
+HOME = f"{_PAIRS} (https://laion.ai/blog/laion-aesthetics), fetched by {_TOOL}"
 ARCHIVE = Archive("laion", HOME)
 PROMPTS = coco.SETS
 KINDS = (*SUFFIXES, ".webp")
@@ -75,8 +73,7 @@ def _pictures(shard: Path) -> Iterator[tuple[int, int, str]]:
                     raise ARCHIVE.damaged(shard, f"holds a {member.name} of {member.size:,} bytes")
                 stem, dot, kind = member.name.rpartition(".")
                 is_caption = kind == "txt"
-                hidden = is_hidden(stem.removeprefix("./"))
-                if hidden or not (is_caption or dot + kind.lower() in KINDS):
+                if is_hidden(stem.removeprefix("./")) or not (is_caption or dot + kind.lower() in KINDS):
                     continue
                 if stem in (captions if is_caption else pictures):
                     what = "captions" if is_caption else "pictures with one caption,"
@@ -86,8 +83,7 @@ def _pictures(shard: Path) -> Iterator[tuple[int, int, str]]:
                     found = f"{member.name} that is no whole file of {most:,} bytes at most"
                     raise ARCHIVE.damaged(shard, f"holds a {found}")
                 if is_caption:
-                    content = members.extractfile(member).read()
-                    captions[stem] = _caption(shard, member.name, content)
+                    captions[stem] = _caption(shard, member.name, members.extractfile(member).read())
                 else:
                     pictures[stem] = member.offset_data, member.size
             file.seek(members.offset)

@@ -38,21 +38,16 @@ DEVIATION, LOOKED_AT = (0.5, 2.0), 256
 
 @dataclass(frozen=True, eq=False)
 class LatentSource:
-    """Latents in the folder where a stage has made them, a `DataSource`; opening one reads a few rows.
-
-    `shape` is that of one latent, (channels, height, width), and `image` that of the image that it decodes
-    to, with levels 0..top. `factor` multiplies unscaled latents; `scale` is the matching noise's. Where it is
-    `conditional`, every latent comes with a caption; without `load_decoder`, nothing is decoded.
-    """
+    """Latents in the folder where a stage has made them, a `DataSource`; opening one reads a few rows."""
 
     folder: Path
-    shape: tuple[int, int, int]
-    image: tuple[int, int, int]
-    factor: float
+    shape: tuple[int, int, int]  # of one latent, (channels, height, width)
+    image: tuple[int, int, int]  # likewise, of the image that it decodes to, with levels 0..top
+    factor: float  # multiplies unscaled latents
     top: int
-    scale: float = 1.0
-    conditional: bool = False
-    load_decoder: LoadDecoder | None = None
+    scale: float = 1.0  # the matching noise's
+    conditional: bool = False  # whether every latent comes with a caption
+    load_decoder: LoadDecoder | None = None  # without it nothing is decoded
     _decoders: dict[torch.device, Decoder] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple:

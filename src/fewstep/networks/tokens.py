@@ -32,14 +32,10 @@ class TokenizerError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens.
+    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens."""
 
-    vocabulary  the index of each token, 0, 1, ...
-    merges      the pairs of tokens that become one, the first ones first
-    """
-
-    vocabulary: dict[str, int]
-    merges: tuple[tuple[str, str], ...]
+    vocabulary: dict[str, int]  # the index of each token, 0, 1, ...
+    merges: tuple[tuple[str, str], ...]  # the pairs of tokens that become one, the first ones first
     length: int
     filling: str = END
 
@@ -74,8 +70,7 @@ class Tokenizer:
         A text that is too long loses its last tokens but keeps its end: `dropped` says how many.
         """
         most, filling = self.length, self.vocabulary[self.filling]
-        whole = self._whole(texts)
-        kept = [row if len(row) <= most else [*row[: most - 1], self.end] for row in whole]
+        kept = [row if len(row) <= most else [*row[: most - 1], self.end] for row in self._whole(texts)]
         filled = torch.tensor([row + [filling] * (most - len(row)) for row in kept], dtype=torch.int64)
         own = torch.tensor([len(row) for row in kept], dtype=torch.int64)
         return filled.view(-1, most), torch.arange(most) < own[:, None]

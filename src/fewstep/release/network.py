@@ -117,8 +117,7 @@ class FlowMapModel(ModelMixin, Strict):
         """
         flow_map, points = self.flow_map, (value.to(self.dtype) for value in (s, t, x))
         if captions is not None:
-            texts = (captions, empty)
-            both = (own and Conditions(own.hidden.to(self.dtype), own.mask) for own in texts)
+            both = (own and Conditions(own.hidden.to(self.dtype), own.mask) for own in (captions, empty))
             flow_map = guided(conditioned(flow_map, *both), guidance)
         return flow_map.average_velocity(*points).to(x.dtype)
 

@@ -125,8 +125,7 @@ def _paint(canvas: np.ndarray, colour: np.ndarray, covered: np.ndarray, part=np.
 
 
 def _background(faces: Faces) -> None:
-    shade = faces.between("background_shade", 0.45, 1.0)
-    near = shade * (0.62 + 0.38 * hue(faces.factors["background_hue"]))
+    near = faces.between("background_shade", 0.45, 1.0) * (0.62 + 0.38 * hue(faces.factors["background_hue"]))
     slope = faces.between("gradient_right", -1, 1)
     place = 0.5 + (slope * faces.columns + faces.rows) / (SIDE * (1 + np.abs(slope)))
     faces.canvas[:] = near + faces.between("gradient", -0.28, 0.28) * place

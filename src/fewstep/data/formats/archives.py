@@ -90,7 +90,7 @@ def is_hidden(name: str | Path) -> bool:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files below `folder` that end so, by name, not hidden; ArchiveError for links and no files."""
+    """Files below `folder` that end so, by name, not hidden; ArchiveError for links and what is no file."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -75,8 +75,7 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
         expected = None if name == "class_embed_type" or name not in known else model.config[name]
         said, own = json.dumps(value), json.dumps(expected)
         if json.loads(said) != json.loads(own) and not (expected is None and value is False):
-            differ = f"says `{name}: {said}`, and the network has {own}"
-            raise CheckpointError(f"{path} {differ}: {CURE}")
+            raise CheckpointError(f"{path} says `{name}: {said}`, and the network has {own}: {CURE}")
 
 
 def convert(

@@ -19,19 +19,13 @@ DESCRIBED = "described.json"  # describes a network that a stage has trained or 
 
 @dataclass(frozen=True)
 class Repository:
-    """The repository `name` (owner/name).
-
-    kind     what it holds, in a word
-    files    what is read of it
-    weights  the file with the weights, one of them
-    sha256   of the published weights, where that is on record
-    """
+    """The repository `name` (owner/name)."""
 
     name: str
-    kind: str
-    files: tuple[str, ...]
-    weights: str
-    sha256: str | None = None
+    kind: str  # what it holds, in a word
+    files: tuple[str, ...]  # what is read of it
+    weights: str  # the file with the weights, one of them
+    sha256: str | None = None  # of the published weights, where that is on record
 
     def find(self) -> tuple[Path, str]:
         """Its folder, and in words where it is; FileNotFoundError says what to fetch and where to put it."""
@@ -45,11 +39,10 @@ class Repository:
         if all(isinstance(path, str) for path in cached):
             snapshot = Path(cached[0].removesuffix(self.files[0]))
             return snapshot, f"the hub's cache, revision {snapshot.name}"
-        raise FileNotFoundError(
-            f"the {self.kind} {self.name} is not in {folder}: download {', '.join(absent)} from "
-            f"{HUB}/{self.name} to that folder (fewstep never does), set {ENVIRONMENT} to the folder that "
-            f"holds '{folder.name}', or fill the hub's cache with `hf download {self.name}`"
-        )
+        cure = f"download {', '.join(absent)} from {HUB}/{self.name} to that folder (fewstep never does), "
+        cure += f"set {ENVIRONMENT} to the folder that holds '{folder.name}', or fill the hub's cache with "
+        cure += f"`hf download {self.name}`"
+        raise FileNotFoundError(f"the {self.kind} {self.name} is not in {folder}: {cure}")
 
     def verified(self, folder: Path, expected: str | None = None) -> str:
         """The checksum of the weights in `folder`; raises ValueError where it is not the expected one.
