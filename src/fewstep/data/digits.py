@@ -1,7 +1,4 @@
-"""Scikit-learn's 1,797 handwritten digits, 8x8 in 17 grey levels: the laptop tier's stand-in for CIFAR-10.
-
-All of them are the data that is modelled; `labelled` cuts them in two for a classifier.
-"""
+"""Scikit-learn's 1,797 handwritten digits, 8x8 in 17 grey levels: the laptop tier's stand-in for CIFAR-10."""
 
 import numpy as np
 

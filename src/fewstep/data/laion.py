@@ -98,10 +98,7 @@ def _pictures(shard: Path) -> Iterator[tuple[int, int, str]]:
 
 
 def _index() -> Index:
-    """The pictures with a caption in all shards *.tar below the folder; others are passed over.
-
-    Raises FileNotFoundError for no shard, and ArchiveError, naming it, for one cut short or without captions.
-    """
+    """Pictures with a caption in all shards *.tar; FileNotFoundError for none, ArchiveError for bad ones."""
     folder, shards = ARCHIVE.folder, files_below(ARCHIVE.folder, (".tar",))
     if not shards:
         raise ARCHIVE.missing("a shard such as 00000.tar")

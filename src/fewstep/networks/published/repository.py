@@ -45,10 +45,7 @@ class Repository:
         raise FileNotFoundError(f"the {self.kind} {self.name} is not in {folder}: {cure}")
 
     def verified(self, folder: Path, expected: str | None = None) -> str:
-        """The checksum of the weights in `folder`; raises ValueError where it is not the expected one.
-
-        That is the published one, where it is on record and this is no rehearsal, unless another is given.
-        """
+        """The checksum of the weights in `folder`; ValueError unless `expected`, or the one on record."""
         path = folder / self.weights
         expected, found = expected or (None if stand_in.is_marked(folder) else self.sha256), checksum(path)
         if expected not in (None, found):
@@ -77,7 +74,7 @@ def load_model(
     kind: Any, folder: Path, weights: str, what: str, unused: Callable[[str], bool] = lambda name: False,
     **settings: Any,
 ) -> Any:  # fmt: skip
-    """The model of class `kind` in `folder`, `what` in a word; ValueError for no whole one but `unused`."""
+    """The model of class `kind` in `folder`, whole but for names `unused`; ValueError for none."""
     mapping(folder / "config.json", "download it again")
     library = kind.__module__.partition(".")[0]
     logger = logging.getLogger(library)  # it lists at length what it thinks of the names of old weights
@@ -104,11 +101,10 @@ def load_model(
 
 def read_description(folder: Path, kind: str) -> dict[str, Any]:
     """What a stage said of a `kind` of network; FileNotFoundError for none, CheckpointError for damage."""
-    path = folder / DESCRIBED
+    path, cure = folder / DESCRIBED, "delete it and run `dvc repro` again"
     if not path.exists():
-        cure = f"run `dvc repro`, or the notebook that trains the {kind}, first"
-        raise FileNotFoundError(f"{path} is not there: {cure}")
-    cure = "delete it and run `dvc repro` again"
+        first = f"run `dvc repro`, or the notebook that trains the {kind}, first"
+        raise FileNotFoundError(f"{path} is not there: {first}")
     found = mapping(path, cure, CheckpointError)
     if "checksum" not in found:
         raise CheckpointError(f"{path} is damaged, or describes no {kind}: {cure}")
