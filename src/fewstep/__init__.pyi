@@ -15,7 +15,7 @@ from .flows.samplers import adaptive as adaptive
 from .flows.samplers import euler as euler
 from .flows.samplers import heun as heun
 from .flows.samplers import jumps as jumps
-from .networks.load import load_flow_map as load_flow_map
+from .networks import load_flow_map as load_flow_map
 from .networks.mlp import MLP as MLP
 from .objectives.consistency import consistency as consistency
 from .objectives.emd import emd as emd

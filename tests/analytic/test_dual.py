@@ -9,8 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewstep import networks
 from fewstep.flows.flow_map import FlowMap
-from fewstep.networks.forward_mode.dual import Dual, parts, value_of
-from fewstep.networks.forward_mode.group_norm import PairGroupNorm
+from fewstep.networks.forward_mode.dual import Dual, PairGroupNorm, parts, value_of
 
 from .exact import F64, close, randn, uniform
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from fewstep.networks import load_flow_map
 from fewstep.networks.classifier import Classifier
-from fewstep.networks.load import load_flow_map
 from fewstep.settings import tiers
 from fewstep.storage.checkpoint import load_checkpoint, save_checkpoint
 from fewstep.storage.files import write_json

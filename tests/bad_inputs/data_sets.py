@@ -14,7 +14,7 @@ from PIL import Image
 from fewstep import data
 from fewstep.data import celebahq, cifar10, coco, digits, imagenet32, laion, latents, patches
 from fewstep.data.formats.archives import ENVIRONMENT, Archive
-from fewstep.data.formats.image_folder import ImageFolder
+from fewstep.data.formats.pictures import ImageFolder
 from fewstep.rehearsal import tiny_archives, tiny_captioned
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from fewstep import networks
 from fewstep.data.formats.archives import ENVIRONMENT
-from fewstep.networks import autoencoder, clip, clip_files, tokens
-from fewstep.networks.load import load_flow_map
-from fewstep.networks.published import clip as published_clip
+from fewstep.networks import autoencoder, clip, clip_files, load_flow_map, tokens
 from fewstep.networks.published import instaflow, lfm
 from fewstep.storage.checkpoint import save_checkpoint
 
@@ -171,11 +169,11 @@ def found(name: str, says: str, change: Callable[[Path], Any], what: str = "vae"
         tokens.write(read.tokenizer, place / what)
         prepared = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         (place / what / tokens.CONFIG).write_text("{}", encoding="utf-8")
-        (place / what / published_clip.PREPARATION).write_text(json.dumps(prepared), encoding="utf-8")
+        (place / what / clip_files.PREPARATION).write_text(json.dumps(prepared), encoding="utf-8")
         change(place / what)
 
     def run(place: Path) -> None:
-        load = autoencoder.pretrained if what == "vae" else published_clip.published
+        load = autoencoder.pretrained if what == "vae" else clip_files.published
         with mock.patch.dict(os.environ, {ENVIRONMENT: str(place)}):
             load(f"somebody/{what}")
 
@@ -212,10 +210,10 @@ def publications() -> list[Case]:
         ("a vocabulary that is binary", "vocab.json", b"\xff\xfe", "vocab.json cannot be read .*: download"),
         ("merges cut short", "merges.txt", "#version: 0.2\na b c", "is in one of vocab.json and merges.txt"),
         ("merges of no tokens", "merges.txt", "aa b", "is in one of vocab.json and merges.txt"),
-        ("two numbers for a mean", published_clip.PREPARATION, '{"image_mean": [1, 2]}', prepared),
-        ("a deviation of 0", published_clip.PREPARATION,
+        ("two numbers for a mean", clip_files.PREPARATION, '{"image_mean": [1, 2]}', prepared),
+        ("a deviation of 0", clip_files.PREPARATION,
          '{"image_mean": [1, 1, 1], "image_std": [1, 0, 1]}', prepared),
-        ("a preparation that is a list", published_clip.PREPARATION, "[]", "holds a list, and no values"),
+        ("a preparation that is a list", clip_files.PREPARATION, "[]", "holds a list, and no values"),
     ):  # fmt: skip
         cases.append(found(name, says, replaced(file, content), "clip"))
     return cases

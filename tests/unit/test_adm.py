@@ -13,8 +13,7 @@ from diffusers.models.attention_processor import Attention
 
 from fewstep import cli, networks
 from fewstep.flows.flow_map import FlowMap
-from fewstep.networks import adm
-from fewstep.networks.load import load_flow_map
+from fewstep.networks import adm, load_flow_map
 from fewstep.networks.published import lfm
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.training.weights import load_log

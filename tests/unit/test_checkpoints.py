@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from fewstep import networks
-from fewstep.networks.load import load_flow_map
+from fewstep.networks import load_flow_map
 from fewstep.storage.block_array import BlockArray
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 from fewstep.storage.files import write_atomically

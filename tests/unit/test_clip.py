@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from fewstep.data.formats import archives
 from fewstep.networks import clip, clip_files, tokens
 from fewstep.networks.clip import Clip, CLIPConfig, CLIPModel, CLIPTextModel, Preparation
-from fewstep.networks.published import clip as published_clip
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fewstep.training.precision import one_thread
@@ -302,12 +301,12 @@ def places(network, tmp_path, monkeypatch):
             ),
             encoding="utf-8",
         )
-    (both / published_clip.PREPARATION).write_text(
+    (both / clip_files.PREPARATION).write_text(
         json.dumps({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": 12}),
         encoding="utf-8",
     )
     # the names under which text encoders were published, and the positions that once went with them
-    path = text / "text_encoder" / published_clip.WEIGHTS
+    path = text / "text_encoder" / clip_files.WEIGHTS
     weights = {
         f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()
     }
@@ -321,10 +320,10 @@ def places(network, tmp_path, monkeypatch):
 
 def test_a_published_clip_is_that_of_transformers(network, places, capfd):
     capfd.readouterr()
-    found, described = published_clip.published(REPOSITORY)
+    found, described = clip_files.published(REPOSITORY)
     assert capfd.readouterr().err == ""
-    assert described["clip"] == REPOSITORY and described["checksum"] == published_clip.checksum(
-        places[0] / published_clip.WEIGHTS
+    assert described["clip"] == REPOSITORY and described["checksum"] == clip_files.checksum(
+        places[0] / clip_files.WEIGHTS
     )
     model, images, texts = CLIPModel.from_pretrained(places[0]).eval(), pictures(4, 12), CAPTIONS[:4]
     shift, spread = torch.tensor([0.5, 0.4, 0.3])[:, None, None], torch.tensor([0.2, 0.3, 0.4])[:, None, None]
@@ -343,8 +342,8 @@ def test_a_published_clip_is_that_of_transformers(network, places, capfd):
 
 
 def test_a_text_encoder_alone_gives_conditions_and_no_scores(places):
-    both = published_clip.published(REPOSITORY)[0]
-    found, described = published_clip.published("somebody/some-diffusion", "text")
+    both = clip_files.published(REPOSITORY)[0]
+    found, described = clip_files.published("somebody/some-diffusion", "text")
     assert isinstance(found.model, CLIPTextModel) and described["towers"] == "text"
     own, others = found.text(CAPTIONS), both.text(CAPTIONS)
     # it fills up with another token, which its own do not see
@@ -384,7 +383,7 @@ def test_images_are_resized_bicubically_and_scaled():
 def test_an_absent_file_is_one_sentence_that_says_what_to_fetch(places, towers, missing):
     folder = places[towers == "text"]
     (folder / missing).unlink()
-    for call in (lambda *given: published_clip.repository_of(*given).check(True), published_clip.published):
+    for call in (lambda *given: clip_files.repository_of(*given).check(True), clip_files.published):
         with pytest.raises(FileNotFoundError) as error:
             call(f"somebody/{folder.name}", towers)
         said = str(error.value)
@@ -402,61 +401,60 @@ def test_the_cache_of_the_hub_is_looked_into(places, tmp_path):
     places[1].rename(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc", encoding="utf-8")
-    assert published_clip.repository_of("somebody/some-diffusion", "text").find() == (
+    assert clip_files.repository_of("somebody/some-diffusion", "text").find() == (
         snapshot,
         "the hub's cache, revision abc",
     )
     assert (
-        published_clip.published("somebody/some-diffusion", "text")[1]["found"]
-        == "the hub's cache, revision abc"
+        clip_files.published("somebody/some-diffusion", "text")[1]["found"] == "the hub's cache, revision abc"
     )
 
 
 def test_files_that_do_not_belong_together_are_refused(network, places):
-    path = places[0] / published_clip.WEIGHTS
+    path = places[0] / clip_files.WEIGHTS
     content = path.read_bytes()
     weights = load_file(path)
     weights.pop("visual_projection.weight")
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="'visual_projection.weight' is in one and not in the other"):
-        published_clip.published(REPOSITORY)
+        clip_files.published(REPOSITORY)
     path.write_bytes(content[:-20])
     with pytest.raises(ValueError, match="holds no CLIPModel that transformers can load"):
-        published_clip.published(REPOSITORY)
+        clip_files.published(REPOSITORY)
     path.write_bytes(content)
     tokens.write(tokens.train(CAPTIONS, 530, 10), places[0])
     with pytest.raises(
         ValueError, match="vocab.json holds 530 tokens and the CLIP knows [0-9]+: download both again"
     ):
-        published_clip.published(REPOSITORY)
+        clip_files.published(REPOSITORY)
     (places[0] / tokens.VOCABULARY).write_text("{", encoding="utf-8")
     with pytest.raises(tokens.TokenizerError, match="vocab.json cannot be read as JSON .*: download"):
-        published_clip.published(REPOSITORY)
+        clip_files.published(REPOSITORY)
     tokens.write(network.tokenizer, places[0])
-    (places[0] / published_clip.PREPARATION).write_text("{}", encoding="utf-8")
+    (places[0] / clip_files.PREPARATION).write_text("{}", encoding="utf-8")
     with pytest.raises(
         ValueError, match="preprocessor_config.json does not say `image_mean` and `image_std`"
     ):
-        published_clip.published(REPOSITORY)
-    (places[0] / published_clip.CONFIG).write_text("{", encoding="utf-8")
+        clip_files.published(REPOSITORY)
+    (places[0] / clip_files.CONFIG).write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="config.json cannot be read as JSON .*: download it again"):
-        published_clip.published(REPOSITORY)
+        clip_files.published(REPOSITORY)
 
 
 def test_weights_on_record_must_be_the_published_ones_but_for_a_rehearsal(places, tmp_path, monkeypatch):
-    published_clip.repository_of(REPOSITORY, "both").check(True)
-    described = published_clip.published(REPOSITORY)[1]
+    clip_files.repository_of(REPOSITORY, "both").check(True)
+    described = clip_files.published(REPOSITORY)[1]
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / clip_files.DESCRIBED).write_text(json.dumps(described), encoding="utf-8")
     assert clip_files.load(tmp_path / "made").width == 16
-    monkeypatch.setitem(published_clip.PUBLISHED, REPOSITORY, "0" * 64)
-    for call in (lambda *given: published_clip.repository_of(*given).check(True), published_clip.published):
+    monkeypatch.setitem(clip_files.PUBLISHED, REPOSITORY, "0" * 64)
+    for call in (lambda *given: clip_files.repository_of(*given).check(True), clip_files.published):
         with pytest.raises(ValueError, match="and not 000"):
             call(REPOSITORY, "both")
     stand_in.mark(places[0])
-    assert published_clip.published(REPOSITORY)[1]["clip"] == f"a rehearsal's stand-in for {REPOSITORY}"
+    assert clip_files.published(REPOSITORY)[1]["clip"] == f"a rehearsal's stand-in for {REPOSITORY}"
     with pytest.raises(ValueError, match="holds a rehearsal's CLIP"):
-        published_clip.repository_of(REPOSITORY, "both").check(True)
+        clip_files.repository_of(REPOSITORY, "both").check(True)
     (tmp_path / "made" / clip_files.DESCRIBED).write_text(
         json.dumps(described | {"checksum": "1" * 64}), encoding="utf-8"
     )

@@ -14,8 +14,8 @@ from fewstep.flows import samplers
 from fewstep.flows.conditioning import Conditioned, Conditions, conditioned, draw, first, guided
 from fewstep.flows.flow_map import NetworkFlowMap
 from fewstep.flows.interpolants import LINEAR, Batch
-from fewstep.networks.load import load_flow_map
-from fewstep.networks.text_discriminator import TextDiscriminator
+from fewstep.networks import load_flow_map
+from fewstep.networks.discriminator import TextDiscriminator
 from fewstep.networks.text_unet import _read
 from fewstep.objectives.reflow import reflow
 from fewstep.settings.training import Method, Training

@@ -21,7 +21,6 @@ from fewstep.data import scenes
 from fewstep.data.drawn.scene_captions import Caption, holds
 from fewstep.evaluation.plots.training import part_curves
 from fewstep.networks import clip, clip_files, tokens
-from fewstep.networks.published import clip as published_clip
 from fewstep.settings import prepared as text_settings
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace
@@ -261,7 +260,7 @@ def test_the_description_is_json_for_other_stages_and_counts_captions_that_are_c
         and described["tokens"] == 7
         and described["width"] == 16
     )
-    assert described["checksum"] == published_clip.checksum(own.folder / clip_files.TRAINED)
+    assert described["checksum"] == clip_files.checksum(own.folder / clip_files.TRAINED)
 
 
 def test_a_damaged_state_and_a_training_that_diverges_are_refused(maker):
@@ -299,10 +298,9 @@ def test_a_published_clip_is_measured_and_described(maker, monkeypatch):
         "checksum": "0",
         "found": "here",
     }
-    for place in (clip_files, published_clip):
-        monkeypatch.setattr(
-            place, "published", lambda repository, towers, checksum=None: (network, dict(said))
-        )
+    monkeypatch.setattr(
+        clip_files, "published", lambda repository, towers, checksum=None: (network, dict(said))
+    )
     settings = {"kind": "published", "repository": "somebody/some-clip"}
     for changes, parts in (({}, set()), ({"data": "scenes"}, {"held-out pairs"})):
         one = ClipPreparation(

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from fewstep import data
+from fewstep.data import drawn as coverage
 from fewstep.data import export, faces
-from fewstep.data.drawn import coverage, face_drawing, face_geometry
-from fewstep.data.drawn.face_drawing import render
-from fewstep.data.drawn.face_geometry import FACTORS, HAIR
+from fewstep.data.drawn import face_drawing
+from fewstep.data.drawn.face_drawing import FACTORS, HAIR, render
 from fewstep.data.formats import archives
 
 # of the first 64 faces of the file and their classes
@@ -81,7 +81,7 @@ def test_a_face_does_not_depend_on_those_beside_it(drawn, monkeypatch):
     assert render(factors[:0]).shape == (0, 3, 32, 32)
 
 
-@pytest.mark.parametrize("module", [coverage, face_geometry, face_drawing])
+@pytest.mark.parametrize("module", [coverage, face_drawing])
 def test_only_operations_that_are_exact_everywhere_are_used(module):
     tree = ast.parse(inspect.getsource(module))
     used = {

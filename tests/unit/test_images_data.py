@@ -19,7 +19,7 @@ from fewstep import data
 from fewstep.data import afhq64, celeba64, celebahq, cifar10, digits, export, imagenet32, patches
 from fewstep.data.formats import archives
 from fewstep.data.formats.archives import Archive, ArchiveError
-from fewstep.data.formats.image_folder import ImageFolder
+from fewstep.data.formats.pictures import ImageFolder
 from fewstep.data.images import Images, split, to_signed
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn

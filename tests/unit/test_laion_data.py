@@ -16,7 +16,7 @@ from PIL import Image
 
 from fewstep import data
 from fewstep.data import coco, laion
-from fewstep.data.formats import archives, captioned, pictures
+from fewstep.data.formats import archives, pictures
 from fewstep.data.formats.archives import ArchiveError
 from fewstep.evaluation import prompts
 from fewstep.rehearsal import disk, tiny_captioned
@@ -81,7 +81,7 @@ def shards(home):
 
 
 def noted(home) -> list:
-    return sorted((home / captioned.INDEX).glob("*"))
+    return sorted((home / laion.INDEX).glob("*"))
 
 
 def refused(home, sentence: str, error: type[Exception] = ArchiveError) -> None:
@@ -192,7 +192,7 @@ def test_pictures_and_captions_of_shards_have_one_index(shards):
     for k in (0, 2, 3, 4):
         np.testing.assert_array_equal(found[k], levels(photograph(k)))
     np.testing.assert_array_equal(np.array(found[1:4]), np.stack([levels(photograph(k)) for k in (1, 2, 3)]))
-    assert sorted(p.name for p in shards.iterdir()) == [captioned.INDEX, "00000.tar", "00001.tar"], (
+    assert sorted(p.name for p in shards.iterdir()) == [laion.INDEX, "00000.tar", "00001.tar"], (
         "nothing is unpacked"
     )
 
@@ -327,7 +327,7 @@ def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
 def test_drawing_decodes_what_is_drawn_and_no_more(shards, monkeypatch):
     looked = []
     monkeypatch.setattr(
-        captioned, "decoded", lambda content, side: looked.append(1) or pictures.decoded(content, side)
+        laion, "decoded", lambda content, side: looked.append(1) or pictures.decoded(content, side)
     )
     source = replace(laion.SOURCE)
     drawn = source.sample(2, torch.Generator().manual_seed(0))
@@ -374,7 +374,7 @@ def test_a_rehearsals_archive_is_read_as_the_published_one_and_refused_as_one(tm
 
 
 def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monkeypatch):
-    monkeypatch.setattr(captioned, "decoded", lambda *_: pytest.fail("a picture is decoded"))
+    monkeypatch.setattr(laion, "decoded", lambda *_: pytest.fail("a picture is decoded"))
     with pytest.raises(
         ArchiveError,
         match="^[^;]*captions_val2017.json is not in [^;]*coco: get COCO-2017.s[^;]*; and "

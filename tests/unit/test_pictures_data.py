@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fewstep.data import coco, laion
-from fewstep.data.formats import archives, image_folder, pictures
+from fewstep.data.formats import archives, pictures
 from fewstep.data.formats.archives import Archive, ArchiveError
 from fewstep.rehearsal import tiny_archives, tiny_captioned
 
@@ -119,7 +119,7 @@ def test_all_readers_open_a_picture_alike(home, tmp_path, monkeypatch):
     for path in (tmp_path / "coco" / "val2014").iterdir():
         path.write_bytes(content)
     np.testing.assert_array_equal(coco.prompt_set("coco2014", 1).pixels[0], side)
-    found = image_folder.ImageFolder(Archive(str(home), "x"), 1, (32, 48), 32, 32)
+    found = pictures.ImageFolder(Archive(str(home), "x"), 1, (32, 48), 32, 32)
     np.testing.assert_array_equal(found.pixels()[0], levels(upright.crop((0, 8, 32, 40))))
 
 
@@ -151,7 +151,7 @@ class archives_of:
 
 def test_hidden_companions_do_not_count_and_linked_folders_are_refused(home):
     def read() -> int:
-        return len(image_folder.ImageFolder(Archive(str(home), "x"), 3, (8, 8), 8, 8).pixels())
+        return len(pictures.ImageFolder(Archive(str(home), "x"), 3, (8, 8), 8, 8).pixels())
 
     picture = saved(Image.new("RGB", (8, 8), 9))
     for k in range(3):

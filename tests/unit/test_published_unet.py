@@ -16,10 +16,9 @@ from safetensors.torch import save_file
 from fewstep import cli, networks
 from fewstep.flows.conditioning import Conditioned, Conditions, conditioned
 from fewstep.flows.flow_map import FlowMap
-from fewstep.networks import published_unet
-from fewstep.networks.load import load_flow_map
+from fewstep.networks import load_flow_map, published_unet
 from fewstep.networks.published import conversion, instaflow
-from fewstep.networks.unet_levels import UNet2DConditionModel
+from fewstep.networks.published_unet import UNet2DConditionModel
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.training.weights import load_log
 

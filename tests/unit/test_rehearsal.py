@@ -21,8 +21,8 @@ from fewstep.data import afhq64, celeba64, celebahq, cifar10, imagenet32
 from fewstep.data.formats import archives
 from fewstep.evaluation import provenance, published
 from fewstep.flows.conditioning import Conditions, conditioned
-from fewstep.networks.load import load_flow_map
-from fewstep.networks.published import clip
+from fewstep.networks import clip_files as clip
+from fewstep.networks import load_flow_map
 from fewstep.pipeline import stages as pipeline
 from fewstep.rehearsal import rehearse, tiny_archives, tiny_captioned, tiny_networks
 from fewstep.rehearsal import settings as rehearsal_settings

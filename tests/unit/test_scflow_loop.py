@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewstep.networks.load import load_flow_map
+from fewstep.networks import load_flow_map
 from fewstep.objectives.scflow import losses
 from fewstep.objectives.scflow.reversed_time import Reversed, between
 from fewstep.settings.training import Method, SelfCorrection, Training

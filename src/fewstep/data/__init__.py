@@ -1,4 +1,4 @@
-"""Data sets, one file each; generators in drawn/, readers of published archives in formats/.
+"""Data sets, one file each; generators in drawn/, what readers of published archives share in formats/.
 
 `load(name)` opens a data set: `checkerboard` is the SOURCE of `fewstep.data.checkerboard`. One that a stage
 of the pipeline makes has `opened(folder)` instead, and is opened in the folder where it was made. No network
@@ -15,8 +15,7 @@ from typing import Any, Protocol
 from ..flows.conditioning import Source
 from .formats.archives import text_of
 
-# what a stage says of the data set that it made, in the folder where it lies
-DESCRIBED = "described.json"
+DESCRIBED = "described.json"  # what a stage says of the data set that it made, in the folder where it lies
 CURE = "run `dvc repro`, which makes the latents again"
 
 
@@ -83,7 +82,5 @@ def prompt_sets(name: str) -> list[str]:
 
 
 def offers(name: str, function: str) -> bool:
-    """Whether the data set has a function that not all have: `held_out`, `all_pairs`, `captions`, or `check`,
-    of one that is read from published archives.
-    """
+    """Whether it has what not all have: `held_out`, `all_pairs`, `captions`, or `check` of archives."""
     return hasattr(module(name), function)

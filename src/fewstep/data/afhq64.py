@@ -4,7 +4,7 @@ Which part arXiv 2505.18825 took is not on record here. Half of what is drawn is
 """
 
 from .formats.archives import Archive
-from .formats.image_folder import ImageFolder
+from .formats.pictures import ImageFolder
 from .images import Images
 
 COUNT, SIDE = 15_803, 64

@@ -15,20 +15,15 @@ PARTS = [f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6)]
 
 
 def pixels() -> np.ndarray:
-    """The images, (50000, 3, 32, 32), uint8, memory-mapped.
-
-    Raises FileNotFoundError when the archive is absent, and ArchiveError for another md5.
-    """
+    """The images, (50000, 3, 32, 32), uint8, memory-mapped; raises as `Archive.present` and `verify`."""
     path, count, tiny = ARCHIVE.present(FILE), ARCHIVE.count("train", COUNT), stand_in.read(ARCHIVE.folder)
 
     def fill(out: np.ndarray) -> None:
-        # it leaves nothing in the archive to doubt
-        ARCHIVE.verify(path, tiny.md5 if tiny else MD5)
+        ARCHIVE.verify(path, tiny.md5 if tiny else MD5)  # it leaves nothing in the archive to doubt
         with tarfile.open(path) as members:
             for name, part in zip(PARTS, np.split(out, len(PARTS))):
                 records = np.frombuffer(members.extractfile(name).read(), np.uint8).reshape(len(part), -1)
-                # behind a label
-                part[:] = records[:, 1:].reshape(part.shape)
+                part[:] = records[:, 1:].reshape(part.shape)  # behind a label
 
     return ARCHIVE.cached("train", [path], (count, 3, 32, 32), fill)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats.archives import Archive, content_of, raise_together, text_of
-from .formats.captioned import tidy
+from .formats.archives import Archive, content_of, raise_together, text_of, tidy
 from .formats.pictures import Pictures, decoded
 
 SIDE = 512
@@ -23,21 +22,20 @@ ADDRESS = "http://images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Split:
-    """A published validation set: its year, how many pictures it has, and how many of these are prompts.
-
-    Below the data set's folder, `annotations` is the file of captions and `pictures` the folder of pictures.
-    """
+    """A published validation set, below the data set's folder."""
 
     year: int
-    count: int
-    prompts: int
+    count: int  # its pictures
+    prompts: int  # how many of these are prompts
 
     @property
     def annotations(self) -> str:
+        """The file of captions."""
         return f"annotations/captions_val{self.year}.json"
 
     @property
     def pictures(self) -> str:
+        """The folder of pictures."""
         return f"val{self.year}"
 
     @property
@@ -115,8 +113,7 @@ def prompt_set(name: str, count: int) -> Prompts:
         except ValueError as error:
             raise split.archive.damaged(paths[k], str(error)) from None
 
-    prompts = tuple(Prompt(text) for _, text in pairs[:count])
-    return Prompts(prompts, Pictures(decode, np.arange(count), SIDE))
+    return Prompts(tuple(Prompt(text) for _, text in pairs[:count]), Pictures(decode, np.arange(count), SIDE))
 
 
 def check() -> None:

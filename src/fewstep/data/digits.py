@@ -1,15 +1,11 @@
-"""Scikit-learn's 1,797 handwritten digits, 8x8 in 17 grey levels: the laptop tier's stand-in for CIFAR-10.
-
-All of them are the data that is modelled; `labelled` cuts them in two for a classifier.
-"""
+"""Scikit-learn's 1,797 handwritten digits, 8x8 in 17 grey levels: the laptop tier's stand-in for CIFAR-10."""
 
 import numpy as np
 
 from .images import Images, Labelled, labelled_split, read_levels
 
 COUNT, TOP = 1797, 16
-# what it reads, below the root
-FILES = ("data/digits.npy", "data/digits_labels.npy")
+FILES = ("data/digits.npy", "data/digits_labels.npy")  # what it reads, below the root
 HELD_OUT, SPLIT_SEED = 1 / 3, 20_250_518
 
 

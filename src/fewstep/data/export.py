@@ -27,15 +27,12 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 PHOTOGRAPHS = files("sklearn.datasets.images")
-
-
-def _checkerboard() -> np.ndarray:
-    """The target's reference sample: what squared W2 is measured against."""
-    return checkerboard.sample(64_000, torch.Generator().manual_seed(20_240_607)).numpy()
-
-
+# of the checkerboard's reference sample: what squared W2 is measured against
+COUNT, SEED = 64_000, 20_240_607
 EXPORTS: dict[str, Callable[[], bytes]] = {
-    "data/checkerboard.npy": lambda: _npy(_checkerboard()),
+    "data/checkerboard.npy": lambda: _npy(
+        checkerboard.sample(COUNT, torch.Generator().manual_seed(SEED)).numpy()
+    ),
     "data/china.jpg": (PHOTOGRAPHS / "china.jpg").read_bytes,
     "data/digits.npy": lambda: _npy(load_digits().images.astype(np.uint8)),
     "data/digits_labels.npy": lambda: _npy(load_digits().target.astype(np.uint8)),
@@ -61,9 +58,8 @@ def export(root: Path) -> list[str]:
     """
     expected, written = checksums(root), []
     for name in sorted(set(expected) ^ set(EXPORTS)):
-        raise ArchiveError(
-            f"{name} is tracked by data.dvc or exported by fewstep, not both: restore data.dvc"
-        )
+        one = "is tracked by data.dvc or exported by fewstep, not both"
+        raise ArchiveError(f"{name} {one}: restore data.dvc")
     for name, make in EXPORTS.items():
         path, again = root / name, "delete it and run `python -m fewstep data` again"
         fresh = not (path.exists() or path.is_symlink())
@@ -71,9 +67,8 @@ def export(root: Path) -> list[str]:
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != expected[name]:
             cure = "install the pinned packages of pyproject.toml" if fresh else again
-            raise ArchiveError(
-                f"{name} differs from data.dvc (md5 {found} instead of {expected[name]}): {cure}"
-            )
+            differs = f"differs from data.dvc (md5 {found} instead of {expected[name]})"
+            raise ArchiveError(f"{name} {differs}: {cure}")
         if fresh:
             write_atomically(path, content)
             written.append(name)

@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .drawn.face_drawing import render
-from .drawn.face_geometry import FACTORS, GLASSES, HAIR, OPEN, SIDE, choice
+from .drawn.face_drawing import FACTORS, GLASSES, HAIR, OPEN, SIDE, choice, render
 from .images import Images, Labelled, labelled_split, read_levels
 
 COUNT, SEED = 8000, 20_241_216
-# other faces than those of the file, whichever they are asked for with
-HELD_OUT_SEED = 20_250_518
-# what it reads, below the root
-FILES = ("data/faces.npy", "data/faces_classes.npy")
+HELD_OUT_SEED = 20_250_518  # other faces than those of the file, whichever they are asked for with
+FILES = ("data/faces.npy", "data/faces_classes.npy")  # what it reads, below the root
 CLASSES = len(HAIR) * 4
 HELD_OUT, SPLIT_SEED = 1 / 5, 20_241_216
 

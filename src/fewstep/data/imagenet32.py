@@ -35,18 +35,14 @@ def _batch(path: Path) -> np.ndarray:
 
 
 def pixels() -> np.ndarray:
-    """The images, (1281167, 3, 32, 32), uint8, memory-mapped.
-
-    Raises FileNotFoundError naming a missing batch, ArchiveError naming one that is damaged.
-    """
+    """The images, (1281167, 3, 32, 32), uint8, memory-mapped; raises as `_paths` and `_batch`."""
     paths, total = _paths(), ARCHIVE.count("train", COUNT)
 
     def fill(out: np.ndarray) -> None:
         done = 0
         for path in paths:
             images = _batch(path)
-            # one image too many must not pass for a broadcast
-            if done + len(images) <= total:
+            if done + len(images) <= total:  # one image too many must not pass for a broadcast
                 out[done : done + len(images)] = images
             done += len(images)
         if done != total:

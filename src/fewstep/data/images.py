@@ -50,16 +50,12 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Equally likely images, a `DataSource`; the level 0 is drawn as -1 and the level `top` as 1.
-
-    `read` gives the pixels, uint8 (images, *shape), at the first draw, so naming a data set opens no file.
-    `flip` mirrors half of what is drawn, left to right.
-    """
+    """Equally likely images, a `DataSource`; the level 0 is drawn as -1 and the level `top` as 1."""
 
     name: str
     shape: tuple[int, ...]
-    flip: bool
-    read: Callable[[], np.ndarray]
+    flip: bool  # mirrors half of what is drawn, left to right
+    read: Callable[[], np.ndarray]  # pixels, uint8 (images, *shape), at the first draw: naming opens no file
     top: int = 255
 
     @cached_property
@@ -80,10 +76,7 @@ class Images:
 
     @cached_property
     def scale(self) -> float:
-        """The standard deviation of all pixels together, in units of [-1, 1], exact: sums of whole numbers.
-
-        The follow-up scales its Gaussian base to it (arXiv 2505.18825).
-        """
+        """The standard deviation of all pixels, exact, in units of [-1, 1]; the base's, arXiv 2505.18825."""
         levels, counts = np.arange(256), np.zeros(256, dtype=np.int64)
         for block in self.rows.blocks():
             counts += np.bincount(block.ravel(), minlength=256)
@@ -92,10 +85,7 @@ class Images:
         return sqrt(count * second - first**2) / count / (self.top / 2)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` images drawn with replacement, (count, *shape), in [-1, 1], on the generator's device.
-
-        Nothing but `generator` decides what is drawn: equal states give equal bits on one kind of device.
-        """
+        """`count` images in [-1, 1], (count, *shape), on the generator's device, decided by it alone."""
         device = generator.device
         drawn = self.rows[torch.randint(len(self.pixels), (count,), generator=generator, device=device)]
         if self.flip:
@@ -146,10 +136,7 @@ def read_levels(name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
 
 
 def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and indices held out, both ascending, by `labels` (count,).
-
-    Of every class `fraction` is held out, to the nearest whole number; the arguments alone decide which.
-    """
+    """Indices kept and held out (`fraction` of each class, rounded), both ascending; drawn from `seed`."""
     labels, generator, held = np.asarray(labels), np.random.default_rng(seed), []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -38,21 +38,16 @@ DEVIATION, LOOKED_AT = (0.5, 2.0), 256
 
 @dataclass(frozen=True, eq=False)
 class LatentSource:
-    """Latents in the folder where a stage has made them, a `DataSource`; opening one reads a few rows.
-
-    `shape` is that of one latent, (channels, height, width), and `image` that of the image that it decodes
-    to, with levels 0..top. `factor` multiplies unscaled latents; `scale` is the matching noise's. Where it is
-    `conditional`, every latent comes with a caption; without `load_decoder`, nothing is decoded.
-    """
+    """Latents in the folder where a stage has made them, a `DataSource`; opening one reads a few rows."""
 
     folder: Path
-    shape: tuple[int, int, int]
-    image: tuple[int, int, int]
-    factor: float
+    shape: tuple[int, int, int]  # of one latent, (channels, height, width)
+    image: tuple[int, int, int]  # likewise, of the image that it decodes to, with levels 0..top
+    factor: float  # multiplies unscaled latents
     top: int
-    scale: float = 1.0
-    conditional: bool = False
-    load_decoder: LoadDecoder | None = None
+    scale: float = 1.0  # the matching noise's
+    conditional: bool = False  # whether every latent comes with a caption
+    load_decoder: LoadDecoder | None = None  # without it nothing is decoded
     _decoders: dict[torch.device, Decoder] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> tuple:
@@ -142,10 +137,7 @@ def _check_scale(source: LatentSource) -> None:
 
 
 def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSource:
-    """The latents that a stage has made in `folder`; raises FileNotFoundError or ValueError with the cure.
-
-    Their size, scale and autoencoder are checked, but not their checksum, which takes seconds.
-    """
+    """The latents made in `folder`, checked but for checksums; FileNotFoundError or ValueError, with cure."""
     about, beside = described(folder), described(folder / AUTOENCODER)["checksum"]
     try:
         channels, height, width = map(int, about["latents"])
@@ -156,13 +148,11 @@ def opened(folder: Path, load_decoder: LoadDecoder | None = None) -> LatentSourc
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DESCRIBED} does not describe latents ({error}): {CURE}") from None
     shape = channels, height, width
-    source = LatentSource(
-        folder, shape, image, factor, top, conditional=bool(texts), load_decoder=load_decoder
-    )
+    further = {"conditional": bool(texts), "load_decoder": load_decoder}
+    source = LatentSource(folder, shape, image, factor, top, **further)
     _check_array(folder / MOMENTS, (rows, 2 * channels, height, width))
     if texts:
-        # of every image and, last, of the empty caption
-        _check_array(folder / TEXTS, texts)
+        _check_array(folder / TEXTS, texts)  # of every image and, last, of the empty caption
         _check_array(folder / MASKS, texts[:2], np.bool_)
     if beside != autoencoder:
         found = f"(sha256 {autoencoder[:8]}) than lies beside them ({beside[:8]})"

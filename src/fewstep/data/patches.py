@@ -19,18 +19,13 @@ SIDE = 16
 # what it reads, below the root, and the width and height of each
 FILES = ("data/china.jpg", "data/flower.jpg")
 PUBLISHED = (640, 427)
-# of the halved photographs: columns from here on are held out
-STRIP = 256
+STRIP = 256  # of the halved photographs: columns from here on are held out
 # for a classifier: areas along one side, crops to train on and crops to test on
 BANDS, LABELLED, LABELLED_SEED = 3, (8000, 2000), 20_240_607
 
 
 def photographs() -> np.ndarray:
-    """Both photographs at half size, (2, 3, 213, 320), uint8; each pixel is the mean of a 2x2 square.
-
-    Raises FileNotFoundError when one is absent, ArchiveError when it is no file, ValueError when it is no RGB
-    photograph of 640x427.
-    """
+    """Both photographs, of 2x2 means, (2, 3, 213, 320), uint8; raises, with the cure, for any other file."""
     halves = []
     for name in FILES:
         path, cure = find_root() / name, f"delete it and {CURE}"

@@ -38,8 +38,7 @@ ARRANGEMENTS = (
     tuple(combinations(_CORNERS, 2)),
     tuple(combinations(_CORNERS, 3))[::-1],
 )
-# numbers in [0, 1) that make a scene and choose the phrasing of its caption
-CHOICES = 4 + 3 * 2
+CHOICES = 4 + 3 * 2  # numbers in [0, 1) that make a scene and choose the phrasing of its caption
 # captions of one scene that differ in more than the phrasing: which thing comes first, rows or columns
 VARIANTS = 6
 

@@ -16,8 +16,7 @@ from ..flows.conditioning import Conditions, conditioned
 from ..flows.exact.checkerboard import CheckerboardMap
 from ..flows.flow_map import FlowMap
 from ..flows.slerp import slerp
-from ..networks import load_decoder
-from ..networks.load import load_flow_map
+from ..networks import load_decoder, load_flow_map
 from ..settings.tiers import ExperimentSettings
 from ..storage.checkpoint import CheckpointError
 from ..storage.files import write_atomically

@@ -6,20 +6,21 @@ network runs from data at time 0 to noise at time 1, unscaled, and predicts nois
 v_{s,s}(x) = -ADM(1 - s, x).
 
 What the gap t - s adds to the embedding of time vanishes at t = s, whatever is trained, and everywhere until
-something is trained (`embeddings.gap_layers`): the diagonal is the published network bit for bit.
+something is trained (`gap_layers`): the diagonal is the published network bit for bit.
 """
 
 from collections.abc import Sequence
 from math import log
 
 import torch
+from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
-from . import unet_levels
-from .embeddings import SinusoidalEmbedding, gap_features, gap_layers, zeroed
+from . import unet_levels, zeroed
 from .forward_mode.dual import DualNetwork
+from .unet_levels import SinusoidalEmbedding, gap_features, gap_layers
 
 GROUPS = 32
 
@@ -54,13 +55,13 @@ class ADM(DualNetwork):
         super().__init__()
         levels = {2**k: multiplier * width for k, multiplier in enumerate(multipliers)}
         attends = [factor in attention for factor in levels]
-        unet_levels.check("an adm", shape, len(levels))
+        own = unet_levels.sizes("an adm", shape, [*levels.values()], blocks, attends, GROUPS, "Attn")
         for factor, channels in levels.items():
             if factor in (*attention, max(levels)) and channels % heads:
                 raise ValueError(f"{channels} channels attend, and `heads` {heads} does not divide them")
         self.dropout = dropout
-        self.model = unet_levels.unconditional(
-            shape, [*levels.values()], blocks, attends, GROUPS, dropout, class_embed_type="identity",
+        self.model = UNet2DModel(
+            **own, dropout=dropout, resnet_time_scale_shift="scale_shift", class_embed_type="identity",
             attn_norm_num_groups=GROUPS, attention_head_dim=1,  # as many heads as channels, until below
         )  # fmt: skip
         unet_levels.prepare(self.model, falling(self.model.config.block_out_channels[0]))

@@ -1,6 +1,6 @@
 """Autoencoders of images, diffusers' AutoencoderKL: small and trained here, or a published one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..storage.checkpoint import CheckpointError, load_checkpoint, load_weights
 from ..storage.files import checksum as checksum
-from .batches import filled
+from . import filled
 from .published.repository import DESCRIBED as DESCRIBED
 from .published.repository import Repository, load_model, read_description
 
@@ -64,20 +64,15 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def encode_many(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, without gradients, and the same bits for an image whatever others come with it."""
-        parts = _parts(images, images[0, 0].numel())
+        parts = filled(images, TOGETHER, PIXELS_TOGETHER // images[0, 0].numel())
         means, stds = zip(*([moment[:count] for moment in self.encode(part)] for part, count in parts))
         return torch.cat(means), torch.cat(stds)
 
     @torch.no_grad()
     def decode_many(self, latents: Tensor) -> Tensor:
         """As `decode`, without gradients, and the same bits for an image whatever others come with it."""
-        parts = _parts(latents, self.factor**2 * latents[0, 0].numel())
+        parts = filled(latents, TOGETHER, PIXELS_TOGETHER // (self.factor**2 * latents[0, 0].numel()))
         return torch.cat([self.decode(part)[:count] for part, count in parts])
-
-
-def _parts(values: Tensor, pixels: int) -> Iterator[tuple[Tensor, int]]:
-    """`values`, each of an image of so many `pixels`, as `filled` splits them."""
-    return filled(values, max(min(TOGETHER, PIXELS_TOGETHER // pixels), 1))
 
 
 def small(
@@ -93,8 +88,7 @@ def small(
         in_channels=shape[0], out_channels=shape[0], sample_size=shape[1], block_out_channels=tuple(channels),
         layers_per_block=layers, norm_num_groups=groups, latent_channels=latent_channels,
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-        # the coarsest level of a small image sees it whole without attention
-        mid_block_add_attention=False,
+        mid_block_add_attention=False,  # the coarsest level of a small image sees it whole without attention
     )  # fmt: skip
     with torch.no_grad():
         model.quant_conv.bias[latent_channels:] += QUIET
@@ -109,10 +103,7 @@ def published(name: str) -> Repository:
 
 
 def pretrained(repository: str, expected: str | None = None) -> tuple[Autoencoder, dict[str, str]]:
-    """The published autoencoder `repository`, frozen, and its description.
-
-    Raises as `Repository.described` and `load_model`.
-    """
+    """The published autoencoder, frozen, and its description; raises as `described` and `load_model`."""
     folder, described = published(repository).described(expected)
     model = load_model(AutoencoderKL, folder, WEIGHTS, "autoencoder", low_cpu_mem_usage=False)
     return Autoencoder(model).requires_grad_(False).eval(), described
@@ -133,10 +124,7 @@ def trained(path: Path) -> Autoencoder:
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> Autoencoder:
-    """The autoencoder, frozen, that a stage has trained in `folder`, or found and described there.
-
-    Raises as `read_description`, `trained` and, for a published one, `pretrained`.
-    """
+    """The autoencoder of `folder`, frozen; raises as `read_described`, `trained` or `pretrained`."""
     described = read_described(folder)
     if "repository" in described:
         return pretrained(described["repository"], described["checksum"])[0].to(device)

@@ -1,15 +1,15 @@
 """A small classifier of small images: its features serve where Inception's mean nothing."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .fit import fit
-
 FEATURES = 64
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Classifier(nn.Module):
@@ -43,6 +43,31 @@ def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
     rows, columns = down + torch.arange(height), right + torch.arange(width)
     moved = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
+
+
+def fit(
+    make: Callable[[], Network], loss_of: Callable[[Network, torch.Generator], Tensor], steps: int, seed: int,
+    rate: float, tick: Callable[[int], None] | None,
+) -> Network:  # fmt: skip
+    """The network that `make()` draws from `seed`, trained for `steps`, frozen and in eval mode.
+
+    It minimises `loss_of(network, generator)`, whose batch the generator draws, by Adam with a rate that
+    falls linearly to zero. `tick(step)` is called every 20 steps.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make()
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
+    for step in range(steps):
+        loss = loss_of(network, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
+        optimiser.step()
+        if tick and step % 20 == 0:
+            tick(step)
+    return network.requires_grad_(False).eval()
 
 
 def train_classifier(

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from ..data.images import to_signed
 from ..flows.conditioning import Conditions
-from .batches import filled
+from . import filled
 from .tokens import START, Tokenizer
 
 # as the field's tables give it, and not 2.5 max(cos, 0), as Hessel et al. (arXiv 2104.08718) weigh it
@@ -27,10 +27,7 @@ OF_TOKENS, OF_PLACES = 1.0, 0.5
 
 @dataclass(frozen=True)
 class Preparation:
-    """Images in [-1, 1] for a published tower: `side` wide and high, bicubically, then (x - mean) / std.
-
-    Here x is in [0, 1]; `mean` and `std` hold one number a channel.
-    """
+    """Images in [-1, 1] for a tower: `side` wide and high (bicubic), then, from [0, 1], (x - mean) / std."""
 
     side: int
     mean: tuple[float, ...]
@@ -94,17 +91,14 @@ class Clip(nn.Module):
 
     def _many(self, tower: Callable[[Tensor], Tensor], values: Tensor, numbers: int, *shape: int) -> Tensor:
         """`tower` of `values`, of `numbers` activations each, in parts: (count, *shape)."""
-        device, size = self.model.device, max(min(TOGETHER, NUMBERS_TOGETHER // numbers), 1)
-        parts = filled(values, size) if len(values) else ()
+        device = self.model.device
+        parts = filled(values, TOGETHER, NUMBERS_TOGETHER // numbers) if len(values) else ()
         found = [tower(part.to(device))[:count] for part, count in parts]
         return torch.cat(found) if found else torch.zeros(0, *shape, device=device)
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Conditions:
-        """What a flow attends to: the last states after the final norm; see `Conditions`.
-
-        A text that is too long is cut: `tokenizer.dropped` counts what it loses.
-        """
+        """What a flow attends to: the last states after the final norm, of a text that is cut if too long."""
         ids, own = self.tokenizer.encode(texts)
         shape = self.length, self.width
         hidden = self._many(lambda part: self.text_tower(part).last_hidden_state, ids, prod(shape), *shape)
@@ -126,10 +120,7 @@ class Clip(nn.Module):
         return self._many(self.embed_images, images, numbers, self.model.config.projection_dim)
 
     def score(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """How well image k fits text k: 100 max(cos, 0), (count,), float32 in [0, 100]; see SCORE.
-
-        Raises ValueError unless there is one text an image.
-        """
+        """100 max(cos, 0) of image k and text k, (count,), float32; ValueError unless each has one."""
         if len(images) != len(texts):
             found = f"there are {len(texts)} texts and {len(images)} images"
             raise ValueError(f"a score takes one text an image: {found}")
@@ -145,16 +136,12 @@ def small(
         "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
         "num_attention_heads": heads, "projection_dim": projection, "hidden_act": ACTIVATION,
     }  # fmt: skip
-    texts = {
-        "bos_token_id": tokenizer.vocabulary[START], "eos_token_id": tokenizer.end,
-        "pad_token_id": tokenizer.vocabulary[tokenizer.filling], "vocab_size": len(tokenizer.vocabulary),
-        "max_position_embeddings": tokenizer.length,
-    }  # fmt: skip
+    words = tokenizer.vocabulary
+    texts = {"bos_token_id": words[START], "eos_token_id": tokenizer.end, "vocab_size": len(words)}
+    texts |= {"pad_token_id": words[tokenizer.filling], "max_position_embeddings": tokenizer.length}
     images = {"num_channels": shape[0], "image_size": shape[1], "patch_size": patch}
-    config = CLIPConfig(
-        text_config=tower | texts, vision_config=tower | images, projection_dim=projection,
-        attn_implementation=ATTENTION,
-    )  # fmt: skip
+    towers = {"text_config": tower | texts, "vision_config": tower | images}
+    config = CLIPConfig(**towers, projection_dim=projection, attn_implementation=ATTENTION)
     network = Clip(CLIPModel(config), tokenizer)
     embeddings = network.text_tower.embeddings
     nn.init.normal_(embeddings.token_embedding.weight, std=OF_TOKENS)

@@ -6,8 +6,8 @@ from math import pi, sqrt
 import torch
 from torch import Tensor, nn
 
-from .embeddings import zeroed
-from .forward_mode.perceptron import ACTIVATIONS, pair, value
+from . import zeroed
+from .forward_mode.perceptron import ACTIVATIONS, Pair, pair, value
 
 
 class MLP(nn.Module):
@@ -58,9 +58,7 @@ class MLP(nn.Module):
         features = self._features(torch.cat([x, s[:, None], t[:, None]], 1))
         return value(features, self._pairs(), self.activation)
 
-    def pushforward(
-        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> Pair:
         """v_{s,t}(x) and its derivative along (ds, dt, dx), carried through the layers side by side."""
         u = torch.cat([x, s[:, None], t[:, None]], 1)
         du = torch.cat([dx, ds[:, None], dt[:, None]], 1)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.drawn.scene_drawing import BACKGROUNDS, COLOURS, HALF, MIDDLES, SHAPES, SIDE, SIZES, Scene, Thing
-from .batches import filled
-from .fit import fit
+from . import filled
+from .classifier import fit
 
 CELL = 4  # pixels that one cell of the features stands for, along each side
 # logits of one place: nothing or a shape, a colour, a size

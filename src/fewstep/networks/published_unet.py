@@ -11,13 +11,13 @@ trained. Every place attends to all tokens, the filling behind a text included, 
 from collections.abc import Sequence
 from typing import Any
 
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..flows.conditioning import Conditions
-from . import unet_levels
-from .embeddings import gap_features, gap_layers, rising, zeroed
-from .unet_levels import differentiable_attention, is_differentiated
+from . import unet_levels, zeroed
+from .unet_levels import differentiable_attention, gap_features, gap_layers, is_differentiated, rising
 
 NOISE = 1000.0  # the published network's time of pure noise
 HIGHEST = 16.0  # the highest frequency of the gap's embedding, in radians
@@ -50,8 +50,7 @@ class PublishedUNet(nn.Module):
     checkpointing  whether the residual blocks are computed again on the way back in the place of being kept:
                    it changes the memory and the time that a step of training takes, and no bit
 
-    The last layer starts at zero. Raises ValueError when the levels do not halve the latents evenly, or
-    groups do not divide the widths.
+    The last layer starts at zero. Raises ValueError as TextUNet does.
     """
 
     def __init__(
@@ -60,8 +59,10 @@ class PublishedUNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         # what is added to the embedding of time comes without a layer of its own: identity
-        sizes = (channels, layers, attention, heads, groups, width)
-        self.model = unet_levels.text_conditional("a published_unet", shape, *sizes, "identity")
+        sizes = unet_levels.sizes("a published_unet", shape, channels, layers, attention, groups, "CrossAttn")
+        # attention_head_dim: by the name of a width, always the number of heads
+        own = {"cross_attention_dim": width, "attention_head_dim": heads, "class_embed_type": "identity"}
+        self.model = UNet2DConditionModel(**sizes, **own)
         zeroed(self.model.conv_out)
         self.embedding = rising(channels[0], HIGHEST)
         self.gap_embed = gap_layers(channels[0], self.model.time_embedding.linear_2.out_features)

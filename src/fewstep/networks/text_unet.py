@@ -4,12 +4,12 @@ import copy
 from collections.abc import Sequence
 
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
 from ..flows.conditioning import Conditions
 from . import unet_levels
-from .embeddings import rising
 
 
 class Encoder(unet_levels.Encoder):
@@ -46,9 +46,11 @@ class TextUNet(nn.Module):
         heads: int, groups: int, time_scale: float, width: int, text_layers: int = 0,
     ):  # fmt: skip
         super().__init__()
-        sizes = (channels, layers, attention, heads, groups, width)
-        self.model = unet_levels.text_conditional("a text_unet", shape, *sizes, "timestep")
-        unet_levels.prepare(self.model, rising(channels[0], time_scale))
+        sizes = unet_levels.sizes("a text_unet", shape, channels, layers, attention, groups, "CrossAttn")
+        # attention_head_dim: by the name of a width, always the number of heads
+        own = {"cross_attention_dim": width, "attention_head_dim": heads, "class_embed_type": "timestep"}
+        self.model = UNet2DConditionModel(**sizes, **own)
+        unet_levels.prepare(self.model, unet_levels.rising(channels[0], time_scale))
         size = (width, heads, width // heads)
         readers = (BasicTransformerBlock(*size, activation_fn="geglu") for _ in range(text_layers))
         self.readers = nn.ModuleList(readers)

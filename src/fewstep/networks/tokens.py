@@ -32,14 +32,10 @@ class TokenizerError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens.
+    """A vocabulary and its merges; texts are cut, or filled up with `filling`, to `length` tokens."""
 
-    vocabulary  the index of each token, 0, 1, ...
-    merges      the pairs of tokens that become one, the first ones first
-    """
-
-    vocabulary: dict[str, int]
-    merges: tuple[tuple[str, str], ...]
+    vocabulary: dict[str, int]  # the index of each token, 0, 1, ...
+    merges: tuple[tuple[str, str], ...]  # the pairs of tokens that become one, the first ones first
     length: int
     filling: str = END
 
@@ -74,8 +70,7 @@ class Tokenizer:
         A text that is too long loses its last tokens but keeps its end: `dropped` says how many.
         """
         most, filling = self.length, self.vocabulary[self.filling]
-        whole = self._whole(texts)
-        kept = [row if len(row) <= most else [*row[: most - 1], self.end] for row in whole]
+        kept = [row if len(row) <= most else [*row[: most - 1], self.end] for row in self._whole(texts)]
         filled = torch.tensor([row + [filling] * (most - len(row)) for row in kept], dtype=torch.int64)
         own = torch.tensor([len(row) for row in kept], dtype=torch.int64)
         return filled.view(-1, most), torch.arange(most) < own[:, None]
@@ -92,10 +87,7 @@ def _alphabet() -> list[str]:
 
 
 def train(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """The tokenizer of `texts` with `vocabulary` tokens, 514 at least.
-
-    It has fewer where no pair is left that comes twice. The texts alone decide, not their order.
-    """
+    """The tokenizer of `texts`, in any order, with `vocabulary` tokens (514 at least), or all there are."""
     units = _alphabet()
     start = CLIPTokenizer(vocab={token: k for k, token in enumerate([*units, START, END])}, merges=[])
     backend = start.backend_tokenizer
@@ -132,10 +124,7 @@ def _fit(vocabulary: dict[str, int], merges: Sequence[tuple[str, ...]]) -> str |
 
 
 def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` again") -> Tokenizer:
-    """The tokenizer in `folder`, for texts of `length` tokens.
-
-    Raises TokenizerError, naming the file and the `cure`, where it is missing or damaged.
-    """
+    """The tokenizer in `folder`, for `length` tokens; TokenizerError with the `cure` for a bad file."""
     vocabulary, path = mapping(folder / VOCABULARY, cure, TokenizerError), folder / MERGES
     if not path.is_file():
         raise TokenizerError(f"{path} {amiss(path)}: {cure}")
@@ -147,8 +136,7 @@ def read(folder: Path, length: int, cure: str = "delete it and run `dvc repro` a
     if problem := _fit(vocabulary, merges):
         raise TokenizerError(f"{folder} holds no whole tokenizer of CLIP's kind ({problem}): {cure}")
     filling = END
-    # a published tokenizer may fill texts up with a token of its own
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file():  # a published tokenizer may fill texts up with a token of its own
         found = mapping(folder / CONFIG, cure, TokenizerError).get("pad_token") or END
         filling = found.get("content") if isinstance(found, dict) else found
         if filling not in vocabulary:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from diffusers import UNet2DModel
 from torch import Tensor
 
 from . import unet_levels
-from .embeddings import rising
 from .forward_mode.dual import DualNetwork
 
 
@@ -29,15 +29,15 @@ class UNet(DualNetwork):
         groups: int, time_scale: float, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
-        unet_levels.check("a unet", shape, len(channels))
+        sizes = unet_levels.sizes("a unet", shape, channels, layers, attention, groups, "Attn")
         narrow = [width for width, attends in zip(channels, attention) if attends]
         heads = min(64, *narrow) if narrow else None
         self.dropout = dropout
-        self.model = unet_levels.unconditional(
-            shape, channels, layers, attention, groups, dropout, class_embed_type="timestep",
+        self.model = UNet2DModel(
+            **sizes, dropout=dropout, resnet_time_scale_shift="scale_shift", class_embed_type="timestep",
             add_attention=any(attention), attention_head_dim=heads,
         )  # fmt: skip
-        unet_levels.prepare(self.model, rising(channels[0], time_scale))
+        unet_levels.prepare(self.model, unet_levels.rising(channels[0], time_scale))
 
     def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """v_{s,t}(x): times (batch,), images (batch, channels, height, width)."""

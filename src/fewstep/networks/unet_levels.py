@@ -1,4 +1,4 @@
-"""What UNets share: levels that halve images, attention that is differentiated, dropout that is repeated."""
+"""What UNets share: times in sines and cosines, even levels, differentiable attention, repeated dropout."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -6,17 +6,59 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..flows.conditioning import Conditions
-from .embeddings import zeroed
+from . import zeroed
 from .forward_mode.dual import value_of
 
 
-def check(kind: str, shape: Sequence[int], levels: int) -> None:
-    """Raise ValueError unless `kind`, "a unet" say, of so many levels halves images of `shape` evenly."""
+class SinusoidalEmbedding(nn.Module):
+    """sin and then cos of w time for frequencies w in radians: (batch,) -> (batch, 2 frequencies)."""
+
+    def __init__(self, frequencies: Tensor, cosine_first: bool = False):
+        super().__init__()
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.cosine_first = cosine_first
+
+    def forward(self, time: Tensor) -> Tensor:
+        angle = time[:, None] * self.frequencies
+        parts = [angle.cos(), angle.sin()] if self.cosine_first else [angle.sin(), angle.cos()]
+        return torch.cat(parts, 1)
+
+
+def rising(dim: int, highest: float) -> SinusoidalEmbedding:
+    """`dim` numbers of frequencies spaced evenly in the logarithm from 1 to `highest` radians.
+
+    The high end bounds the derivative in time, which the objectives of flow maps differentiate through.
+    """
+    return SinusoidalEmbedding(torch.logspace(0, 1, dim // 2, base=highest))
+
+
+def gap_layers(dim: int, embedding: int) -> nn.Sequential:
+    """What the gap t - s adds to the embedding of s, for a network that was published with one time.
+
+    Without bias and on `gap_features`, it vanishes at t = s; its last layer starts at zero.
+    """
+    first, last = nn.Linear(dim, embedding, bias=False), nn.Linear(embedding, embedding, bias=False)
+    return nn.Sequential(first, nn.SiLU(), zeroed(last))
+
+
+def gap_features(embed: nn.Module, gap: Tensor) -> Tensor:
+    """The embedding of the gap relative to that of no gap."""
+    return embed(gap) - embed(0 * gap)
+
+
+def sizes(
+    kind: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
+    groups: int, attending: str,
+) -> dict[str, Any]:  # fmt: skip
+    """The settings that diffusers' UNets share; the kind of a level that attends begins with `attending`.
+
+    Raises ValueError unless the levels of `kind`, "a unet" say, halve images of `shape` evenly.
+    """
+    levels = len(channels)
     if len(shape) != 3:
         wanted = "images or latents of shape (channels, height, width)"
         raise ValueError(f"{kind} takes {wanted}, not {tuple(shape)}")
@@ -24,6 +66,13 @@ def check(kind: str, shape: Sequence[int], levels: int) -> None:
     if shape[1] % factor or shape[2] % factor:
         halve = f"{levels} levels of {kind} halve the image {levels - 1} times"
         raise ValueError(f"{halve}: {shape[1]} x {shape[2]} is not divisible by {factor}")
+    kinds = [attending if attends else "" for attends in attention]
+    return {
+        "sample_size": shape[1], "in_channels": shape[0], "out_channels": shape[0],
+        "block_out_channels": tuple(channels), "layers_per_block": layers, "norm_num_groups": groups,
+        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
+        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)), "freq_shift": 0,
+    }  # fmt: skip
 
 
 def is_differentiated() -> bool:
@@ -49,45 +98,8 @@ def _seeded_by(x: Tensor) -> Iterator[None]:
         yield
 
 
-def _sizes(
-    attending: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
-    groups: int,
-) -> dict[str, Any]:  # fmt: skip
-    """The settings that diffusers' UNets share; the kind of a level that attends begins with `attending`."""
-    kinds = [attending if attends else "" for attends in attention]
-    return {
-        "sample_size": shape[1], "in_channels": shape[0], "out_channels": shape[0],
-        "block_out_channels": tuple(channels), "layers_per_block": layers, "norm_num_groups": groups,
-        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in kinds),
-        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)), "freq_shift": 0,
-    }  # fmt: skip
-
-
-def unconditional(
-    shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool], groups: int,
-    dropout: float, **others: Any,
-) -> UNet2DModel:  # fmt: skip
-    """diffusers' UNet of images, its levels by `attention`, in which times scale and shift."""
-    own = _sizes("Attn", shape, channels, layers, attention, groups)
-    return UNet2DModel(**own, dropout=dropout, resnet_time_scale_shift="scale_shift", **others)
-
-
-def text_conditional(
-    kind: str, shape: Sequence[int], channels: Sequence[int], layers: int, attention: Sequence[bool],
-    heads: int, groups: int, width: int, class_embed_type: str,
-) -> UNet2DConditionModel:  # fmt: skip
-    """diffusers' UNet with cross-attention, on levels by `attention`, to texts of `width` numbers a token."""
-    check(kind, shape, len(channels))
-    return UNet2DConditionModel(
-        **_sizes("CrossAttn", shape, channels, layers, attention, groups), cross_attention_dim=width,
-        class_embed_type=class_embed_type,
-        attention_head_dim=heads,  # by the name of a width, always the number of heads
-    )  # fmt: skip
-
-
 def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    # torch.func's group norm refuses what attention leaves behind
-    return (inputs[0].contiguous(),)
+    return (inputs[0].contiguous(),)  # torch.func's group norm refuses what attention leaves behind
 
 
 def prepare(model: nn.Module, embedding: nn.Module) -> None:

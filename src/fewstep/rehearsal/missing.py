@@ -47,7 +47,7 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
 
         checks += [autoencoder.published(name).check for name in dict.fromkeys(published)]
     if readers := [own for own in tier.clip.values() if own.kind == "published"]:
-        from ..networks.published import clip
+        from ..networks import clip_files as clip
 
         pairs = dict.fromkeys((own.repository, own.towers) for own in readers)
         checks += [clip.repository_of(*pair).check for pair in pairs]

@@ -14,8 +14,7 @@ from ..networks import torchvision_operators  # noqa: F401 - before diffusers
 from diffusers import AutoencoderKL  # isort: skip
 from transformers import CLIPConfig, CLIPModel
 
-from ..networks import tokens
-from ..networks.published import clip as published_clip
+from ..networks import clip_files, tokens
 from ..networks.published import conversion
 from ..settings.prepared import PUBLISHED, SCALE
 from ..storage import stand_in
@@ -82,12 +81,12 @@ def clip(folder: Path, width: int, towers: str) -> None:
     with _seeded(0):
         sizes = {"text_config": text | common, "vision_config": vision | common, "projection_dim": 64}
         model = CLIPModel(CLIPConfig(**sizes))
-    own, vocabulary = (folder / place for place in published_clip.PLACES[towers])
+    own, vocabulary = (folder / place for place in clip_files.PLACES[towers])
     (model if towers == "both" else model.text_model).save_pretrained(own)
     tokens.write(words, vocabulary)
     write_json(vocabulary / tokens.CONFIG, {"pad_token": words.filling, "model_max_length": words.length})
     if towers == "both":
-        write_json(folder / published_clip.PREPARATION, PREPARATION)
+        write_json(folder / clip_files.PREPARATION, PREPARATION)
     stand_in.mark(folder)
 
 

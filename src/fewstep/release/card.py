@@ -29,6 +29,10 @@ LIMITS = {
     "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside "
     "its own only where the protocol is the same.",
 }
+ALWAYS = (
+    "Other numbers of steps than the measured ones run, and nobody has looked at them.",
+    "The same noise gives the same bits on the CPU, with the pinned torch; on a GPU nearly so.",
+)
 ORIGIN = (
     "- **{metric}**: {protocol}; {seeds} seeds, {samples} samples each; notebook {notebook}, revision "
     "{revision}, parameters {parameters}; {hardware}; {software}"
@@ -36,10 +40,7 @@ ORIGIN = (
 
 
 def rows(experiment: Experiment, label: str) -> dict[str, pd.DataFrame]:
-    """The rows of a method by table, the experiment's own table first and no cell twice.
-
-    Raises as `read_table` for a damaged table.
-    """
+    """The rows of a method by table, its own first and no cell twice; raises as `read_table`."""
     folder = experiment.workspace.root / "results" / experiment.tier / "tables"
     paths = sorted(folder.glob("*.csv"), key=lambda path: (path.stem != experiment.name, path.stem))
     if not paths:
@@ -60,15 +61,12 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     ]
     for name, table in found.items():
         lines = [shown(table, metric).set_axis([metric]) for metric in metrics(table)]
-        grid = pd.concat(lines).fillna("")[sorted({n for line in lines for n in line}, key=_place)]
+        # `N = 2` before `N = 16`
+        columns = sorted({n for line in lines for n in line}, key=lambda n: (int(re.search(r"\d+", n)[0]), n))
+        grid = pd.concat(lines).fillna("")[columns]
         origins = [ORIGIN.format(**row) for row in table.drop_duplicates("metric").to_dict("records")]
         text += [f"From results/{experiment.tier}/tables/{name}.csv:", markdown(grid), "\n".join(origins)]
     return text
-
-
-def _place(column: str) -> tuple[int, str]:
-    """Where a column stands, `N = 2` before `N = 16`."""
-    return int(re.search(r"\d+", column)[0]), column
 
 
 def papers(method: Method) -> list[str]:
@@ -82,12 +80,6 @@ def papers(method: Method) -> list[str]:
     return lines
 
 
-def example_steps(experiment: Experiment, method: str) -> int:
-    """The steps of the example: the fewest measured, or the most where only a velocity was learned."""
-    steps, own = experiment.settings.sampling.steps[method] or [1], experiment.settings.method(method)
-    return max(steps) if own.terms and all(term.objective == "si" for term in own.terms) else min(steps)
-
-
 def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about the captions that a student is conditioned on."""
     own = experiment.settings.method(method)
@@ -95,13 +87,12 @@ def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dic
     source = clip["clip"] + (f" on `{clip['captions']}`" if clip["captions"] else "")
     calls = "none, one network call" if scale == 1 else f"{scale:g} against the empty text, two network calls"
     guidance = f"{calls} a step, unless a call names a `guidance_scale`"
-    # a teacher leaves captions out, a student has a teacher that is guided
-    if own.conditioning_dropout:
+    if own.conditioning_dropout:  # a teacher leaves captions out, a student has a teacher that is guided
         guidance += f"; trained with {own.conditioning_dropout:.0%} of its captions left empty"
     if own.guidance_scale:
         guidance += f"; trained with its teacher under guidance of {own.guidance_scale:g}"
-    read = f"{pipe.texts.length} tokens of {len(pipe.texts.vocabulary):,}"
-    read += f", by the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]})"
+    tower = f"the text tower of a CLIP ({source}; sha256 {clip['checksum'][:8]})"
+    read = f"{pipe.texts.length} tokens of {len(pipe.texts.vocabulary):,}, by {tower}"
     return {"texts": read, "guidance": guidance}
 
 
@@ -125,18 +116,6 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
         decoder = f"an AutoencoderKL, {pipe.vae.num_parameters():,} parameters"
         facts["decoder"] = f"{decoder}; latents are scaled by {source.factor:.5g}"
     return facts | (_captions(experiment, method, pipe) if pipe.flow_map.conditional else {})
-
-
-def _limits(experiment: Experiment, pipe: FewStepPipeline) -> list[str]:
-    draws = "It draws without a prompt: images like its data, and no others."
-    if pipe.flow_map.conditional:
-        draws = f"It draws what captions like those of `{experiment.data_name}` say; no others were tried."
-    return [
-        LIMITS[experiment.tier],
-        draws,
-        "Other numbers of steps than the measured ones run, and nobody has looked at them.",
-        "The same noise gives the same bits on the CPU, with the pinned torch; on a GPU nearly so.",
-    ]
 
 
 HEAD = """---
@@ -163,10 +142,15 @@ ELSEWHERE = (
 
 def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, folder: str) -> str:
     """The card as Markdown, for a hub and for people; `folder` is what its example opens."""
-    own, steps = experiment.settings.method(method), example_steps(experiment, method)
+    own, measured = experiment.settings.method(method), experiment.settings.sampling.steps[method] or [1]
+    # of the example, as few as measured, but many where only a velocity was learned
+    velocity = own.terms and all(term.objective == "si" for term in own.terms)
+    steps = max(measured) if velocity else min(measured)
     task, argument, option = "unconditional-image-generation", "", ""
+    draws = "It draws without a prompt: images like its data, and no others."
     if pipe.flow_map.conditional:
         task, argument, option = "text-to-image", f'"{PROMPT}", ', f' --prompt "{PROMPT}"'
+        draws = f"It draws what captions like those of `{experiment.data_name}` say; no others were tried."
     elsewhere = ELSEWHERE.format(folder=folder, steps=steps, option=option)
     licence = f"{LICENCE}, the weights as the code."
     for what, component in (("decoder", pipe.vae), ("text encoder", pipe.text_encoder)):
@@ -185,7 +169,7 @@ def text(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline, 
         "## Papers",
         "\n".join(papers(own)),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(experiment, pipe)),
+        "\n".join(f"- {limit}" for limit in (LIMITS[experiment.tier], draws, *ALWAYS)),
         "## Licence",
         licence,
     ]

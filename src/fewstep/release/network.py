@@ -26,12 +26,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
-def is_shape(value: Any) -> bool:
-    """Whether `value` is the shape of an image."""
-    sides = value if isinstance(value, (list, tuple)) else ()
-    return len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)
-
-
 def whole(name: str, value: Any, most: int) -> int:
     """`value`; raises ValueError unless it is a whole number from 1 to `most`, numpy's included."""
     if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= most:
@@ -81,12 +75,14 @@ class FlowMapModel(ModelMixin, Strict):
         bypass: bool = False, guidance_scale: float = 1.0, student: dict[str, Any] | None = None,
     ):  # fmt: skip
         super().__init__()
+        sides = shape if isinstance(shape, (list, tuple)) else ()
+        is_shape = len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)
         for name, value, right, wanted in (
             ("sampler", sampler, sampler in SAMPLERS, " or ".join(map(repr, SAMPLERS))),
             ("noise_scale", noise_scale, is_number(noise_scale) and noise_scale > 0, "a number above 0"),
             ("top", top, type(top) is int and 1 <= top <= 255, "a whole number from 1 to 255"),
             ("bypass", bypass, type(bypass) is bool, "true or false"),
-            ("shape", shape, is_shape(shape), "three whole numbers above 0: channels, height and width"),
+            ("shape", shape, is_shape, "three whole numbers above 0: channels, height and width"),
             ("student", student, student is None or isinstance(student, dict), "a mapping, or null"),
         ):
             if not right:
@@ -121,8 +117,7 @@ class FlowMapModel(ModelMixin, Strict):
         """
         flow_map, points = self.flow_map, (value.to(self.dtype) for value in (s, t, x))
         if captions is not None:
-            texts = (captions, empty)
-            both = (own and Conditions(own.hidden.to(self.dtype), own.mask) for own in texts)
+            both = (own and Conditions(own.hidden.to(self.dtype), own.mask) for own in (captions, empty))
             flow_map = guided(conditioned(flow_map, *both), guidance)
         return flow_map.average_velocity(*points).to(x.dtype)
 

@@ -9,9 +9,8 @@ from diffusers import FlowMapEulerDiscreteScheduler
 from ..data import DESCRIBED
 from ..data.latents import AUTOENCODER, LatentSource
 from ..flows.sampler_names import GUIDED
-from ..networks import clip_files
+from ..networks import clip_files, load_flow_map
 from ..networks.autoencoder import read_described
-from ..networks.load import load_flow_map
 from ..settings import tiers
 from ..settings.base import SettingsError
 from ..storage.checkpoint import CheckpointError, load_checkpoint
@@ -79,10 +78,7 @@ def find(root: Path, tier: str, experiment: str, method: str, seed: int) -> Stud
 
 
 def _captions(student: Student) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The facts about the CLIP that read a student's captions; its text tower and tokenizer as components.
-
-    Raises CheckpointError where another CLIP lies in its place.
-    """
+    """The facts and components of a student's CLIP; CheckpointError where another CLIP lies in its place."""
     described, data = clip_files.read_described(student.clip.folder), student.experiment.data_folder
     stored = mapping(data / DESCRIBED, "delete it and run `dvc repro` again", CheckpointError)
     captions = stored.get("captions", {})

@@ -75,7 +75,7 @@ class AdversarialLoss(WeightedLoss):
 
     Its learning rate is "constant", as published, or warms up and falls as the student's does. It is given
     by `channels`, its width at each resolution from the latents' own down to 4 x 4, or by `head`: the width
-    of a head on the teacher's encoder, conditioned on captions; see fewstep.networks.text_discriminator.
+    of a head on the teacher's encoder, conditioned on captions; see fewstep.networks.discriminator.
     """
 
     lr: Rate  # of the discriminator, trained by Adam

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..networks import clip, clip_files, tokens
 from ..networks.clip import Clip
-from ..networks.published import clip as published_clip
 from ..networks.tokens import Tokenizer
 from ..settings.prepared import Clip as ClipSettings
 from ..storage.files import write_atomically
@@ -116,7 +115,7 @@ def _train(preparation: ClipPreparation) -> dict[str, Any]:
     dropped = network.tokenizer.dropped(preparation.pairs.captions)
     return {
         "clip": f"trained here, {settings.steps:,} steps of {settings.batch} pairs",
-        "checksum": published_clip.checksum(folder / clip_files.TRAINED),
+        "checksum": clip_files.checksum(folder / clip_files.TRAINED),
         "pairs": len(dropped),
         "captions cut": sum(count > 0 for count in dropped),
         "temperature": float(logged[-1, 1]),
@@ -135,7 +134,7 @@ def train(preparation: ClipPreparation) -> dict[str, Any]:
     settings = preparation.settings
     preparation.retract()
     if settings.kind == "published":
-        network, description = published_clip.published(settings.repository, settings.towers)
+        network, description = clip_files.published(settings.repository, settings.towers)
     else:
         description, network = _train(preparation), clip_files.trained(preparation.output)
     network = network.to(preparation.device)

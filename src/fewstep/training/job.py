@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import data, networks, objectives
 from ..data import DataSource
 from ..flows.flow_map import FlowMap
-from ..networks.load import load_flow_map
+from ..networks import load_flow_map
 from ..settings.networks import Network
 from ..settings.training import Method, Optimiser, Training
 from ..storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..flows.flow_map import FlowMap
-from ..networks.load import load_flow_map
+from ..networks import load_flow_map
 from ..settings.tiers import ExperimentSettings
 from ..storage.checkpoint import load_checkpoint, with_prefix
 from .experiment import Experiment

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fewstep import cli
-from fewstep.release import picture, seeded
+from fewstep.release import commands, seeded
 
 from .students import PIXELS, TEXTS
 
@@ -151,7 +151,7 @@ def test_a_folder_that_is_no_student_is_one_sentence(monkeypatch, capsys, tmp_pa
 
 def test_pictures_lie_side_by_side_and_large_ones_stay_as_they_are():
     images = [Image.new("RGB", (80, 70), (k, 0, 0)) for k in range(3)]
-    whole = picture.sheet(images)
+    whole = commands.sheet(images)
     assert whole.size == (162, 142) and [
         whole.getpixel(at) for at in ((0, 0), (82, 0), (0, 72), (82, 72), (80, 0))
     ] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (255, 255, 255), (255, 255, 255)]
@@ -174,7 +174,7 @@ def test_a_picture_is_drawn_of_prompts(here, students, conditional, monkeypatch,
         'circle", "赤い円"\n'
     )
     with Image.open("picture.png") as found:
-        assert found.info[picture.KEY].endswith('of "a red circle", "赤い円"')
+        assert found.info[commands.KEY].endswith('of "a red circle", "赤い円"')
         pixels = np.asarray(found)
     expected = conditional(["a red circle", "赤い円"], 2, 3.0, generator=seeded(1)).images
     assert pixels.shape == (64, 130, 3) and np.array_equal(
@@ -251,5 +251,5 @@ def test_a_link_stays_a_link_and_the_picture_that_it_leads_to_is_written(
         words = ("sample", students[PIXELS, "lsd"], "--count", "1", "--seed", seed)
         assert run(monkeypatch, capsys, *words, "--to", tmp_path / "link.png")[0] == 0
         with Image.open(tmp_path / "real.png") as found:
-            assert f"sampling seed {seed}" in found.info[picture.KEY]
+            assert f"sampling seed {seed}" in found.info[commands.KEY]
     assert (tmp_path / "link.png").is_symlink() and len(list(tmp_path.iterdir())) == 2

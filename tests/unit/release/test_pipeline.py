@@ -17,7 +17,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from fewstep.evaluation import prompts, sample
-from fewstep.networks.load import load_flow_map
+from fewstep.networks import load_flow_map
 from fewstep.release import FewStepPipeline, saving, seeded
 from fewstep.settings import tiers
 

@@ -13,8 +13,7 @@ from dvc.utils.hydra import apply_overrides
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer
 
 from fewstep.evaluation import sample
-from fewstep.networks import clip, clip_files, tokens
-from fewstep.networks.load import load_flow_map
+from fewstep.networks import clip, clip_files, load_flow_map, tokens
 from fewstep.networks.published_unet import PublishedUNet
 from fewstep.release import FewStepPipeline, FlowMapModel, folder, pipeline, prompts, saving, seeded
 from fewstep.storage.checkpoint import CheckpointError

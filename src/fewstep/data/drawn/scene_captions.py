@@ -4,7 +4,6 @@ Every caption names every thing, so it gives their number; sizes, places, colour
 things stand to each other are said by some phrasings and left open by others.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .scene_drawing import BACKGROUNDS, CENTRE, COLOURS, MIDDLES, PLACES, SHAPES, SIZES, Scene
@@ -60,11 +59,6 @@ def _at(place: int) -> str:
     return "in the centre" if place == CENTRE else f"at the {PLACES[place]}"
 
 
-def _listed(parts: Iterable[str]) -> str:
-    *others, last = parts
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def _mentions(scene: Scene, *attributes: str) -> tuple[Mention, ...]:
     """The things of a scene with these attributes, and with colours where two would be named alike."""
     found = tuple(Mention(**{name: getattr(thing, name) for name in attributes}) for thing in scene.things)
@@ -96,15 +90,11 @@ PHRASINGS = (
     ("shape colour size", "{thing}", "a picture of {things}"),
     ("shape colour place", "{thing} {place}", "a {ground} background with {things}"),
 )
-# the phrasing in the place of one by relations, where a thing is alone
-ALONE = {1: 3, 4: 0}
+ALONE = {1: 3, 4: 0}  # the phrasing in the place of one by relations, where a thing is alone
 
 
 def caption(scene: Scene, number: int) -> Caption:
-    """A caption of a scene of one to three things that differ in colour or shape.
-
-    `number` chooses the phrasing, and then within it.
-    """
+    """A caption of one to three things that differ; `number` chooses the phrasing, and then within it."""
     choice, phrasing = divmod(number, len(PHRASINGS))
     if len(scene.things) == 1:
         phrasing = ALONE.get(phrasing, phrasing)
@@ -113,7 +103,8 @@ def caption(scene: Scene, number: int) -> Caption:
     relations: tuple[Relation, ...] = ()
     if words:
         places = [_at(thing.place) for thing in scene.things]
-        things = _listed(words.format(thing=_named(m), place=place) for m, place in zip(found, places))
+        *others, things = (words.format(thing=_named(m), place=p) for m, p in zip(found, places))
+        things = f"{', '.join(others)} and {things}" if others else things
     else:
         order, relations = _related(scene, choice)
         found = tuple(found[k] for k in order)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .coverage import between, cover, planes, to_images
+from . import between, cover, planes, to_images
 
 SIDE = 32
-# scenes drawn at a time: few enough for the processor's cache
-CHUNK = 64
+CHUNK = 64  # scenes drawn at a time: few enough for the processor's cache
 
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "pink")
@@ -24,12 +23,10 @@ CENTRE = PLACES.index("centre")
 
 # x to the right and y down of the middle of each place, in pixels from the picture's corner
 MIDDLES = ((8, 8), (24, 8), (8, 24), (24, 24), (16, 16))
-# half the side of the square that a place is: nothing drawn there reaches beyond
-HALF = 8
+HALF = 8  # half the side of the square that a place is: nothing drawn there reaches beyond
 # half the width of a thing of each size, and by how many pixels and parts of one jitter moves and changes it
 RADII, MOVED, SCALED = (4.6, 6.5), 1.0, 0.05
-# red, green and blue in [0, 1], and by which part jitter changes them
-COLOUR_LEVELS = np.array([
+COLOUR_LEVELS = np.array([  # red, green and blue in [0, 1], and by which part jitter changes them
     [0.86, 0.13, 0.13], [0.96, 0.83, 0.12], [0.13, 0.64, 0.22],
     [0.15, 0.80, 0.88], [0.14, 0.28, 0.90], [0.95, 0.40, 0.74],
 ])  # fmt: skip
@@ -119,8 +116,7 @@ def _table(scenes: Sequence[Scene]) -> np.ndarray:
 def render(scenes: Sequence[Scene], jitter: np.ndarray) -> np.ndarray:
     """Pictures of `scenes`, (count, 3, 32, 32), uint8, moved and shaded by `jitter` (count, JITTERS).
 
-    Each depends on its own scene and row alone; 0.5 everywhere is no jitter. What is at the centre hides what
-    is behind it.
+    Each depends on its scene and row alone; jitter of 0.5 is none. What is at the centre hides the others.
     """
     count, places = len(scenes), len(PLACES)
     table, backgrounds = _table(scenes), np.array([scene.background for scene in scenes], np.int64)

@@ -1,1 +1,1 @@
-"""Readers of published archives: folders of images, captioned pictures in tars or in folders."""
+"""What readers of published archives share: their files, and pictures in them."""

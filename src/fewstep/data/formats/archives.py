@@ -7,6 +7,7 @@ A rehearsal's tiny archives are read only where rehearsal.json beside them says 
 import hashlib
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,10 +17,8 @@ import numpy as np
 from ...storage import stand_in
 from ...storage.workspace import find_root
 
-# The folder that holds a folder for each data set, in the place of paper/data
-ENVIRONMENT = "FEWSTEP_DATA"
-# bytes beyond which a file is not what it should be: a list, an annotation file or a picture
-MOST = 2**28
+ENVIRONMENT = "FEWSTEP_DATA"  # The folder that holds a folder for each data set, in the place of paper/data
+MOST = 2**28  # bytes beyond which a file is not what it should be: a list, an annotation file or a picture
 
 
 class ArchiveError(RuntimeError):
@@ -56,8 +55,7 @@ def no_file(path: Path) -> str:
 def content_of(path: Path, cure: str) -> bytes:
     """The bytes of a file; raises ArchiveError with the `cure` for none, and for one of more than MOST."""
     try:
-        # looked at first: to open a pipe is to wait for a writer
-        if not (what := no_file(path)):
+        if not (what := no_file(path)):  # looked at first: to open a pipe is to wait for a writer
             with open(path, "rb") as file:
                 content = file.read(MOST + 1)
             if len(content) <= MOST:
@@ -71,6 +69,11 @@ def content_of(path: Path, cure: str) -> bytes:
 def as_text(content: bytes) -> str:
     """A text in UTF-8 without its byte-order mark, lines ended by \\n; raises ValueError for no such text."""
     return content.decode("utf-8-sig").replace("\r\n", "\n")
+
+
+def tidy(caption: str) -> str:
+    """A caption on one line, single blanks between its words."""
+    return " ".join(caption.split())
 
 
 def text_of(path: Path, cure: str) -> str:
@@ -87,10 +90,7 @@ def is_hidden(name: str | Path) -> bool:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files anywhere below `folder` that end so, by their names there, without hidden ones.
-
-    Raises ArchiveError, naming it, for a linked folder, and for what ends so and is no file.
-    """
+    """Files below `folder` that end so, by name, not hidden; ArchiveError for links and what is no file."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -176,12 +176,10 @@ class Archive:
         It is filled only if the folder does not hold it, under a name of `part` and a digest of the files.
         """
         path = self.folder / f"fewstep-{part}.{self.digest(paths, shape)}.npy"
-        try:
+        with suppress(OSError, ValueError, EOFError):  # absent, or damaged, it is made again
             found = np.load(path, mmap_mode="r", allow_pickle=False)
             if found.shape == shape and found.dtype == np.uint8:
                 return found
-        except (OSError, ValueError, EOFError):
-            pass  # absent, or damaged: it is made again
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             try:

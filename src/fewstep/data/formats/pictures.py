@@ -1,31 +1,30 @@
-"""Pictures that are decoded when they are looked at: an array that holds none of them."""
+"""Pictures that are decoded when they are looked at, in an array that holds none of them; folders of them."""
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# Pillow's modes of 32 bits a pixel, whole numbers or not
-UNBOUNDED = ("I", "F")
+from .archives import Archive, content_of, files_below
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+UNBOUNDED = ("I", "F")  # Pillow's modes of 32 bits a pixel, whole numbers or not
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
     """Call `work` with 0..count-1, by several threads; what the first in their order raises comes through."""
-    # threads, since decoding lets go of the interpreter
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor() as threads:  # threads, since decoding lets go of the interpreter
         for _ in threads.map(work, range(count)):
             pass
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF, which can fail in any way, says nothing of the orientation
-        return image
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
@@ -38,7 +37,9 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
-    plain = _upright(image)
+    plain = image
+    with suppress(Exception):  # damaged EXIF, which can fail in any way, says nothing of the orientation
+        plain = ImageOps.exif_transpose(image)
     if plain.mode.startswith("I;16"):
         plain = _in_eight_bits(plain)
     if plain.has_transparency_data:
@@ -69,8 +70,7 @@ def open_picture(content: bytes, published: tuple[int, int] | None = None) -> Im
 def decoded(content: bytes, side: int) -> np.ndarray:
     """The centred square of the picture in `content`, `side` pixels wide and high: (3, side, side), uint8.
 
-    Bicubic, and antialiased where it shrinks; a picture of that size is taken as it is. Raises ValueError as
-    `open_picture`.
+    Bicubic, and antialiased where it shrinks; one of that size is taken as it is. Raises as `open_picture`.
     """
     image = open_picture(content)
     shorter = min(image.size)
@@ -115,3 +115,58 @@ class Pictures:
 
         in_threads(fill, len(out))
         return out if dtype is None else out.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """`count` images in RGB of the size `published`, of which the centred square of `crop` pixels is shrunk.
+
+    All raise FileNotFoundError when there is no image at all, and ArchiveError for another number of them.
+    """
+
+    archive: Archive
+    count: int
+    published: tuple[int, int]
+    crop: int
+    side: int
+
+    def _paths(self, count: int) -> list[Path]:
+        folder = self.archive.folder
+        paths = files_below(folder, SUFFIXES)
+        if not paths:
+            raise self.archive.missing("a folder of images")
+        if len(paths) != count:
+            names = [path.relative_to(folder).as_posix() for path in paths]
+            found = f"holds {len(paths):,} images instead of {count:,}, from {names[0]} to {names[-1]}"
+            # by their names without numbers: what strayed in is rarely called as the others are
+            kinds = [re.sub(r"\d+", "0", name) for name in names]
+            (rarest, times) = Counter(kinds).most_common()[-1]
+            odd = f", and only {times:,} named as {names[kinds.index(rarest)]} is"
+            raise self.archive.damaged(folder, found + (odd if times < len(paths) else ""))
+        return paths
+
+    def check(self) -> None:
+        """Raise where there is another number of images, or a rehearsal's; none is decoded."""
+        self.archive.require_published()
+        self._paths(self.count)
+
+    def pixels(self) -> np.ndarray:
+        """The images by name, (count, 3, side, side), uint8, memory-mapped; ArchiveError for a bad one."""
+        count = self.archive.count("train", self.count)
+        paths = self._paths(count)
+        left, top = ((length - self.crop) // 2 for length in self.published)
+
+        def fill(out: np.ndarray) -> None:
+            def decode(k: int) -> None:
+                content = content_of(paths[k], f"get {self.archive.source} again")
+                try:
+                    image = open_picture(content, self.published)
+                except ValueError as error:
+                    raise self.archive.damaged(paths[k], str(error)) from None
+                square = image.crop((left, top, left + self.crop, top + self.crop))
+                shrunk = square.resize((self.side, self.side), Image.Resampling.LANCZOS)
+                out[k] = np.asarray(shrunk).transpose(2, 0, 1)
+
+            in_threads(decode, count)
+
+        return self.archive.cached(f"crop{self.crop}", paths, (count, 3, self.side, self.side), fill)

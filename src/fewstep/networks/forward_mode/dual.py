@@ -15,8 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .group_norm import PairGroupNorm
-from .perceptron import ACTIVATIONS
+from .perceptron import ACTIVATIONS, Pair
 
 SILU = ACTIVATIONS["silu"]
 
@@ -47,7 +46,7 @@ def value_of(x: Any) -> Any:
     return x.as_subclass(Tensor) if isinstance(x, Dual) else x
 
 
-def parts(x: Tensor) -> tuple[Tensor, Tensor]:
+def parts(x: Tensor) -> Pair:
     """(value, tangent); the tangent of an ordinary tensor is zero."""
     with torch._C.DisableTorchFunctionSubclass():
         return (value_of(x), x.tangent) if isinstance(x, Dual) else (x, torch.zeros_like(x))
@@ -56,9 +55,7 @@ def parts(x: Tensor) -> tuple[Tensor, Tensor]:
 class DualNetwork(nn.Module):
     """A network (s, t, x) -> v_{s,t}(x) whose derivative comes from one pass of dual numbers."""
 
-    def pushforward(
-        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> Pair:
         """v_{s,t}(x) and its derivative along (ds, dt, dx)."""
         return parts(self.forward(Dual(s, ds), Dual(t, dt), Dual(x, dx)))
 
@@ -73,16 +70,15 @@ def _general(func: Callable, args: tuple, kwargs: dict) -> Any:
     result = func(*plain[0], **plain[1])
     if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(result)[0]):
         return result
-    where = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
 
     def of_duals(*values: Tensor) -> Any:
-        filled = list(leaves)
-        for k, v in zip(where, values):
-            filled[k] = v
+        own = iter(values)
+        filled = [next(own) if isinstance(leaf, Dual) else leaf for leaf in leaves]
         inner_args, inner_kwargs = tree_unflatten(filled, tree)
         return func(*inner_args, **inner_kwargs)
 
-    values, tangents = torch.func.jvp(of_duals, *zip(*(parts(leaves[k]) for k in where)))
+    duals = (parts(leaf) for leaf in leaves if isinstance(leaf, Dual))
+    values, tangents = torch.func.jvp(of_duals, *zip(*duals))
     flat, shape = tree_flatten(values)
     return tree_unflatten([Dual(v, d) for v, d in zip(flat, tree_flatten(tangents)[0])], shape)
 
@@ -166,7 +162,7 @@ class _SiLU(torch.autograd.Function):
     """(h, dh) -> (f(h), f'(h) dh); back: (f'(h) g + f''(h) dh dg, f'(h) dg)."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, dh: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx, h: Tensor, dh: Tensor) -> Pair:
         y, slope, again = SILU.with_slope(h)
         ctx.save_for_backward(h, dh, y, slope, again)
         return y, dh * slope
@@ -179,16 +175,84 @@ class _SiLU(torch.autograd.Function):
         return bent.addcmul_(g, slope), dg * slope
 
 
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """The inner products over the last axis: (n, c, k), (n, c, k) -> (n, c)."""
+    n, c, k = a.shape
+    return torch.bmm(a.reshape(n * c, 1, k), b.reshape(n * c, k, 1)).view(n, c)
+
+
+class PairGroupNorm(torch.autograd.Function):
+    """(x, dx) -> (w z + b, w dz), (batch, channels, ...), for z the x normalised by sample and group.
+
+    With m the mean over a group and r = 1 / sqrt(var + eps):
+
+        z = r (x - m(x)),   dz = r (dx - m(dx) - z a),   a = m(z dx)
+
+    Backwards, for gradients g of the value and h of the tangent, G = w g, H = w h and e = m(H z):
+
+        to dx:  r (H - m(H) - z e)
+        to x:   r (P(G - r (a H + e dx)) - z m(H dz)),   P(u) = u - m(u) - z m(z u)
+
+    Every mean over a group is a weighted sum of means over its channels: one pass serves them all, w and b.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, dx: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Pair:
+        n, c = x.shape[:2]
+        x, dx = x.contiguous(), dx.contiguous()
+        k = x[0].numel() // groups
+        z, _, r = torch.native_group_norm(x, None, None, n, c, x[0, 0].numel(), groups, eps)
+        over = z.view(n, groups, k), dx.view(n, groups, k)
+        a, mean = _dots(*over)[..., None] / k, over[1].mean(2, keepdim=True)
+        r = r.view(n, groups, 1)
+        dz = torch.addcmul(-r * mean, over[0], -r * a).addcmul_(over[1], r).view_as(x)
+        shape = (1, c, *[1] * (x.ndim - 2))
+        ctx.save_for_backward(z, dx, r, a, mean, weight)
+        return torch.addcmul(bias.view(shape), z, weight.view(shape)), dz.mul_(weight.view(shape))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor, h: Tensor):
+        z, dx, r, a, mean, weight = ctx.saved_tensors
+        n, c = z.shape[:2]
+        groups = r.shape[1]
+        k = z[0].numel() // groups
+
+        def channels(u: Tensor) -> Tensor:
+            """(n, c, 1) from one number a group (n, groups, 1)."""
+            return u.expand(n, groups, c // groups).reshape(n, c, 1)
+
+        def group(u: Tensor) -> Tensor:
+            """The mean over a group of w u, from the sums of u over its channels (n, c)."""
+            return (u * weight).view(n, groups, -1).sum(2, keepdim=True) / k
+
+        g, h, z, dx = (u.reshape(n, c, -1) for u in (g, h, z, dx))
+        sums = {"g": g.sum(2), "h": h.sum(2), "gz": _dots(g, z), "hz": _dots(h, z), "hdx": _dots(h, dx)}
+        mean_g, mean_h, e = group(sums["g"]), group(sums["h"]), group(sums["hz"])
+        turned = r * (group(sums["hdx"]) - mean_h * mean - a * e)
+        hdx, h_sum, hz = (sums[name][..., None] for name in ("hdx", "h", "hz"))
+        through_tangent = channels(r) * (hdx - channels(mean) * h_sum - channels(a) * hz)
+        to_weight = sums["gz"] + through_tangent[..., 0]
+        w, rc = weight.view(1, c, 1), channels(r)
+        constant = channels(-r * (mean_g - r * (a * mean_h + e * mean)))
+        along_z = channels(-r * (group(sums["gz"]) - 2 * r * a * e + turned))
+        to_x = (
+            torch.addcmul(constant, z, along_z)
+            .addcmul_(g, w * rc)
+            .addcmul_(h, -w * channels(r * r * a))
+            .addcmul_(dx, channels(-r * r * e))
+        )
+        to_dx = torch.addcmul(channels(-r * mean_h), z, channels(-r * e)).addcmul_(h, w * rc)
+        shape = ctx.saved_tensors[0].shape
+        return to_x.view(shape), to_dx.view(shape), None, to_weight.sum(0), sums["g"].sum(0), None
+
+
+def _elementwise(func: Callable, slope: Callable) -> Callable:
+    return lambda input: Dual(func(value_of(input)), slope(value_of(input)) * input.tangent)
+
+
 def _silu(input: Dual, inplace: bool = False) -> Dual:
     return Dual(*_SiLU.apply(value_of(input), input.tangent))
-
-
-def _sin(input: Dual) -> Dual:
-    return Dual(value_of(input).sin(), value_of(input).cos() * input.tangent)
-
-
-def _cos(input: Dual) -> Dual:
-    return Dual(value_of(input).cos(), -value_of(input).sin() * input.tangent)
 
 
 def _group_norm(
@@ -217,5 +281,6 @@ RULES |= {func: _product for func in (torch.mul, Tensor.mul, Tensor.__mul__, Ten
 RULES |= {func: _quotient for func in (torch.div, Tensor.div, Tensor.__truediv__)}
 RULES |= {func: _affine(func) for func in (F.linear, F.conv2d)}
 RULES |= {torch.cat: _cat, F.dropout: _dropout, F.silu: _silu, F.group_norm: _group_norm}
-RULES |= {torch.sin: _sin, Tensor.sin: _sin, torch.cos: _cos, Tensor.cos: _cos}
 RULES |= {F.scaled_dot_product_attention: _attention}
+RULES |= {func: _elementwise(torch.sin, torch.cos) for func in (torch.sin, Tensor.sin)}
+RULES |= {func: _elementwise(torch.cos, lambda v: -v.sin()) for func in (torch.cos, Tensor.cos)}

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+Pair = tuple[Tensor, Tensor]  # a value and its tangent
+
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b' + bias for a (rows, inner), b (columns, inner), bias (columns,), without a gradient of its own.
@@ -103,7 +105,7 @@ class _Pair(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, dx: Tensor, activation: Activation, *layers: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx, x: Tensor, dx: Tensor, activation: Activation, *layers: Tensor) -> Pair:
         weights, biases = layers[::2], layers[1::2]
         kept = [x, dx]
         for weight, bias in zip(weights[:-1], biases[:-1]):
@@ -159,8 +161,6 @@ def value(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activa
     return linear(x, weight, bias)
 
 
-def pair(
-    x: Tensor, dx: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation
-) -> tuple[Tensor, Tensor]:
+def pair(x: Tensor, dx: Tensor, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Pair:
     """`value` and its derivative along dx (batch, in), side by side; differentiable once."""
     return _Pair.apply(x, dx, activation, *(p for layer in layers for p in layer))

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,16 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)  # rounded weights are w
 
 
 def unpickled(path: Path, kind: str, cure: str) -> Any:
-    """What torch has saved in `path`, a `kind` of file; nothing in it is run.
-
-    Raises CheckpointError for a damaged file and, ending in `cure`, for one that carries pickled code.
-    """
+    """What torch saved in `path`, a `kind` of file; CheckpointError for damage or, with `cure`, for code."""
     try:
         with warnings.catch_warnings():
-            # torch remarks on foreign pickles before it refuses them
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # torch remarks on foreign pickles before it refuses them
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
+        found, again = f"is no whole {kind} of torch ({type(error).__name__})", "download it again"
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            found = f"carries pickled code ({code[1]}), which is never run here"
-            raise CheckpointError(f"{path} {found}: {cure}") from None
-        found = f"is no whole {kind} of torch ({type(error).__name__})"
-        raise CheckpointError(f"{path} {found}: download it again") from None
+            found, again = f"carries pickled code ({code[1]}), which is never run here", cure
+        raise CheckpointError(f"{path} {found}: {again}") from None
 
 
 def state_dict(content: Any, path: Path, cure: str) -> dict[str, Tensor]:
@@ -49,11 +45,9 @@ def state_dict(content: Any, path: Path, cure: str) -> dict[str, Tensor]:
 
 
 def _is_own(path: Path) -> bool:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return ENTRY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    with suppress(SafetensorError, OSError), safe_open(str(path), framework="pt") as file:
+        return ENTRY in (file.metadata() or {})
+    return False
 
 
 def target_of(path: Path) -> Path:
@@ -71,11 +65,7 @@ def new_flow_map(network: Mapping[str, Any], shape: Sequence[int]) -> FlowMap:
 def check(
     found: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], source: Path, cure: str
 ) -> list[str]:
-    """The types of the numbers in `found`, read from `source`.
-
-    Raises CheckpointError for the first tensor that is not one of the `shapes` by name and shape, is of whole
-    numbers, or is not finite.
-    """
+    """The types of the numbers in `found`; CheckpointError unless finite floats of these names and shapes."""
     for name in [*shapes, *found]:
         if name not in found:
             odd = f"it lacks '{name}'"
@@ -88,12 +78,11 @@ def check(
         raise CheckpointError(f"{source} is of another network: {odd}; {cure}")
     types = {name: str(value.dtype).removeprefix("torch.") for name, value in found.items()}
     for name, value in found.items():
-        if value.dtype not in FLOATS:
-            raise CheckpointError(
-                f"{source} has '{name}' in {types[name]}, which is no weight: download it again"
-            )
-        if not value.isfinite().all():
-            raise CheckpointError(f"{source} has numbers in '{name}' that are not finite: download it again")
+        is_weight = value.dtype in FLOATS
+        if not is_weight or not value.isfinite().all():
+            odd = f"'{name}' in {types[name]}, which is no weight"
+            odd = f"numbers in '{name}' that are not finite" if is_weight else odd
+            raise CheckpointError(f"{source} has {odd}: download it again")
     return sorted(set(types.values()))
 
 
@@ -106,15 +95,12 @@ def save(
     `network`, `shape` and `data` are its settings, the shape of one sample and the name of the data set;
     `origin` is what else is known of the source. The fingerprint is of the file's bytes and the settings.
     """
-    content = checksum(path)
-    fingerprinted = json.dumps([content, dict(network), list(shape)], sort_keys=True)
-    described = {
-        "fingerprint": hashlib.sha256(fingerprinted.encode()).hexdigest()[:16],
-        "network": dict(network), "shape": list(shape), "data": data, "seed": 0, "steps": 0, "drawn": 0,
-        "source": {"file": path.name, "sha256": content, **origin},
-    }  # fmt: skip
+    content, sizes = checksum(path), {"network": dict(network), "shape": list(shape)}
+    fingerprinted = json.dumps([content, *sizes.values()], sort_keys=True).encode()
+    described = {"fingerprint": hashlib.sha256(fingerprinted).hexdigest()[:16], **sizes, "data": data}
+    described |= {"seed": 0, "steps": 0, "drawn": 0}
+    described["source"] = {"file": path.name, "sha256": content, **origin}
     # not trained here: an empty log, for whoever reads one
     log = {"log.loss": torch.zeros(0), "log.gradient_norm": torch.zeros(0)}
-    weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
-    save_checkpoint(target, weights | log, described)
+    save_checkpoint(target, flow_map.state_dict(prefix="weights.") | log, described)
     return described

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...storage.checkpoint import CheckpointError
 from ...storage.files import mapping
-from ..unet_levels import UNet2DConditionModel
 from . import conversion
 from .repository import HUB
 
@@ -29,8 +29,6 @@ PUBLISHED: dict[str, Any] = {
     "attention": [True, True, True, False], "heads": 8, "groups": 32, "width": 768, "checkpointing": True,
 }  # fmt: skip
 LATENTS = (4, 64, 64)
-DATA = "latents"
-
 CONFIG, CLASS = "config.json", "UNet2DConditionModel"
 SAFETENSORS, PICKLED = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
 CURE = "give the unet folder of InstaFlow or of SCFlow's student"
@@ -47,30 +45,23 @@ def place(source: Path) -> Path:
 
 
 def read(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file of weights in `folder` and its tensors, by name; nothing in the file is run.
-
-    Raises CheckpointError where there is none, and for one that is damaged or holds something else.
-    """
+    """The file of weights in `folder`, and its tensors by name; CheckpointError for none, or damaged ones."""
     path = next((folder / name for name in (SAFETENSORS, PICKLED) if (folder / name).is_file()), None)
     if path is None:
         cure = f"download the first beside {CONFIG}"
         raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}: {cure}")
-    if path.name == PICKLED:
-        content = conversion.unpickled(path, "file", f"download {SAFETENSORS} in its place")
-    else:
-        try:
-            content = load_file(path)
-        except (SafetensorError, OSError) as error:
-            found = f"is no whole file of safetensors ({type(error).__name__})"
-            raise CheckpointError(f"{path} {found}: download it again") from None
+    try:
+        pickled = path.name == PICKLED
+        in_place = f"download {SAFETENSORS} in its place"
+        content = conversion.unpickled(path, "file", in_place) if pickled else load_file(path)
+    except (SafetensorError, OSError) as error:
+        found = f"is no whole file of safetensors ({type(error).__name__})"
+        raise CheckpointError(f"{path} {found}: download it again") from None
     return path, conversion.state_dict(content, path, CURE)
 
 
 def check_config(path: Path, model: UNet2DConditionModel) -> None:
-    """Raise CheckpointError naming the first setting in the config.json at `path` that is not the network's.
-
-    A setting that is left out there has the value that diffusers gives it.
-    """
+    """Raise CheckpointError, naming it, for a setting at `path`, or a default left out, that differs."""
     found = mapping(path, "download it again", CheckpointError)
     if (name := found.get("_class_name")) != CLASS:
         raise CheckpointError(f"{path} describes a {name or 'thing without a class'} and no {CLASS}: {CURE}")
@@ -84,20 +75,14 @@ def check_config(path: Path, model: UNet2DConditionModel) -> None:
         expected = None if name == "class_embed_type" or name not in known else model.config[name]
         said, own = json.dumps(value), json.dumps(expected)
         if json.loads(said) != json.loads(own) and not (expected is None and value is False):
-            differ = f"says `{name}: {said}`, and the network has {own}"
-            raise CheckpointError(f"{path} {differ}: {CURE}")
+            raise CheckpointError(f"{path} says `{name}: {said}`, and the network has {own}: {CURE}")
 
 
 def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
-    data: str = DATA,
+    data: str = "latents",
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the published weights in `source` to `target` as a trained flow map, and return its description.
-
-    `network`, of kind `published_unet`, `shape` and `data` are as in `conversion.save`. What the flow map has
-    beside the published network starts from seed 0 and adds nothing. Raises CheckpointError when the source
-    is not that network, setting by setting, name by name and shape by shape.
-    """
+    """As `lfm.convert`, for a `network` of kind `published_unet`, which is checked setting by setting too."""
     folder, target = place(Path(source)), conversion.target_of(Path(target))
     flow_map = conversion.new_flow_map(network, shape)
     model: UNet2DConditionModel = flow_map.network.model

@@ -24,14 +24,11 @@ from ...storage.checkpoint import CheckpointError
 from ...storage.files import amiss
 from . import conversion
 
-# four heads: what the weights were trained with; see fewstep.networks.adm.ADM
-PUBLISHED: dict[str, Any] = {
+PUBLISHED: dict[str, Any] = {  # four heads: what the weights were trained with; see fewstep.networks.adm.ADM
     "kind": "adm", "width": 256, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [8], "heads": 4,
     "dropout": 0.0,
 }  # fmt: skip
 LATENTS = (4, 32, 32)
-DATA = "latents"
-
 AVERAGED, TRAINED, WRAPPED = "ema_model", "model", "module."
 # the layers in diffusers' blocks by their published names; queries, keys and values are one layer there
 INNER = {
@@ -81,10 +78,7 @@ def tensors(model: UNet2DModel) -> Iterator[tuple[str, tuple[int, ...], list[Ten
 
 
 def read(source: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint under the network's own names; nothing in the file is run.
-
-    Raises CheckpointError when the file is absent, damaged, no state dict, or carries pickled code.
-    """
+    """The tensors of a published checkpoint under the network's own names; CheckpointError for none."""
     if not source.is_file():
         cure = "download celeba_f8_adm, which the readmes of LFM and SCFlow link"
         raise CheckpointError(f"the checkpoint {source} {amiss(source)}: {cure}")
@@ -100,7 +94,7 @@ def read(source: Path) -> dict[str, Tensor]:
 
 def convert(
     source: Path, target: Path, network: Mapping[str, Any] = PUBLISHED, shape: Sequence[int] = LATENTS,
-    data: str = DATA,
+    data: str = "latents",
 ) -> dict[str, Any]:  # fmt: skip
     """Write the published weights in `source` to `target` as a trained flow map, and return its description.
 
@@ -127,8 +121,6 @@ def convert(
 def command(root: Path, arguments: argparse.Namespace) -> None:
     """python -m fewstep convert-lfm SOURCE TARGET: `convert`, and what was converted in one line."""
     network = PUBLISHED | {"heads": arguments.heads}
-    source = convert(arguments.source, arguments.target, network)["source"]
-    checked = (
-        f"every name and shape checked, with {network['heads']} heads (source sha256 {source['sha256']})"
-    )
+    origin = f"source sha256 {convert(arguments.source, arguments.target, network)['source']['sha256']}"
+    checked = f"every name and shape checked, with {arguments.heads} heads ({origin})"
     print(f"{arguments.target} is the published network, {checked}")

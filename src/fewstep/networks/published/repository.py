@@ -19,25 +19,16 @@ DESCRIBED = "described.json"  # describes a network that a stage has trained or 
 
 @dataclass(frozen=True)
 class Repository:
-    """The repository `name` (owner/name).
-
-    kind     what it holds, in a word
-    files    what is read of it
-    weights  the file with the weights, one of them
-    sha256   of the published weights, where that is on record
-    """
+    """The repository `name` (owner/name)."""
 
     name: str
-    kind: str
-    files: tuple[str, ...]
-    weights: str
-    sha256: str | None = None
+    kind: str  # what it holds, in a word
+    files: tuple[str, ...]  # what is read of it
+    weights: str  # the file with the weights, one of them
+    sha256: str | None = None  # of the published weights, where that is on record
 
     def find(self) -> tuple[Path, str]:
-        """Its folder, beside the data sets or in the hub's cache, and where that is in words.
-
-        Raises FileNotFoundError, saying what to fetch and where to put it.
-        """
+        """Its folder, and in words where it is; FileNotFoundError says what to fetch and where to put it."""
         folder = folder_of(self.name.partition("/")[2])
         absent = [name for name in self.files if not (folder / name).is_file()]
         if odd := [folder / name for name in absent if (folder / name).exists()]:
@@ -48,17 +39,13 @@ class Repository:
         if all(isinstance(path, str) for path in cached):
             snapshot = Path(cached[0].removesuffix(self.files[0]))
             return snapshot, f"the hub's cache, revision {snapshot.name}"
-        raise FileNotFoundError(
-            f"the {self.kind} {self.name} is not in {folder}: download {', '.join(absent)} from "
-            f"{HUB}/{self.name} to that folder (fewstep never does), set {ENVIRONMENT} to the folder that "
-            f"holds '{folder.name}', or fill the hub's cache with `hf download {self.name}`"
-        )
+        cure = f"download {', '.join(absent)} from {HUB}/{self.name} to that folder (fewstep never does), "
+        cure += f"set {ENVIRONMENT} to the folder that holds '{folder.name}', or fill the hub's cache with "
+        cure += f"`hf download {self.name}`"
+        raise FileNotFoundError(f"the {self.kind} {self.name} is not in {folder}: {cure}")
 
     def verified(self, folder: Path, expected: str | None = None) -> str:
-        """The checksum of the weights in `folder`; raises ValueError where it is not the expected one.
-
-        That is the published one, where it is on record and this is no rehearsal, unless another is given.
-        """
+        """The checksum of the weights in `folder`; ValueError unless `expected`, or the one on record."""
         path = folder / self.weights
         expected, found = expected or (None if stand_in.is_marked(folder) else self.sha256), checksum(path)
         if expected not in (None, found):
@@ -76,10 +63,7 @@ class Repository:
             self.verified(folder)
 
     def described(self, expected: str | None) -> tuple[Path, dict[str, str]]:
-        """Its folder, and of the weights the source, the `checksum` and where they were `found`.
-
-        Raises as `find`, and as `verified` for weights that are not `expected`.
-        """
+        """Its folder, and title, `checksum` and place of the weights; raises as `find` and as `verified`."""
         folder, words = self.find()
         title = f"a rehearsal's stand-in for {self.name}" if stand_in.is_marked(folder) else self.name
         found = {"checksum": self.verified(folder, expected), "found": words}
@@ -90,14 +74,10 @@ def load_model(
     kind: Any, folder: Path, weights: str, what: str, unused: Callable[[str], bool] = lambda name: False,
     **settings: Any,
 ) -> Any:  # fmt: skip
-    """The model of class `kind`, of diffusers or transformers, in `folder`; `what` it is, in a word.
-
-    Raises ValueError for files that do not hold one, whole; weights whose name is `unused` may be too many.
-    """
+    """The model of class `kind` in `folder`, whole but for names `unused`; ValueError for none."""
     mapping(folder / "config.json", "download it again")
     library = kind.__module__.partition(".")[0]
-    # it lists at length what it thinks of the names of old weights
-    logger = logging.getLogger(library)
+    logger = logging.getLogger(library)  # it lists at length what it thinks of the names of old weights
     level = logger.level
     settings |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
@@ -120,15 +100,11 @@ def load_model(
 
 
 def read_description(folder: Path, kind: str) -> dict[str, Any]:
-    """What a stage has said of the network of some `kind` that it has trained or found in `folder`.
-
-    Raises FileNotFoundError, naming the cure, where none has, and CheckpointError for a damaged file.
-    """
-    path = folder / DESCRIBED
+    """What a stage said of a `kind` of network; FileNotFoundError for none, CheckpointError for damage."""
+    path, cure = folder / DESCRIBED, "delete it and run `dvc repro` again"
     if not path.exists():
-        cure = f"run `dvc repro`, or the notebook that trains the {kind}, first"
-        raise FileNotFoundError(f"{path} is not there: {cure}")
-    cure = "delete it and run `dvc repro` again"
+        first = f"run `dvc repro`, or the notebook that trains the {kind}, first"
+        raise FileNotFoundError(f"{path} is not there: {first}")
     found = mapping(path, cure, CheckpointError)
     if "checksum" not in found:
         raise CheckpointError(f"{path} is damaged, or describes no {kind}: {cure}")

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ...flows.conditioning import Conditions, conditioned, draw, guided
 from ...flows.flow_map import FlowMap
-from ...networks.discriminator import Discriminator
-from ...networks.text_discriminator import TextDiscriminator
+from ...networks.discriminator import Discriminator, TextDiscriminator
 from ...objectives.scflow import losses
 from ...objectives.scflow.reversed_time import Reversed, between
 from ...settings.training import WeightedLoss
