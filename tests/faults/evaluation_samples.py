@@ -140,7 +140,7 @@ FAULTS: list[Fault] = [
         ("arrays for samples", "index['count'].sum()", "len(index)"),
     ),
     *within(
-        "evaluation/preparations.py",
+        "evaluation/findings.py",
         "shown_sentences",
         (
             "a mean difference for a root mean square",
