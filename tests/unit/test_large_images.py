@@ -15,8 +15,7 @@ import torch
 
 from fewstep import data
 from fewstep.evaluation import measure_images, sample, speed
-from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced
-from fewstep.evaluation.plots.prompted import rows_of_captions
+from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced, rows_of_captions
 from fewstep.metrics import features
 from fewstep.metrics.features import Extractor
 

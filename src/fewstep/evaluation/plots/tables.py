@@ -1,14 +1,76 @@
-"""All claims in one picture, a forest plot: how far each lies from its threshold, by paper."""
+"""Pictures of tables: a metric against network calls or against a cost, and all claims as a forest plot."""
 
 import numpy as np
 import pandas as pd
 
-from .picture import Picture, line_panels
+from .picture import METHODS, Picture, cell_line, legend_beside, line_panels, log_ticks
 
 # colour and marker by verdict: the marker too, for whoever does not tell the colours apart
 LOOK = {"supported": ("#0072B2", "o"), "undecided": ("#888888", "D"), "contradicted": ("#D55E00", "s")}
 # half-widths of an interval beyond which a claim is drawn at the edge, as an arrow
 REACH = 8.0
+
+
+def _call_ticks(calls: pd.Series) -> list[int]:
+    """The numbers of calls to write below a logarithmic axis: the most frequent first, none upon another."""
+    gap = 0.05 * np.log(calls.max() / calls.min())
+    kept: list[int] = []
+    for n in calls.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
+        if all(abs(np.log(n / other)) > gap for other in kept):
+            kept.append(int(n))
+    return sorted(kept)
+
+
+def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = None) -> Picture:
+    """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
+    part = table[(table.metric == metric) & (table.method != "exact")]
+    figure, ((axis,),) = line_panels(6.4, 3.8)
+    numbers = {}
+    for method, line in part.groupby("method", sort=False):
+        numbers[method] = cell_line(axis, line, "nfe", method, ms=4)
+    alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
+    if floor is not None:
+        axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")
+        numbers["exact"] = round(floor, 4)
+    axis.set(xscale="log", yscale="log", xlabel="network calls per sample", ylabel=metric)
+    log_ticks(axis.yaxis)
+    ticks = _call_ticks(part.nfe)
+    axis.set_xticks(ticks, labels=[str(n) for n in ticks])
+    axis.minorticks_off()
+    legend_beside(axis)
+    return Picture(figure, numbers, title, alt)
+
+
+def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
+    """Metric `y` against `x` of the same cell (log-log): one line a method, its network calls in the markers.
+
+    The numbers hold `y` alone: `x` may be a time, which never repeats. Raises ValueError when no cell of the
+    table has both metrics, or one has a metric twice.
+    """
+    cost, quality = (table[table.metric == metric] for metric in (x, y))
+    twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]
+    if len(twice):
+        cell = twice.iloc[0]
+        raise ValueError(f"{cell.method} has more than one '{cell.metric}' at {cell.nfe} network calls")
+    both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
+    if both.empty:
+        raise ValueError(f"no method has both '{x}' and '{y}' at one number of network calls")
+    figure, ((axis,),) = line_panels(6.4, 4.2)
+    numbers = {}
+    for k, (method, line) in enumerate(both.groupby("method", sort=False)):
+        line = line.sort_values("nfe")
+        # each line above the last with its text, so that a covered marker hides its number too
+        above = 3 + k
+        numbers[method] = cell_line(axis, line, "value_x", method, ms=13, mec="white", zorder=above)
+        for row in line.itertuples():
+            inside = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": "white"}
+            axis.annotate(str(int(row.nfe)), (row.value_x, row.value), zorder=above + 0.5, **inside)
+    axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    log_ticks(axis.xaxis)
+    log_ticks(axis.yaxis)
+    legend_beside(axis, title="network calls in the markers")
+    alt = f"{title}: {y} against {x}, network calls in the markers, for {'; '.join(numbers)}"
+    return Picture(figure, numbers, title, alt)
 
 
 def _reach(ledger: pd.DataFrame) -> np.ndarray:
