@@ -24,7 +24,7 @@ from fewstep.flows.conditioning import Conditions, conditioned
 from fewstep.networks.load import load_flow_map
 from fewstep.networks.published import clip
 from fewstep.pipeline import stages as pipeline
-from fewstep.rehearsal import rehearse, tiny_archives, tiny_captioned, tiny_networks
+from fewstep.rehearsal import rehearse, tiny_archives, tiny_networks
 from fewstep.rehearsal import settings as rehearsal_settings
 from fewstep.rehearsal.rehearse import RehearsalError
 from fewstep.rehearsal.settings import NARROWER
@@ -71,8 +71,8 @@ def tiny(tmp_path_factory) -> Path:
     """A folder of tiny archives."""
     folder = tmp_path_factory.mktemp("archives")
     tiny_archives.write(folder)
-    tiny_captioned.laion(folder / "laion")
-    tiny_captioned.coco(folder / "coco")
+    tiny_archives.laion(folder / "laion")
+    tiny_archives.coco(folder / "coco")
     return folder
 
 
@@ -191,7 +191,7 @@ def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
         assert (
             small.experiments[f"scflow-{name}"].sampling.count
             <= small.features[name].reference
-            == tiny_captioned.OF_COCO
+            == tiny_archives.OF_COCO
         )
 
 
@@ -501,7 +501,7 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
     capfd.readouterr()
     found, described = clip.published(repository, towers)
     assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
-    captions = tiny_captioned.captions()[:3]
+    captions = tiny_archives.captions()[:3]
     captioned = found.text([*captions, ""])
     assert (
         captioned.hidden.shape == (4, 77, 24)

@@ -30,7 +30,7 @@ from ..storage.workspace import PIPELINE, SCRATCH
 from ..training import published_weights
 from ..training.prepare import prepared
 from ..training.processes import require_cuda
-from . import disk, settings, tiny_archives, tiny_captioned
+from . import disk, settings, tiny_archives
 from .settings import STEPS, TIER
 
 TREE = Path("artifacts") / "rehearsal"
@@ -138,8 +138,8 @@ def lay_out(root: Path, device: str, devices: int, stages: Sequence[Stage] = ())
     write_atomically(tree / SHIPPED, EXPORTS[SHIPPED]())
     folder = tree / "data" / TIER
     tiny_archives.write(folder)
-    tiny_captioned.laion(folder / "laion")
-    tiny_captioned.coco(folder / "coco")
+    tiny_archives.laion(folder / "laion")
+    tiny_archives.coco(folder / "coco")
     _write_networks(tiers.load(tree / "params.yaml", TIER), folder, device == "cpu", stages)
     return tree
 

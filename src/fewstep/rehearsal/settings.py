@@ -11,7 +11,7 @@ from typing import Any
 
 from ..evaluation.measure_images import NEIGHBOURS
 from ..evaluation.sample import POINTS
-from . import tiny_archives, tiny_captioned
+from . import tiny_archives
 
 TIER = "paper"
 STEPS = 2
@@ -96,7 +96,7 @@ def small(paper: Mapping[str, Any], device: str, devices: int) -> dict[str, Any]
                     place["network"]["channels"] = narrow(place["network"])
     for features in settings.get("features", {}).values():
         if features.get("reference"):
-            features["reference"] = tiny_captioned.OF_COCO if "prompts" in features else tiny_archives.COUNT
+            features["reference"] = tiny_archives.OF_COCO if "prompts" in features else tiny_archives.COUNT
     for latents in settings.get("latents", {}).values():
         latents |= {"count": FEW_LATENTS, "measured": FEW_IMAGES}
     return settings
