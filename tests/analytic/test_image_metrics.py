@@ -17,11 +17,10 @@ from scipy.spatial.distance import cdist
 from fewstep.metrics import kid as kid_module
 from fewstep.metrics import precision_recall as precision_recall_module
 from fewstep.metrics.features import INCEPTION, Extractor, extract, inception
-from fewstep.metrics.frechet import Moments, frechet, moments
+from fewstep.metrics.frechet import Moments, frechet, moments, self_checks
 from fewstep.metrics.kid import kid, squared_mmd
 from fewstep.metrics.precision_recall import PrecisionRecall, precision_recall
 from fewstep.metrics.protocol import ImageProtocol, parse
-from fewstep.metrics.self_checks import self_checks
 
 # scipy speaks of an argument that clean-fid passes to it
 cleanfid_warns = pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")

@@ -6,7 +6,7 @@ import pytest
 
 from fewstep import objectives
 from fewstep.evaluation import claims, measure_captions, measure_images, sample, speed
-from fewstep.metrics import jpeg, kl, step_consistency
+from fewstep.metrics import jpeg, points, step_consistency
 from fewstep.settings import experiment, networks, prepared, sampling, tiers, training
 
 SETTINGS = {
@@ -74,7 +74,7 @@ def test_the_constants_of_protocols_are_those_of_their_papers_and_of_published_t
     assert (measure_images.NEIGHBOURS, measure_images.SUBSETS, measure_images.SUBSET_SIZE) == (3, 100, 1000)
     assert (measure_images.ALL_PAIRS, measure_images.PAIRS, jpeg.QUALITY) == (10_000, 64, 75)
     assert (step_consistency.K1, step_consistency.K2, step_consistency.CAP) == (0.01, 0.03, 60)
-    assert inspect.signature(kl.kl_to_checkerboard).parameters["bins"].default == 50
+    assert inspect.signature(points.kl_to_checkerboard).parameters["bins"].default == 50
     assert (claims.CONFIDENCE, claims.FEW, measure_captions.CHECKED) == (0.95, 3, 1000)
     # every sample of a published table comes from these streams
     assert (sample.NOISE, sample.FURTHER_NOISE, measure_images.NOISE_SEED) == (

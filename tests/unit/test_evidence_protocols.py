@@ -24,8 +24,7 @@ from fewstep.evaluation import (
 from fewstep.evaluation.metric import Cell, Comparison, Teacher
 from fewstep.flows.conditioning import Conditions
 from fewstep.flows.exact.checkerboard import CheckerboardMap
-from fewstep.metrics.kl import kl_to_checkerboard
-from fewstep.metrics.wasserstein import squared_w2
+from fewstep.metrics.points import kl_to_checkerboard, squared_w2
 from fewstep.settings.tiers import Compute
 from fewstep.storage import stand_in
 from fewstep.storage.workspace import Workspace

@@ -8,10 +8,10 @@ import torch
 
 from ..metrics.features import Extractor, extract
 from ..metrics.frechet import frechet, moments
+from ..metrics.frechet import self_checks as checks
 from ..metrics.jpeg import QUALITY, as_jpeg
 from ..metrics.kid import kid
 from ..metrics.precision_recall import precision_recall
-from ..metrics.self_checks import self_checks as checks
 from ..metrics.step_consistency import CAP, Maps, activations, distances
 from ..training.experiment import Experiment
 from ..training.features import OnLevels, Reference

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ..metrics.kl import kl_to_checkerboard
-from ..metrics.wasserstein import map_distance, squared_w2
+from ..metrics.points import kl_to_checkerboard, map_distance, squared_w2
 from .metric import Cell, Comparison, Metric, Row
 
 KL = "KL to target"

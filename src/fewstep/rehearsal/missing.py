@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .. import data
 from ..data.formats.archives import folder_of
-from ..metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
+from ..metrics.features import INCEPTION, INCEPTION_SHA256, verify
 from ..settings.tiers import Tier
 from ..training import published_weights
 
@@ -19,15 +19,6 @@ def said(check: Callable[..., None], *arguments: object) -> list[str]:
     except (OSError, ValueError, RuntimeError) as error:
         return [str(error)]
     return []
-
-
-def _check_inception(checksums: bool) -> None:
-    path = folder_of("inception") / INCEPTION
-    if not path.is_file():
-        cure = f"download {INCEPTION_URL} to that path (fewstep never does)"
-        raise FileNotFoundError(f"the Inception weights {path} are not there: {cure}")
-    if checksums:
-        verify(path, INCEPTION_SHA256)
 
 
 def missing_files(tier: Tier, checksums: bool) -> list[str]:
@@ -56,5 +47,5 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
         found += said(check, checksums)
     found += published_weights.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
-        found += said(_check_inception, checksums)
+        found += said(verify, folder_of("inception") / INCEPTION, INCEPTION_SHA256 if checksums else None)
     return found
