@@ -30,8 +30,7 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
     trainings = (experiment.training for experiment in tier.experiments.values())
     used = {own.data for own in (*tier.features.values(), *tier.latents.values(), *trainings)}
     archives = [data.module(name).check for name in sorted(used) if data.offers(name, "check")]
-    found = [sentence for check in archives for sentence in said(check)]
-    checks: list[Callable[[bool], None]] = []
+    found, checks = [sentence for check in archives for sentence in said(check)], []
     coders = [own.autoencoder for own in tier.latents.values()]
     if published := [own.repository for own in coders if own.kind == "pretrained"]:
         from ..networks import autoencoder

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import lcm
 from typing import Any
 
-from ..evaluation.measure_images import NEIGHBOURS
+from ..evaluation.measures import NEIGHBOURS
 from ..evaluation.sample import POINTS
 from . import tiny_archives
 
