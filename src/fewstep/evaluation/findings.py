@@ -1,7 +1,4 @@
-"""A sentence of finding for below each table and picture: what the numbers say, and nothing more.
-
-At the end those about what is prepared of a data set.
-"""
+"""A sentence of finding for below each table and picture: what the numbers say, and nothing more."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

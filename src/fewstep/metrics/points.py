@@ -74,9 +74,6 @@ def squared_w2(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def map_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """sqrt(E |a - b|^2) of two maps' images of the same noise, each (count, dim): their L2 distance.
-
-    Raises ValueError as `squared_w2`.
-    """
+    """sqrt(E |a - b|^2) of two maps' images of one noise, (count, dim) each; ValueError as `squared_w2`."""
     a, b = _clouds(a, b, "the L2 distance needs images of the same noise")
     return float(np.sqrt(np.square(a - b).sum(1).mean()))

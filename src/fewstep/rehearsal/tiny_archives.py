@@ -111,10 +111,7 @@ ARCHIVES: dict[str, Callable[[Path], StandIn]] = {
 
 
 def write(folder: Path) -> None:
-    """Write a tiny archive of every published data set, always the same, to `folder`/<name>.
-
-    What stands in for Inception is its folder, marked and without weights.
-    """
+    """Write a tiny archive of each published data set to `folder`/<name>; Inception's is marked and empty."""
     for name, make in ARCHIVES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         stand_in.mark(folder / name, make(folder / name))

@@ -20,10 +20,7 @@ def _coarse(points: np.ndarray) -> list[float]:
 
 
 def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
-    """Density plots of samples (count, 2): one row a key, one column an inner key "N = ...".
-
-    With `across`, panels follow one another, that many a row, each under its own name.
-    """
+    """Densities of samples (count, 2): a row a key, a column an inner key "N = ..."; or `across` a row."""
     columns = sorted({name for row in rows.values() for name in row}, key=steps)
     pairs = product(enumerate(rows), enumerate(columns))
     place = {(label, column): (i, j) for (i, label), (j, column) in pairs if column in rows[label]}

@@ -74,10 +74,7 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
 
 
 def _reach(ledger: pd.DataFrame) -> np.ndarray:
-    """(value - threshold) in half-widths of the interval, NaN where there is no interval.
-
-    It lies above 1 where the claim is supported, and below -1 where it is contradicted.
-    """
+    """(value - threshold) in half-widths of the interval: > 1 supported, < -1 contradicted, NaN: none."""
     threshold = ledger.statistic.str.extract(r"; claimed > ([^;]+)")[0].astype(float)
     # of objects where an empty ledger was put beside it
     value, low, high = (ledger[name].astype(float) for name in ("value", "low", "high"))
