@@ -189,13 +189,12 @@ def _parser() -> argparse.ArgumentParser:
     add = command("preflight", _preflight, lacks)
     add("--tier", "the tier to look ahead to (default: paper)", default="paper")
 
-    into = "into a flow map of this library"
-    lfm = f"turn the published checkpoint of Latent Flow Matching {into}"
+    lfm = "turn the published checkpoint of Latent Flow Matching into a flow map of this library"
     add = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
     add("source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
     add("target", "the flow map to write, a safetensors file", type=Path)
     add("--heads", "those of every attention (default: 4, of 128 channels)", type=int, default=4)
-    unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
+    unet = "turn the published text-to-image UNet of InstaFlow, or of SCFlow, into a flow map of this library"
     add = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
     add("source", "the published folder, with config.json and the weights", type=Path)
     add("target", "the flow map to write, a safetensors file", type=Path)

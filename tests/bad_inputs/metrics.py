@@ -12,9 +12,8 @@ from fewstep.flows.slerp import slerp
 from fewstep.flows.times import Times
 from fewstep.metrics import features, jpeg, step_consistency
 from fewstep.metrics.frechet import frechet, moments, self_checks
-from fewstep.metrics.kid import kid
+from fewstep.metrics.pairs import kid, precision_recall
 from fewstep.metrics.points import kl_to_checkerboard, map_distance, squared_w2
-from fewstep.metrics.precision_recall import precision_recall
 from fewstep.metrics.protocol import ImageProtocol, parse
 
 from .case import Case

@@ -36,14 +36,14 @@ FAULTS: list[Fault] = [
         ),
     ),
     *within(
-        "metrics/kid.py",
+        "metrics/pairs.py",
         "image_metrics",
         ("biased", "(len(x) * (len(x) - 1))", "(len(x) * len(x))"),
         ("quadratic kernel", "((block / x.shape[1] + 1) ** 3)", "((block / x.shape[1] + 1) ** 2)"),
         ("the cross term once", "- 2 * _kernel_sum(a, b)", "- _kernel_sum(a, b)"),
     ),
     *within(
-        "metrics/precision_recall.py",
+        "metrics/pairs.py",
         "image_metrics",
         (
             "a neighbour too many",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .claims import instability
+from .claims import Logs, instability
 from .measure import HIGHER_IS_BETTER
 from .sample import EXACT
 
@@ -111,7 +111,7 @@ def gain_with_calls(table: pd.DataFrame, metric: str) -> str:
     return f"{said} {_names(better)}{f'; it is not for {_names(others)}' if others else ''}."
 
 
-def stability(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> str:
+def stability(logs: Logs) -> str:
     """Whose gradient norm jumps the farthest above its median, whose the least, and which are not finite."""
     found, diverged = {}, []
     for label, own in logs.items():

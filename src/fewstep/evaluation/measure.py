@@ -9,7 +9,7 @@ import pandas as pd
 from ..flows.sampler_names import calls_a_step
 from ..metrics.features import Extractor, extract
 from ..metrics.frechet import moments
-from ..metrics.precision_recall import manifold
+from ..metrics.pairs import manifold
 from ..metrics.protocol import ImageProtocol
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.files import write_atomically

@@ -4,7 +4,8 @@ Images are measured by distances of their features from the data's, by distances
 noise, by the CLIP score, and by the attributes that a probe reads back.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from ..metrics.features import Extractor, extract
 from ..metrics.frechet import frechet, moments
 from ..metrics.frechet import self_checks as checks
 from ..metrics.jpeg import QUALITY, as_jpeg
-from ..metrics.kid import kid
+from ..metrics.pairs import kid, precision_recall
 from ..metrics.points import kl_to_checkerboard, map_distance, squared_w2
-from ..metrics.precision_recall import precision_recall
 from ..metrics.step_consistency import CAP, Maps, activations, distances
 from ..networks.probe import read
 from ..training import features
@@ -153,14 +153,14 @@ def _clip(folder: Path, device: str) -> Any:
 _prompts = cache(prompt_sets.load)
 
 
-def clip_score(images: np.ndarray, prompts: Prompts, device: str) -> float:
+def clip_score(images: np.ndarray, prompts: Prompts, device: str) -> dict[str, float]:
     """The mean CLIP score of images (count, channels, height, width), uint8, and their captions, in order."""
     captions = _prompts(prompts.data, prompts.name, len(images)).captions
     scores = _clip(prompts.clip, device).score(torch.from_numpy(images), [c.text for c in captions])
-    return float(scores.double().mean())
+    return {CLIP_SCORE: float(scores.double().mean())}
 
 
-def attributes(images: np.ndarray, prompts: Prompts) -> dict[str, float]:
+def attributes(images: np.ndarray, prompts: Prompts, device: str) -> dict[str, float]:
     """The shares of what the captions say that the probe reads back from images, uint8, in their order."""
     captions = _prompts(prompts.data, prompts.name, len(images)).captions
     seen = read(features.load_probe(prompts.probe), to_signed(torch.from_numpy(images)))
@@ -170,12 +170,8 @@ def attributes(images: np.ndarray, prompts: Prompts) -> dict[str, float]:
     return found | {title: shares[name] for name, title in NAMES.items() if name in shares}
 
 
-def _clip_score(cell: Cell, against: Comparison) -> list[Row]:
-    return [{"metric": CLIP_SCORE, "value": clip_score(cell.points, against.prompts, against.device)}]
-
-
-def _attributes(cell: Cell, against: Comparison) -> list[Row]:
-    found = attributes(cell.points, against.prompts)
+def _of_cell(cell: Cell, against: Comparison, function: Callable[..., dict[str, float]]) -> list[Row]:
+    found = function(cell.points, against.prompts, against.device)
     return [{"metric": name, "value": value} for name, value in found.items()]
 
 
@@ -252,12 +248,14 @@ METRICS: dict[str, Metric] = {
     "clip": Metric(
         {CLIP_SCORE: "{score}"},
         "How well images fit their captions, by the CLIP whose text tower the flow is conditioned on.",
-        _clip_score, higher=(CLIP_SCORE,), protocol=_OF_PROMPTS | {"extractor": "{clip}"}),
+        partial(_of_cell, function=clip_score), higher=(CLIP_SCORE,),
+        protocol=_OF_PROMPTS | {"extractor": "{clip}"}),
     "attributes": Metric(
         {ATTRIBUTES: _READ} | {title: f"{_READ}, {name} alone" for name, title in NAMES.items()}
         | {NAMES["caption"]: "the share of captions right in everything"},
         "The share of what captions say, shapes, colours, places and relations, that a probe reads back.",
-        _attributes, higher=(ATTRIBUTES, *NAMES.values()), protocol=_OF_PROMPTS | {"extractor": "{probe}"}),
+        partial(_of_cell, function=attributes), higher=(ATTRIBUTES, *NAMES.values()),
+        protocol=_OF_PROMPTS | {"extractor": "{probe}"}),
 }  # fmt: skip
 
 
@@ -286,8 +284,7 @@ def caption_self_checks(experiment: Experiment) -> pd.DataFrame:
     with one_thread():
         for title, shown in (("their own captions", images), ("another's", np.roll(images, 1, axis=0))):
             found = measured[title] = {}
-            if "clip" in experiment.settings.metrics.measures:
-                found[CLIP_SCORE] = clip_score(shown, prompts, experiment.compute.device)
-            if "attributes" in experiment.settings.metrics.measures:
-                found |= attributes(shown, prompts)
+            for measure, function in (("clip", clip_score), ("attributes", attributes)):
+                if measure in experiment.settings.metrics.measures:
+                    found |= function(shown, prompts, experiment.compute.device)
     return pd.DataFrame(measured).round(3).rename_axis("metric")

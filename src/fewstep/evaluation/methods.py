@@ -11,9 +11,8 @@ from .. import objectives
 from ..objectives.scflow import losses
 from ..settings.tiers import ExperimentSettings
 from ..settings.training import Method, SelfCorrection, Term
+from .claims import Logs
 from .findings import UNTRAINED, gap, tenths
-
-Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
 # SCFlow's losses by the names of their settings, as the paper abbreviates them and, in its notation, as TeX
 LOSSES = {

@@ -27,20 +27,6 @@ PALETTE = 256
 WIDTH, SMALLEST, LARGEST, SIDE = 1000, 40, 64, 128
 
 
-def _checked(images: np.ndarray, name: str) -> np.ndarray:
-    """Images (n, channels, height, width), clipped to [-1, 1]; ValueError for anything else, by name."""
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
-        wanted = "images have shape (count, 1 or 3, height, width) with one at least"
-        raise ValueError(f"{name}: {wanted}, not {images.shape}")
-    if images.dtype.kind != "f":
-        raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
-    bad = ~np.isfinite(images).all((1, 2, 3))
-    if bad.any():
-        raise ValueError(f"{name}: {bad.sum()} of {len(images)} images are not finite and cannot be drawn")
-    return images.clip(-1, 1)
-
-
 def reduced(images: np.ndarray) -> np.ndarray:
     """Images (count, channels, height, width) of about SIDE pixels a side at most, by means of squares."""
     count, channels, height, width = images.shape
@@ -57,7 +43,15 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
 
     They stand `across` a row, sized for `beside` such blocks side by side. Raises ValueError as `grid`.
     """
-    images = _checked(images, name)
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
+        wanted = "images have shape (count, 1 or 3, height, width) with one at least"
+        raise ValueError(f"{name}: {wanted}, not {images.shape}")
+    if images.dtype.kind != "f":
+        raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
+    if (bad := ~np.isfinite(images).all((1, 2, 3))).any():
+        raise ValueError(f"{name}: {bad.sum()} of {len(images)} images are not finite and cannot be drawn")
+    images = images.clip(-1, 1)
     halves = [half for image in images[:3] for half in np.array_split(image, 2, axis=1)]
     quadrants = [part.mean() for half in halves for part in np.array_split(half, 2, axis=2)]
     side = max(images.shape[2:])
