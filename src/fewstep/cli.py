@@ -137,8 +137,7 @@ def _check_words(given: Mapping[str, Any]) -> None:
             raise ValueError(f"{key}: {error}") from None
     for key, (least, most) in NUMBERS.items():
         if given.get(key) is not None and not least <= given[key] <= most:
-            wanted = f"is a whole number from {least} to {most:,}"
-            raise ValueError(f"--{key.replace('_', '-')} {wanted}, not {given[key]}")
+            raise ValueError(f"--{key} is a whole number from {least} to {most:,}, not {given[key]}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -148,83 +147,76 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (`{self.prog} --help` says what there is)")
 
 
-def _add(command: argparse._ActionsContainer, name: str, about: str | None = None, **options: Any) -> None:
-    command.add_argument(name, help=about, **options)
-
-
 def _parser() -> argparse.ArgumentParser:
     about = "Few-step generative models, from formula to table."
     parser = _Parser("fewstep", description=about)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, action: Callable, about: str, anywhere: bool = False) -> argparse.ArgumentParser:
-        """`anywhere`: whether it runs outside a clone of the repository."""
+    def command(name: str, action: Callable, about: str, anywhere: bool = False) -> Callable[..., None]:
+        """What adds an argument to the command; `anywhere`: whether that runs outside of a clone."""
         found = commands.add_parser(name, help=about, description=about)
         found.set_defaults(action=action, anywhere=anywhere)
-        return found
+        return lambda name, about=None, **options: found.add_argument(name, help=about, **options)
 
     command("data", _data, "fill data/ from the installed packages and verify it against data.dvc")
-    check = command("check", _check, "validate params.yaml before anything runs")
-    _add(check, "--tier", "the tier to check (default: the one that params.yaml selects)")
-    _add(check, "--settings", "a folder for what each stage depends on, one file a phase", type=Path)
-    settings = command("settings", _settings, "print what params.yaml comes to for an experiment, in full")
-    _add(settings, "name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
-    _add(settings, "--tier", "at which tier (default: the one that params.yaml selects)")
-    _add(command("tier", _tier, "select a tier in params.yaml"), "tier")
+    add = command("check", _check, "validate params.yaml before anything runs")
+    add("--tier", "the tier to check (default: the one that params.yaml selects)")
+    add("--settings", "a folder for what each stage depends on, one file a phase", type=Path)
+    add = command("settings", _settings, "print what params.yaml comes to for an experiment, in full")
+    add("name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
+    add("--tier", "at which tier (default: the one that params.yaml selects)")
+    command("tier", _tier, "select a tier in params.yaml")("tier")
     command("readme", _readme, "bring the results in README.md up to date with results/laptop")
-    run = command("run", _run, "execute a notebook as a stage of the pipeline")
-    _add(run, "notebook")
-    _add(run, "--tier", required=True)
-    _add(run, "--experiment")
-    _add(run, "--data", "the data set that is prepared")
-    publish = command("publish", _publish, "put the results of a tier together under results/")
-    _add(publish, "--tier", required=True)
-    _add(publish, "--mixed", "also tables of several revisions or machines; the report says so on top",
-         action="store_true")  # fmt: skip
-    again = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
-    alone = "one experiment alone, up to its own notebooks (default: all, with the report)"
-    _add(again, "--experiment", alone)
+    add = command("run", _run, "execute a notebook as a stage of the pipeline")
+    add("notebook")
+    add("--tier", required=True)
+    add("--experiment")
+    add("--data", "the data set that is prepared")
+    add = command("publish", _publish, "put the results of a tier together under results/")
+    add("--tier", required=True)
+    mixed = "also tables of several revisions or machines; the report says so on top"
+    add("--mixed", mixed, action="store_true")
+    add = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
+    add("--experiment", "one experiment alone, up to its own notebooks (default: all, with the report)")
     moved = "say which verdicts and cells differ between two results folders, and by how much"
-    claims = command("claims", _claims, moved, anywhere=True)
-    two: dict[str, Any] = {"nargs": 2, "type": Path, "metavar": "FOLDER", "required": True}
-    _add(claims, "--compare", "such as results/laptop of two clones", **two)
+    add, two = command("claims", _claims, moved, anywhere=True), "such as results/laptop of two clones"
+    add("--compare", two, nargs=2, type=Path, metavar="FOLDER", required=True)
     small = "run every stage of tier paper in small, in artifacts/rehearsal, before it is run in earnest"
-    rehearse = command("rehearse", _rehearse, small)
-    _add(rehearse, "stages", "these, and what they need (default: all)", nargs="*", metavar="stage")
-    _add(rehearse, "--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
+    add = command("rehearse", _rehearse, small)
+    add("stages", "these, and what they need (default: all)", nargs="*", metavar="stage")
+    add("--device", "where to compute (default: a GPU if there is one)", choices=("cpu", "cuda"))
     lacks = "say what a tier lacks on this machine, and how long it will train and sample"
-    preflight = command("preflight", _preflight, lacks)
-    _add(preflight, "--tier", "the tier to look ahead to (default: paper)", default="paper")
+    add = command("preflight", _preflight, lacks)
+    add("--tier", "the tier to look ahead to (default: paper)", default="paper")
 
-    into = "into a flow map of this library"
-    lfm = f"turn the published checkpoint of Latent Flow Matching {into}"
-    convert = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
-    _add(convert, "source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
-    _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
-    _add(convert, "--heads", "those of every attention (default: 4, of 128 channels)", type=int, default=4)
-    unet = f"turn the published text-to-image UNet of InstaFlow, or of SCFlow, {into}"
-    convert = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
-    _add(convert, "source", "the published folder, with config.json and the weights", type=Path)
-    _add(convert, "target", "the flow map to write, a safetensors file", type=Path)
+    lfm = "turn the published checkpoint of Latent Flow Matching into a flow map of this library"
+    add = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)
+    add("source", "the published file, celeba_f8_adm's model_480.pth", type=Path)
+    add("target", "the flow map to write, a safetensors file", type=Path)
+    add("--heads", "those of every attention (default: 4, of 128 channels)", type=int, default=4)
+    unet = "turn the published text-to-image UNet of InstaFlow, or of SCFlow, into a flow map of this library"
+    add = command("convert-instaflow", _imported("networks.published.instaflow", "command"), unet)
+    add("source", "the published folder, with config.json and the weights", type=Path)
+    add("target", "the flow map to write, a safetensors file", type=Path)
 
     as_pipeline = "save a trained student as a pipeline of diffusers, with its model card"
-    save = command("save", _imported("release.commands", "save"), as_pipeline)
-    _add(save, "--experiment", required=True)
-    _add(save, "--method", required=True)
-    _add(save, "--tier", "the tier that it was trained at (default: laptop)", default="laptop")
-    _add(save, "--seed", "the training seed (default: 0)", type=int, default=0)
-    _add(save, "--to", "the folder to write (default: one of the tier's scratch folder)", type=Path)
+    add = command("save", _imported("release.commands", "save"), as_pipeline)
+    add("--experiment", required=True)
+    add("--method", required=True)
+    add("--tier", "the tier that it was trained at (default: laptop)", default="laptop")
+    add("--seed", "the training seed (default: 0)", type=int, default=0)
+    add("--to", "the folder to write (default: one of the tier's scratch folder)", type=Path)
     draws = "draw a picture from a saved student"
-    sample = command("sample", _imported("release.commands", "sample"), draws, anywhere=True)
-    _add(sample, "folder", "what `save` has written", type=Path)
+    add = command("sample", _imported("release.commands", "sample"), draws, anywhere=True)
+    add("folder", "what `save` has written", type=Path)
     drawn = "what to draw, for a student conditioned on captions; repeat it for more images"
-    _add(sample, "--prompt", drawn, action="append", metavar="TEXT")
-    _add(sample, "--steps", "each a network call, or two under guidance (default: 1)", type=int, default=1)
+    add("--prompt", drawn, action="append", metavar="TEXT")
+    add("--steps", "each a network call, or two under guidance (default: 1)", type=int, default=1)
     scale = "the scale of classifier-free guidance; 1 is none (default: that of the student's own table)"
-    _add(sample, "--guidance", scale, type=float, metavar="W")
-    _add(sample, "--count", "how many images (default: 16, or one for each of several prompts)", type=int)
-    _add(sample, "--seed", "the sampling seed, as in the project's tables (default: 0)", type=int, default=0)
-    _add(sample, "--to", "the PNG to write (default: picture.png)", type=Path, default=Path("picture.png"))
+    add("--guidance", scale, type=float, metavar="W")
+    add("--count", "how many images (default: 16, or one for each of several prompts)", type=int)
+    add("--seed", "the sampling seed, as in the project's tables (default: 0)", type=int, default=0)
+    add("--to", "the PNG to write (default: picture.png)", type=Path, default=Path("picture.png"))
     return parser
 
 

@@ -14,14 +14,11 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from fewstep.metrics import kid as kid_module
-from fewstep.metrics import precision_recall as precision_recall_module
+from fewstep.metrics import pairs
 from fewstep.metrics.features import INCEPTION, Extractor, extract, inception
-from fewstep.metrics.frechet import Moments, frechet, moments
-from fewstep.metrics.kid import kid, squared_mmd
-from fewstep.metrics.precision_recall import PrecisionRecall, precision_recall
+from fewstep.metrics.frechet import Moments, frechet, moments, self_checks
+from fewstep.metrics.pairs import PrecisionRecall, kid, precision_recall, squared_mmd
 from fewstep.metrics.protocol import ImageProtocol, parse
-from fewstep.metrics.self_checks import self_checks
 
 # scipy speaks of an argument that clean-fid passes to it
 cleanfid_warns = pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")
@@ -250,7 +247,7 @@ def test_kid_of_whole_sets_is_clean_fids(cleanfid):
 def test_kid_does_not_depend_on_its_blocks(monkeypatch):
     x, y = draw(61, 4, seed=5), draw(45, 4, seed=6)
     whole = kid(x, y, subsets=None)
-    monkeypatch.setattr(kid_module, "BLOCK", 7)
+    monkeypatch.setattr(pairs, "BLOCK", 7)
     assert kid(x, y, subsets=None) == pytest.approx(whole, rel=1e-12)
 
 
@@ -296,7 +293,7 @@ def test_a_mode_that_collapsed_covers_its_own_point():
 
 @pytest.mark.parametrize("block", [1024, 16])
 def test_precision_and_recall_by_brute_force(monkeypatch, block):
-    monkeypatch.setattr(precision_recall_module, "BLOCK", block)
+    monkeypatch.setattr(pairs, "BLOCK", block)
     data, generated = draw(150, 3, seed=3) + 50, 0.8 * draw(110, 3, seed=4) + 50.4
 
     def share(points, centres):

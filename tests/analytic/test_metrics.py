@@ -9,8 +9,7 @@ import pytest
 
 from fewstep.flows.exact import checkerboard
 from fewstep.flows.exact.checkerboard import FILLED
-from fewstep.metrics.kl import kl_to_checkerboard
-from fewstep.metrics.wasserstein import map_distance, squared_w2
+from fewstep.metrics.points import kl_to_checkerboard, map_distance, squared_w2
 
 from .exact import randn, seeded
 

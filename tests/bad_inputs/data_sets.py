@@ -15,7 +15,7 @@ from fewstep import data
 from fewstep.data import celebahq, cifar10, coco, digits, imagenet32, laion, latents, patches
 from fewstep.data.formats.archives import ENVIRONMENT, Archive
 from fewstep.data.formats.pictures import ImageFolder
-from fewstep.rehearsal import tiny_archives, tiny_captioned
+from fewstep.rehearsal import tiny_archives
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
@@ -149,7 +149,7 @@ CAPTIONED: list[tuple[str, Edit, str]] = [
 
 
 def _coco(folder: Path) -> None:
-    tiny_captioned.coco(folder / "coco")
+    tiny_archives.coco(folder / "coco")
 
 
 def _annotated(**changed: Callable[[list], list]) -> Edit:

@@ -10,13 +10,11 @@ from fewstep.flows import samplers
 from fewstep.flows.exact.straight import StraightFlow
 from fewstep.flows.slerp import slerp
 from fewstep.flows.times import Times
-from fewstep.metrics import features, jpeg, self_checks, step_consistency
-from fewstep.metrics.frechet import frechet, moments
-from fewstep.metrics.kid import kid
-from fewstep.metrics.kl import kl_to_checkerboard
-from fewstep.metrics.precision_recall import precision_recall
+from fewstep.metrics import features, jpeg, step_consistency
+from fewstep.metrics.frechet import frechet, moments, self_checks
+from fewstep.metrics.pairs import kid, precision_recall
+from fewstep.metrics.points import kl_to_checkerboard, map_distance, squared_w2
 from fewstep.metrics.protocol import ImageProtocol, parse
-from fewstep.metrics.wasserstein import map_distance, squared_w2
 
 from .case import Case
 
@@ -77,8 +75,8 @@ FEATURES: list[tuple[str, Callable[[], object], str]] = [
     ("W2 of a NaN", lambda: squared_w2(FEW, _but(FEW, np.nan)), "rows of the second cloud are not finite"),
     ("W2 of nothing", lambda: squared_w2(FEW[:0], FEW[:0]), "the first cloud has 0 samples"),
     ("maps apart by a NaN", lambda: map_distance(_but(FEW, np.nan), FEW), "the first cloud are not"),
-    ("an unrepeated check", lambda: self_checks.self_checks(POINTS, np.ones, [9], 0), "0 repeats of"),
-    ("a check of a size twice", lambda: self_checks.self_checks(POINTS, np.ones, [9, 9]), "sizes that diff"),
+    ("an unrepeated check", lambda: self_checks(POINTS, np.ones, [9], 0), "0 repeats of"),
+    ("a check of a size twice", lambda: self_checks(POINTS, np.ones, [9, 9]), "sizes that diff"),
     ("features of floats", lambda: features.extract(IMAGES / 1.0, features.channel_means()), "uint8 images"),
     ("features of no images", lambda: features.extract(IMAGES[:0], features.channel_means()), "uint8 images"),
     ("PSNR above the top", lambda: step_consistency.psnr(IMAGES, IMAGES, 16), r"0\.\.16 hold a lev"),

@@ -77,7 +77,7 @@ FAULTS: list[Fault] = [
         ("labels forgotten", '"label": names[source["method"]]', '"label": source["method"]'),
     ),
     *within(
-        "evaluation/measure_points.py",
+        "evaluation/measures.py",
         "evidence_protocols",
         ("KL's bins", "against.settings.metrics.bins)", "50)"),
         ("one part of the target for all", "start = order * size", "start = 0 * size"),
@@ -92,7 +92,7 @@ FAULTS: list[Fault] = [
         ),
     ),
     *within(
-        "evaluation/measure_images.py",
+        "evaluation/measures.py",
         "evidence_protocols defaults image_tables::test_one_step_is_one_network_call",
         (
             "T-FID on the same noise",
@@ -140,7 +140,7 @@ FAULTS: list[Fault] = [
         ("arrays for samples", "index['count'].sum()", "len(index)"),
     ),
     *within(
-        "evaluation/preparations.py",
+        "evaluation/findings.py",
         "shown_sentences",
         (
             "a mean difference for a root mean square",

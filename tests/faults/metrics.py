@@ -4,7 +4,7 @@ from . import Fault, within
 
 FAULTS: list[Fault] = [
     *within(
-        "metrics/kl.py",
+        "metrics/points.py",
         "metrics",
         ("area of a bin", "(2 / bins) ** 2", "(1 / bins) ** 2"),
         ("an empty bin given one sample", "np.where(empty, 0.5, counts)", "np.where(empty, 1.0, counts)"),
@@ -17,7 +17,7 @@ FAULTS: list[Fault] = [
         ),
     ),
     *within(
-        "metrics/wasserstein.py",
+        "metrics/points.py",
         "metrics",
         ("W1 for W2", '"sqeuclidean"', '"euclidean"'),
         ("no assignment", "cost[linear_sum_assignment(cost)].mean()", "cost.diagonal().mean()"),
@@ -36,14 +36,14 @@ FAULTS: list[Fault] = [
         ),
     ),
     *within(
-        "metrics/kid.py",
+        "metrics/pairs.py",
         "image_metrics",
         ("biased", "(len(x) * (len(x) - 1))", "(len(x) * len(x))"),
         ("quadratic kernel", "((block / x.shape[1] + 1) ** 3)", "((block / x.shape[1] + 1) ** 2)"),
         ("the cross term once", "- 2 * _kernel_sum(a, b)", "- _kernel_sum(a, b)"),
     ),
     *within(
-        "metrics/precision_recall.py",
+        "metrics/pairs.py",
         "image_metrics",
         (
             "a neighbour too many",

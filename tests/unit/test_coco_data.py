@@ -15,7 +15,7 @@ from fewstep.data import coco
 from fewstep.data.coco import SETS, Split
 from fewstep.data.formats import archives
 from fewstep.data.formats.archives import ArchiveError
-from fewstep.rehearsal import tiny_captioned
+from fewstep.rehearsal import tiny_archives
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
@@ -24,7 +24,7 @@ from fewstep.storage.stand_in import StandIn
 def home(tmp_path, monkeypatch):
     """The data set's folder with a rehearsal's files."""
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
-    tiny_captioned.coco(tmp_path / "coco")
+    tiny_archives.coco(tmp_path / "coco")
     return tmp_path / "coco"
 
 
@@ -156,7 +156,7 @@ def test_a_preflight_refuses_what_is_not_published_and_decodes_nothing(home, mon
 
 def test_a_rehearsals_files_are_always_the_same(home):
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    tiny_captioned.coco(home)
+    tiny_archives.coco(home)
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before and len(
         before
     ) == 2 + 16 + 1

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fewstep.data import scenes
 from fewstep.data.drawn.scene_captions import Caption, holds
-from fewstep.evaluation.plots.training import part_curves
+from fewstep.evaluation.plots.curves import part_curves
 from fewstep.networks import clip, clip_files, tokens
 from fewstep.settings import prepared as text_settings
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint

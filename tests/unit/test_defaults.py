@@ -5,8 +5,8 @@ import inspect
 import pytest
 
 from fewstep import objectives
-from fewstep.evaluation import claims, measure_captions, measure_images, sample, speed
-from fewstep.metrics import jpeg, kl, step_consistency
+from fewstep.evaluation import claims, measures, sample, speed
+from fewstep.metrics import jpeg, points, step_consistency
 from fewstep.settings import experiment, networks, prepared, sampling, tiers, training
 
 SETTINGS = {
@@ -71,17 +71,13 @@ def test_an_option_that_is_left_out_has_its_default(name):
 
 def test_the_constants_of_protocols_are_those_of_their_papers_and_of_published_tables():
     # clean-fid's KID; improved precision and recall; SCFlow's script stores JPEG at PIL's default
-    assert (measure_images.NEIGHBOURS, measure_images.SUBSETS, measure_images.SUBSET_SIZE) == (3, 100, 1000)
-    assert (measure_images.ALL_PAIRS, measure_images.PAIRS, jpeg.QUALITY) == (10_000, 64, 75)
+    assert (measures.NEIGHBOURS, measures.SUBSETS, measures.SUBSET_SIZE) == (3, 100, 1000)
+    assert (measures.ALL_PAIRS, measures.PAIRS, jpeg.QUALITY) == (10_000, 64, 75)
     assert (step_consistency.K1, step_consistency.K2, step_consistency.CAP) == (0.01, 0.03, 60)
-    assert inspect.signature(kl.kl_to_checkerboard).parameters["bins"].default == 50
-    assert (claims.CONFIDENCE, claims.FEW, measure_captions.CHECKED) == (0.95, 3, 1000)
+    assert inspect.signature(points.kl_to_checkerboard).parameters["bins"].default == 50
+    assert (claims.CONFIDENCE, claims.FEW, measures.CHECKED) == (0.95, 3, 1000)
     # every sample of a published table comes from these streams
-    assert (sample.NOISE, sample.FURTHER_NOISE, measure_images.NOISE_SEED) == (
-        1_000_003,
-        6_000_011,
-        3_000_017,
-    )
+    assert (sample.NOISE, sample.FURTHER_NOISE, measures.NOISE_SEED) == (1_000_003, 6_000_011, 3_000_017)
     assert (sample.POINTS, sample.IMAGES, sample.IMAGES_ON_CUDA, sample.CAPTIONED_ON_CUDA) == (
         500,
         125,
@@ -95,4 +91,4 @@ def test_the_constants_of_protocols_are_those_of_their_papers_and_of_published_t
     "samples, against, subsets", [(10_000, 10_000, None), (10_001, 10, 100), (10, 10_001, 100)]
 )
 def test_kid_takes_all_pairs_of_sets_up_to_ten_thousand(samples, against, subsets):
-    assert measure_images.kid_subsets(samples, against) == subsets
+    assert measures.kid_subsets(samples, against) == subsets

@@ -10,22 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from fewstep.evaluation import (
-    csv_files,
-    measure,
-    measure_images,
-    measure_points,
-    provenance,
-    published,
-    sample,
-    speed,
-    tables,
-)
+from fewstep.evaluation import csv_files, measure, measures, provenance, published, sample, speed, tables
 from fewstep.evaluation.metric import Cell, Comparison, Teacher
 from fewstep.flows.conditioning import Conditions
 from fewstep.flows.exact.checkerboard import CheckerboardMap
-from fewstep.metrics.kl import kl_to_checkerboard
-from fewstep.metrics.wasserstein import squared_w2
+from fewstep.metrics.points import kl_to_checkerboard, squared_w2
 from fewstep.settings.tiers import Compute
 from fewstep.storage import stand_in
 from fewstep.storage.workspace import Workspace
@@ -269,13 +258,14 @@ def test_t_fid_is_against_the_teachers_other_noise(tmp_path):
         np.save(tmp_path / f"{name}.npy", values)
     teacher = Teacher(0, tmp_path / "same.npy", tmp_path / "other.npy")
     cell = Cell(tmp_path / "own.npy", tmp_path / "own.npy", 0, None, (teacher,))
-    ((row),) = measure_images._t_fid(cell, None)
-    own, other = (measure_images.moments(arrays[name]) for name in ("own", "other"))
-    assert row["value"] == pytest.approx(measure_images.frechet(own, other))
+    ((row),) = measures._t_fid(cell, None)
+    own, other = (measures.moments(arrays[name]) for name in ("own", "other"))
+    assert row["value"] == pytest.approx(measures.frechet(own, other))
 
 
 def test_every_metric_of_points_has_its_own_function():
-    assert [metric.needs for metric in measure_points.METRICS.values()] == [(), ("target",), (), ()]
+    of_points = ("kl", "w2_target", "w2_teacher", "map_teacher")
+    assert [measures.METRICS[name].needs for name in of_points] == [(), ("target",), (), ()]
 
 
 # Published numbers

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.evaluation.plots.faces import rows_of_faces
-from fewstep.evaluation.plots.images import GAP, LARGEST, SIDE
+from fewstep.evaluation.plots.images import GAP, LARGEST, SIDE, rows_of_faces
 
 
 def flat(levels, channels: int = 3, side: int = 16) -> np.ndarray:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from fewstep.evaluation.plots.forest import LOOK, REACH, forest
+from fewstep.evaluation.plots.curves import LOOK, REACH, forest
 
 COLUMNS = ["claim", "paper", "statistic", "value", "low", "high", "verdict", "over"]
 ROWS = [

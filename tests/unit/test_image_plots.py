@@ -16,10 +16,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from fewstep.evaluation.plots import images
-from fewstep.evaluation.plots.images import data_strip, grid, interpolations, quality_against
+from fewstep.evaluation.plots.curves import curves, quality_against, training_curves
+from fewstep.evaluation.plots.images import data_strip, grid, interpolations
 from fewstep.evaluation.plots.picture import NUMBERS, stroke
-from fewstep.evaluation.plots.samples import curves, densities
-from fewstep.evaluation.plots.training import training_curves
+from fewstep.evaluation.plots.samples import densities
 from fewstep.flows.slerp import slerp
 
 TIME, COUNT = "seconds per image, batch 1", 8

@@ -19,7 +19,7 @@ import torch
 from fewstep import data, networks
 from fewstep.data import digits, scenes
 from fewstep.data.formats.pictures import Pictures
-from fewstep.evaluation import claims, display, measure, measure_images, provenance, sample, speed, tables
+from fewstep.evaluation import claims, display, measure, measures, provenance, sample, speed, tables
 from fewstep.evaluation.metric import Comparison
 from fewstep.evaluation.plots.picture import Picture
 from fewstep.metrics.features import channel_means, extract
@@ -305,7 +305,7 @@ def test_self_checks_know_the_data_from_noise(smoke, measured_in, root, monkeypa
         (),
         {"experiment": smoke.experiment(NAME), "compute": smoke.compute, "source": digits.SOURCE},
     )
-    found = measure_images.self_checks(experiment, measured_in).fid
+    found = measures.fid_self_checks(experiment, measured_in).fid
     assert found["noise"].iloc[0] > 20 * found["split in two"].iloc[0]
     bias = found["bias"]
     assert list(bias.index) == sorted(bias.index) and bias.is_monotonic_decreasing
@@ -607,4 +607,4 @@ def test_one_step_is_one_network_call(smoke, tmp_path):
     assert [cell.one_step for cell in cells] == [None] * 6 + [tmp_path / "lmd-1.npy"]
     assert {teacher.same_noise for cell in cells for teacher in cell.teachers} == {tmp_path / "si-4.npy"}
     # the teacher's own images are not compared with themselves
-    assert measure_images._teacher_images(cells[1], None) == measure_images._one_step(cells[5], None) == []
+    assert measures._teacher_images(cells[1], None) == measures._one_step(cells[5], None) == []

@@ -19,7 +19,7 @@ from fewstep.data import coco, laion
 from fewstep.data.formats import archives, pictures
 from fewstep.data.formats.archives import ArchiveError
 from fewstep.evaluation import prompts
-from fewstep.rehearsal import disk, tiny_captioned
+from fewstep.rehearsal import disk, tiny_archives
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
@@ -348,9 +348,9 @@ def test_drawing_decodes_what_is_drawn_and_no_more(shards, monkeypatch):
 def test_a_rehearsals_archive_is_read_as_the_published_one_and_refused_as_one(tmp_path, monkeypatch):
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
     folder = tmp_path / "laion"
-    tiny_captioned.laion(folder)
+    tiny_archives.laion(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    tiny_captioned.laion(folder)
+    tiny_archives.laion(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "always the same"
     assert set(before) == {"00000.tar", "00001.tar", stand_in.FILE}
     with tarfile.open(folder / "00000.tar") as archive:
@@ -400,7 +400,7 @@ def test_a_preflight_names_all_that_is_missing_and_decodes_nothing(shards, monke
 
 def test_its_prompts_are_cocos(tmp_path, monkeypatch):
     monkeypatch.setenv(archives.ENVIRONMENT, str(tmp_path))
-    tiny_captioned.coco(tmp_path / "coco")
+    tiny_archives.coco(tmp_path / "coco")
     found = prompts.load("laion", "coco2014", 5)
     assert len(found.captions) == len(found.pixels) == 5 and all(
         isinstance(caption.text, str) for caption in found.captions

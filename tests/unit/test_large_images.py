@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from fewstep import data
-from fewstep.evaluation import measure_images, sample, speed
-from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced
-from fewstep.evaluation.plots.prompted import rows_of_captions
+from fewstep.evaluation import measures, sample, speed
+from fewstep.evaluation.plots.images import DPI, SIDE, data_strip, interpolations, reduced, rows_of_captions
 from fewstep.metrics import features
 from fewstep.metrics.features import Extractor
 
@@ -76,10 +75,10 @@ def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatc
 
 
 def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeypatch):
-    count = measure_images.BATCH + 44
+    count = measures.BATCH + 44
     made = []
     monkeypatch.setattr(
-        measure_images,
+        measures,
         "checks",
         lambda values, noise, sizes: (
             made.append(noise(len(values)))
@@ -89,9 +88,9 @@ def test_noise_is_made_some_at_a_time_and_features_are_the_same(decoder, monkeyp
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
     reference = SimpleNamespace(values=np.zeros((count, 5)), extractor=Extractor("any", network))
     experiment = SimpleNamespace(source=decoder, compute=SimpleNamespace(device="cpu"))
-    measure_images.self_checks(experiment, reference)
-    assert decoder.asked == [measure_images.BATCH, 44]
-    drawn = torch.randn(count, 4, 2, 2, generator=torch.Generator().manual_seed(measure_images.NOISE_SEED))
+    measures.fid_self_checks(experiment, reference)
+    assert decoder.asked == [measures.BATCH, 44]
+    drawn = torch.randn(count, 4, 2, 2, generator=torch.Generator().manual_seed(measures.NOISE_SEED))
     np.testing.assert_array_equal(
         made[0], features.extract(Decoder().to_uint8(drawn).numpy(), reference.extractor).values
     )

@@ -9,7 +9,7 @@ from PIL import Image
 from fewstep.data import coco, laion
 from fewstep.data.formats import archives, pictures
 from fewstep.data.formats.archives import Archive, ArchiveError
-from fewstep.rehearsal import tiny_archives, tiny_captioned
+from fewstep.rehearsal import tiny_archives
 
 SIDE = 16
 BOM = b"\xef\xbb\xbf"
@@ -115,7 +115,7 @@ def test_all_readers_open_a_picture_alike(home, tmp_path, monkeypatch):
         shard("0.txt", b"x")
     side = pictures.decoded(saved(upright), laion.SIDE)
     np.testing.assert_array_equal(laion.pixels()[0], side)
-    tiny_captioned.coco(tmp_path / "coco")
+    tiny_archives.coco(tmp_path / "coco")
     for path in (tmp_path / "coco" / "val2014").iterdir():
         path.write_bytes(content)
     np.testing.assert_array_equal(coco.prompt_set("coco2014", 1).pixels[0], side)

@@ -21,7 +21,7 @@ from fewstep.data.formats import archives
 from fewstep.evaluation import sample
 from fewstep.metrics.features import INCEPTION
 from fewstep.pipeline import stages
-from fewstep.rehearsal import disk, forecast, preflight, tiny_archives, tiny_captioned, tiny_networks
+from fewstep.rehearsal import disk, forecast, preflight, tiny_archives, tiny_networks
 from fewstep.rehearsal.forecast import ADAPTIVE_CALLS, Noise, Timing, Timings, UnfitError
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
@@ -199,8 +199,8 @@ def test_a_rehearsals_archives_are_missing_ones_and_published_ones_are_held_agai
     bare, paper, monkeypatch
 ):
     tiny_archives.write(bare / "paper" / "data")
-    tiny_captioned.laion(bare / "paper" / "data" / "laion")
-    tiny_captioned.coco(bare / "paper" / "data" / "coco")
+    tiny_archives.laion(bare / "paper" / "data" / "laion")
+    tiny_archives.coco(bare / "paper" / "data" / "coco")
     tiny_networks.clip(bare / "paper" / "data" / "clip-vit-large-patch14", 8, "both")
     found = preflight.missing_files(paper, checksums=False)
     # those of LAION and of both sets of COCO are in one sentence

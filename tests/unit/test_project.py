@@ -213,13 +213,7 @@ def test_a_stage_knows_the_rooms_that_compute_in_it(root, stages):
     """What a stage's notebook computes with, as its imports say, stands in its dependencies."""
     package = root / "src" / "fewstep"
     # what is said of results, draws and looks at them, reads settings, and runs them, computes none of them
-    said = (
-        "settings",
-        "evaluation.plots",
-        "evaluation.methods",
-        "evaluation.preparations",
-        "evaluation.display",
-    )
+    said = ("settings", "evaluation.plots", "evaluation.methods", "evaluation.display")
     shown = tuple(
         f"fewstep.{name}" for name in (*said, "pipeline", "evaluation.tables", "evaluation.published")
     )

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.evaluation.plots.images import GAP, LARGEST
-from fewstep.evaluation.plots.prompted import rows_of_captions
+from fewstep.evaluation.plots.images import GAP, LARGEST, rows_of_captions
 
 CAPTIONS = ("a small red circle at the top", "a blue square")
 

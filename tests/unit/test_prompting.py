@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fewstep.data import latents, scenes
-from fewstep.evaluation import measure, measure_captions, prompts
+from fewstep.evaluation import measure, measures, prompts
 from fewstep.evaluation.metric import Cell, Comparison, Prompts
 from fewstep.flows.conditioning import Conditions
 from fewstep.metrics.attributes import ATTRIBUTES
@@ -198,8 +198,8 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
         levels = ((images + 1) * 127.5).round().to(torch.uint8).numpy()
         return tuple(drawn[pixels.tobytes()] for pixels in levels)
 
-    monkeypatch.setattr(measure_captions, "read", read)
-    monkeypatch.setattr(measure_captions, "_clip", lambda folder, device: reader)
+    monkeypatch.setattr(measures, "read", read)
+    monkeypatch.setattr(measures, "_clip", lambda folder, device: reader)
     against = Comparison(
         SimpleNamespace(), prompts=Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
     )
@@ -213,11 +213,11 @@ def test_pictures_of_their_own_prompts_are_right_and_those_of_others_are_not(rea
 
     found = values(own.pixels)
     assert found.pop("CLIP score") == 25.0
-    assert set(found) == {"attribute accuracy", *measure_captions.NAMES.values()}
+    assert set(found) == {"attribute accuracy", *measures.NAMES.values()}
     assert set(found.values()) == {1.0}
     wrong = values(other.pixels)
     assert wrong["attribute accuracy"] < 0.7 and wrong["caption accuracy"] < 0.2
-    assert set(measure_captions.NAMES) <= {*ATTRIBUTES, "caption"}
+    assert set(measures.NAMES) <= {*ATTRIBUTES, "caption"}
 
 
 def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
@@ -228,7 +228,7 @@ def test_every_metric_of_texts_has_its_protocol(reader, tmp_path, monkeypatch):
     settings = SimpleNamespace(sampling=SimpleNamespace(count=600, seeds=[0]), metrics=metrics)
     own = Prompts("scenes", "coco2017", tmp_path, tmp_path / "probe")
     found = measure.protocols_by_name(Comparison(settings, prompts=own))
-    assert set(found) == {"CLIP score", "attribute accuracy", *measure_captions.NAMES.values()}
+    assert set(found) == {"CLIP score", "attribute accuracy", *measures.NAMES.values()}
     assert {protocol.split for protocol in found.values()} == {"the first 600 prompts coco2017 of scenes"}
     metrics.measures = ["clip"]
     assert set(measure.protocols_by_name(Comparison(settings, prompts=own))) == {"CLIP score"}

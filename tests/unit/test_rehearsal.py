@@ -24,10 +24,8 @@ from fewstep.flows.conditioning import Conditions, conditioned
 from fewstep.networks import clip_files as clip
 from fewstep.networks import load_flow_map
 from fewstep.pipeline import stages as pipeline
-from fewstep.rehearsal import rehearse, tiny_archives, tiny_captioned, tiny_networks
-from fewstep.rehearsal import settings as rehearsal_settings
-from fewstep.rehearsal.rehearse import RehearsalError
-from fewstep.rehearsal.settings import NARROWER
+from fewstep.rehearsal import rehearse, tiny_archives, tiny_networks
+from fewstep.rehearsal.rehearse import NARROWER, RehearsalError
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
 from fewstep.storage.checkpoint import load_checkpoint
@@ -71,8 +69,8 @@ def tiny(tmp_path_factory) -> Path:
     """A folder of tiny archives."""
     folder = tmp_path_factory.mktemp("archives")
     tiny_archives.write(folder)
-    tiny_captioned.laion(folder / "laion")
-    tiny_captioned.coco(folder / "coco")
+    tiny_archives.laion(folder / "laion")
+    tiny_archives.coco(folder / "coco")
     return folder
 
 
@@ -110,7 +108,7 @@ def leaves(tree: object, path: str = "") -> dict[str, object]:
 @pytest.mark.parametrize("device, narrow", [("cpu", True), ("cuda", False)])
 def test_only_amounts_are_made_small(paper, device, narrow):
     before = copy.deepcopy(paper)
-    small = rehearsal_settings.small(paper, device, 1)
+    small = rehearse.small(paper, device, 1)
     assert paper == before, "the argument is left alone"
     was, now = leaves(paper), leaves(small)
     # how many images are encoded and measured is said where tier paper leaves it open
@@ -138,7 +136,7 @@ def test_only_amounts_are_made_small(paper, device, narrow):
 
 
 def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
-    small = tiers.Tier.model_validate(rehearsal_settings.small(paper, "cpu", 1))
+    small = tiers.Tier.model_validate(rehearse.small(paper, "cpu", 1))
     assert small.experiments.keys() == tier.experiments.keys()
     for name, own in small.experiments.items():
         network = tier.experiments[name].training.network
@@ -191,7 +189,7 @@ def test_small_settings_are_valid_and_every_term_gets_a_sample(paper, tier):
         assert (
             small.experiments[f"scflow-{name}"].sampling.count
             <= small.features[name].reference
-            == tiny_captioned.OF_COCO
+            == tiny_archives.OF_COCO
         )
 
 
@@ -205,12 +203,12 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
         "cuda_graphs": True,
     }
     fast["experiments"]["selfdistill-cifar10"]["training"] |= {"precision": "bf16", "processes": 8}
-    small = tiers.Tier.model_validate(rehearsal_settings.small(fast, "cpu", 16))
+    small = tiers.Tier.model_validate(rehearse.small(fast, "cpu", 16))
     own = small.experiments["fmm-cifar10"].training
     assert (own.precision, own.channels_last, own.compile, own.cuda_graphs) == (None, True, None, None)
     assert (small.compute.processes, small.compute.workers) == (1, 4)
     assert small.experiments["selfdistill-cifar10"].training.precision == "bf16" and small.processes == 1
-    two = tiers.Tier.model_validate(rehearsal_settings.small(fast, "cuda", 2))
+    two = tiers.Tier.model_validate(rehearse.small(fast, "cuda", 2))
     assert (
         two.compute.processes == 2
         and two.compute.workers == 1
@@ -221,7 +219,7 @@ def test_a_cpu_is_spared_what_only_a_gpu_takes(paper):
     assert two.experiments["fmm-cifar10"].training.batch == 16 == two.tour.training.batch, (
         "a process without a sample would be refused"
     )
-    assert rehearsal_settings.narrow({"channels": [320, 1280, 48], "heads": 8, "groups": 32}) == [64, 256, 32]
+    assert rehearse.narrow({"channels": [320, 1280, 48], "heads": 8, "groups": 32}) == [64, 256, 32]
 
 
 # Tiny archives
@@ -501,7 +499,7 @@ def test_the_stand_in_clip_is_read_as_the_published_one_and_refused_as_one(home,
     capfd.readouterr()
     found, described = clip.published(repository, towers)
     assert capfd.readouterr().err == "" and described["clip"] == f"a rehearsal's stand-in for {repository}"
-    captions = tiny_captioned.captions()[:3]
+    captions = tiny_archives.captions()[:3]
     captioned = found.text([*captions, ""])
     assert (
         captioned.hidden.shape == (4, 77, 24)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewstep.evaluation import methods, preparations, sample, speed, tables
+from fewstep.evaluation import findings, methods, sample, speed, tables
 
 
 def test_what_was_drawn_and_what_a_call_takes():
@@ -46,7 +46,7 @@ def test_sentences_about_trainings_say_their_numbers():
     assert methods.fell({"A": [falling], "B": [falling, rising]}) == (
         f"The loss is {lower}, but not in every training of B."
     )
-    assert methods.fell({"A": [{"loss": np.empty(0)}]}) == preparations.UNTRAINED
+    assert methods.fell({"A": [{"loss": np.empty(0)}]}) == findings.UNTRAINED
     assert (
         methods.gradients({"A": [falling], "B": [rising]})
         == "Median gradient norms lie between 2 (A) and 5 (B)."
@@ -62,22 +62,22 @@ def test_sentences_about_trainings_say_their_numbers():
 
 
 def test_sentences_about_what_is_prepared_say_their_numbers():
-    assert preparations.tenths(np.arange(20.0)) == (0.5, 18.5)
-    assert preparations.gap(np.zeros(2), np.array([3.0, 4.0])) == pytest.approx(12.5**0.5)
-    assert "about 97.5 % of" in preparations.classifier({"accuracy": 0.975})
+    assert findings.tenths(np.arange(20.0)) == (0.5, 18.5)
+    assert findings.gap(np.zeros(2), np.array([3.0, 4.0])) == pytest.approx(12.5**0.5)
+    assert "about 97.5 % of" in findings.classifier({"accuracy": 0.975})
     figures = {"test": {"PSNR": 31.26, "pairs": 50, "image to text": 0.3}}
-    assert preparations.reconstruction({"figures": figures}) == (
+    assert findings.reconstruction({"figures": figures}) == (
         "Reconstructions reach a PSNR of 31.3 dB on test."
     )
-    assert preparations.retrieval({"figures": figures}) == (
+    assert findings.retrieval({"figures": figures}) == (
         "30.0% of 50 pictures find their own caption (test; chance 2.0%)."
     )
-    said = preparations.channels({"scale": 2.0, "channels": {"std": [0.25, 0.75]}})
+    said = findings.channels({"scale": 2.0, "channels": {"std": [0.25, 0.75]}})
     assert "2 scaled channels lie between 0.50 and 1.50;" in said
     images = np.arange(16.0).reshape(1, 1, 4, 4)
     flipped = {"a": images, "b": images + 2, "c": (images + 2)[..., ::-1]}
-    assert preparations.apart(flipped, flipped=True).endswith("a and b 2.00, b and c 0.00.")
-    assert preparations.log({"loss": np.arange(20.0)}).endswith("loss: 0.5, then 18.5.")
-    assert preparations.images(np.full((2, 3, 4, 5), 0.25)) == (
+    assert findings.apart(flipped, flipped=True).endswith("a and b 2.00, b and c 0.00.")
+    assert findings.log({"loss": np.arange(20.0)}).endswith("loss: 0.5, then 18.5.")
+    assert findings.images(np.full((2, 3, 4, 5), 0.25)) == (
         "2 images, 3 x 4 x 5; the mean of their values in [-1, 1] is 0.25."
     )

@@ -8,7 +8,7 @@ import torch
 
 from fewstep import networks
 from fewstep.data.formats.archives import ENVIRONMENT
-from fewstep.evaluation.plots.training import part_curves, training_curves
+from fewstep.evaluation.plots.curves import part_curves, training_curves
 from fewstep.networks import load_flow_map
 from fewstep.storage.checkpoint import CheckpointError, save_checkpoint
 from fewstep.storage.workspace import SCRATCH, Workspace

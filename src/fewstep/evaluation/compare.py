@@ -36,11 +36,6 @@ def _tables(folder: Path) -> pd.DataFrame:
     return pd.concat([_read(path, CELL, ("value", "sd", "sd_sampling", *ORIGIN)) for path in paths])
 
 
-def _origin(tables: pd.DataFrame) -> str:
-    """Where a folder's numbers come from, in words."""
-    return "; ".join(", ".join(sorted(map(str, tables[name].dropna().unique()))) for name in ORIGIN)
-
-
 def _beside(a: pd.DataFrame, b: pd.DataFrame, how: Literal["inner", "outer"]) -> pd.DataFrame:
     return a.merge(b, how=how, left_index=True, right_index=True, suffixes=(" (first)", " (second)"))
 
@@ -75,16 +70,14 @@ def cells(first: Path, second: Path) -> pd.DataFrame:
 
 
 def report(first: Path, second: Path, longest: int = 20) -> str:
-    """What differs between two results folders, for people: verdicts with intervals, then cells.
-
-    The `longest` cells that moved most, in deviations, are listed and the rest is counted. Raises
-    ComparisonError.
-    """
+    """What differs, for people: verdicts, the `longest` cells that moved most; raises ComparisonError."""
     ledger, moved = claims(first, second), cells(first, second)
     folders = {"first": first, "second": second}
-    lines = [f"{which:6}  {own}: {_origin(_tables(own))}" for which, own in folders.items()] + [""]
-    turned = ledger[ledger.turned]
-    lines.append(f"{len(turned)} of {len(ledger)} verdicts differ")
+    lines, turned = [], ledger[ledger.turned]
+    for which, own in folders.items():
+        found = (_tables(own)[name].dropna().unique() for name in ORIGIN)
+        lines.append(f"{which:6}  {own}: {'; '.join(', '.join(sorted(map(str, each))) for each in found)}")
+    lines += ["", f"{len(turned)} of {len(ledger)} verdicts differ"]
     for name, row in turned.iterrows():
         for which in folders:
             bounds = f"{row[f'low ({which})']:.3g} to {row[f'high ({which})']:.3g}"

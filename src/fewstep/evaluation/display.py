@@ -1,11 +1,15 @@
-"""What notebooks show: every table through one function."""
+"""What notebooks show: every table through one function, and a slider where somebody can move it."""
 
+import os
+from collections.abc import Callable
 from html import escape
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, display
+
+from ..storage.workspace import PIPELINE
 
 DIGITS = 4
 # text to the left and numbers to the right, wrapped where it is wide
@@ -44,3 +48,14 @@ def show_table(frame: pd.DataFrame, caption: str | None = None) -> HTML:
     body = [_line([_text(v) for v in row], styles, index, head=False) for row in zip(*columns)]
     title = "" if caption is None else f"<caption>{escape(caption)}</caption>"
     return HTML(f"<table>{title}<thead>{head}</thead><tbody>{''.join(body)}</tbody></table>")
+
+
+def slider(show: Callable[[int], object], low: int, high: int) -> object:
+    """The picture `show(N)` under a slider over N = low..high; in the pipeline, the picture at `low`."""
+    if os.environ.get(PIPELINE):
+        return show(low)
+    import ipywidgets  # here, and not above: one notebook alone has a slider
+
+    chosen = ipywidgets.IntSlider(low, low, high, continuous_update=False)
+    ipywidgets.interact(lambda N: display(show(N)), N=chosen)
+    return None

@@ -9,7 +9,7 @@ import pandas as pd
 from ..flows.sampler_names import calls_a_step
 from ..metrics.features import Extractor, extract
 from ..metrics.frechet import moments
-from ..metrics.precision_recall import manifold
+from ..metrics.pairs import manifold
 from ..metrics.protocol import ImageProtocol
 from ..settings.tiers import Compute, ExperimentSettings
 from ..storage.files import write_atomically
@@ -17,13 +17,12 @@ from ..storage.progress import Progress
 from ..training import features
 from ..training.experiment import Experiment
 from ..training.pool import run_all
-from . import measure_captions, measure_images, measure_points, provenance
+from . import measures, provenance
 from .csv_files import ANY, NUMBER, TEXT, WHOLE, DamagedFileError, read, require_once
-from .metric import Cell, Comparison, Metric, Row, Teacher
+from .measures import METRICS
+from .metric import Cell, Comparison, Row, Teacher
 from .sample import EXACT, labels, opened, read_index
 
-# every metric, by its name in params.yaml
-METRICS: dict[str, Metric] = measure_points.METRICS | measure_images.METRICS | measure_captions.METRICS
 COLUMNS = (
     "method", "label", "metric", "nfe", "train_seed", "sample_seed", "value", "samples", "protocol", "empty",
 )  # fmt: skip
@@ -43,7 +42,7 @@ def comparison(experiment: Experiment) -> Comparison:
     settings, needed = experiment.settings, _needed(experiment.settings)
     if settings.metrics.of_images:
         preparation = features.FeaturePreparation.open(experiment.tier, settings.metrics.features)
-        prompts = measure_captions.prompts_of(experiment) if settings.sampling.prompts else None
+        prompts = measures.prompts_of(experiment) if settings.sampling.prompts else None
         data = features.load(preparation)
         return Comparison(settings, experiment.compute.device, data=data, prompts=prompts)
     target = experiment.workspace.root / "data" / "checkerboard.npy"
@@ -57,7 +56,7 @@ def _prepared(against: Comparison) -> Comparison:
     if against.data is None:
         return against
     needed, values = _needed(against.settings), against.data.values
-    near = manifold(values, measure_images.NEIGHBOURS) if "neighbours" in needed else None
+    near = manifold(values, measures.NEIGHBOURS) if "neighbours" in needed else None
     data = against.data if "features of data" in needed else replace(against.data, values=np.empty(0))
     return replace(against, data=data, moments=moments(values), manifold=near)
 
@@ -69,11 +68,11 @@ def words(against: Comparison) -> dict[str, str | int | None]:
     if teacher := metrics.reference:
         found["teacher"] = f"{teacher.method} at {teacher.steps} Euler steps"
     if against.data:
-        subsets = measure_images.kid_subsets(sampling.count, len(against.data.values))
-        some = f"{subsets} subsets of {measure_images.SUBSET_SIZE}"
+        subsets = measures.kid_subsets(sampling.count, len(against.data.values))
+        some = f"{subsets} subsets of {measures.SUBSET_SIZE}"
         found["subsets"] = some if subsets else "unbiased, over all pairs of samples"
     if against.prompts:
-        found |= measure_captions.words(against.prompts, metrics.measures, sampling.count)
+        found |= measures.words(against.prompts, metrics.measures, sampling.count)
     return found
 
 
@@ -244,9 +243,9 @@ def self_checks(experiment: Experiment) -> dict[str, pd.DataFrame]:
     found, metrics = {}, experiment.settings.metrics
     if metrics.of_images:
         data = comparison(experiment).data
-        found["FID of the data against itself and noise"] = measure_images.self_checks(experiment, data)
+        found["FID of the data against itself and noise"] = measures.fid_self_checks(experiment, data)
     if {"clip", "attributes"} & set(metrics.measures):
-        found["The images of the prompts"] = measure_captions.self_checks(experiment)
+        found["The images of the prompts"] = measures.caption_self_checks(experiment)
     return found
 
 
@@ -257,6 +256,6 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 
 def empty_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """The most empty histogram cells of any seed, methods down, network calls across."""
-    kl = rows[rows.metric == measure_points.KL].sort_values("nfe", kind="stable")
+    kl = rows[rows.metric == measures.KL].sort_values("nfe", kind="stable")
     wide = kl.pivot_table("empty", "method", "nfe", "max", sort=False)
     return wide.reindex(rows.method.unique()).dropna(how="all").astype("Int64")

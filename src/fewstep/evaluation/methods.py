@@ -11,41 +11,24 @@ from .. import objectives
 from ..objectives.scflow import losses
 from ..settings.tiers import ExperimentSettings
 from ..settings.training import Method, SelfCorrection, Term
-from .preparations import UNTRAINED, gap, tenths
+from .claims import Logs
+from .findings import UNTRAINED, gap, tenths
 
-Logs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-
-# from the plain formulas of docstrings to TeX, in this order
-TEX = (
-    (r"d_down", r"d_\\downarrow "), (r"d_up", r"d_\\uparrow "), (r"t_trunc", r"t_{\\mathrm{trunc}}"),
-    (r"f_theta", r"f_\\theta"), (r"f_target", r"f_{\\bar\\theta}"),
-    (r"zhat", r"\\hat z"), (r"gamma", r"\\gamma"),
-    (r"\bL_([A-Z]+)", r"\\mathcal L_{\\mathrm{\1}}"), (r"softplus", r"\\mathrm{softplus}"),
-    (r" (where|elsewhere|and)\b", r"\\text{ \1 }"), (r"dI_(\w)(?:/d\w)?", r"\\dot I_\1"),
-    (r"d/d(\w)", r"\\partial_\1"), (r"\bd_(\w) X", r"\\partial_\1 X"), (r"\. grad", r"\\cdot \\nabla"),
-    (r"grad ", r"\\nabla "), (r"\bsg ?", r"\\mathrm{sg}\\,"), (r" o \.\.\. o ", r" \\circ \\dots \\circ "),
-    (r"\bx0", "x_0"), (r"\|(.*?)\|\^2", r"\\big|\1\\big|^2"),
-)  # fmt: skip
-# SCFlow's losses by the names of their settings, and as the paper abbreviates them
+# SCFlow's losses by the names of their settings, as the paper abbreviates them and, in its notation, as TeX
 LOSSES = {
-    "consistency": (losses.truncated_consistency, "TC"),
-    "adversarial": (losses.adversarial, "G"),
-    "reflow": (losses.reflow, "RF"),
-    "bidirectional": (losses.bidirectional_consistency, "BI"),
-}
-
-
-def formula(function: Callable) -> tuple[str, str]:
-    """The formula at the head of a loss's docstring as TeX, and the words after it in its sentence."""
-    text = " ".join(inspect.getdoc(function).split())
-    found, rest = text, ""
-    if text.startswith("L_"):
-        found = re.split(r", the mean over| \(R1\)|, non-|\.(?: |$)", text)[0]
-    elif norms := re.search(r"^[^|]*?(\|.*?\|\^2(?: \+ \|.*?\|\^2)*)(.*)", text):
-        found, rest = norms.groups()
-    for plain, tex in TEX:
-        found = re.sub(plain, tex, found)
-    return found, re.split(r",? ?shape \(batch|\.(?: |$)| / \(h|  ?\(arXiv|:", rest)[0].strip(" ,:")
+    "consistency": (losses.truncated_consistency, "TC",
+        r"d(f_\theta(z_t, t), \mathrm{sg}\,y), \quad y = z_0 \text{ if } t' < t_{\mathrm{trunc}}, "
+        r"\text{ else } f_{\bar\theta}(z_{t'}, t'); \quad t' = t - d_\downarrow"),
+    "adversarial": (losses.adversarial, "G", r"\mathrm{softplus}(-D(\hat z_0))"),
+    "reflow": (losses.reflow, "RF",
+        r"|f_\theta(\hat z_t, t) - \mathrm{sg}\,\hat z_0|^2, "
+        r"\quad \hat z_t = (1 - t)\, \mathrm{sg}\,\hat z_0 + t z_1 \text{; a mean over dimensions}"),
+    "bidirectional": (losses.bidirectional_consistency, "BI",
+        r"d(f_\theta(z_t, t), \mathrm{sg}\,f_{\bar\theta}(z_{t + d_\uparrow}, t + d_\uparrow))"),
+}  # fmt: skip
+DISCRIMINATOR = (losses.discriminator, "D",
+    r"\mathrm{softplus}(-D(z_0)) + \mathrm{softplus}(D(\mathrm{sg}\,\hat z_0)) + (\gamma / 2)\, "
+    r"|\nabla D(z_0)|^2")  # fmt: skip
 
 
 def source(function: Callable) -> str:
@@ -75,21 +58,21 @@ def _call(term: Term) -> str:
 def _terms(method: Method) -> list[str]:
     parts: list[str] = []
     for name in dict.fromkeys(term.objective for term in method.terms):
-        objective = objectives.load(name)
-        tex, words = formula(objective)
-        calls = []
+        objective, calls = objectives.load(name), []
+        # each objective is a file, with its loss at its head
+        formulas = re.findall(r"\$\$.*?\$\$", inspect.getmodule(objective).__doc__ or "", re.DOTALL)
         for term in (term for term in method.terms if term.objective == name):
             times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
             weight = f", weight {term.weight:g}" if term.weight != 1 else ""
             calls.append(f"- {_call(term)} on {100 * term.share:g} % of a batch{weight}; times: {times}")
-        parts += [f"$$ {tex} $$", ". ".join(filter(None, [words, source(objective)])), "\n".join(calls)]
+        parts += [*formulas, source(objective), "\n".join(calls)]
     return [part for part in parts if part]
 
 
 def _corrected(own: SelfCorrection) -> list[str]:
     parts, said = [r"\mathcal L_{\mathrm{TC}}"], [f"delta = {own.threshold:g}, t_trunc = {own.truncation:g}"]
     said.append(f"target keeps {own.target_ema:g}")
-    for name, (_, short) in LOSSES.items():
+    for name, (_, short, _) in LOSSES.items():
         if loss := getattr(own, name, None):
             parts.append(rf"{loss.weight:g}\,\mathcal L_{{\mathrm{{{short}}}}}")
             said += [f"{name} from step {loss.warmup}"] if loss.warmup else []
@@ -114,8 +97,9 @@ def self_correction(names: Sequence[str], settings: ExperimentSettings) -> str:
     """The losses of SCFlow that any of the methods takes part in, as Markdown; nothing where none does."""
     own = [settings.method(name).self_correction for name in names]
     used = [n for n in LOSSES if any(c and (n == "consistency" or getattr(c, n)) for c in own)]
-    shown = [LOSSES[name][0] for name in used] + ([losses.discriminator] if "adversarial" in used else [])
-    return "\n\n".join(f"$$ {formula(loss)[0]} $$\n\n`losses.{loss.__name__}`" for loss in shown)
+    shown = [LOSSES[name] for name in used] + ([DISCRIMINATOR] if "adversarial" in used else [])
+    formulas = (rf"$$ \mathcal L_{{\mathrm{{{short}}}}} = {tex} $$" for _, short, tex in shown)
+    return "\n\n".join(f"{tex}\n\n`losses.{loss.__name__}`" for tex, (loss, *_) in zip(formulas, shown))
 
 
 def fell(logs: Logs) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..metrics.frechet import Moments
-from ..metrics.precision_recall import Manifold
+from ..metrics.pairs import Manifold
 from ..settings.tiers import ExperimentSettings
 from ..training.features import Reference
 

@@ -80,15 +80,11 @@ def hardware(device: str) -> str:
     return f"{torch.cuda.get_device_name()}; {described}" if device == "cuda" else described
 
 
-def software() -> str:
-    """The versions that change numbers."""
-    return f"Python {platform.python_version()}, torch {torch.__version__}"
-
-
 def of_experiment(experiment: Experiment, notebook: str) -> Provenance:
     """The provenance of what `notebook` computes now from an experiment's settings."""
     (code,), root = settings_by_hash(experiment), experiment.workspace.root
-    return Provenance(notebook, revision(root), code, hardware(experiment.compute.device), software())
+    software = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return Provenance(notebook, revision(root), code, hardware(experiment.compute.device), software)
 
 
 def settings_by_hash(experiment: Experiment) -> dict[str, Any]:

@@ -32,9 +32,8 @@ def load(path: Path = FILE) -> pd.DataFrame:
         raise DamagedFileError(f"{path}: unknown status {sorted(unknown)}; a status is one of {known}")
     if (negative := numbers[(numbers.value < 0) | (numbers.nfe < 1)]).size:
         row = negative.iloc[0]
-        raise DamagedFileError(
-            f"{path}: {row.method} has {row.metric} {row.value:g} at nfe {row.nfe}: {CURE}"
-        )
+        cell = f"{row.method} has {row.metric} {row.value:g} at nfe {row.nfe}"
+        raise DamagedFileError(f"{path}: {cell}: {CURE}")
     require_once(numbers, CELL, str(path), CURE)
     return numbers
 

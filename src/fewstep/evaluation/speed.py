@@ -14,7 +14,7 @@ from ..training import weights
 from ..training.experiment import Experiment
 from ..training.precision import one_thread
 from . import claims, measure, provenance, published, tables
-from .measure_images import FID
+from .measures import FID
 from .sample import labels
 
 ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"

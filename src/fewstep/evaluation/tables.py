@@ -10,8 +10,7 @@ from ..training.experiment import Experiment
 from . import provenance, published
 from .csv_files import ANY, NUMBER, OR_NOTHING, TEXT, WHOLE, DamagedFileError, read, require_once
 from .measure import require_whole
-from .measure_captions import ATTRIBUTES, CLIP_SCORE, NAMES
-from .measure_images import AGREEMENT, FID, JPEG, SAME_NOISE, T_FID
+from .measures import AGREEMENT, ATTRIBUTES, CLIP_SCORE, FID, JPEG, NAMES, SAME_NOISE, T_FID
 from .sample import EXACT, labels
 
 COLUMNS = (

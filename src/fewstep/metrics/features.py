@@ -1,6 +1,5 @@
 """Features of images, which FID, KID, precision and recall are computed on. Nothing here is downloaded."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.formats.archives import no_file
+from ..storage.files import checksum
 
 # the file that clean-fid downloads if it is let: 95,607,719 bytes, the checksum that k-diffusion pins
 INCEPTION = "inception-2015-12-05.pt"
@@ -116,16 +116,14 @@ def channel_means() -> Extractor:
     return Extractor("channel means, a rehearsal's stand-in for Inception", _ChannelMeans(), CLEAN, clean)
 
 
-def verify(path: Path, sha256: str) -> None:
+def verify(path: Path, sha256: str | None) -> None:
     """Raise FileNotFoundError where nothing is at `path`, and ValueError for another SHA-256 or no file."""
     if what := no_file(path):
         raise ValueError(f"{path} {what}: put the Inception weights from {INCEPTION_URL} there")
     if not path.exists():
         missing = f"the Inception weights {path} are not there"
         raise FileNotFoundError(f"{missing}: download {INCEPTION_URL} to that path (fewstep never does)")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+    if sha256 and (found := checksum(path)) != sha256:
         wrong = f"{path} has SHA-256 {found} and not {sha256}: it was not loaded"
         raise ValueError(f"{wrong}; delete it and download {INCEPTION_URL} again")
 

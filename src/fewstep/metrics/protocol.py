@@ -44,10 +44,9 @@ class ImageProtocol:
             raise ValueError(f"the protocol's 'seeds' are {self.seeds!r}: {cure}")
 
     def __str__(self) -> str:
-        seeds = " ".join(str(seed) for seed in self.seeds)
-        return "; ".join(
-            f"{f.name}={seeds if f.name == 'seeds' else getattr(self, f.name)}" for f in fields(self)
-        )
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        said["seeds"] = " ".join(map(str, self.seeds))
+        return "; ".join(f"{name}={value}" for name, value in said.items())
 
 
 def parse(text: str) -> ImageProtocol:
@@ -60,6 +59,5 @@ def parse(text: str) -> ImageProtocol:
             return found
     except (KeyError, TypeError, ValueError):
         pass
-    raise ValueError(
-        f"{text!r} is not the protocol of a number about images: write it as str(ImageProtocol(...))"
-    )
+    cure = "write it as str(ImageProtocol(...))"
+    raise ValueError(f"{text!r} is not the protocol of a number about images: {cure}")

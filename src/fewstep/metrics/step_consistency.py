@@ -65,17 +65,6 @@ def _mean(x: np.ndarray, window: np.ndarray) -> np.ndarray:
     return np.asarray(correlate1d(down, window, axis=-1)[..., reach : x.shape[-1] - reach])
 
 
-def _ssim(a: np.ndarray, b: np.ndarray, top: int) -> np.ndarray:
-    window, a, b = window_of(min(a.shape[2:])), a.astype(np.float64), b.astype(np.float64)
-    c1, c2 = (K1 * top) ** 2, (K2 * top) ** 2
-    mean_a, mean_b = _mean(a, window), _mean(b, window)
-    aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
-    # s_a^2 and s_b^2 are wanted in their sum alone, which costs one window instead of two
-    both, covariance = _mean(a * a + b * b, window) - (aa + bb), _mean(a * b, window) - ab
-    similarity = (2 * ab + c1) * (2 * covariance + c2) / ((aa + bb + c1) * (both + c2))
-    return np.asarray(similarity.mean((1, 2, 3)))
-
-
 def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     """The structural similarity of each pair, (count,), at most 1; higher is nearer (Wang et al. 2004).
 
@@ -83,7 +72,18 @@ def ssim(a: np.ndarray, b: np.ndarray, top: int = 255) -> np.ndarray:
     top)^2: means m, variances s^2 and covariance s_ab (not corrected for bias) in a Gaussian window of
     deviation 1.5 (`window_of`); the mean over all places of the window inside the image, and the channels.
     """
-    return _by_blocks(lambda one, other: _ssim(one, other, top), a, b, top)
+    c1, c2 = (K1 * top) ** 2, (K2 * top) ** 2
+
+    def measure(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        window, a, b = window_of(min(a.shape[2:])), a.astype(np.float64), b.astype(np.float64)
+        mean_a, mean_b = _mean(a, window), _mean(b, window)
+        aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
+        # s_a^2 and s_b^2 are wanted in their sum alone, which costs one window instead of two
+        both, covariance = _mean(a * a + b * b, window) - (aa + bb), _mean(a * b, window) - ab
+        similarity = (2 * ab + c1) * (2 * covariance + c2) / ((aa + bb + c1) * (both + c2))
+        return np.asarray(similarity.mean((1, 2, 3)))
+
+    return _by_blocks(measure, a, b, top)
 
 
 def feature_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..evaluation import claims, tables
-from ..evaluation.plots.forest import forest
+from ..evaluation.plots.curves import forest
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
 from ..storage.files import add_files, as_json, read_written, replace_files, write_atomically

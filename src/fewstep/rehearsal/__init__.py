@@ -1,4 +1,1 @@
-"""Tier paper before it is run: what is missing, how long and large it will be, every stage once in small.
-
-Nothing that another room needs is here.
-"""
+"""Tier paper before it is run, and every stage of it once in small. Nothing that another room needs."""

@@ -144,10 +144,7 @@ def call(network: Network, device: str, batch: int, noise: Noise) -> float:
 
 
 class Timings:
-    """Timings of the parts of `tier` on `device`, each measured once; what is measured is printed before.
-
-    Work that does not fit into memory raises UnfitError.
-    """
+    """Timings of parts of `tier` on `device`, each announced, measured once; UnfitError without memory."""
 
     def __init__(self, tier: Tier, device: str):
         self.tier, self.device = tier, device

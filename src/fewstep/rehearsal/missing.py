@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .. import data
 from ..data.formats.archives import folder_of
-from ..metrics.features import INCEPTION, INCEPTION_SHA256, INCEPTION_URL, verify
+from ..metrics.features import INCEPTION, INCEPTION_SHA256, verify
 from ..settings.tiers import Tier
 from ..training import published_weights
 
@@ -21,15 +21,6 @@ def said(check: Callable[..., None], *arguments: object) -> list[str]:
     return []
 
 
-def _check_inception(checksums: bool) -> None:
-    path = folder_of("inception") / INCEPTION
-    if not path.is_file():
-        cure = f"download {INCEPTION_URL} to that path (fewstep never does)"
-        raise FileNotFoundError(f"the Inception weights {path} are not there: {cure}")
-    if checksums:
-        verify(path, INCEPTION_SHA256)
-
-
 def missing_files(tier: Tier, checksums: bool) -> list[str]:
     """A sentence for each data set and each weights file of `tier` that is not the published one.
 
@@ -39,8 +30,7 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
     trainings = (experiment.training for experiment in tier.experiments.values())
     used = {own.data for own in (*tier.features.values(), *tier.latents.values(), *trainings)}
     archives = [data.module(name).check for name in sorted(used) if data.offers(name, "check")]
-    found = [sentence for check in archives for sentence in said(check)]
-    checks: list[Callable[[bool], None]] = []
+    found, checks = [sentence for check in archives for sentence in said(check)], []
     coders = [own.autoencoder for own in tier.latents.values()]
     if published := [own.repository for own in coders if own.kind == "pretrained"]:
         from ..networks import autoencoder
@@ -56,5 +46,5 @@ def missing_files(tier: Tier, checksums: bool) -> list[str]:
         found += said(check, checksums)
     found += published_weights.missing(tier, checksums)
     if any(own.extractor == "inception" for own in tier.features.values()):
-        found += said(_check_inception, checksums)
+        found += said(verify, folder_of("inception") / INCEPTION, INCEPTION_SHA256 if checksums else None)
     return found

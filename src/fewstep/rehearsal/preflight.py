@@ -22,13 +22,10 @@ class PreflightError(RuntimeError):
     """Something that a tier needs is missing."""
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def missing_space(root: Path, tier_name: str, wanted: int) -> list[str]:
     """A sentence where fewer than `wanted` bytes, less what earlier runs have left, are free at `root`."""
-    wanted, free = wanted - _size(root / "artifacts" / tier_name), shutil.disk_usage(root).free
+    left = (path for path in (root / "artifacts" / tier_name).rglob("*") if path.is_file())
+    wanted, free = wanted - sum(path.stat().st_size for path in left), shutil.disk_usage(root).free
     there = f"{root} has {free / GB:,.0f} GB free, and tier {tier_name} writes about {wanted / GB:,.0f} GB"
     return [f"{there} there: make room, or move the clone"] if free < wanted else []
 

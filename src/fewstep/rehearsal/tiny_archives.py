@@ -1,12 +1,15 @@
 """Tiny archives in the formats in which the paper tier's data sets were published, for rehearsals.
 
-Each is marked as fewstep.storage.stand_in says, without which the readers refuse it.
+Those of captioned pictures are LAION's, as img2dataset writes it, and COCO's. Each is marked as
+fewstep.storage.stand_in says, without which the readers refuse it.
 """
 
 import hashlib
 import io
+import json
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import lmdb
@@ -15,6 +18,7 @@ import torch
 from PIL import Image
 
 from ..data import afhq64, celeba64, celebahq, cifar10, imagenet32
+from ..data import coco as published
 from ..storage import stand_in
 from ..storage.files import write_atomically
 from ..storage.stand_in import StandIn
@@ -22,6 +26,12 @@ from ..storage.stand_in import StandIn
 # images of each set: enough for its halves, quarters and eighths to be told apart in a few features
 COUNT, UNSEEN = 40, 8
 SEED = 4_000_037
+# shards and pictures in each, a caption each; pictures of each of COCO's validation sets, five captions each
+SHARDS, PER_SHARD, OF_COCO = 2, 20, 8
+# width and height, as they alternate
+SIZES = ((560, 512), (512, 600))
+THINGS = ("boat", "lamp", "fox", "teapot", "bridge")
+PLACES = ("by a lake", "on a table", "in the snow", "under a tree")
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> list[Image.Image]:
@@ -71,11 +81,10 @@ def _imagenet32(folder: Path) -> StandIn:
     return StandIn({"train": COUNT})
 
 
-def _image_folder(folder: Path, name: Callable[[int], str], size: tuple[int, int], seed: int) -> StandIn:
-    for k, picture in enumerate(pictures(COUNT, size, seed)):
-        path = folder / name(k)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+def _image_folder(folder: Path, names: Sequence[str], size: tuple[int, int], seed: int) -> StandIn:
+    for name, picture in zip(names, pictures(COUNT, size, seed)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / name)
     return StandIn({"train": COUNT})
 
 
@@ -91,29 +100,68 @@ def _celebahq(folder: Path) -> StandIn:
     return StandIn({"train": COUNT})
 
 
-def _afhq64(folder: Path) -> StandIn:
-    parts, kinds = ["train"] * (COUNT - UNSEEN) + ["test"] * UNSEEN, ("cat", "dog", "wild")
-    size = afhq64.FOLDER.published
-    return _image_folder(folder, lambda k: f"{parts[k]}/{kinds[k % 3]}/{k:06}.png", size, 300)
-
-
-def _celeba64(folder: Path) -> StandIn:
-    size = celeba64.FOLDER.published
-    return _image_folder(folder, lambda k: f"img_align_celeba/{k + 1:06}.jpg", size, 200)
-
-
+PARTS, KINDS = ["train"] * (COUNT - UNSEEN) + ["test"] * UNSEEN, ("cat", "dog", "wild")
+AFHQ = [f"{part}/{KINDS[k % 3]}/{k:06}.png" for k, part in enumerate(PARTS)]
+CELEBA = [f"img_align_celeba/{k + 1:06}.jpg" for k in range(COUNT)]
 ARCHIVES: dict[str, Callable[[Path], StandIn]] = {
-    "cifar10": _cifar10, "imagenet32": _imagenet32, "celeba64": _celeba64, "afhq64": _afhq64,
-    "celebahq": _celebahq,
+    "cifar10": _cifar10, "imagenet32": _imagenet32, "celebahq": _celebahq,
+    "celeba64": partial(_image_folder, names=CELEBA, size=celeba64.FOLDER.published, seed=200),
+    "afhq64": partial(_image_folder, names=AFHQ, size=afhq64.FOLDER.published, seed=300),
 }  # fmt: skip
 
 
 def write(folder: Path) -> None:
-    """Write a tiny archive of every published data set, always the same, to `folder`/<name>.
-
-    What stands in for Inception is its folder, marked and without weights.
-    """
+    """Write a tiny archive of each published data set to `folder`/<name>; Inception's is marked and empty."""
     for name, make in ARCHIVES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         stand_in.mark(folder / name, make(folder / name))
     stand_in.mark(folder / "inception")
+
+
+def captions() -> list[str]:
+    """Every caption that there is here, once."""
+    pairs = [(thing, place) for place in PLACES for thing in THINGS] * SHARDS
+    return [f"A {thing} {place}, picture {k}" for k, (thing, place) in enumerate(pairs)]
+
+
+def _jpegs(count: int, seed: int) -> list[bytes]:
+    """`count` JPEG files of both sizes in turn."""
+    sets = [pictures(count // len(SIZES), size, seed + k) for k, size in enumerate(SIZES)]
+    files = []
+    for picture in (picture for both in zip(*sets) for picture in both):
+        files.append(io.BytesIO())
+        picture.save(files[-1], "JPEG")
+    return [file.getvalue() for file in files]
+
+
+def laion(folder: Path) -> None:
+    """Write two shards of 20 captioned pictures to `folder`, marked as a rehearsal's."""
+    shards: list[dict[str, bytes]] = [{} for _ in range(SHARDS)]
+    for k, (jpeg, caption) in enumerate(zip(_jpegs(SHARDS * PER_SHARD, 500), captions())):
+        key = f"{k // PER_SHARD:05}{k % PER_SHARD:04}"
+        said = json.dumps({"caption": caption, "key": key, "status": "success"}, indent=4)
+        shards[k // PER_SHARD] |= {
+            f"{key}.jpg": jpeg, f"{key}.txt": caption.encode(), f"{key}.json": said.encode(),
+        }  # fmt: skip
+    for shard, members in enumerate(shards):
+        write_atomically(folder / f"{shard:05}.tar", tar(members))
+    stand_in.mark(folder, StandIn({"train": SHARDS * PER_SHARD}))
+
+
+def coco(folder: Path) -> None:
+    """Write COCO's two validation sets, 8 pictures of five captions each, to `folder`, marked like that."""
+    for k, split in enumerate(published.SETS.values()):
+        # as published, numbers are in no order, and the captions of one picture do not stand together
+        numbers = [1000 * (k + 1) + 37 * n % 101 for n in range(OF_COCO)]
+        prefix = "COCO_val2014_" if split.year == 2014 else ""
+        names = {number: f"{prefix}{number:012}.jpg" for number in numbers}
+        images = [{"id": number, "file_name": name, "license": 1} for number, name in names.items()]
+        annotations = [
+            {"id": 10_000 - 7 * n, "image_id": numbers[n % OF_COCO], "caption": f"{caption} \n"}
+            for n, caption in enumerate(captions())
+        ]
+        written = {"info": {"year": split.year}, "images": images, "licenses": [], "annotations": annotations}
+        write_atomically(folder / split.annotations, json.dumps(written).encode())
+        for name, content in zip(names.values(), _jpegs(OF_COCO, 600 + 10 * k)):
+            write_atomically(folder / split.pictures / name, content)
+    stand_in.mark(folder, StandIn(dict.fromkeys(published.SETS, OF_COCO)))

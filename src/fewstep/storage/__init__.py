@@ -1,3 +1,1 @@
-"""What lies on disk, without its meaning: atomic files, checkpoints, arrays filled in blocks, the workspace's
-paths, progress, fingerprints, and the mark of stand-in data. Nothing here knows what a tensor means.
-"""
+"""What lies on disk, without what a tensor means: files, checkpoints, paths, progress, fingerprints."""

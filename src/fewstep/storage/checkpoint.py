@@ -1,7 +1,4 @@
-"""Checkpoints: safetensors files, written atomically and verified when read; nothing is ever unpickled.
-
-Counts, fingerprints and settings are JSON in the file's header: one rename publishes them with the tensors.
-"""
+"""Checkpoints: safetensors with settings in the header: one rename, verified when read, never unpickled."""
 
 import hashlib
 import json

@@ -127,10 +127,7 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_written(folder: Path) -> dict[str, bytes]:
-    """All that `replace_files` wrote, by the paths below `folder`.
-
-    Raises ValueError, naming the file, where one is missing or another by now.
-    """
+    """What `replace_files` wrote, by path; ValueError, naming the file, where one is missing or another."""
     known, cure = _written(folder), f"restore it, or delete {folder} and run `dvc repro`"
     if not known:
         raise ValueError(f"{folder / LIST}, the list of what belongs there, is missing or damaged: {cure}")

@@ -1,7 +1,4 @@
-"""What a result was computed from, its settings and the code that it runs, as one short hash.
-
-Code counts without comments, docstrings and layout, so that a better text does not throw away a training.
-"""
+"""What a result was computed from, settings and code (without comments and layout), as one short hash."""
 
 import ast
 import hashlib
@@ -19,7 +16,7 @@ UNCOUNTED = tuple(f"{PACKAGE}.{name}" for name in PATHS)
 
 
 def code(source: str) -> str:
-    """A hash of Python source that ignores comments, docstrings and layout."""
+    """A hash of Python source without comments, docstrings, layout: a better text throws no training away."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))

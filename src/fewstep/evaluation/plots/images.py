@@ -1,15 +1,16 @@
-"""Pictures of images: grids by method and number of steps, interpolations, data, quality against cost."""
+"""Pictures of images: grids by method and number of steps, faces, interpolations, data, beside captions."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
+from textwrap import fill
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from .picture import DPI, Panels, Picture, cell_line, legend_beside, line_panels, log_ticks, steps
+from .picture import DPI, Panels, Picture, steps
+from .samples import densities
 
 # the lowest level is not quite white, so that a tile can be told from the gap beside it
 GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294", "#10263c"])
@@ -17,25 +18,13 @@ GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294
 GAP, BLOCK_GAP, TEXT = 3, 14, 22
 ABOVE = {"ha": "center", "va": "bottom", "fontsize": 11}
 BESIDE = {"ha": "right", "va": "center", "fontsize": 11}
+# of faces, between a row and its name; of captions, their width in pixels and in letters
+INDENT, CAPTION, LETTERS = 8, 250, 38
 # colours of the file of a sheet of images: with half as many, white sky turns lavender
 PALETTE = 256
 # A sheet is about this wide, with tiles neither too small to read nor enlarged beyond what an image deserves;
 # an image larger than SIDE itself is reduced to it, or a sheet of many would be a hundred megapixels
 WIDTH, SMALLEST, LARGEST, SIDE = 1000, 40, 64, 128
-
-
-def _checked(images: np.ndarray, name: str) -> np.ndarray:
-    """Images (n, channels, height, width), clipped to [-1, 1]; ValueError for anything else, by name."""
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
-        wanted = "images have shape (count, 1 or 3, height, width) with one at least"
-        raise ValueError(f"{name}: {wanted}, not {images.shape}")
-    if images.dtype.kind != "f":
-        raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
-    bad = ~np.isfinite(images).all((1, 2, 3))
-    if bad.any():
-        raise ValueError(f"{name}: {bad.sum()} of {len(images)} images are not finite and cannot be drawn")
-    return images.clip(-1, 1)
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
@@ -44,9 +33,9 @@ def reduced(images: np.ndarray) -> np.ndarray:
     by = max(-(-max(height, width) // SIDE), 1)
     while height % by or width % by:
         by -= 1
-    return (
-        images if by == 1 else images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
-    )
+    if by == 1:
+        return images
+    return images.reshape(count, channels, height // by, by, width // by, by).mean((3, 5))
 
 
 def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[np.ndarray, list[float]]:
@@ -54,7 +43,15 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
 
     They stand `across` a row, sized for `beside` such blocks side by side. Raises ValueError as `grid`.
     """
-    images = _checked(images, name)
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
+        wanted = "images have shape (count, 1 or 3, height, width) with one at least"
+        raise ValueError(f"{name}: {wanted}, not {images.shape}")
+    if images.dtype.kind != "f":
+        raise ValueError(f"{name}: images are floats in [-1, 1], not {images.dtype}")
+    if (bad := ~np.isfinite(images).all((1, 2, 3))).any():
+        raise ValueError(f"{name}: {bad.sum()} of {len(images)} images are not finite and cannot be drawn")
+    images = images.clip(-1, 1)
     halves = [half for image in images[:3] for half in np.array_split(image, 2, axis=1)]
     quadrants = [part.mean() for half in halves for part in np.array_split(half, 2, axis=2)]
     side = max(images.shape[2:])
@@ -145,33 +142,60 @@ def data_strip(images: np.ndarray, title: str, across: int = 16) -> Picture:
     return Picture(figure, {"images": numbers}, title, f"{title}: {len(images)} images", PALETTE)
 
 
-def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
-    """Metric `y` against `x` of the same cell (log-log): one line a method, its network calls in the markers.
+def rows_of_faces(panels: Panels, title: str, count: int = 8) -> Picture:
+    """One block a key with its name above; in it one row an inner key "N = ...", from few steps to many.
 
-    The numbers hold `y` alone: `x` may be a time, which never repeats. Raises ValueError when no cell of the
-    table has both metrics, or one has a metric twice.
+    Arrays as for `grid`, of which the first `count` are drawn: a column is one noise down to the bottom.
     """
-    cost, quality = (table[table.metric == metric] for metric in (x, y))
-    twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]
-    if len(twice):
-        cell = twice.iloc[0]
-        raise ValueError(f"{cell.method} has more than one '{cell.metric}' at {cell.nfe} network calls")
-    both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
-    if both.empty:
-        raise ValueError(f"no method has both '{x}' and '{y}' at one number of network calls")
-    figure, ((axis,),) = line_panels(6.4, 4.2)
-    numbers = {}
-    for k, (method, line) in enumerate(both.groupby("method", sort=False)):
-        line = line.sort_values("nfe")
-        # each line above the last with its text, so that a covered marker hides its number too
-        above = 3 + k
-        numbers[method] = cell_line(axis, line, "value_x", method, ms=13, mec="white", zorder=above)
-        for row in line.itertuples():
-            inside = {"ha": "center", "va": "center_baseline", "fontsize": 6.5, "color": "white"}
-            axis.annotate(str(int(row.nfe)), (row.value_x, row.value), zorder=above + 0.5, **inside)
-    axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-    log_ticks(axis.xaxis)
-    log_ticks(axis.yaxis)
-    legend_beside(axis, title="network calls in the markers")
-    alt = f"{title}: {y} against {x}, network calls in the markers, for {'; '.join(numbers)}"
-    return Picture(figure, numbers, title, alt)
+    panels = {label: rows for label, rows in panels.items() if rows}
+    if count < 1 or not panels:
+        raise ValueError("a picture of faces shows one image at least")
+    blocks, texts, numbers, top = {}, [], {}, 0
+    for label, rows in panels.items():
+        top += TEXT + (BLOCK_GAP if blocks else 0)
+        texts.append((0, top - 6, label, {"ha": "left", "va": "bottom", "fontsize": 11}))
+        for column in sorted(rows, key=steps):
+            name = f"{label}, {column}"
+            strip, numbers[name] = tiled(rows[column][:count], name, count)
+            blocks[name] = 0, top, strip
+            # outside the figure, which grows to hold it when it is saved
+            texts.append((-INDENT, top + strip.shape[0] / 2, column, BESIDE | {"fontsize": 9}))
+            top += strip.shape[0] + GAP
+    width = max(strip.shape[1] for *_, strip in blocks.values())
+    alt = f"{title}: images from the same {count} noises, a row each of {'; '.join(numbers)}"
+    return Picture(sheet((width, top - GAP), blocks, texts), numbers, title, alt, PALETTE)
+
+
+def rows_of_captions(panels: Panels, captions: Sequence[str], title: str) -> Picture:
+    """One row a caption; of each key of `panels` one block of columns, an inner key "N = ..." a column.
+
+    Arrays as for `grid`, image k of the k-th caption. Raises ValueError for fewer images than captions.
+    """
+    panels = {label: own for label, own in panels.items() if own}
+    if not captions or not panels:
+        raise ValueError("a picture of captions shows one caption and one method at least")
+    blocks, texts, numbers, left = {}, [], {}, CAPTION
+    for label, own in panels.items():
+        texts.append((left, TEXT - 8, label, {"ha": "left", "va": "bottom", "fontsize": 10}))
+        for column, images in own.items():
+            name = f"{label}, {column}"
+            if len(images) < len(captions):
+                raise ValueError(f"{name}: there are {len(images)} images for {len(captions)} captions")
+            strip, numbers[name] = tiled(images[: len(captions)], name, across=1)
+            blocks[name] = left, 2 * TEXT, strip
+            texts.append((left + strip.shape[1] / 2, 2 * TEXT - 6, column, ABOVE | {"fontsize": 8}))
+            left += strip.shape[1] + GAP
+        left += BLOCK_GAP - GAP
+    high = strip.shape[0] + GAP
+    for k, caption in enumerate(captions):
+        middle = 2 * TEXT + (k + 0.5) * high / len(captions) - GAP / 2
+        texts.append((0, middle, fill(caption, LETTERS), {"ha": "left", "va": "center", "fontsize": 8}))
+    alt = f"{title}: images of {len(captions)} captions, a column each of {'; '.join(numbers)}"
+    size = left - BLOCK_GAP, 2 * TEXT + high - GAP
+    return Picture(sheet(size, blocks, texts), numbers, title, alt, PALETTE)
+
+
+def gallery(panels: Panels, title: str) -> Picture:
+    """`densities` of points (count, 2), or a `grid` of images (count, channels, height, width)."""
+    first = next(iter(next(iter(panels.values())).values()))
+    return densities(panels, title) if first.ndim == 2 else grid(panels, title)

@@ -1,15 +1,14 @@
-"""Pictures of samples: densities, quality against network calls, trajectories."""
+"""Pictures of points in the plane: densities, trajectories, clouds."""
 
 from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from ...flows.flow_map import FlowMap
-from .picture import INK, METHODS, Panels, Picture, cell_line, legend_beside, line_panels, log_ticks, steps
+from .picture import INK, Panels, Picture, steps
 
 
 def _histogram(points: np.ndarray, bins: int) -> np.ndarray:
@@ -21,10 +20,7 @@ def _coarse(points: np.ndarray) -> list[float]:
 
 
 def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
-    """Density plots of samples (count, 2): one row a key, one column an inner key "N = ...".
-
-    With `across`, panels follow one another, that many a row, each under its own name.
-    """
+    """Densities of samples (count, 2): a row a key, a column an inner key "N = ..."; or `across` a row."""
     columns = sorted({name for row in rows.values() for name in row}, key=steps)
     pairs = product(enumerate(rows), enumerate(columns))
     place = {(label, column): (i, j) for (i, label), (j, column) in pairs if column in rows[label]}
@@ -50,36 +46,6 @@ def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
     figure.tight_layout(pad=0.4, h_pad=1 if across else None)
     numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in place}
     return Picture(figure, numbers, title, f"{title}: densities of {'; '.join(numbers)}", palette=128)
-
-
-def _call_ticks(calls: pd.Series) -> list[int]:
-    """The numbers of calls to write below a logarithmic axis: the most frequent first, none upon another."""
-    gap = 0.05 * np.log(calls.max() / calls.min())
-    kept: list[int] = []
-    for n in calls.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
-        if all(abs(np.log(n / other)) > gap for other in kept):
-            kept.append(int(n))
-    return sorted(kept)
-
-
-def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = None) -> Picture:
-    """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
-    part = table[(table.metric == metric) & (table.method != "exact")]
-    figure, ((axis,),) = line_panels(6.4, 3.8)
-    numbers = {}
-    for method, line in part.groupby("method", sort=False):
-        numbers[method] = cell_line(axis, line, "nfe", method, ms=4)
-    alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
-    if floor is not None:
-        axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")
-        numbers["exact"] = round(floor, 4)
-    axis.set(xscale="log", yscale="log", xlabel="network calls per sample", ylabel=metric)
-    log_ticks(axis.yaxis)
-    ticks = _call_ticks(part.nfe)
-    axis.set_xticks(ticks, labels=[str(n) for n in ticks])
-    axis.minorticks_off()
-    legend_beside(axis)
-    return Picture(figure, numbers, title, alt)
 
 
 @torch.no_grad()
