@@ -1,6 +1,7 @@
 """Each protocol's numbers, from made samples with known answers; what is drawn, and where it comes from."""
 
 import subprocess
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -468,9 +469,17 @@ def test_seconds_are_counted_calls_times_the_median_and_a_decoding(smoke, root):
     )
     assert set(one.samples) == {1} and set(best.samples) == {4} and set(one.status) == {"not on file"}
     assert set(best.protocol) == {
-        f"calls counted x median of {own.speed.repeats} timed calls and one decoding, one image's share, "
-        "batch that takes least"
+        f"calls counted x median of {own.speed.repeats} timed calls and one decoding, seconds of one core, "
+        "one image's share, batch that takes least"
     }
+
+
+def test_a_call_on_a_cpu_is_timed_by_its_own_core():
+    """What else the machine is at, such as the experiment beside this one, makes no call slower."""
+    waiting = speed._seconds(lambda: time.sleep(0.03), 3, "cpu")
+    assert len(waiting) == 3 and max(waiting) < 0.01
+    busy = speed._seconds(lambda: sum(range(300_000)), 3, "cpu")
+    assert min(busy) > 0
 
 
 @pytest.mark.parametrize("kind", ["read", "load"])
