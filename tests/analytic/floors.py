@@ -151,7 +151,7 @@ def steps_on_the_gaussian(h: float = 0.5) -> dict[str, float]:
 
 
 def velocity_consistency_on_the_gaussian(delta: float = 1e-3, alpha: float = 1e-5) -> float:
-    """Two segments, threshold 0.9; where the next point is the target, and behind the threshold the end is."""
+    """Two segments: the next point is the target, and from the threshold 0.9 on the end of the segment."""
     t = (torch.arange(200_000, dtype=F64)[:, None] + 0.5) / 200_000
     end, r = torch.where(t < 0.5, 0.5, 1.0), (t + delta).clamp(max=1)
     now, later = (1 + (end - time) * slope(time) for time in (t, r))

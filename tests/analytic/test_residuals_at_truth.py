@@ -121,9 +121,8 @@ def test_the_noise_that_direct_residuals_keep_at_the_true_map(interpolant, resid
         total = c.alpha**2 * world.c0[0] + c.beta**2 * world.c1[0] + c.gamma**2
         cross = c.alpha * c.d_alpha * world.c0[0] + c.beta * c.d_beta * world.c1[0] + c.gamma * c.d_gamma
         variance = spread - cross**2 / total
-        floor = {meanflow: variance[0] * total[1] / total[0], imeanflow: variance[0]}.get(
-            residual, variance[1]
-        )
+        floors = {meanflow: variance[0] * total[1] / total[0], imeanflow: variance[0]}
+        floor = floors.get(residual, variance[1])
         close((weight * residual(world, batch)).sum(), floor, 1e-9)
 
 
