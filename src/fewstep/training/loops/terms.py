@@ -91,7 +91,7 @@ class Loop:
         pairs = [times.draw(u, progress) for times, u in zip(self.times, shares)]
         s, t = (torch.cat(end) for end in zip(*pairs))
         x0, x1, z = (x if x is None else precision.laid_out(x, self.job.training) for x in (x0, x1, z))
-        return Batch(x0, x1, s, t, uniform[3], interpolant, z)
+        return Batch(x0, x1, s, t, uniform[3], interpolant, z, progress)
 
     def step(self) -> None:
         """One optimisation step: the residuals of every term on its part of the batch, and one update."""
