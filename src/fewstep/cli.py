@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .settings.names import MOST_SEED, MOST_STEPS, check_name, check_tier
+from .settings.names import MOST_SEED, MOST_STEPS, ZOO, check_name, check_tier
 from .storage.workspace import Workspace, find_root
 
 
@@ -34,7 +34,7 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
     # a rehearsal's tree has no stages of its own, and other data
     if stages := plan(root, tier):
         export(root)
-        require_same_experiments(stages, settings)
+        require_same_experiments([*stages, *plan(root, tier, ZOO)], settings)
     if settings.compute.device == "cuda":
         from .training.processes import require_cuda
 
@@ -74,19 +74,25 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.notebooks import run
 
-    run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.data)
+    run(
+        Workspace(root, arguments.tier),
+        arguments.notebook,
+        arguments.experiment,
+        arguments.data,
+        arguments.folder,
+    )
 
 
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.report import publish
 
-    publish(Workspace(root, arguments.tier), arguments.mixed)
+    publish(Workspace(root, arguments.tier), arguments.mixed, arguments.folder)
 
 
 def _repro(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.repro import repro
 
-    repro(root, arguments.experiment)
+    repro(root, arguments.experiment, arguments.folder)
 
 
 def _claims(_: Path, arguments: argparse.Namespace) -> None:
@@ -177,13 +183,18 @@ def _parser() -> argparse.ArgumentParser:
     _add(run, "--tier", required=True)
     _add(run, "--experiment")
     _add(run, "--data", "the data set that is prepared")
+    own = "of the pipeline beside the main one whose dvc.yaml lies in this folder, which is zoo"
+    beside: dict[str, Any] = {"choices": ("", ZOO), "default": "", "metavar": "FOLDER"}
+    _add(run, "--folder", own, **beside)
     publish = command("publish", _publish, "put the results of a tier together under results/")
     _add(publish, "--tier", required=True)
     _add(publish, "--mixed", "also tables of several revisions or machines; the report says so on top",
          action="store_true")  # fmt: skip
+    _add(publish, "--folder", own, **beside)
     again = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
     alone = "one experiment alone, up to its own notebooks (default: all, with the report)"
     _add(again, "--experiment", alone)
+    _add(again, "--folder", own, **beside)
     moved = "say which verdicts and cells differ between two results folders, and by how much"
     claims = command("claims", _claims, moved, anywhere=True)
     two: dict[str, Any] = {"nargs": 2, "type": Path, "metavar": "FOLDER", "required": True}

@@ -11,7 +11,7 @@ from ..storage.files import write_atomically
 from ..training.lifetime import exit_with_parent
 
 STAGE = "DVC_STAGE"  # what DVC sets in the environment of a stage, and of the shell in which it starts it
-LOCKS = ("dvc.lock", "paper/dvc.lock")
+LOCKS = ("dvc.lock", "paper/dvc.lock", "zoo/dvc.lock")
 CONFIG = b"# `python -m fewstep data` found this tree under no git\n[core]\n    no_scm = true\n"
 
 

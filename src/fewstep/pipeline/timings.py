@@ -2,7 +2,7 @@
 
 results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage. It
 holds the seconds of the last execution of each of today's stages; one that went on from a stored state counts
-from there.
+from there. A pipeline beside the main one has its own, in its folder.
 """
 
 import csv
@@ -17,31 +17,31 @@ from ..storage.workspace import Workspace
 from .stages import plan
 
 
-def _file(workspace: Workspace) -> Path:
-    return workspace.root / "results" / workspace.tier / "timings.csv"
+def _file(workspace: Workspace, folder: str) -> Path:
+    return workspace.root / "results" / workspace.tier / folder / "timings.csv"
 
 
-def read(workspace: Workspace) -> dict[str, float]:
+def read(workspace: Workspace, folder: str = "") -> dict[str, float]:
     """By stage, the seconds last recorded; empty when nothing was."""
     with suppress(OSError, KeyError, TypeError, ValueError, csv.Error):
-        rows = csv.DictReader(io.StringIO(_file(workspace).read_text(encoding="utf-8")))
+        rows = csv.DictReader(io.StringIO(_file(workspace, folder).read_text(encoding="utf-8")))
         return {row["stage"]: float(row["seconds"]) for row in rows}
     return {}
 
 
-def _stages(workspace: Workspace) -> set[str]:
+def _stages(workspace: Workspace, folder: str) -> set[str]:
     """The names of today's stages, as their executed notebooks are called."""
-    return {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
+    return {Path(out).stem for stage in plan(workspace.root, workspace.tier, folder) for out in stage.outs}
 
 
-def record(workspace: Workspace, stage: str, seconds: float) -> None:
+def record(workspace: Workspace, stage: str, seconds: float, folder: str = "") -> None:
     """Store the seconds of a stage, and forget those of stages that there are no more."""
-    names = _stages(workspace)
+    names = _stages(workspace, folder)
     # a rehearsal's tree plans none
-    kept = {name: own for name, own in read(workspace).items() if name in names or not names}
+    kept = {name: own for name, own in read(workspace, folder).items() if name in names or not names}
     rows = sorted((kept | {stage: seconds}).items())
     text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
-    write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
+    write_atomically(_file(workspace, folder), f"stage,seconds\n{text}".encode())
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Plan:
     to_come: frozenset[str]
 
     @classmethod
-    def load(cls, workspace: Workspace) -> Self:
-        names = _stages(workspace)
-        known = {name: seconds for name, seconds in read(workspace).items() if name in names}
-        done = {path.stem for path in (workspace.pipeline / "notebooks").glob("*.ipynb")}
+    def load(cls, workspace: Workspace, folder: str = "") -> Self:
+        names = _stages(workspace, folder)
+        known = {name: seconds for name, seconds in read(workspace, folder).items() if name in names}
+        done = {path.stem for path in (workspace.pipeline / folder / "notebooks").glob("*.ipynb")}
         return cls(known, frozenset(known) - done)
 
     def left(self, stage: str, elapsed: float, share: float) -> tuple[float | None, float | None]:

@@ -22,7 +22,7 @@ from .training import Training, precision_problems
 # the folders of a tier's artifacts in which no experiment's own can stand
 FOLDERS = {
     "autoencoders", "clip", "features", "latents", "metrics", "notebooks", "report", "samples",
-    "scratch-features", "settings", "states",
+    "scratch-features", "settings", "states", "zoo",
 }  # fmt: skip
 # of the distance between moments of features: no more of them than samples
 FRECHET = ("fid", "t_fid", "fid_jpeg")
