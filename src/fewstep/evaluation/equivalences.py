@@ -1,8 +1,8 @@
 """One map, many names: what other papers call by another name, checked on values and gradients.
 
-An entry holds the other paper's formula, written out from `average_velocity` alone, and this library's function.
-Both are evaluated on random networks in double precision, and the largest difference is the entry's number. The
-entries stand in fewstep.evaluation.other_papers.
+An entry holds the other paper's formula, written out from `average_velocity` alone, and this library's
+function. Both are evaluated on random networks in double precision, and the largest difference is the entry's
+number. The entries stand in fewstep.evaluation.other_papers.
 """
 
 from collections.abc import Callable, Sequence

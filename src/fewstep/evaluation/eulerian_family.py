@@ -1,8 +1,9 @@
 """MeanFlow, improved MeanFlow and ESD as one loss with three choices, and what each choice costs.
 
-With x = I_s, the loss |v_{s,t}(x) - target - (t - s) (d/ds + direction . grad) v_{s,t}(x)|^2 is at rest at the
-flow map whether `target` and `direction` are the velocity b_s or dI_s, of which it is the conditional mean, and
-whether all but the leading v_{s,t} is stopped or d/ds v_{s,t} learns as well. Variances tell them apart.
+With x = I_s, the loss |v_{s,t}(x) - target - (t - s) (d/ds + direction . grad) v_{s,t}(x)|^2 is at rest at
+the flow map whether `target` and `direction` are the velocity b_s or dI_s, of which it is the conditional
+mean, and whether all but the leading v_{s,t} is stopped or d/ds v_{s,t} learns too. Variances tell them
+apart.
 """
 
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def draw(flow: GaussianFlow, count: int, seed: int) -> Batch:
 def variances(
     member: tuple[str, str, str], flow: GaussianFlow, batch: Batch
 ) -> dict[str, tuple[float, float]]:
-    """The variances of the residual and of a sample's gradient at the exact map, each with its standard error."""
+    """The variances of the residual and of a sample's gradient at the exact map, with standard errors."""
     student = Scaled(flow)
     found = residual(student, batch, *member)[:, 0]
     # d r / d theta of every sample: the gradient of a weighted sum in its weights, which sees what is stopped

@@ -1,7 +1,7 @@
-"""The formulas of other papers in this library's notation, each beside the function that it is or is near to.
+"""The formulas of other papers in this library's notation, each beside the function that it is, or nearly is.
 
-Noise is at time 0 and data at time 1: a paper that has them the other way round is turned, t = 1 - theirs, and
-its velocity changes sign.
+Noise is at time 0 and data at time 1: a paper that has them the other way round is turned, t = 1 - theirs,
+and its velocity changes sign.
 """
 
 from collections.abc import Callable
