@@ -196,7 +196,7 @@ def _place(loc: Place) -> Place:
     """Where a complaint of pydantic's is of, without what it puts between the keys: the kinds it tried."""
     if loc[-1:] == ("[key]",):
         return loc[:-1]
-    kinds = {n for n in range(1, len(loc)) if loc[n - 1] in ("network", "autoencoder")}
+    kinds = {n for n in range(1, len(loc)) if loc[n - 1] in ("network", "autoencoder", "coupling")}
     kinds |= {2} if loc[:1] == ("clip",) else set()
     kinds |= {len(loc) - 1} if loc[-1:] in (("int",), ("float",), ("str",)) else set()
     return tuple(key for n, key in enumerate(loc) if n not in kinds)
