@@ -3,8 +3,10 @@ from .flows.exact.checkerboard import CheckerboardMap as CheckerboardMap
 from .flows.exact.gaussian import GaussianFlow as GaussianFlow
 from .flows.exact.mixture import MixtureFlow as MixtureFlow
 from .flows.exact.straight import StraightFlow as StraightFlow
+from .flows.flow_map import DataPredictionFlowMap as DataPredictionFlowMap
 from .flows.flow_map import EulerMap as EulerMap
 from .flows.flow_map import FlowMap as FlowMap
+from .flows.flow_map import HeunMap as HeunMap
 from .flows.flow_map import NetworkFlowMap as NetworkFlowMap
 from .flows.interpolants import LINEAR as LINEAR
 from .flows.interpolants import STOCHASTIC as STOCHASTIC
@@ -18,10 +20,16 @@ from .flows.samplers import jumps as jumps
 from .networks.load import load_flow_map as load_flow_map
 from .networks.mlp import MLP as MLP
 from .objectives.consistency import consistency as consistency
+from .objectives.consistency_training import consistency_training as consistency_training
+from .objectives.contrastive import contrastive as contrastive
+from .objectives.ctm import ctm as ctm
+from .objectives.discrete_consistency import discrete_consistency as discrete_consistency
 from .objectives.emd import emd as emd
 from .objectives.esd import esd as esd
 from .objectives.eulerian import eulerian as eulerian
 from .objectives.fmm import fmm as fmm
+from .objectives.imeanflow import imeanflow as imeanflow
+from .objectives.imm import imm as imm
 from .objectives.lmd import lmd as lmd
 from .objectives.lsd import lsd as lsd
 from .objectives.meanflow import meanflow as meanflow
@@ -29,5 +37,6 @@ from .objectives.pfmm import pfmm as pfmm
 from .objectives.psd import psd as psd
 from .objectives.reflow import reflow as reflow
 from .objectives.si import si as si
+from .objectives.velocity_consistency import velocity_consistency as velocity_consistency
 
 __version__: str

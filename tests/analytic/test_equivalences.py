@@ -26,7 +26,11 @@ from fewstep.objectives.si import si
 
 from .exact import Opaque, close, gradient, network_batch
 
-OBJECTIVES = ("si", "lmd", "emd", "fmm", "pfmm", "eulerian", "lsd", "esd", "psd", "consistency", "meanflow")
+OBJECTIVES = (
+    "si", "lmd", "emd", "fmm", "pfmm", "eulerian", "lsd", "esd", "psd", "consistency", "meanflow",
+    "imeanflow", "contrastive", "velocity_consistency", "discrete_consistency",
+    "consistency_training", "ctm", "imm",
+)  # fmt: skip
 
 
 def same(student, one, other, tolerance: float = 1e-11) -> None:
@@ -194,7 +198,15 @@ def test_pfmm_of_euler_steps_matches_the_euler_sampler(student, teacher, batch, 
 
 @pytest.mark.parametrize(
     "name, options",
-    [("emd", {"gradient": "full"}), ("emd", {"gradient": "semi"}), ("consistency", {}), ("pfmm", {})],
+    [
+        ("emd", {"gradient": "full"}),
+        ("emd", {"gradient": "semi"}),
+        ("consistency", {}),
+        ("pfmm", {}),
+        ("lmd", {"gradient": "value"}),
+        ("discrete_consistency", {}),
+        ("ctm", {}),
+    ],
 )
 def test_a_teacher_that_learns_gets_no_gradient(student, teacher, batch, name, options):
     teacher.requires_grad_(True)
@@ -238,10 +250,11 @@ def test_the_registry_names_what_is_wrong(student, batch, teacher):
         check_options("pfmm", {"jump": 2})
     with pytest.raises(ValueError, match="'lmd' distils a teacher"):
         bind("lmd", {}, None)
-    with pytest.raises(ValueError, match="gradient must be one of full, semi, not 'half'"):
+    with pytest.raises(ValueError, match="gradient must be one of full, semi, value, not 'half'"):
         lmd(student, batch, teacher, "half")
-    with pytest.raises(ValueError, match="gradient must be one of full, semi, not 'half'"):
-        emd(student, batch, teacher, "half")
+    for residual, other in ((emd, "half"), (esd, "value")):
+        with pytest.raises(ValueError, match=f"gradient must be one of full, semi, not '{other}'"):
+            residual(student, batch, teacher, other)
     with pytest.raises(ValueError, match="split must be one of midpoint, uniform, not 'third'"):
         psd(student, batch, split="third")
     with pytest.raises(ValueError, match="jumps must be at least 1, not 0"):

@@ -40,19 +40,27 @@ SETTINGS = {
     prepared.PretrainedAutoencoder: {"scale": 0.18215},
     prepared.TrainedClip: {"pairs": "training", "seed": 0},
     prepared.PublishedClip: {"towers": "both", "data": None},
-    networks.MLPSettings: {},
-    networks.UNetSettings: {"dropout": 0.0},
-    networks.ADMSettings: {"dropout": 0.0},
+    networks.MLPSettings: {"predicts": "velocity"},
+    networks.UNetSettings: {"dropout": 0.0, "predicts": "velocity"},
+    networks.ADMSettings: {"dropout": 0.0, "predicts": "velocity"},
     networks.TextUNetSettings: {"text_layers": 0},
     networks.PublishedUNetSettings: {"checkpointing": True},
     experiment.ExperimentSettings: {"speed": None, "students_of": None, "tables": None},
     tiers.Compute: {"processes": 1},
 }  # fmt: skip
 OBJECTIVES = {
-    "consistency": {}, "emd": {"gradient": "semi"}, "esd": {"gradient": "semi", "stopped": None},
+    "consistency": {"normalise": 0.0, "warmup": 0.0},
+    "consistency_training": {"stopped": None, "h": 0.5, "halvings": 7, "c": 0.0},
+    "contrastive": {"weight": 0.05}, "ctm": {"stopped": None, "steps": 4},
+    "discrete_consistency": {"stopped": None, "h": 0.5, "halvings": 7, "solver": "heun", "c": 0.0},
+    "emd": {"gradient": "semi"}, "esd": {"gradient": "semi", "stopped": None},
     "eulerian": {"invertibility": 0.0}, "fmm": {"invertibility": 1.0}, "lmd": {"gradient": "full"},
-    "lsd": {"stopped": None}, "meanflow": {}, "pfmm": {"jumps": 2},
+    "imeanflow": {}, "imm": {"stopped": None, "h": 0.1, "c": 1.0},
+    "lsd": {"stopped": None}, "meanflow": {"normalise": 0.0, "warmup": 0.0}, "pfmm": {"jumps": 2},
     "psd": {"split": "midpoint", "stopped": None}, "reflow": {"steps": 8, "times": 1}, "si": {},
+    "velocity_consistency": {
+        "segments": 2, "delta": 1e-3, "alpha": 1e-5, "threshold": 0.9, "warmup": 1 / 3
+    },
 }  # fmt: skip
 
 

@@ -696,8 +696,8 @@ def test_the_paper_tier_without_a_gpu_is_refused_in_one_sentence(root):
 # What is possible
 
 
-def test_the_choices_of_objectives_are_those_that_they_take():
-    """What the schema lists, each objective takes, and it refuses anything else."""
+def test_the_settings_of_objectives_are_what_their_signatures_say():
+    """What the schema reads there, each objective takes, and it refuses anything else."""
     x0, times = torch.zeros(4, 2), torch.full((4,), 0.5)
     flow = StraightFlow(torch.eye(2), torch.ones(2))
     batch = Batch(x0, flow.end(x0), times, times, times)
@@ -706,17 +706,24 @@ def test_the_choices_of_objectives_are_those_that_they_take():
         function = objectives.load(name)
         parameters = inspect.signature(function).parameters
         teacher = {"teacher": flow} if "teacher" in parameters else {}
-        for key, choices in training.CHOICES.items():
-            if key in parameters:
-                seen.add(key)
-                assert parameters[key].default in choices
-                for choice in choices:
-                    assert function(flow, batch, **teacher, **{key: choice}).shape == (4,)
-                with pytest.raises(ValueError, match="must be one of"):
-                    function(flow, batch, **teacher, **{key: "other"})
-        own = {key for key, p in parameters.items() if isinstance(p.default, str)}
-        assert own <= set(training.CHOICES)
-    assert seen == set(training.CHOICES)
+        for key in parameters.keys() - {"student", "batch", "teacher", "stopped"}:
+            default, limits = parameters[key].default, objectives.limits(name, key)
+            assert not isinstance(default, str) or default in limits
+            if isinstance(default, str):
+                refused = ["other"]
+            else:
+                refused = [limits[0] - 1, limits[1] + 1] if limits else []
+            for value in limits:
+                found = function(flow, batch, **teacher, **{key: value})
+                assert found.shape == (4,) and found.isfinite().all()
+                training.Term(objective=name, times={"region": "forward"}, options={key: value})
+            for value in refused:
+                seen.add((name, key))
+                with pytest.raises(ValueError, match=f"{key} must be (one of|a number from)"):
+                    function(flow, batch, **teacher, **{key: value})
+                with pytest.raises(ValueError, match=f"`options.{key}` must be"):
+                    training.Term(objective=name, times={"region": "forward"}, options={key: value})
+    assert seen >= {("lmd", "gradient"), ("psd", "split"), ("meanflow", "warmup"), ("imm", "c")}
 
 
 @pytest.mark.parametrize("name", ["a", "A-1", "psd-m", "stochastic-0.5", "1.b", "a" * 64])

@@ -126,9 +126,10 @@ def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns: dict[str, dict[str, str]] = {}
     for row in part.sort_values("nfe", kind="stable").itertuples():
         deviation = "" if pd.isna(row.sd) else f" ± {row.sd:.{digits}f}"
-        columns.setdefault(f"N = {row.nfe}" if row.nfe else TRAINING, {})[row.method] = (
-            f"{row.value:.{digits}f}{deviation}"
-        )
+        if not row.nfe:
+            columns.setdefault(TRAINING, {})[row.method] = f"{row.value:.4g}"
+            continue
+        columns.setdefault(f"N = {row.nfe}", {})[row.method] = f"{row.value:.{digits}f}{deviation}"
         if part.published[part.nfe == row.nfe].notna().any():
             theirs, difference = row.published, row.value - row.published
             said = f"{theirs:.{digits}f} {str(row.status)[0]} ({difference:+.{digits}f})"

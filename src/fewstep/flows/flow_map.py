@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .interpolants import per_sample
 
+LEAST_REST = 0.05  # what 1 - s is held above where a prediction of data is divided by it
+
 
 @dataclass(frozen=True)
 class Jump:
@@ -55,6 +57,10 @@ class FlowMap(nn.Module):
     def jump(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """X_{s,t}(x)."""
         return x + per_sample(t - s, x) * self.average_velocity(s, t, x)
+
+    def forward(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """X_{s,t}(x): what torch.func.functional_call calls with other weights."""
+        return self.jump(s, t, x)
 
     def pushforward(self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor) -> Jump:
         """X_{s,t}(x) with its derivative along (ds, dt, dx), dX = dx + (dt - ds) v_{s,t}(x) + (t - s) dv."""
@@ -105,6 +111,30 @@ class NetworkFlowMap(FlowMap):
         return v, dv
 
 
+class DataPredictionFlowMap(NetworkFlowMap):
+    """A flow map whose network predicts data g_{s,t}(x): v_{s,t}(x) = (g_{s,t}(x) - x) / max(1 - s, 0.05).
+
+    Up to s = 0.95, X_{s,t}(x) = ((1 - t) x + (t - s) g_{s,t}(x)) / (1 - s): the parameterisation of
+    consistency trajectory models (arXiv 2310.02279), and of pixel MeanFlow (arXiv 2601.22158).
+
+    >>> flow = DataPredictionFlowMap(lambda s, t, x: torch.ones_like(x))
+    >>> flow.jump(torch.zeros(1), torch.ones(1) / 2, torch.zeros(1, 2))
+    tensor([[0.5000, 0.5000]])
+    """
+
+    def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        v: Tensor = (self.network(s, t, x) - x) / per_sample((1 - s).clamp(min=LEAST_REST), x)
+        return v
+
+    def average_velocity_pushforward(
+        self, s: Tensor, t: Tensor, x: Tensor, ds: Tensor, dt: Tensor, dx: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        g, dg = NetworkFlowMap(self.network).average_velocity_pushforward(s, t, x, ds, dt, dx)
+        rest = per_sample((1 - s).clamp(min=LEAST_REST), x)
+        v, shrinks = (g - x) / rest, torch.where(1 - s > LEAST_REST, ds, torch.zeros_like(ds))
+        return v, (dg - dx + per_sample(shrinks, x) * v) / rest
+
+
 class EulerMap(FlowMap):
     """One Euler step of a velocity as a (crude) flow map: X_{s,t}(x) = x + (t - s) b_s(x).
 
@@ -121,3 +151,22 @@ class EulerMap(FlowMap):
 
     def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
         return self.base.velocity(s, x)
+
+
+class HeunMap(FlowMap):
+    """One Heun step of a velocity as a flow map: v_{s,t}(x) = (b_s(x) + b_t(x + (t - s) b_s(x))) / 2.
+
+    Right to third order in t - s.
+
+    >>> flow = HeunMap(StraightFlow(torch.eye(2), torch.ones(2)))
+    >>> flow.jump(torch.zeros(1), torch.ones(1), torch.zeros(1, 2))
+    tensor([[1., 1.]])
+    """
+
+    def __init__(self, velocity: Velocity):
+        super().__init__()
+        self.base = velocity
+
+    def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        first = self.base.velocity(s, x)
+        return (first + self.base.velocity(t, x + per_sample(t - s, x) * first)) / 2

@@ -102,6 +102,7 @@ class Batch:
     s, t    start and end times in [0, 1], (batch,)
     g       a uniform number in [0, 1] for objectives that need a time between s and t, (batch,)
     z       latent noise of the interpolant, (batch, ...), or None
+    progress  the share of training that is done, in [0, 1]
 
     >>> batch = Batch(torch.randn(8, 2), torch.ones(8, 2), s=torch.zeros(8), t=torch.rand(8), g=torch.rand(8))
     >>> batch.at(batch.t).point.shape
@@ -115,6 +116,7 @@ class Batch:
     g: Tensor
     interpolant: Interpolant = LINEAR
     z: Tensor | None = None
+    progress: float = 1.0
 
     def at(self, time: Tensor) -> PathPoint:
         """I and dI/dt of this batch's couple (x0, x1) at `time` (batch,)."""
@@ -124,4 +126,5 @@ class Batch:
         """The samples start..stop-1 as a batch of their own."""
         cut = slice(start, stop)
         z = None if self.z is None else self.z[cut]
-        return Batch(self.x0[cut], self.x1[cut], self.s[cut], self.t[cut], self.g[cut], self.interpolant, z)
+        times = (self.s[cut], self.t[cut], self.g[cut])
+        return Batch(self.x0[cut], self.x1[cut], *times, self.interpolant, z, self.progress)

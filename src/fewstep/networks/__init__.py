@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..flows.flow_map import FlowMap, NetworkFlowMap
+from ..flows.flow_map import DataPredictionFlowMap, FlowMap, NetworkFlowMap
 from . import torchvision_operators  # noqa: F401 - before what is here imports diffusers or transformers
 
 if TYPE_CHECKING:
     from .autoencoder import Autoencoder
 
+# by what a network predicts
+FLOW_MAPS = {"velocity": NetworkFlowMap, "data": DataPredictionFlowMap}
 # how torch and diffusers fail at sizes of a wrong type or that are absurd
 ODD = (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, MemoryError, RuntimeError)
 
@@ -34,16 +36,19 @@ def load_decoder(folder: Path, device: torch.device) -> "Autoencoder":
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> FlowMap:
-    """The flow map whose network `settings` describes (`kind` and its sizes), for points of `shape`.
+    """The flow map whose network `settings` describes (`kind`, its sizes, `predicts`), for points of `shape`.
 
     Raises ValueError for an unknown kind, sizes that are none, or a shape that the network cannot take.
     """
     kind = settings.get("kind") if isinstance(settings, Mapping) else None
     if kind not in kinds():
         raise ValueError(f"there is no network {kind!r}; there are {', '.join(kinds())}")
-    sizes = {key: value for key, value in settings.items() if key != "kind"}
+    sizes = {key: value for key, value in settings.items() if key not in ("kind", "predicts")}
+    predicts = settings.get("predicts", "velocity")
+    if predicts not in FLOW_MAPS:
+        raise ValueError(f"a network predicts one of {', '.join(FLOW_MAPS)}, not {predicts!r:.80}")
     try:
-        return NetworkFlowMap(import_module(f"{__name__}.{kind}").build(shape, **sizes))
+        return FLOW_MAPS[predicts](import_module(f"{__name__}.{kind}").build(shape, **sizes))
     except ODD as error:
         why = f"are no settings of a network ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
         raise ValueError(f"{dict(settings)} for points of shape {shape} {why}") from None

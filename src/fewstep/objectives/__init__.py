@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast, get_args, get_origin
 
 from torch import Tensor
 
@@ -46,6 +46,13 @@ def _arguments(name: str) -> set[str]:
 def needs_teacher(name: str) -> bool:
     """Whether the objective takes a teacher."""
     return "teacher" in _arguments(name)
+
+
+def limits(name: str, key: str) -> tuple[object, ...]:
+    """What the setting `key` can be: its texts, its least and largest number, or () for any."""
+    annotation = inspect.signature(load(name)).parameters[key].annotation
+    found = get_args(annotation)
+    return found[1:] if get_origin(annotation) is Annotated else found
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..flows.flow_map import FlowMap, Velocity
 from ..flows.interpolants import Batch
-from .common import one_of, squared_norm
+from .common import Gradient, one_of, squared_norm
 
 
-def emd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: str = "semi") -> Tensor:
+def emd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: Gradient = "semi") -> Tensor:
     """|d/ds X_{s,t}(I_s) + grad X_{s,t}(I_s) b_s(I_s)|^2, shape (batch,).
 
     Where the flow lands must not depend on where along the trajectory one starts. `gradient` is "full", or
@@ -21,7 +21,7 @@ def emd(student: FlowMap, batch: Batch, teacher: Velocity, gradient: str = "semi
     >>> bool((emd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8)), teacher=flow) < 1e-6).all())
     True
     """
-    one_of("gradient", gradient, ("full", "semi"))
+    one_of("gradient", gradient, Gradient)
     start = batch.at(batch.s).point
     with torch.no_grad():
         b = teacher.velocity(batch.s, start)

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from ..flows.flow_map import FlowMap
 from ..flows.interpolants import Batch
-from .common import one_of, squared_norm
+from .common import Gradient, one_of, squared_norm
 
 
-def esd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, gradient: str = "semi") -> Tensor:
+def esd(
+    student: FlowMap, batch: Batch, stopped: FlowMap | None = None, gradient: Gradient = "semi"
+) -> Tensor:
     """|d/ds X_{s,t}(I_s) + sg(grad X_{s,t}(I_s) v_{s,s}(I_s))|^2, shape (batch,).
 
     EMD with the student's own diagonal as its teacher; off the diagonal, beside `si` on it. `stopped` is the
@@ -21,7 +23,7 @@ def esd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, gradient
     >>> bool((esd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
-    one_of("gradient", gradient, ("full", "semi"))
+    one_of("gradient", gradient, Gradient)
     start, frozen = batch.at(batch.s).point, student if stopped is None else stopped
     with torch.no_grad():
         b = frozen.velocity(batch.s, start)

@@ -3,6 +3,8 @@ r"""Progressive self-distillation: one jump matches two of its own (arXiv 2505.1
 $$ |v_{s,t}(I_s) - \mathrm{sg}[(1-g)\, v_{s,u}(I_s) + g\, v_{u,t}(X_{s,u}(I_s))]|^2, \quad u = gs + (1-g)t $$
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,10 @@ from ..flows.flow_map import FlowMap
 from ..flows.interpolants import Batch, per_sample
 from .common import one_of, squared_norm
 
+Split = Literal["midpoint", "uniform"]
 
-def psd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, split: str = "midpoint") -> Tensor:
+
+def psd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, split: Split = "midpoint") -> Tensor:
     """|v_{s,t}(I_s) - sg[(1 - g) v_{s,u}(I_s) + g v_{u,t}(X_{s,u}(I_s))]|^2, u = g s + (1 - g) t, (batch,).
 
     `split` is "midpoint" (PSD-M, g = 1/2) or "uniform" (PSD-U, g = `batch.g`). PFMM divided by (t - s)^2 with
@@ -21,7 +25,7 @@ def psd(student: FlowMap, batch: Batch, stopped: FlowMap | None = None, split: s
     >>> bool((psd(flow, Batch(x0, flow.end(x0), *torch.rand(3, 8))) < 1e-6).all())
     True
     """
-    one_of("split", split, ("midpoint", "uniform"))
+    one_of("split", split, Split)
     s, t = batch.s, batch.t
     g = torch.full_like(s, 0.5) if split == "midpoint" else batch.g
     u = g * s + (1 - g) * t

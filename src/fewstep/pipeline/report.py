@@ -227,8 +227,10 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
     files["metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
     files["report.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
     replace_files(folder, files)
-    if beside and (other := mixture([*_published(folder.parent), *numbers.values()])):
-        print(f"{shown} stands beside results/{workspace.tier}, and they do not compare. {other}")
+    if beside and mixture([*_published(folder.parent), *numbers.values()]):
+        first = next(iter(numbers.values())).iloc[0]
+        said = f"{shown} is of revision {first.revision} on {first.hardware}, and not all of"
+        print(f"{said} results/{workspace.tier} is: numbers of the two do not compare")
 
 
 def _published(folder: Path) -> list[pd.DataFrame]:

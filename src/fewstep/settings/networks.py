@@ -1,7 +1,7 @@
 """The settings of networks, one class a kind, and what of them fits together, and to the data."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,11 @@ Highest = Annotated[float, Field(gt=1, le=1_000_000)]
 ADM_GROUPS = 32  # of every normalisation of an ADM
 
 
+# what a network's output is: v_{s,t}(x), or data, from which v_{s,t}(x) follows
+Prediction = Literal["velocity", "data"]
+_VELOCITY: Any = Field("velocity", exclude_if=lambda value: value == "velocity")
+
+
 class MLPSettings(Settings):
     """A perceptron for points; see fewstep.networks.mlp."""
 
@@ -23,6 +28,7 @@ class MLPSettings(Settings):
     activation: Literal["silu", "gelu"]
     frequencies: list[Frequency]
     time_frequencies: list[Frequency]
+    predicts: Prediction = _VELOCITY
 
     def shape_problems(self, shape: Sequence[int]) -> Iterator[str]:
         """Why it cannot take data of `shape`, a sentence each."""
@@ -66,6 +72,7 @@ class UNetSettings(_OfImages):
     groups: Few
     time_scale: Highest
     dropout: Fraction = 0.0
+    predicts: Prediction = _VELOCITY
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -87,6 +94,7 @@ class ADMSettings(_OfImages):
     attention: list[int]
     heads: Few
     dropout: Fraction = 0.0
+    predicts: Prediction = _VELOCITY
 
     def problems(self) -> Iterator[str]:
         if self.width % ADM_GROUPS:

@@ -14,22 +14,24 @@ from .laws import Adaptive, Autoguidance, Coupling, TimesSettings
 from .limits import Count, File, Fraction, Label, Name, Positive, Processes, Rate, Seeds, Share, Size, Weight
 from .networks import Network
 
-# the texts that options of objectives can be; numbers are counts, or weights, as their defaults are
-CHOICES = {"gradient": ("full", "semi"), "split": ("midpoint", "uniform")}
-MOST_COUNTED, MOST_WEIGHT = 1000, 1_000_000
+# what options of objectives can be that do not say it: counts, or weights, as their defaults are
+COUNTS, WEIGHTS = (1, 1000), (0, 1_000_000)
 
 
-def _option_problem(default: object, key: str, value: int | float | str) -> str | None:
-    """Why `value` is not possible for the option `key` of an objective, whose default says its type."""
+def _option_problem(name: str, key: str, value: int | float | str) -> str | None:
+    """Why `value` is not possible for the option `key` of the objective, whose signature says its type."""
+    default = inspect.signature(objectives.load(name)).parameters[key].default
+    limits = objectives.limits(name, key)
     if isinstance(default, str):
-        possible = isinstance(value, str) and value in CHOICES.get(key, (value,))
-        wanted = f"one of {', '.join(CHOICES[key])}" if key in CHOICES else "a text"
+        possible, wanted = value in limits, f"one of {', '.join(limits)}"
     elif isinstance(default, int):
-        possible = isinstance(value, int) and 0 < value <= MOST_COUNTED
-        wanted = f"a whole number from 1 to {MOST_COUNTED:,}"
+        least, most = limits or COUNTS
+        possible = isinstance(value, int) and least <= value <= most
+        wanted = f"a whole number from {least:,} to {most:,}"
     else:
-        possible = not isinstance(value, str) and 0 <= value <= MOST_WEIGHT
-        wanted = f"a number from 0 to {MOST_WEIGHT:,}"
+        least, most = limits or WEIGHTS
+        possible = not isinstance(value, str) and least <= value <= most
+        wanted = f"a number from {least:,} to {most:,}"
     return None if possible else f"`options.{key}` must be {wanted}, not {value!r:.80}"
 
 
@@ -46,9 +48,8 @@ class Term(Settings):
     def problems(self) -> Iterator[str]:
         objectives.check_options(self.objective, self.options)
         self.times.build()
-        known = inspect.signature(objectives.load(self.objective)).parameters
         for key, value in self.options.items():
-            if problem := _option_problem(known[key].default, key, value):
+            if problem := _option_problem(self.objective, key, value):
                 yield f"the objective '{self.objective}': {problem}"
 
 

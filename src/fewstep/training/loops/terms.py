@@ -102,7 +102,7 @@ class Loop:
         pairs = [times.draw(u, progress) for times, u in zip(self.times, shares)]
         s, t = (torch.cat(end) for end in zip(*pairs))
         x0, x1, z = (x if x is None else precision.laid_out(x, self.job.training) for x in (x0, x1, z))
-        return Batch(x0, x1, s, t, uniform[3], interpolant, z)
+        return Batch(x0, x1, s, t, uniform[3], interpolant, z, progress)
 
     def _weighted(self, k: int, residual: Tensor, part: Batch) -> Tensor:
         """The residuals (batch,) of term `k`, each by the weight that its sample has besides the term's."""
