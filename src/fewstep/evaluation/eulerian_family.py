@@ -8,6 +8,7 @@ apart.
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from ..objectives.common import one_of, squared_norm
 from . import published, tables
 from .provenance import Provenance
 
+Field, Stop = Literal["dI", "v_ss"], Literal["all", "transport"]
 DRAWN, OWN = "dI", "v_ss"
 ALL, TRANSPORT = "all", "transport"
 NAMES = {
@@ -53,9 +55,9 @@ def residual(student: FlowMap, batch: Batch, target: str, direction: str, stop: 
     `target` and `direction` are "dI", or "v_ss", the student's own diagonal, stopped. `stop` is "all" but the
     leading v_{s,t}, or "transport": target and direction . grad v_{s,t}.
     """
-    one_of("target", target, (DRAWN, OWN))
-    one_of("direction", direction, (DRAWN, OWN))
-    one_of("stop", stop, (ALL, TRANSPORT))
+    one_of("target", target, Field)
+    one_of("direction", direction, Field)
+    one_of("stop", stop, Stop)
     path, s, t = batch.at(batch.s), batch.s, batch.t
     x, span = path.point, per_sample(t - s, path.point)
     with torch.no_grad():

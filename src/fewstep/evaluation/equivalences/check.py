@@ -2,7 +2,7 @@
 
 An entry holds the other paper's formula, written out from `average_velocity` alone, and this library's
 function. Both are evaluated on random networks in double precision, and the largest difference is the entry's
-number. The entries stand in fewstep.evaluation.other_papers.
+number. The entries stand in fewstep.evaluation.equivalences.entries.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..flows.flow_map import FlowMap, NetworkFlowMap
-from ..flows.interpolants import LINEAR, Batch
-from ..networks.mlp import MLP
+from ...flows.flow_map import FlowMap, NetworkFlowMap
+from ...flows.interpolants import LINEAR, Batch
+from ...networks.mlp import MLP
 
 F64 = torch.float64
 EXACT = 1e-12
