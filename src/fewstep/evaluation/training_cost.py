@@ -7,6 +7,7 @@ from ..training import weights
 from ..training.calls import calls_a_step
 from ..training.experiment import Experiment
 from ..training.state import NORM
+from ..training.train import job
 from . import provenance, published, tables
 
 TEACHER, STEPS, NORM_AT_END = "has a teacher", "training steps", "gradient norm at the end"
@@ -23,7 +24,8 @@ PROTOCOLS = {
 def _values(experiment: Experiment, method: str) -> dict[str, list[float]]:
     """Each metric of a method's training, a value for each of its seeds, or one where it has no seed."""
     own = experiment.settings.method(method)
-    calls, forward_mode = calls_a_step(experiment, method)
+    first, _ = job(experiment, method, experiment.settings.training.seeds[0])
+    calls, forward_mode = calls_a_step(first)
     last = max(own.steps // 10, 1)
     (logs,) = weights.logs(experiment, [method]).values()
     norms = [float(np.mean(log[NORM][-last:])) for log in logs]

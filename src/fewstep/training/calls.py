@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..flows.flow_map import FlowMap
 from ..networks.load import load_flow_map
 from . import loops, precision
-from .experiment import Experiment
+from .job import Job
 from .processes import Processes
-from .train import job
 
 # by which every evaluation of a flow map's network goes: the first plainly, the second with a derivative
 PLAIN, FORWARD_MODE = "average_velocity", "average_velocity_pushforward"
@@ -49,23 +48,20 @@ class Calls:
             object.__setattr__(flow_map, name, function)
 
 
-def calls_a_step(experiment: Experiment, method: str) -> tuple[float, float]:
+def calls_a_step(job: Job) -> tuple[float, float]:
     """Network calls in a training step for each sample of its batch: all, and those with a derivative.
 
-    Counted in the method's first step: the student's, its average's and the teacher's. A discriminator is no
+    Counted in the job's first step: the student's, its average's and the teacher's. A discriminator is no
     flow map and does not count. Raises FileNotFoundError before the teacher is trained.
     """
-    own, _ = job(experiment, method, experiment.settings.training.seeds[0])
-    with precision.one_thread(), precision.products(own.training):
-        teacher = (
-            precision.prepared(load_flow_map(own.teacher, own.device), own.training) if own.teacher else None
-        )
-        loop_of = loops.load(own.method.loop)
-        state, calls = loop_of.start(own, teacher), Calls()
-        networks: list[nn.Module | None] = [*state.networks.values(), teacher]
-        for network in networks:
+    with precision.one_thread(), precision.products(job.training):
+        teacher = None
+        if job.teacher:
+            teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training)
+        loop_of = loops.load(job.method.loop)
+        state, calls = loop_of.start(job, teacher), Calls()
+        for network in (*state.networks.values(), teacher):
             if isinstance(network, FlowMap):
                 calls.watch(network)
-        loop_of.Loop(own, state, teacher, Processes()).step()
-    batch = own.training.batch
-    return (calls.plain + calls.forward_mode) / batch, calls.forward_mode / batch
+        loop_of.Loop(job, state, teacher, Processes()).step()
+    return (calls.plain + calls.forward_mode) / job.training.batch, calls.forward_mode / job.training.batch
