@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .settings.names import MOST_SEED, MOST_STEPS, check_name, check_tier
+from .settings.names import MOST_SEED, MOST_STEPS, ZOO, check_name, check_tier
 from .storage.workspace import Workspace, find_root
 
 
@@ -34,7 +34,7 @@ def _check(root: Path, arguments: argparse.Namespace) -> None:
     # a rehearsal's tree has no stages of its own, and other data
     if stages := plan(root, tier):
         export(root)
-        require_same_experiments(stages, settings)
+        require_same_experiments([*stages, *plan(root, tier, ZOO)], settings)
     if settings.compute.device == "cuda":
         from .training.processes import require_cuda
 
@@ -74,19 +74,25 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.notebooks import run
 
-    run(Workspace(root, arguments.tier), arguments.notebook, arguments.experiment, arguments.data)
+    run(
+        Workspace(root, arguments.tier),
+        arguments.notebook,
+        arguments.experiment,
+        arguments.data,
+        arguments.folder,
+    )
 
 
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.report import publish
 
-    publish(Workspace(root, arguments.tier), arguments.mixed)
+    publish(Workspace(root, arguments.tier), arguments.mixed, arguments.folder)
 
 
 def _repro(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.repro import repro
 
-    repro(root, arguments.experiment)
+    repro(root, arguments.experiment, arguments.folder)
 
 
 def _claims(_: Path, arguments: argparse.Namespace) -> None:
@@ -172,12 +178,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--tier", required=True)
     add("--experiment")
     add("--data", "the data set that is prepared")
+    own = "of the pipeline beside the main one whose dvc.yaml lies in this folder, which is zoo"
+    beside: dict[str, Any] = {"choices": ("", ZOO), "default": "", "metavar": "FOLDER"}
+    add("--folder", own, **beside)
     add = command("publish", _publish, "put the results of a tier together under results/")
     add("--tier", required=True)
     mixed = "also tables of several revisions or machines; the report says so on top"
     add("--mixed", mixed, action="store_true")
+    add("--folder", own, **beside)
     add = command("repro", _repro, "rebuild the results with DVC, an experiment after the other")
     add("--experiment", "one experiment alone, up to its own notebooks (default: all, with the report)")
+    add("--folder", own, **beside)
     moved = "say which verdicts and cells differ between two results folders, and by how much"
     add, two = command("claims", _claims, moved, anywhere=True), "such as results/laptop of two clones"
     add("--compare", two, nargs=2, type=Path, metavar="FOLDER", required=True)

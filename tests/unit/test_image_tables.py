@@ -417,7 +417,7 @@ def test_seconds_are_calls_times_the_median_call(settings, smoke, monkeypatch, r
 SETTINGS, OVER = {"seed": 1}, "3 sampling seeds of one training"
 
 
-def _part(workspace: Workspace, name: str, value: float, revision: str = "x") -> None:
+def _part(workspace: Workspace, name: str, value: float, revision: str = "x", folder: str = "") -> None:
     from matplotlib.figure import Figure
 
     row = {c: "x" for c in tables.COLUMNS} | {
@@ -443,6 +443,7 @@ def _part(workspace: Workspace, name: str, value: float, revision: str = "x") ->
         report.Results(
             {name: pd.DataFrame([row])}, ledger, {f"{name}-a": picture}, {row["parameters"]: SETTINGS}
         ),
+        folder,
     )
 
 

@@ -26,6 +26,7 @@ from fewstep.pipeline import phases, report
 from fewstep.pipeline import stages as pipeline
 from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
+from fewstep.settings.names import ZOO
 from fewstep.storage import fingerprint
 from fewstep.storage.workspace import find_root
 from fewstep.training import prepare
@@ -139,7 +140,7 @@ def test_dvc_yaml_is_short_and_names_what_params_yaml_has(root):
     for name in tiers.TIERS:
         tier = tiers.load(root / "params.yaml", name)
         every = pipeline.plan(root, name)
-        phases.require_same_experiments(every, tier)
+        phases.require_same_experiments([*every, *pipeline.plan(root, name, ZOO)], tier)
         assert every[0].name.startswith("check@") and every[-1].name.startswith("publish@")
         # tier paper has ten experiments, the others eight
         assert sum(stage.notebook is not None for stage in every) <= (51 if name == "paper" else 45)
@@ -260,7 +261,7 @@ def test_the_settings_of_a_phase_follow_its_own_part_of_params_yaml(root, tmp_pa
 
 def test_an_experiment_that_only_one_file_names_is_one_sentence(root):
     tier = tiers.load(root / "params.yaml", "smoke")
-    every = pipeline.plan(root, "smoke")
+    every = pipeline.plan(root, "smoke") + pipeline.plan(root, "smoke", ZOO)
     fewer = tuple(stage for stage in every if stage.experiment != "fmm-cifar10")
     with pytest.raises(
         SettingsError, match="params.yaml names the experiment 'fmm-cifar10', which dvc.yaml lacks"
@@ -300,7 +301,8 @@ def test_notebooks_call_and_do_not_compute(root):
 
 def test_a_notebook_that_is_opened_by_hand_names_something_that_there_is(root):
     """Its default parameters are those of a stage that executes it."""
-    known = {(s.notebook, s.experiment, s.data) for s in pipeline.plan(root, "laptop")}
+    every = pipeline.plan(root, "laptop") + pipeline.plan(root, "laptop", ZOO)
+    known = {(s.notebook, s.experiment, s.data) for s in every}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = [
             cell

@@ -221,7 +221,7 @@ def test_the_seconds_of_stages_at_work_together_add_up_to_the_clocks(workspace):
 
 def test_stages_that_end_at_once_are_all_recorded(workspace, monkeypatch):
     names = [f"stage-{k}" for k in range(8)]
-    monkeypatch.setattr(timings, "_stages", lambda workspace: set(names))
+    monkeypatch.setattr(timings, "_stages", lambda workspace, folder: set(names))
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(lambda name: timings.record(workspace, name, 1.0), names))
     assert timings.read(workspace) == dict.fromkeys(names, 1.0)

@@ -45,6 +45,13 @@ def _settings(method: Method, settings: ExperimentSettings) -> str:
     if method.teacher:
         start = ", whose weights it starts from" if method.start == "teacher" else ""
         said.append(f"teacher {settings.methods[method.teacher].label}{start}")
+    if method.autoguidance:
+        weak = settings.methods[method.autoguidance.weak].label
+        said.append(f"autoguided away from {weak}, scale {method.autoguidance.scale:g}")
+    if method.coupling:
+        own = method.coupling.model_dump(exclude={"kind"}).items()
+        said.append(f"coupling by {method.coupling.kind}, {', '.join(f'{k} {v:g}' for k, v in own)}")
+    said += ["learned weight of (s, t)"] if method.learned_weight else []
     said += [f"own {what}" for what in ("network", "optimiser") if getattr(method, what)]
     return "; ".join(said) + (f"; weights from `{method.weights}`" if method.weights else "")
 
@@ -64,6 +71,8 @@ def _terms(method: Method) -> list[str]:
         for term in (term for term in method.terms if term.objective == name):
             times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
             weight = f", weight {term.weight:g}" if term.weight != 1 else ""
+            if own := term.adaptive:
+                weight += f", each sample times 1/(residual + {own.offset:g})^{own.power:g}"
             calls.append(f"- {_call(term)} on {100 * term.share:g} % of a batch{weight}; times: {times}")
         parts += [*formulas, source(objective), "\n".join(calls)]
     return [part for part in parts if part]

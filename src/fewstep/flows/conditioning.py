@@ -111,6 +111,23 @@ class Guided(FlowMap):
         return v
 
 
+class Autoguided(FlowMap):
+    """A velocity away from a weaker one (arXiv 2406.02507): w b_t(x) + (1 - w) b'_t(x), b' the weak one.
+
+    w = 1 is the flow itself. Only the velocity is defined: two maps do not combine to a map.
+    """
+
+    def __init__(self, flow_map: FlowMap, weak: FlowMap, scale: float) -> None:
+        super().__init__()
+        self.flow_map, self.weak, self.scale = flow_map, weak, scale
+
+    def velocity(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.scale * self.flow_map.velocity(t, x) + (1 - self.scale) * self.weak.velocity(t, x)
+
+    def average_velocity(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError("an autoguided flow has a velocity and no map: take its `velocity`")
+
+
 def first(flow_map: Map, count: int) -> Map | Conditioned | Guided:
     """The flow map given the first `count` of its captions; itself where it takes none."""
     if not isinstance(flow_map, (Conditioned, Guided)):
@@ -124,6 +141,9 @@ def conditioned(flow_map: FlowMap, conditions: Conditions | None, empty: Conditi
     """`flow_map`, a network's, given `conditions`, if any; `empty` is the empty caption, a batch of one."""
     if conditions is None:
         return flow_map
+    if isinstance(flow_map, Autoguided):
+        own, weak = (conditioned(part, conditions, empty) for part in (flow_map.flow_map, flow_map.weak))
+        return Autoguided(own, weak, flow_map.scale)
     # sources keep it on the CPU
     empty = None if empty is None else empty.to(conditions.hidden.device)
     return Conditioned(cast(NetworkFlowMap, flow_map), conditions, empty)

@@ -13,7 +13,7 @@ from ..storage.files import write_atomically
 from ..training.lifetime import exit_with_parent
 
 STAGE = "DVC_STAGE"  # what DVC sets in the environment of a stage, and of the shell in which it starts it
-LOCKS = ("dvc.lock", "paper/dvc.lock")
+LOCKS = ("dvc.lock", "paper/dvc.lock", "zoo/dvc.lock")
 STAGES = re.compile(rb"^  (\S+):$", re.MULTILINE)  # their names in a dvc.lock
 CONFIG = b"# `python -m fewstep data` found this tree under no git\n[core]\n    no_scm = true\n"
 

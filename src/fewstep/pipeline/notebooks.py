@@ -160,8 +160,16 @@ class _Watch(threading.Thread):
             sys.stderr.write("\r\033[K")
 
 
-def run(workspace: Workspace, notebook: str, experiment: str | None = None, data: str | None = None) -> Path:
+def run(
+    workspace: Workspace,
+    notebook: str,
+    experiment: str | None = None,
+    data: str | None = None,
+    folder: str = "",
+) -> Path:
     """Execute notebooks/<notebook>.ipynb for the pipeline and store it below artifacts/<tier>/notebooks.
+
+    `folder` is that of a pipeline beside the main one: artifacts/<tier>/<folder>/notebooks.
 
     Raises NotebookError when the notebook does not exist, does not declare a parameter that it is given, or
     ends in an error; the notebook as far as it came then lies beside its place, as *.failed.ipynb.
@@ -182,14 +190,14 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         raise NotebookError(f"{lacking}: add it to its parameters cell")
     stage = "-".join(filter(None, (notebook, experiment or data)))
     name = f"{stage}.ipynb"
-    target = workspace.pipeline / "notebooks" / name
+    target = workspace.pipeline / folder / "notebooks" / name
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # asked now, and not when all is computed
     require_writable(target.parent)
-    require_writable(workspace.root / "results" / workspace.tier)
+    require_writable(workspace.root / "results" / workspace.tier / folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _private_folder() as folder, timings.at_work(workspace, stage) as at_work:
-        raw, channel = folder / "raw.ipynb", folder / "progress.json"
+    with _private_folder() as private, timings.at_work(workspace, stage) as at_work:
+        raw, channel = private / "raw.ipynb", private / "progress.json"
         # one thread in the kernel too: what is computed there must not depend on the machine's cores
         os.environ |= {PIPELINE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         os.environ[progress.CHANNEL] = str(channel)
@@ -197,13 +205,13 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
         if kernels.wanted(dict(os.environ)):
             # what a forked kernel starts may be forks too
             os.environ.setdefault(START_METHOD, "fork")
-        watch = _Watch(stage, channel, timings.Plan.load(workspace), at_work)
+        watch = _Watch(stage, channel, timings.Plan.load(workspace, folder), at_work)
         watch.start()
         try:
             quiet = {"progress_bar": False, "request_save_on_cell_execute": False}
             # "immediate": all that it wrote is on the disk, and a polite end takes half a second
             kernel = {"kernel_manager_class": _LocalKernel, "shutdown_kernel": "immediate"}
-            kernel |= {"kernel_name": "python3", "cwd": str(source.parent), "config": _connection(folder)}
+            kernel |= {"kernel_name": "python3", "cwd": str(source.parent), "config": _connection(private)}
             finished = papermill.execute_notebook(str(source), str(raw), parameters, **kernel, **quiet)
         except papermill.PapermillExecutionError as error:
             failed = target.with_suffix(".failed.ipynb")
@@ -211,12 +219,12 @@ def run(workspace: Workspace, notebook: str, experiment: str | None = None, data
             raise NotebookError(f"{name}: {error.ename}: {error.evalue} (see {failed})") from None
         except OSError as error:  # a full disk, of which papermill does not say which
             problem = f"{name}: {error.strerror or error}; the notebook could not be executed in"
-            raise OSError(error.errno, problem, error.filename or str(folder)) from error
+            raise OSError(error.errno, problem, error.filename or str(private)) from error
         finally:
             watch.stop()
     if said := stabilise(finished):
         sys.stderr.write(said)
     write_atomically(target, nbformat.writes(finished).encode() + b"\n")
     target.with_suffix(".failed.ipynb").unlink(missing_ok=True)
-    timings.record(workspace, stage, watch.seconds)
+    timings.record(workspace, stage, watch.seconds, folder)
     return target

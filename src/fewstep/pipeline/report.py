@@ -94,10 +94,10 @@ def mixture(tables: Iterable[pd.DataFrame]) -> str | None:
     return f"These tables come from {len(found)} revisions or machines, and not from one run: {said}."
 
 
-def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
+def page(parts: Sequence[Part], tier: str, claims_alt: str | None) -> str:
     """The report as Markdown: every table, the ledger and the pictures, each with what it came from.
 
-    `claims_alt` says in words what the picture of all claims shows.
+    `claims_alt` says in words what the picture of all claims shows; None where there are no claims.
     """
     text = [f"# Results at tier {tier}", *HOW_TO_READ]
     if several := mixture(table for part in parts for table in part.tables.values()):
@@ -111,8 +111,9 @@ def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
             own = table[table.metric == metric].iloc[0]
             text.append(f"**{metric}** ({own.protocol}; {own.seeds} seeds)")
             text.append(markdown(tables.shown(table, metric)))
-    text += ["## Claims", f"![{claims_alt}](figures/{CLAIMS_PICTURE})"]
-    text += _claims(pd.concat([part.claims for part in parts]))
+    if claims_alt is not None:
+        text += ["## Claims", f"![{claims_alt}](figures/{CLAIMS_PICTURE})"]
+        text += _claims(pd.concat([part.claims for part in parts]))
     for part in parts:
         text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
         for name, picture in part.pictures.items():
@@ -120,8 +121,10 @@ def page(parts: Sequence[Part], tier: str, claims_alt: str) -> str:
     return "\n\n".join(text) + "\n"
 
 
-def write(workspace: Workspace, name: str, notebook: str, results: Results) -> None:
+def write(workspace: Workspace, name: str, notebook: str, results: Results, folder: str = "") -> None:
     """Write the part `name` of the report, drawn by `notebook`, to report/<name> below the tier's artifacts.
+
+    `folder` is that of a pipeline beside the main one, which stands between the two.
 
     Raises ProvenanceError for a table that was measured with settings which are not among the results.
     """
@@ -138,7 +141,7 @@ def write(workspace: Workspace, name: str, notebook: str, results: Results) -> N
         files[f"figures/{file}.png"] = picture.png()
         pictures[f"{file}.png"] = {"title": picture.title, "alt": " ".join(picture.alt.split())}
     described = {"notebook": notebook, "tables": list(results.tables), "pictures": pictures}
-    replace_files(workspace.writable / "report" / name, files | {"part.json": as_json(described)})
+    replace_files(workspace.writable / folder / "report" / name, files | {"part.json": as_json(described)})
 
 
 def _read_csv(content: bytes) -> pd.DataFrame:
@@ -160,10 +163,11 @@ def read_parts(folder: Path) -> list[Part]:
     return parts
 
 
-def _collected(workspace: Workspace, parts: Sequence[Part]) -> dict[str, bytes]:
+def _collected(workspace: Workspace, parts: Sequence[Part], folder: str = "") -> dict[str, bytes]:
     """The files of `parts` and the executed notebooks, by their paths below results/<tier>."""
     # those of today's stages alone: what an earlier pipeline has left there is nobody's result
-    outs = (workspace.root / out for stage in plan(workspace.root, workspace.tier) for out in stage.outs)
+    stages = plan(workspace.root, workspace.tier, folder)
+    outs = (workspace.root / out for stage in stages for out in stage.outs)
     notebooks = (path for path in outs if path.suffix == ".ipynb" and path.is_file())
     files = {f"notebooks/{path.name}": path.read_bytes() for path in notebooks}
     for part in parts:
@@ -188,37 +192,52 @@ def publish_so_far(workspace: Workspace) -> list[str]:
     return [name for part in parts for name in part.tables]
 
 
-def publish(workspace: Workspace, mixed: bool = False) -> None:
+def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None:
     """Put the parts of the report and the executed notebooks together as results/<tier>, whole or not at all.
 
-    Only what an earlier call has written there is removed. Raises FileNotFoundError, naming the file and its
-    stage, where one is missing, ValueError for a table that is cut, and ProvenanceError for tables of several
-    revisions or machines unless `mixed`, in which case the report says so on top.
+    Those of a pipeline `beside` the main one, by its folder, as results/<tier>/<folder>; that its tables are
+    of another revision or machine than the main ones is printed, and no reason to refuse them. Only what an
+    earlier call has written there is removed. Raises FileNotFoundError, naming the file and its stage, where
+    one is missing, ValueError for a table that is cut, and ProvenanceError for tables of several revisions or
+    machines unless `mixed`, in which case the report says so on top.
     """
-    root, stages = workspace.root, plan(workspace.root, workspace.tier)
+    root, stages = workspace.root, plan(workspace.root, workspace.tier, beside)
     outs = {root / out: stage for stage in stages for out in stage.outs}
-    folder, report = root / "results" / workspace.tier, workspace.pipeline / "report"
+    folder, report = root / "results" / workspace.tier / beside, workspace.pipeline / beside / "report"
+    shown, where = folder.relative_to(root).as_posix(), f"{beside}/dvc.yaml:" if beside else ""
     parts = read_parts(report)
     for out, stage in outs.items():
         path = out / "part.json" if out.parent == report else out
         published = out.suffix == ".ipynb" and (folder / "notebooks" / out.name).exists()
         if (path != out or published) and not path.is_file():
-            cure = f"results/{workspace.tier} stays as it was: run `dvc repro {stage.name}` first"
+            cure = f"{shown} stays as it was: run `dvc repro {where}{stage.name}` first"
             raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
     numbers = {name: table for part in parts for name, table in part.tables.items()}
     if (several := mixture(numbers.values())) and not mixed:
         raise ProvenanceError(
-            f"results/{workspace.tier} is not what one run gives. {several} Either run `dvc repro --force`, "
+            f"{shown} is not what one run gives. {several} Either run `dvc repro --force`, "
             "which makes all of them anew, or have them put together as they are, which the report then says "
             "on top: set `publish.mixed: true` in params.yaml (`dvc exp run -S publish.mixed=true ...`)"
         )
     ledger = pd.concat([part.claims for part in parts])
-    files = _collected(workspace, parts) | {"claims.csv": csv(ledger)}
-    picture = forest(ledger, f"All claims at tier {workspace.tier}")
-    files[f"figures/{CLAIMS_PICTURE}"] = picture.png()
+    files = _collected(workspace, parts, beside) | {"claims.csv": csv(ledger)}
+    picture = forest(ledger, f"All claims at tier {workspace.tier}") if len(ledger) else None
+    if picture:
+        files[f"figures/{CLAIMS_PICTURE}"] = picture.png()
     files["metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
-    files["report.md"] = page(parts, workspace.tier, picture.alt).encode()
+    files["report.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
     replace_files(folder, files)
+    if beside and mixture([*_published(folder.parent), *numbers.values()]):
+        first = next(iter(numbers.values())).iloc[0]
+        said = f"{shown} is of revision {first.revision} on {first.hardware}, and not all of"
+        print(f"{said} results/{workspace.tier} is: numbers of the two do not compare")
+
+
+def _published(folder: Path) -> list[pd.DataFrame]:
+    """The tables that an earlier call has left in `folder`; none where they are damaged."""
+    with suppress(OSError, ValueError):
+        return [_read_csv(own) for name, own in read_written(folder).items() if name.startswith("tables/")]
+    return []
 
 
 def refresh_readme(root: Path, text: str) -> str:

@@ -71,22 +71,31 @@ def _in_order(found: list[list[Stage]], workspace: Workspace) -> list[list[Stage
     return sorted(found, key=key)
 
 
-def repro(root: Path, experiment: str | None = None) -> None:
+def repro(root: Path, experiment: str | None = None, folder: str = "") -> None:
     """Rebuild the results at the tier that params.yaml selects, or the stages of one experiment alone.
 
     Where the tier has several workers on a CPU, two groups of experiments run side by side: a stage that
     trains one network leaves a core to the other's. As soon as a group is done, its tables, claims and
-    pictures are put under results/<tier>. Raises SettingsError for an experiment that the tier has no stage
-    of, and ReproError where DVC stops: of what had begun, the other group is finished before.
+    pictures are put under results/<tier>. With a `folder`, those of the pipeline beside the main one whose
+    dvc.yaml lies there, and what it needs of the main one. Raises SettingsError for an experiment or a
+    pipeline that the tier has no stage of, and ReproError where DVC stops: of what had begun, the other group
+    is finished before.
     """
     tier, started = tiers.read(root / "params.yaml")["tier"], time.monotonic()
-    stages = plan(root, tier)
+    stages = plan(root, tier, folder)
+    if folder and not stages:
+        raise SettingsError(f"tier {tier} has no stage in {folder}/dvc.yaml: select another tier")
+    if folder and experiment is None:
+        _dvc(root, [f"{folder}/dvc.yaml"])
+        print(f"done in {_minutes(started)}; the report is results/{tier}/{folder}/report.md")
+        return
     if experiment is not None:
         chosen = [stage for stage in stages if stage.experiment == experiment]
         if not chosen:
             there = ", ".join(dict.fromkeys(stage.experiment for stage in stages if stage.experiment))
             raise SettingsError(f"tier {tier} has no stage of an experiment '{experiment}'; it has {there}")
-        _dvc(root, [stage.name for stage in chosen])
+        where = f"{folder}/dvc.yaml:" if folder else ""
+        _dvc(root, [f"{where}{stage.name}" for stage in chosen])
         notebooks = [out for stage in chosen for out in stage.outs if out.endswith(".ipynb")]
         print(f"done in {_minutes(started)}; the last of its notebooks is {notebooks[-1]}")
         return

@@ -1,6 +1,6 @@
-"""The stages of dvc.yaml and paper/dvc.yaml at one tier, for whoever runs or times stages without DVC.
+"""The stages of each dvc.yaml at one tier, for whoever runs or times stages without DVC.
 
-Both are written by hand; this module only reads them. Every stage imports it, so it loads little.
+They are written by hand; this module only reads them. Every stage imports it, so it loads little.
 """
 
 import json
@@ -60,10 +60,14 @@ def _expand(name: str, entry: dict, tier: str) -> Iterator[Stage]:
         yield Stage(f"{name}@{'-'.join(values)}", words, *given, tuple(own["deps"]), paths)
 
 
-def plan(root: Path, tier: str) -> tuple[Stage, ...]:
+def plan(root: Path, tier: str, folder: str = "") -> tuple[Stage, ...]:
     """All stages of `tier`, each after those that it depends on: `check` first, `publish` last.
 
-    Raises StagesError for a dvc.yaml that cannot be read.
+    With a `folder`, those of the pipeline beside the main one that its dvc.yaml holds; none where there is no
+    such file, and at tier paper. Raises StagesError for a dvc.yaml that cannot be read.
     """
+    if folder:
+        path = root / folder / "dvc.yaml"
+        return tuple(_read(path, tier)) if tier != "paper" and path.is_file() else ()
     found = tuple(_read(root / "dvc.yaml", tier))
     return found[:-1] + (tuple(_read(root / PAPER_ONLY, tier)) if tier == "paper" else ()) + found[-1:]

@@ -2,7 +2,8 @@
 
 results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage. It
 holds the seconds of the last execution of each of today's stages; one that went on from a stored state counts
-from there. While two stages are at work each counts half of the clock's seconds: all add up to a run's.
+from there. While two stages are at work each counts half of the clock's seconds: all add up to a run's. A
+pipeline beside the main one has its own, in its folder.
 """
 
 import csv
@@ -20,33 +21,33 @@ from ..storage.workspace import Workspace
 from .stages import plan
 
 
-def _file(workspace: Workspace) -> Path:
-    return workspace.root / "results" / workspace.tier / "timings.csv"
+def _file(workspace: Workspace, folder: str) -> Path:
+    return workspace.root / "results" / workspace.tier / folder / "timings.csv"
 
 
-def read(workspace: Workspace) -> dict[str, float]:
+def read(workspace: Workspace, folder: str = "") -> dict[str, float]:
     """By stage, the seconds last recorded; empty when nothing was."""
     with suppress(OSError, KeyError, TypeError, ValueError, csv.Error):
-        rows = csv.DictReader(io.StringIO(_file(workspace).read_text(encoding="utf-8")))
+        rows = csv.DictReader(io.StringIO(_file(workspace, folder).read_text(encoding="utf-8")))
         return {row["stage"]: float(row["seconds"]) for row in rows}
     return {}
 
 
-def _stages(workspace: Workspace) -> set[str]:
+def _stages(workspace: Workspace, folder: str) -> set[str]:
     """The names of today's stages, as their executed notebooks are called."""
-    return {Path(out).stem for stage in plan(workspace.root, workspace.tier) for out in stage.outs}
+    return {Path(out).stem for stage in plan(workspace.root, workspace.tier, folder) for out in stage.outs}
 
 
 @contextmanager
 def at_work(workspace: Workspace, stage: str) -> Iterator[Callable[[], int]]:
     """A function that says how many stages of this tier are at work, this one, while it lasts, among them."""
-    folder = workspace.pipeline / "at-work"
-    folder.mkdir(parents=True, exist_ok=True)
-    own = folder / f"{stage}.{os.getpid()}.tmp"
+    marks = workspace.pipeline / "at-work"
+    marks.mkdir(parents=True, exist_ok=True)
+    own = marks / f"{stage}.{os.getpid()}.tmp"
 
     def count() -> int:
-        remove_left(folder.glob("*.tmp"))
-        return max(len(list(folder.glob("*.tmp"))), 1)
+        remove_left(marks.glob("*.tmp"))
+        return max(len(list(marks.glob("*.tmp"))), 1)
 
     with open(own, "wb") as mark:
         lock(mark.fileno())
@@ -56,9 +57,9 @@ def at_work(workspace: Workspace, stage: str) -> Iterator[Callable[[], int]]:
             own.unlink(missing_ok=True)
 
 
-def record(workspace: Workspace, stage: str, seconds: float) -> None:
+def record(workspace: Workspace, stage: str, seconds: float, folder: str = "") -> None:
     """Store the seconds of a stage, and forget those of stages that there are no more."""
-    names = _stages(workspace)
+    names = _stages(workspace, folder)
     workspace.pipeline.mkdir(parents=True, exist_ok=True)
     with open(workspace.pipeline / "timings.lock", "wb") as alone:
         for _ in range(20):  # another stage that ends now would forget this one
@@ -66,10 +67,10 @@ def record(workspace: Workspace, stage: str, seconds: float) -> None:
                 break
             time.sleep(0.05)
         # a rehearsal's tree plans none
-        kept = {name: own for name, own in read(workspace).items() if name in names or not names}
+        kept = {name: own for name, own in read(workspace, folder).items() if name in names or not names}
         rows = sorted((kept | {stage: seconds}).items())
         text = "".join(f"{name},{own:.1f}\n" for name, own in rows)
-        write_atomically(_file(workspace), f"stage,seconds\n{text}".encode())
+        write_atomically(_file(workspace, folder), f"stage,seconds\n{text}".encode())
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class Plan:
     to_come: frozenset[str]
 
     @classmethod
-    def load(cls, workspace: Workspace) -> Self:
-        names = _stages(workspace)
-        known = {name: seconds for name, seconds in read(workspace).items() if name in names}
-        done = {path.stem for path in (workspace.pipeline / "notebooks").glob("*.ipynb")}
+    def load(cls, workspace: Workspace, folder: str = "") -> Self:
+        names = _stages(workspace, folder)
+        known = {name: seconds for name, seconds in read(workspace, folder).items() if name in names}
+        done = {path.stem for path in (workspace.pipeline / folder / "notebooks").glob("*.ipynb")}
         return cls(known, frozenset(known) - done)
 
     def left(self, stage: str, elapsed: float, share: float) -> tuple[float | None, float | None]:

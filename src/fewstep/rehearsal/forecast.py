@@ -118,8 +118,10 @@ def step(training: Training, method: Method, device: str, batch: int, noise: Noi
         if method.teacher:
             weights = {f"weights.{name}": value for name, value in job.fresh().state_dict().items()}
             info = {"network": job.network.model_dump(), "shape": list(noise.shape)}
-            job = replace(job, teacher=Path(folder) / "teacher.safetensors")
-            save_checkpoint(job.teacher, weights, info)
+            untrained = Path(folder) / "teacher.safetensors"
+            # a weaker teacher may be smaller; here it costs what the teacher does
+            job = replace(job, teacher=untrained, weak=untrained if method.autoguidance else None)
+            save_checkpoint(untrained, weights, info)
         advance(job, "timed", method.steps, tick)
     if len(ticks) < 2:
         return 0.0

@@ -56,6 +56,8 @@ class ExperimentSettings(Settings):
             if name not in self.sampling.steps or name not in self.sampling.samplers:
                 yield f"`sampling` must give the steps and the sampler of the method '{name}'"
             yield from self._circle(name)
+            if method.autoguidance:
+                yield from self._weak_problems(name, method.autoguidance.weak)
         yield from self._sampling_problems()
         yield from self._label_problems()
         named = {f"tables.{table}": names for table, names in (self.tables or {}).items()}
@@ -73,6 +75,13 @@ class ExperimentSettings(Settings):
             chain.append(teacher)
         if teacher in chain:
             yield f"{' learns from '.join([*chain, teacher])}: break the circle of teachers"
+
+    def _weak_problems(self, name: str, weak: str) -> Iterator[str]:
+        where = f"`methods.{name}.autoguidance.weak` is '{weak}'"
+        if weak not in self.methods:
+            yield f"{where}, which is not a method here; {listed(self.methods)}"
+        elif self.methods[weak].teacher is not None:
+            yield f"{where}, which is distilled itself: name a method without a teacher"
 
     def _label_problems(self) -> Iterator[str]:
         named = {EXACT: EXACT} | {name: method.label for name, method in self.methods.items()}

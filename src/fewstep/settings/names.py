@@ -5,6 +5,8 @@ import re
 TIERS = ("smoke", "laptop", "overnight", "paper")
 # seeds go through torch's, numpy's and Python's generators, and others are counted from them
 MOST_SEED, MOST_STEPS = 2**31 - 1, 10_000
+# the pipeline beside the main one, by the folder of its dvc.yaml: the field in one table
+ZOO = "zoo"
 
 
 def check_name(name: str) -> str:

@@ -22,7 +22,7 @@ from .training import Training, precision_problems
 # the folders of a tier's artifacts in which no experiment's own can stand
 FOLDERS = {
     "autoencoders", "clip", "features", "latents", "metrics", "notebooks", "report", "samples",
-    "scratch-features", "settings", "states",
+    "scratch-features", "settings", "states", "zoo",
 }  # fmt: skip
 # of the distance between moments of features: no more of them than samples
 FRECHET = ("fid", "t_fid", "fid_jpeg")
@@ -196,7 +196,7 @@ def _place(loc: Place) -> Place:
     """Where a complaint of pydantic's is of, without what it puts between the keys: the kinds it tried."""
     if loc[-1:] == ("[key]",):
         return loc[:-1]
-    kinds = {n for n in range(1, len(loc)) if loc[n - 1] in ("network", "autoencoder")}
+    kinds = {n for n in range(1, len(loc)) if loc[n - 1] in ("network", "autoencoder", "coupling")}
     kinds |= {2} if loc[:1] == ("clip",) else set()
     kinds |= {len(loc) - 1} if loc[-1:] in (("int",), ("float",), ("str",)) else set()
     return tuple(key for n, key in enumerate(loc) if n not in kinds)

@@ -9,25 +9,13 @@ from pydantic import Field
 from .. import data, objectives
 from ..flows.interpolants import INTERPOLANTS
 from ..flows.sampler_names import MOST_GUIDANCE
-from ..flows.times import Times
 from .base import Settings, listed, optional
+from .laws import Adaptive, Autoguidance, Coupling, TimesSettings
 from .limits import Count, File, Fraction, Label, Name, Positive, Processes, Rate, Seeds, Share, Size, Weight
 from .networks import Network
 
 # what options of objectives can be that do not say it: counts, or weights, as their defaults are
 COUNTS, WEIGHTS = (1, 1000), (0, 1_000_000)
-
-
-class TimesSettings(Settings):
-    """How (s, t) is drawn; see fewstep.flows.times.Times."""
-
-    region: Literal["diagonal", "noise", "data", "forward", "square"]
-    strip: Share = 1.0
-    anneal: float = Field(default=0.0, ge=0, le=1)
-    doublings: int = Field(default=0, ge=0, le=20)
-
-    def build(self) -> Times:
-        return Times(self.region, self.strip, self.anneal, self.doublings)
 
 
 def _option_problem(name: str, key: str, value: int | float | str) -> str | None:
@@ -55,6 +43,7 @@ class Term(Settings):
     weight: Positive = 1.0
     times: TimesSettings
     options: dict[str, int | float | str] = {}
+    adaptive: Adaptive | None = optional()  # a weight for each sample besides
 
     def problems(self) -> Iterator[str]:
         objectives.check_options(self.objective, self.options)
@@ -131,7 +120,8 @@ class Method(Settings):
 
     `teacher_as` takes the teacher's "velocity", or its "euler" step as a map; "stages" replaces it by the
     student at each doubling of the strip. `weights`, in the place of training, are a file below paper/data or
-    $FEWSTEP_DATA such as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes.
+    $FEWSTEP_DATA such as lfm/celebahq.safetensors, which `python -m fewstep convert-lfm` writes. For
+    `autoguidance` and `coupling` see fewstep.settings.laws.
     """
 
     label: Label
@@ -146,6 +136,9 @@ class Method(Settings):
     # of classifier-free guidance on the teacher
     guidance_scale: float | None = optional(ge=0, le=MOST_GUIDANCE)
     conditioning_dropout: Fraction | None = optional()  # the share of empty captions
+    autoguidance: Autoguidance | None = optional()
+    coupling: Coupling | None = optional()  # of noise and data; independent where none is named
+    learned_weight: bool | None = optional()  # e^-w L + w, with w(s, t) learned beside
     network: Network | None = None  # in place of that which the methods share, and
     optimiser: Optimiser | None = None  # in place of theirs
 
@@ -153,6 +146,12 @@ class Method(Settings):
     def loop(self) -> str:
         """Which loop trains it; see fewstep.training.loops."""
         return "scflow" if self.self_correction else "terms"
+
+    @property
+    def teachers(self) -> list[str]:
+        """The methods that must be trained before: the teacher, and the weak one that it is led away from."""
+        weak = [self.autoguidance.weak] if self.autoguidance else []
+        return [self.teacher, *weak] if self.teacher else weak
 
     def problems(self) -> Iterator[str]:
         if bool(self.terms) == (self.self_correction is not None):
@@ -169,6 +168,7 @@ class Method(Settings):
             yield "a distilled method keeps the teacher's network: remove `network`"
         if self.guidance_scale is not None and not velocity:
             yield "`guidance_scale` is the scale of a teacher's velocity: name a `teacher`, as velocity"
+        yield from self._law_problems()
         for key, said in (("start", self.start == "teacher"), ("teacher_as", self.teacher_as != "velocity")):
             if said and self.teacher is None:
                 yield f"`{key}: {getattr(self, key)}` needs a `teacher`"
@@ -177,6 +177,21 @@ class Method(Settings):
             if loss and loss.warmup >= self.steps:
                 late = f"from step {loss.warmup} on, and training ends after {self.steps}"
                 yield f"`self_correction.{name}` takes part {late}: lower its `warmup`, or remove it"
+
+    def _law_problems(self) -> Iterator[str]:
+        """What does not go together of autoguidance, a coupling and a learned weight."""
+        if self.autoguidance and self.teacher is None:
+            yield "`autoguidance` leads a teacher away from a weaker one: name a `teacher`"
+        if self.autoguidance and self.guidance_scale is not None:
+            yield "a teacher is guided by `autoguidance` or by `guidance_scale`, not by both: remove one"
+        if self.autoguidance and self.autoguidance.weak == self.teacher:
+            yield f"`autoguidance.weak` is '{self.teacher}', the teacher itself: name a weaker method"
+        if self.coupling and self.teacher is not None:
+            yield "`coupling` is of the noise and data of methods without a teacher: remove it, or `teacher`"
+        if self.learned_weight and not self.terms:
+            yield "`learned_weight` is of `terms`: remove it"
+        if self.learned_weight and any(term.adaptive for term in self.terms):
+            yield "`learned_weight` and a term's `adaptive` weigh the same samples: remove one"
 
     def batch_problems(self, batch: int, processes: int) -> Iterator[str]:
         """Why its terms cannot share a `batch`, or `processes` its largest part, a sentence each."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import data, networks, objectives
 from ..data import DataSource
+from ..flows.conditioning import Autoguided
 from ..flows.flow_map import FlowMap
 from ..networks import load_flow_map
 from ..settings.networks import Network
@@ -31,6 +32,7 @@ class Job:
     """One network to train: settings, seed, the teacher's weights file if any, and where its state is kept.
 
     data_folder  the folder of the data, if a stage makes them
+    weak         the weights file of the weaker teacher, if the method is autoguided
     """
 
     training: Training
@@ -40,6 +42,7 @@ class Job:
     teacher: Path | None = None
     device: str = "cpu"
     data_folder: Path | None = None
+    weak: Path | None = None
 
     @property
     def source(self) -> DataSource:
@@ -75,8 +78,9 @@ class Job:
         # without what is not said: a setting that is added later, and not used, changes nothing
         shared = self.training.model_dump(exclude={"seeds"}, exclude_none=True)
         own = self.method.model_dump(exclude={"label"}, exclude_none=True)
+        weak = [load_checkpoint(self.weak)[1]["fingerprint"]] if self.weak else []
         drawn = [data.prepared_checksum(self.data_folder)] if self.data_folder else []
-        return fingerprint([shared, own, self.seed, teacher, *drawn], self.modules)
+        return fingerprint([shared, own, self.seed, teacher, *drawn, *weak], self.modules)
 
 
 def marker(state: Path) -> Path:
@@ -96,6 +100,11 @@ def read_state(job: Job, mark: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, info
 
 
+def _prepared(job: Job, path: Path | None) -> FlowMap | None:
+    """The flow map in `path`, if any, as the job's settings of precision want it."""
+    return precision.prepared(load_flow_map(path, job.device), job.training) if path else None
+
+
 def advance(
     job: Job, mark: str, until: int, tick: Callable | None = None, processes: Processes = Processes()
 ) -> int:
@@ -110,14 +119,14 @@ def advance(
     cure = "lower training.batch, or raise compute.processes"
     enough = precision.enough_memory(f"a step of {job.method.label} at batch {job.training.batch}", cure)
     with precision.one_thread(), precision.products(job.training), enough:
-        teacher = None
-        if job.teacher:
-            teacher = precision.prepared(load_flow_map(job.teacher, job.device), job.training)
+        teacher = _prepared(job, job.teacher)
         loop_of = loops.load(job.method.loop)
         state = loop_of.start(job, teacher)
         if stored.exists():
             tensors, info = read_state(job, mark)
             state.restore(tensors, info["step"], stored)
+        if weak := _prepared(job, job.weak):
+            teacher = Autoguided(teacher, weak, job.method.autoguidance.scale)
         loop, said = loop_of.Loop(job, state, teacher, processes), time.monotonic()
         while state.step < until:
             loop.step()

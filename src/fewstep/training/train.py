@@ -34,13 +34,13 @@ SLICES = 12
 
 @dataclass(frozen=True)
 class Run:
-    """One training among several; `after` is the place in the list of the run that trains its teacher."""
+    """One training among several; `after` are the places in the list of those that train its teachers."""
 
     steps: int
-    # its job and fingerprint, which are known once its teacher's weights are there
+    # its job and fingerprint, which are known once its teachers' weights are there
     open: Callable[[], tuple[Job, str]]
     publish: Callable[[Job, str], object]
-    after: int | None = None
+    after: tuple[int, ...] = ()
 
 
 def _slices(steps: int) -> list[int]:
@@ -107,7 +107,7 @@ class _Schedule:
     def open(self) -> None:
         """Open the runs whose teacher is there, and publish those with nothing left to do."""
         for k, run in enumerate(self.runs):
-            if k not in self.jobs and (run.after is None or run.after in self.finished):
+            if k not in self.jobs and self.finished.issuperset(run.after):
                 self.jobs[k] = run.open()
                 self.to_come[k] = _to_come(*self.jobs[k])
             if k in self.jobs and not self.to_come[k] and k not in self.finished:
@@ -121,7 +121,7 @@ class _Schedule:
 
     def left(self, k: int) -> float:
         """Seconds left of run `k` and of the longest chain that waits for it, which must start first."""
-        chain = [self.left(other) for other, run in enumerate(self.runs) if run.after == k]
+        chain = [self.left(other) for other, run in enumerate(self.runs) if k in run.after]
         pace = self.pace.get(k, max(self.pace.values(), default=1.0))
         return pace * self._steps(k) + max(chain, default=0.0)
 
@@ -196,9 +196,10 @@ def job(experiment: Experiment, method: str, seed: int) -> tuple[Job, str]:
     starts afresh, and going back to the old ones finds it where it was.
     """
     own = experiment.settings.method(method)
-    teacher = experiment.workspace.read(weights_file(experiment, own.teacher, seed)) if own.teacher else None
+    files = [experiment.workspace.read(weights_file(experiment, name, seed)) for name in own.teachers]
+    teacher, weak = (*files, None, None)[:2]
     device, folder = experiment.compute.device, experiment.data_folder
-    draft = Job(experiment.settings.training, own, seed, Path(), teacher, device, folder)
+    draft = Job(experiment.settings.training, own, seed, Path(), teacher, device, folder, weak)
     mark = draft.fingerprint()
     state = experiment.workspace.write(f"states/{experiment.name}/{method}/seed-{seed}-{mark}.safetensors")
     return replace(draft, state=state), mark
@@ -219,7 +220,7 @@ def _copy_weights(experiment: Experiment, method: str, file: Path) -> None:
 
 def _in_order(experiment: Experiment, methods: Sequence[str]) -> list[str]:
     """`methods`, each behind its teacher."""
-    teachers = {m: {experiment.settings.method(m).teacher} & set(methods) for m in methods}
+    teachers = {m: set(experiment.settings.method(m).teachers) & set(methods) for m in methods}
     try:
         return list(TopologicalSorter(teachers).static_order())
     except CycleError as error:
@@ -246,7 +247,8 @@ def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
             places[method, seed] = len(runs)
             target = workspace.write(weights_file(experiment, method, seed))
             opened, published = partial(job, experiment, method, seed), partial(publish, path=target)
-            runs.append(Run(own.steps, opened, published, places.get((own.teacher, seed))))
+            after = tuple(places[name, seed] for name in own.teachers if (name, seed) in places)
+            runs.append(Run(own.steps, opened, published, after))
     if runs:
         label = f"training {experiment.name} {methods[0] if len(methods) == 1 else ''}".rstrip()
         train_all(runs, experiment.compute.of(settings.training), label)

@@ -15,8 +15,8 @@ PHASES = ("teacher", "students")
 
 
 def methods_of(settings: ExperimentSettings, phase: str) -> list[str]:
-    """The methods that `phase` trains: as "teacher" those that others distil, as "students" the rest."""
-    named = {method.teacher for method in settings.methods.values()}
+    """The methods that `phase` trains: as "teacher" those that others learn from, as "students" the rest."""
+    named = {name for method in settings.methods.values() for name in method.teachers}
     teachers = [name for name, own in settings.methods.items() if name in named and own.teacher is None]
     return teachers if phase == "teacher" else [name for name in settings.methods if name not in teachers]
 

@@ -14,7 +14,8 @@ from ...flows.times import Times
 from .. import precision
 from ..job import Job
 from ..processes import Processes
-from ..state import EMA, STUDENT, State
+from ..state import EMA, LOSS, NORM, STUDENT, State
+from . import couplings, weighting
 from .update import initial_state, update_student
 
 # the network that teaches a staged run, a copy of its EMA at the end of the stage before
@@ -23,14 +24,22 @@ STAGE = "stage"
 
 def start(job: Job, teacher: FlowMap | None) -> State:
     """The state of a run that has not begun."""
-    state = initial_state(job, teacher if job.method.start == "teacher" else None)
+    coupling = job.method.coupling
+    columns = (couplings.DIVERGENCE,) if coupling and coupling.kind == "encoder" else ()
+    state = initial_state(job, teacher if job.method.start == "teacher" else None, (LOSS, NORM, *columns))
+    couplings.start(job, state)
+    weighting.start(job, state)
     if job.method.teacher_as == "stages":
         state.networks[STAGE] = job.fresh().requires_grad_(False)
     return state
 
 
 class Loop:
-    """Terms with their shares of the batch and their laws of (s, t), and the teacher."""
+    """Terms with their shares of the batch and their laws of (s, t), and the teacher.
+
+    The logged loss is the terms' residuals by their weights alone: what weighs single samples, and what an
+    encoder of the noise costs, are left out, so that runs with and without them can be compared.
+    """
 
     def __init__(self, job: Job, state: State, teacher: FlowMap | None, processes: Processes):
         self.job, self.state, self.teacher, self.processes = job, state, teacher, processes
@@ -45,6 +54,8 @@ class Loop:
         self.doublings = max(times.doublings for times in self.times)
         self.residuals: list[objectives.Residual] = []
         self.stage = -1
+        extra = (couplings.ENCODER, weighting.LOSS_WEIGHT)
+        self.beside = [name for name in extra if name in state.networks]
 
     def _stage(self, step: int) -> int:
         """The stage of a staged run at `step`, 0..doublings: in equal parts of the run."""
@@ -93,19 +104,40 @@ class Loop:
         x0, x1, z = (x if x is None else precision.laid_out(x, self.job.training) for x in (x0, x1, z))
         return Batch(x0, x1, s, t, uniform[3], interpolant, z, progress)
 
+    def _weighted(self, k: int, residual: Tensor, part: Batch) -> Tensor:
+        """The residuals (batch,) of term `k`, each by the weight that its sample has besides the term's."""
+        if own := self.terms[k].adaptive:
+            return weighting.adaptive(residual, own.power, own.offset)
+        if self.job.method.learned_weight:
+            w = self.state.networks[weighting.LOSS_WEIGHT](part.s, part.t)
+            return weighting.learned(residual, w)
+        return residual
+
     def step(self) -> None:
         """One optimisation step: the residuals of every term on its part of the batch, and one update."""
         job, state, dropped = self.job, self.state, self.job.method.conditioning_dropout or 0.0
         self._bind()
         x1, texts = draw(self.source, job.training.batch, dropped, state.generator)
-        batch, loss, start = self.draw_batch(x1), 0.0, 0
+        batch, loss, shown, costs, start = self.draw_batch(x1), 0.0, 0.0, [], 0
         with precision.evaluating(job.training, job.device):
             for k, (term, size) in enumerate(zip(self.terms, self.sizes)):
                 first, stop = self.processes.share(start, size)
                 if first < stop:
                     residual, student = self.residuals[k], state.networks[STUDENT]
-                    if texts is not None:
-                        residual, student = self._conditioned(k, texts.part(first, stop))
-                    loss = loss + term.weight * residual(student, batch.part(first, stop)).sum()
+                    captions = None if texts is None else texts.part(first, stop)
+                    if captions is not None:
+                        residual, student = self._conditioned(k, captions)
+                    part, cost = couplings.couple(job, state, batch.part(first, stop), first, captions)
+                    found = residual(student, part)
+                    loss = loss + term.weight * self._weighted(k, found, part).sum()
+                    shown = shown + term.weight * found.detach().sum()
+                    costs += [] if cost is None else [cost]
                 start += size
-        state.record(update_student(job, state, self.processes, loss / job.training.batch))
+        logged = {}
+        if costs:
+            # in the log that of this process's share
+            logged[couplings.DIVERGENCE] = torch.cat(costs).detach().mean()
+            loss = loss + job.method.coupling.weight * torch.cat(costs).sum()
+        count = job.training.batch
+        found = update_student(job, state, self.processes, loss / count, shown / count, self.beside)
+        state.record(found | logged)

@@ -1,7 +1,9 @@
 """What both loops share: how a run starts, the student's update, its learning rate and its EMA."""
 
+from collections.abc import Callable, Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...flows.flow_map import FlowMap
 from ...settings.training import Optimiser
@@ -47,19 +49,41 @@ def initial_state(job: Job, start: FlowMap | None, columns: tuple[str, ...] = (L
     )
 
 
-def update_student(job: Job, state: State, processes: Processes, loss: Tensor) -> dict[str, Tensor]:
+def add_network(job: Job, state: State, name: str, make: Callable[[], nn.Module]) -> None:
+    """Add a network that learns beside the student, by the same optimiser settings, drawn from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        network = make().to(job.device)
+    own = job.optimiser
+    optimiser = optimisers.build(own.kind, network.parameters(), own.lr, own.weight_decay or 0.0)
+    state.networks[name], state.optimisers[name] = network, optimiser
+
+
+def update_student(
+    job: Job,
+    state: State,
+    processes: Processes,
+    loss: Tensor,
+    shown: Tensor | None = None,
+    beside: Sequence[str] = (),
+) -> dict[str, Tensor]:
     """One step of the student down the gradient of `loss`, a scalar, and of its EMA.
 
-    Returns the loss over all processes, and the gradient's norm before clipping, by the log's columns.
+    Networks `beside` it learn from the same loss, each with a norm of its own to clip. Returns what is logged
+    by column: the loss, or `shown` in its place, over all processes, and the norm of the student's gradient
+    before clipping.
     """
-    settings, optimiser, at = job.optimiser, state.optimisers[STUDENT], (state.step, job.method.steps)
+    settings, at, learning = job.optimiser, (state.step, job.method.steps), (STUDENT, *beside)
     weights, ema = state.weights[STUDENT], state.weights[EMA]
-    optimiser.zero_grad(set_to_none=True)
+    for name in learning:
+        state.optimisers[name].zero_grad(set_to_none=True)
     loss.backward()
-    loss = processes.sum(loss.detach(), weights)
-    norm = torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(settings, *at)
-    optimiser.step()
+    shown = (loss if shown is None else shown).detach()
+    shown = processes.sum(shown, [weight for name in learning for weight in state.weights[name]])
+    norms = [torch.nn.utils.clip_grad_norm_(state.weights[name], settings.clip_norm) for name in learning]
+    for name in learning:
+        for group in state.optimisers[name].param_groups:
+            group["lr"] = learning_rate(settings, *at)
+        state.optimisers[name].step()
     torch._foreach_lerp_(ema, weights, 1 - ema_decay(settings, *at))
-    return {LOSS: loss, NORM: norm}
+    return {LOSS: shown, NORM: norms[0]}

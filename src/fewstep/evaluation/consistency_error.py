@@ -1,0 +1,80 @@
+"""Why more steps can make a consistency model worse (arXiv 2506.14603, theorem 3.1), in closed form.
+
+From N(0, 1) to N(0, c^2) along I_t = (1 - t) x0 + t x1, in one dimension, every map below multiplies, so that
+all stays Gaussian and W2 is the difference of the deviations. The exact maps reach c in any number of steps;
+what grows or falls with the steps is the error that they are given.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from . import published, tables
+from .provenance import Provenance
+
+NAME, METRIC = "consistency-error", "W2 to target"
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class World:
+    """Data of deviation `c`, and the size `e` of the error."""
+
+    c: float = 0.5
+    e: float = 0.01
+
+    def deviation(self, t: float) -> float:
+        """That of I_t."""
+        return float(np.hypot(1 - t, self.c * t))
+
+
+def constant(world: World, s: float) -> float:
+    """f*(x) / x + e: the error of the paper's theorem, as large at the data as at the noise."""
+    return world.c / world.deviation(s) + world.e
+
+
+def vanishing(world: World, s: float) -> float:
+    """f*(x) / x + e (1 - s): that of a map x + (1 - s) v whose v is wrong by e x."""
+    return world.c / world.deviation(s) + world.e * (1 - s)
+
+
+def renoised(world: World, gain: Callable[[World, float], float], steps: int) -> float:
+    """W2 of a consistency model, in `steps` equal steps: to the data, and back to the next noise level."""
+    deviation = 1.0
+    for k in range(steps):
+        end = gain(world, k / steps) * deviation
+        t = (k + 1) / steps
+        deviation = float(np.hypot(t * end, 1 - t)) if k + 1 < steps else end
+    return abs(deviation - world.c)
+
+
+def jumped(world: World, steps: int) -> float:
+    """W2 of a flow map that jumps, its v wrong by e x: each jump multiplies by its own factor + e (t - s)."""
+    deviation = 1.0
+    for s, t in zip(np.arange(steps) / steps, np.arange(1, steps + 1) / steps):
+        deviation *= world.deviation(t) / world.deviation(s) + world.e * (t - s)
+    return abs(float(deviation) - world.c)
+
+
+ROWS: dict[str, Callable[[World, int], float]] = {
+    "consistency model, error e": lambda world, n: renoised(world, constant, n),
+    "consistency model, error e (1 - s)": lambda world, n: renoised(world, vanishing, n),
+    "flow map, error e (t - s)": jumped,
+}
+
+
+def table(
+    tier: str, origin: Provenance, world: World = World(), steps: Sequence[int] = STEPS
+) -> pd.DataFrame:
+    """W2 of every row at every number of steps, in the tables' columns."""
+    how = f"closed form, N(0, 1) to N(0, c^2), c = {world.c:g}, e = {world.e:g}, equal steps"
+    rows = [
+        {"experiment": NAME, "table": NAME, "method": name, "metric": METRIC, "nfe": n, "value": w2(world, n)}
+        | {"sd": np.nan, "sd_sampling": np.nan, "seeds": "no", "samples": 1, "tier": tier, "protocol": how}
+        | {"published": np.nan, "status": published.NOT_ON_FILE, "source": "", **origin._asdict()}
+        for name, w2 in ROWS.items()
+        for n in steps
+    ]
+    return pd.DataFrame(rows)[list(tables.COLUMNS)]
