@@ -1,6 +1,6 @@
 # make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one;
 #                 make repro EXPERIMENT=fmm-cifar10: one experiment alone, up to its part of the report)
-# make zoo        one table of the field: every method at one budget, below results/<tier>/zoo (make zoo TIER=smoke)
+# make zoo        one table of the field: every method at one budget, in results/<tier>/zoo.md (make zoo TIER=smoke)
 # make test       run all tests, and `make check` before them
 # make check      lint, format and types, in seconds
 # make lint       mend what ruff can mend by itself

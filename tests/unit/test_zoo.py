@@ -97,16 +97,16 @@ def test_both_are_published_beside_each_other_in_any_order_and_again_the_same(wo
         report.publish(workspace, beside=ZOO)
     drawn(workspace)
     report.publish(workspace, beside=ZOO)
-    zoo = read_written(results / ZOO)
-    assert {"tables/one-map.csv", "notebooks/6-one-map.ipynb", "report.md", "metrics.json"} <= set(zoo)
+    zoo = read_written(results, "zoo.json")
+    assert {"tables/one-map.csv", "notebooks/6-one-map.ipynb", "zoo.md", "zoo-metrics.json"} <= set(zoo)
     assert "compare" not in capsys.readouterr().out
     report.publish(workspace)
     report.publish(workspace, beside=ZOO)
-    assert read_written(results) == main and read_written(results / ZOO) == zoo
+    assert read_written(results) == main and read_written(results, "zoo.json") == zoo
     assert "one-map" not in main["report.md"].decode()
     (workspace.pipeline / ZOO / "notebooks" / "6-one-map.ipynb").unlink()
     with pytest.raises(
-        FileNotFoundError, match="results/smoke/zoo stays as it was: run `dvc repro zoo/dvc.yaml:fig"
+        FileNotFoundError, match="results/smoke/zoo.md stays as it was: run `dvc repro zoo/dvc.yaml:fig"
     ):
         report.publish(workspace, beside=ZOO)
 
@@ -116,8 +116,8 @@ def test_a_zoo_of_another_revision_is_published_and_said_to_be_one(workspace, ca
     report.publish(workspace)
     drawn(workspace, "another")
     report.publish(workspace, beside=ZOO)
-    assert "results/smoke/zoo is of revision another on x, and not all" in capsys.readouterr().out
-    assert (workspace.root / "results/smoke/zoo/tables/one-map.csv").is_file()
+    assert "results/smoke/zoo.md is of revision another on x, and not all" in capsys.readouterr().out
+    assert (workspace.root / "results/smoke/tables/one-map.csv").is_file()
 
 
 def test_a_report_without_claims_has_no_picture_of_them(workspace, monkeypatch):

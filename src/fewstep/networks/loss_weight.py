@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from .embeddings import rising, zeroed
+from . import zeroed
+from .unet_levels import rising
 
 WIDTH, FREQUENCIES = 64, 16
 HIGHEST = 30.0  # radians: a fifth of the unit interval

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .embeddings import zeroed
+from . import zeroed
 
 WIDTH, CHANNELS = 64, 32
 

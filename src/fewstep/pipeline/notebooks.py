@@ -194,7 +194,7 @@ def run(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # asked now, and not when all is computed
     require_writable(target.parent)
-    require_writable(workspace.root / "results" / workspace.tier / folder)
+    require_writable(workspace.root / "results" / workspace.tier)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _private_folder() as private, timings.at_work(workspace, stage) as at_work:
         raw, channel = private / "raw.ipynb", private / "progress.json"

@@ -15,7 +15,7 @@ from ..evaluation import claims, tables
 from ..evaluation.plots.curves import forest
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
-from ..storage.files import add_files, as_json, read_written, replace_files, write_atomically
+from ..storage.files import LIST, add_files, as_json, read_written, replace_files, write_atomically
 from ..storage.workspace import Workspace
 from .stages import plan
 
@@ -195,16 +195,18 @@ def publish_so_far(workspace: Workspace) -> list[str]:
 def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None:
     """Put the parts of the report and the executed notebooks together as results/<tier>, whole or not at all.
 
-    Those of a pipeline `beside` the main one, by its folder, as results/<tier>/<folder>; that its tables are
-    of another revision or machine than the main ones is printed, and no reason to refuse them. Only what an
-    earlier call has written there is removed. Raises FileNotFoundError, naming the file and its stage, where
-    one is missing, ValueError for a table that is cut, and ProvenanceError for tables of several revisions or
-    machines unless `mixed`, in which case the report says so on top.
+    Those of a pipeline `beside` the main one, by its folder, stand among them, with a report of their own;
+    that they are of another revision or machine than the main ones is printed, and no reason to refuse them.
+    Only what an earlier call for the same pipeline has written there is removed. Raises FileNotFoundError,
+    naming the file and its stage, where one is missing, ValueError for a table that is cut, and
+    ProvenanceError for tables of several revisions or machines unless `mixed`, in which case the report says
+    so on top.
     """
     root, stages = workspace.root, plan(workspace.root, workspace.tier, beside)
     outs = {root / out: stage for stage in stages for out in stage.outs}
-    folder, report = root / "results" / workspace.tier / beside, workspace.pipeline / beside / "report"
-    shown, where = folder.relative_to(root).as_posix(), f"{beside}/dvc.yaml:" if beside else ""
+    folder, report = root / "results" / workspace.tier, workspace.pipeline / beside / "report"
+    own, where = (f"{beside}-", f"{beside}/dvc.yaml:") if beside else ("", "")
+    shown = f"results/{workspace.tier}/{beside or 'report'}.md"
     parts = read_parts(report)
     for out, stage in outs.items():
         path = out / "part.json" if out.parent == report else out
@@ -220,14 +222,14 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
             "on top: set `publish.mixed: true` in params.yaml (`dvc exp run -S publish.mixed=true ...`)"
         )
     ledger = pd.concat([part.claims for part in parts])
-    files = _collected(workspace, parts, beside) | {"claims.csv": csv(ledger)}
+    files = _collected(workspace, parts, beside) | {f"{own}claims.csv": csv(ledger)}
     picture = forest(ledger, f"All claims at tier {workspace.tier}") if len(ledger) else None
     if picture:
-        files[f"figures/{CLAIMS_PICTURE}"] = picture.png()
-    files["metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
-    files["report.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
-    replace_files(folder, files)
-    if beside and mixture([*_published(folder.parent), *numbers.values()]):
+        files[f"figures/{own}{CLAIMS_PICTURE}"] = picture.png()
+    files[f"{own}metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
+    files[f"{beside or 'report'}.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
+    replace_files(folder, files, f"{beside}.json" if beside else LIST)
+    if beside and mixture([*_published(folder), *numbers.values()]):
         first = next(iter(numbers.values())).iloc[0]
         said = f"{shown} is of revision {first.revision} on {first.hardware}, and not all of"
         print(f"{said} results/{workspace.tier} is: numbers of the two do not compare")

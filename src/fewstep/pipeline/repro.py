@@ -87,7 +87,7 @@ def repro(root: Path, experiment: str | None = None, folder: str = "") -> None:
         raise SettingsError(f"tier {tier} has no stage in {folder}/dvc.yaml: select another tier")
     if folder and experiment is None:
         _dvc(root, [f"{folder}/dvc.yaml"])
-        print(f"done in {_minutes(started)}; the report is results/{tier}/{folder}/report.md")
+        print(f"done in {_minutes(started)}; the report is results/{tier}/{folder}.md")
         return
     if experiment is not None:
         chosen = [stage for stage in stages if stage.experiment == experiment]

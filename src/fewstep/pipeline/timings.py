@@ -3,7 +3,7 @@
 results/<tier>/timings.csv is a log beside the results, not one of them: it is no output of any stage. It
 holds the seconds of the last execution of each of today's stages; one that went on from a stored state counts
 from there. While two stages are at work each counts half of the clock's seconds: all add up to a run's. A
-pipeline beside the main one has its own, in its folder.
+pipeline beside the main one has its own, zoo-timings.csv.
 """
 
 import csv
@@ -22,7 +22,8 @@ from .stages import plan
 
 
 def _file(workspace: Workspace, folder: str) -> Path:
-    return workspace.root / "results" / workspace.tier / folder / "timings.csv"
+    name = f"{folder}-timings.csv" if folder else "timings.csv"
+    return workspace.root / "results" / workspace.tier / name
 
 
 def read(workspace: Workspace, folder: str = "") -> dict[str, float]:

@@ -88,33 +88,36 @@ def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _written(folder: Path) -> dict[str, str]:
+def _written(folder: Path, listed: str = LIST) -> dict[str, str]:
     """The checksums of what `replace_files` wrote, by the paths below `folder`; empty without its list."""
     with suppress(OSError, ValueError, AttributeError):
-        found = json.loads((folder / LIST).read_text(encoding="utf-8")).items()
+        found = json.loads((folder / listed).read_text(encoding="utf-8")).items()
         return {name: code for name, code in found if not {"..", "/"} & {*Path(name).parts}}
     return {}
 
 
-def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def replace_files(folder: Path, files: Mapping[str, bytes], listed: str = LIST) -> None:
     """Make `files`, by their paths below `folder`, all that calls of this function leave there.
 
-    It removes only what its list, written.json, names. All is on the disk before the first file is replaced:
-    an OSError until then, which names the file, leaves everything as it was.
+    It removes only what its list, the file `listed` there, names. All is on the disk before the first file is
+    replaced: an OSError until then, which names the file, leaves everything as it was.
     """
-    before, now = _written(folder), {name: _checksum(content) for name, content in sorted(files.items())}
+    before, now = (
+        _written(folder, listed),
+        {name: _checksum(content) for name, content in sorted(files.items())},
+    )
     fresh = folder / f".new.{os.getpid()}.tmp"
     try:
         remove_left(folder.glob(".new.*.tmp"))
         for name, content in files.items():
             write_atomically(fresh / name, content)
-        write_json(folder / LIST, before | now)
+        write_json(folder / listed, before | now)
         for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(fresh / name, folder / name)
         for name in before.keys() - now.keys():
             (folder / name).unlink(missing_ok=True)
-        write_json(folder / LIST, now)
+        write_json(folder / listed, now)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -126,15 +129,15 @@ def add_files(folder: Path, files: Mapping[str, bytes]) -> None:
     replace_files(folder, {k: own for k, own in there.items() if _checksum(own) == known[k]} | {**files})
 
 
-def read_written(folder: Path) -> dict[str, bytes]:
+def read_written(folder: Path, listed: str = LIST) -> dict[str, bytes]:
     """What `replace_files` wrote, by path; ValueError, naming the file, where one is missing or another."""
-    known, cure = _written(folder), f"restore it, or delete {folder} and run `dvc repro`"
+    known, cure = _written(folder, listed), f"restore it, or delete {folder} and run `dvc repro`"
     if not known:
-        raise ValueError(f"{folder / LIST}, the list of what belongs there, is missing or damaged: {cure}")
+        raise ValueError(f"{folder / listed}, the list of what belongs there, is missing or damaged: {cure}")
     found = {name: (folder / name).read_bytes() for name in known if (folder / name).is_file()}
     for name, code in known.items():
         if name not in found or _checksum(found[name]) != code:
-            what = "missing" if name not in found else f"not what was written ({LIST} has another checksum)"
+            what = "missing" if name not in found else f"not what was written ({listed} has another checksum)"
             raise ValueError(f"{folder / name} is {what}: {cure}")
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..flows.flow_map import FlowMap
-from ..networks.load import load_flow_map
+from ..networks import load_flow_map
 from . import loops, precision
 from .job import Job
 from .processes import Processes
