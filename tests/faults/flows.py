@@ -4,6 +4,31 @@ from . import Fault, within
 
 FAULTS: list[Fault] = [
     *within(
+        "flows/flow_map.py",
+        "jumps_and_pairs",
+        (
+            "divided by what is left at t",
+            "per_sample((1 - s).clamp(min=LEAST_REST), x)\n        return v",
+            "per_sample((1 - t).clamp(min=LEAST_REST), x)\n        return v",
+        ),
+        ("a rest that shrinks for ever", "torch.where(1 - s > LEAST_REST, ds, torch.zeros_like(ds))", "ds"),
+        ("a rest without a derivative", "(dg - dx + per_sample(shrinks, x) * v) / rest", "(dg - dx) / rest"),
+    ),
+    *within(
+        "flows/flow_map.py",
+        "consistency_family",
+        (
+            "Heun's second velocity at s",
+            "(first + self.base.velocity(t, x",
+            "(first + self.base.velocity(s, x",
+        ),
+    ),
+    *within(
+        "flows/interpolants.py",
+        "consistency_family",
+        ("a part at the end of training", "self.interpolant, z, self.progress)", "self.interpolant, z)"),
+    ),
+    *within(
         "flows/interpolants.py",
         "interpolants",
         (
