@@ -107,6 +107,28 @@ FAULTS: list[Fault] = [
         ("past the end of time", 'options={"step_t": ends[1:]}', "options=None"),
     ),
     *within(
+        "flows/couplings.py",
+        "couplings",
+        ("a share in one piece", "torch.floor(torch.arange(first,", "torch.round(torch.arange(0 * first,"),
+        ("regenerated from noise", "x1[rows] = flow_map.jump(s, ", "x1[rows] = flow_map.jump(0 * s, "),
+        ("all data regenerated", "x1 = batch.x1.clone()", "x1 = 0 * batch.x1"),
+        ("data written over", "x1 = batch.x1.clone()", "x1 = batch.x1"),
+        ("a mean in units of one", "x0=scale * mean +", "x0=mean +"),
+        ("the variance for the deviation", "torch.exp(log_variance / 2)", "torch.exp(log_variance)"),
+        ("twice the divergence", ".flatten(1).sum(1) / 2", ".flatten(1).sum(1)"),
+        ("a divergence that is a mean", ".flatten(1).sum(1) / 2", ".flatten(1).mean(1) / 2"),
+    ),
+    *within(
+        "flows/conditioning.py",
+        "couplings",
+        ("towards the weak teacher", "(1 - self.scale) * self.weak", "(self.scale - 1) * self.weak"),
+    ),
+    *within(
+        "networks/noise_encoder.py",
+        "couplings",
+        ("an encoder that is no independent coupling at first", "zeroed(layers[2])", "layers[2]"),
+    ),
+    *within(
         "flows/times.py",
         "times",
         ("uniform gap", "1 - torch.sqrt(1 - uniform[0] * (2 * tau - tau**2))", "tau * uniform[0]"),
