@@ -45,7 +45,7 @@ FAULTS: list[Fault] = [
             "at(time, self.x0, self.x1, self.z)",
             "at(time, self.x1, self.x0, self.z)",
         ),
-        ("a part keeps all of g", "self.g[cut], self.interpolant", "self.g, self.interpolant"),
+        ("a part keeps all of g", "self.t[cut], self.g[cut])", "self.t[cut], self.g)"),
     ),
     *within(
         "flows/flow_map.py",
@@ -73,7 +73,11 @@ FAULTS: list[Fault] = [
             "return self.average_velocity(t, t, x)",
             "return self.average_velocity(0 * t, t, x)",
         ),
-        ("Euler step with the velocity of its end", "self.base.velocity(s, x)", "self.base.velocity(t, x)"),
+        (
+            "Euler step with the velocity of its end",
+            "return self.base.velocity(s, x)",
+            "return self.base.velocity(t, x)",
+        ),
     ),
     *within(
         "flows/exact/gaussian.py",

@@ -9,13 +9,13 @@ import pytest
 
 from fewstep import objectives
 
+ROW = r"^\| \[(\w+)\]\(\.\./src/fewstep/objectives/(\w+)\.py\) \|(.*)\|$"
+
 
 @pytest.fixture(scope="module")
 def rows(root) -> dict[str, list[str]]:
     text = (root / "docs" / "objectives.md").read_text(encoding="utf-8")
-    found = re.findall(
-        r"^\| \[(\w+)\]\(\.\./src/fewstep/objectives/(\w+)\.py\) \|(.*)\|$", text, re.MULTILINE
-    )
+    found = re.findall(ROW, text, re.MULTILINE)
     assert all(name == file for name, file, _ in found)
     return {name: [cell.strip() for cell in cells.split("|")] for name, _, cells in found}
 
