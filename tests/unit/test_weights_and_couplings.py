@@ -7,14 +7,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fewstep.flows.conditioning import Autoguided
+from fewstep import objectives
+from fewstep.flows.conditioning import Autoguided, Conditions
+from fewstep.flows.flow_map import NetworkFlowMap
+from fewstep.flows.interpolants import Batch
 from fewstep.networks.loss_weight import LossWeight
 from fewstep.settings.experiment import ExperimentSettings
+from fewstep.settings.laws import GeneratorCoupling
 from fewstep.settings.training import Method, Term
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.training import train
 from fewstep.training.job import Job, advance
-from fewstep.training.loops import terms, weighting
+from fewstep.training.loops import couplings, terms, weighting
 from fewstep.training.processes import Processes
 from fewstep.training.weights import load_log, methods_of
 
@@ -85,6 +89,31 @@ def test_settings_that_are_not_used_leave_no_trace():
     assert not {"coupling", "learned_weight", "autoguidance"} & set(dumped)
     assert "adaptive" not in dumped["terms"][0]
     assert Term.model_validate(ADAPTIVE[0]).model_dump()["adaptive"] == {"power": 0.75, "offset": 0.01}
+
+
+@pytest.mark.parametrize(
+    "own, says",
+    [
+        ({"teacher": "si", "coupling": GENERATOR}, "`coupling` is of the noise and data of methods without"),
+        ({"terms": ADAPTIVE, "learned_weight": True}, "`learned_weight` and a term's `adaptive` weigh the"),
+        ({"autoguidance": {"weak": "small", "scale": 2.0}}, "`autoguidance` leads a teacher away"),
+        (
+            {"teacher": "si", "guidance_scale": 2.0, "autoguidance": {"weak": "small", "scale": 2.0}},
+            "by `autoguidance` or by `guidance_scale`, not by both",
+        ),
+        (
+            {"terms": [PLAIN[0] | {"times": {"region": "forward", "law": "dyadic", "mean": 0.0}}]},
+            "`mean` is of the law 'logit-normal' and 'gap', not of 'dyadic'",
+        ),
+        (
+            {"terms": [PLAIN[0] | {"times": {"region": "forward", "law": "gap", "deviation": 1.0}}]},
+            "the law 'gap' needs `mean`",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(own, says):
+    with pytest.raises(ValueError, match=says):
+        Method.model_validate({"label": "SI", "steps": 8, "terms": TWO} | own)
 
 
 # Weights a sample ------------------------------------------------------------------------------------------
@@ -278,6 +307,50 @@ def test_several_processes_couple_what_one_does(job, coupling, monkeypatch):
     for k, batch in enumerate(expected):
         assert torch.equal(torch.cat([seen[0][k].x1, seen[1][k].x1]), batch.x1)
         assert torch.equal(torch.cat([seen[0][k].x0, seen[1][k].x0]), batch.x0)
+
+
+TEACHERLESS = [name for name in objectives.names() if not objectives.needs_teacher(name)]
+
+
+@pytest.mark.parametrize("objective", TEACHERLESS)
+@pytest.mark.parametrize("coupling", [GENERATOR, ENCODER], ids=lambda coupling: coupling["kind"])
+def test_couplings_go_with_every_objective_without_a_teacher(job, objective, coupling):
+    """One step each; of an encoder's first gradients those of its last layer alone are not zero."""
+    half = [{"objective": objective, "share": 0.5, "times": {"region": "forward"}}]
+    loop = loop_of(job(terms=[PLAIN[0] | {"share": 0.5}, *half], coupling=coupling))
+    with torch.no_grad():
+        for p in loop.state.weights["student"]:
+            p.add_(0.05)
+    loop.step()
+    assert loop.state.log[0].isfinite().all()
+    if coupling is ENCODER:
+        assert loop.state.weights["encoder"][-1].grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("coupling", [GENERATOR, ENCODER], ids=lambda coupling: coupling["kind"])
+def test_couplings_of_images(smoke, tmp_path, coupling):
+    training = smoke.experiment("fmm-cifar10").training.model_copy(update={"batch": 4})
+    method = {"label": "SI", "steps": 2, "terms": TWO, "coupling": coupling, "learned_weight": True}
+    loop = loop_of(Job(training, Method.model_validate(method), 0, tmp_path / "state"))
+    for _ in range(2):
+        loop.step()
+    assert loop.state.log.isfinite().all()
+
+
+def test_a_generator_reads_the_captions_of_its_own_samples():
+    read = []
+
+    class Network(torch.nn.Module):
+        def forward(self, s, t, x, conditions):
+            read.append(conditions.hidden.flatten().tolist())
+            return x
+
+    method = SimpleNamespace(coupling=GeneratorCoupling(kind="generator", share=0.5))
+    state = SimpleNamespace(networks={"ema": NetworkFlowMap(Network())})
+    captions = Conditions(torch.arange(8.0)[:, None, None], torch.ones(8, 1, dtype=torch.bool))
+    batch = Batch(torch.randn(8, 2), torch.randn(8, 2), *torch.rand(3, 8))
+    couplings.couple(SimpleNamespace(method=method), state, batch, 0, captions)
+    assert read == [[1.0, 3.0, 5.0, 7.0]]
 
 
 def test_an_encoder_is_not_published(job, tmp_path):
