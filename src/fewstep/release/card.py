@@ -55,13 +55,10 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
     found = rows(experiment, experiment.settings.method(method).label)
     if not found:
         return [f"No table of results/{experiment.tier}/tables holds this method: nothing was measured."]
-    read = (
+    text = [
         f"N is the number of network calls for an image. {' '.join(HOW_TO_READ)} Every number is a mean over "
-    )
-    read += (
         f"seeds, of which these weights are training seed {seed}: theirs alone may differ by the deviation."
-    )
-    text = [read]
+    ]
     for name, table in found.items():
         lines = [shown(table, metric).set_axis([metric]) for metric in metrics(table)]
         # `N = 2` before `N = 16`
