@@ -23,11 +23,6 @@ NOISE = 1000.0  # the published network's time of pure noise
 HIGHEST = 16.0  # the highest frequency of the gap's embedding, in radians
 
 
-def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    # torch.func's group norm takes contiguous inputs only
-    return (inputs[0].contiguous(),) if is_differentiated() else None
-
-
 def _recomputed(layer: nn.Module, *inputs: Any) -> Any:
     """`layer` of `inputs`, computed again on the way back and not kept; torch.func keeps it all."""
     if is_differentiated():
@@ -66,9 +61,7 @@ class PublishedUNet(nn.Module):
         zeroed(self.model.conv_out)
         self.embedding = rising(channels[0], HIGHEST)
         self.gap_embed = gap_layers(channels[0], self.model.time_embedding.linear_2.out_features)
-        for module in self.model.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.register_forward_pre_hook(_contiguous)
+        unet_levels.make_contiguous(self.model, always=False)
         if checkpointing:
             self.model.enable_gradient_checkpointing(_recomputed)
 

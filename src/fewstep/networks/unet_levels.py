@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,16 +99,21 @@ def _seeded_by(x: Tensor) -> Iterator[None]:
         yield
 
 
-def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (inputs[0].contiguous(),)  # torch.func's group norm refuses what attention leaves behind
+def _contiguous(always: bool, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    return (inputs[0].contiguous(),) if always or is_differentiated() else None
+
+
+def make_contiguous(model: nn.Module, always: bool) -> None:
+    """Make what group norms take contiguous, which torch.func's asks for: `always`, or there alone."""
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(partial(_contiguous, always))
 
 
 def prepare(model: nn.Module, embedding: nn.Module) -> None:
     """Make a UNet of diffusers fit for a flow map: its output zero, its times embedded as one says."""
     model.time_proj = embedding
-    for module in model.modules():
-        if isinstance(module, nn.GroupNorm):
-            module.register_forward_pre_hook(_contiguous)
+    make_contiguous(model, always=True)
     zeroed(model.conv_out)
 
 

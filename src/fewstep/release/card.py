@@ -80,9 +80,8 @@ def papers(method: Method) -> list[str]:
     return lines
 
 
-def _captions(experiment: Experiment, method: str, pipe: FewStepPipeline) -> dict[str, str]:
+def _captions(own: Method, pipe: FewStepPipeline) -> dict[str, str]:
     """The facts about the captions that a student is conditioned on."""
-    own = experiment.settings.method(method)
     clip, scale = pipe.flow_map.config.student["clip"], pipe.flow_map.guidance()
     source = clip["clip"] + (f" on `{clip['captions']}`" if clip["captions"] else "")
     calls = "none, one network call" if scale == 1 else f"{scale:g} against the empty text, two network calls"
@@ -115,7 +114,7 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
     if pipe.vae is not None:
         decoder = f"an AutoencoderKL, {pipe.vae.num_parameters():,} parameters"
         facts["decoder"] = f"{decoder}; latents are scaled by {source.factor:.5g}"
-    return facts | (_captions(experiment, method, pipe) if pipe.flow_map.conditional else {})
+    return facts | (_captions(own, pipe) if pipe.flow_map.conditional else {})
 
 
 HEAD = """---

@@ -84,9 +84,8 @@ def _captions(student: Student) -> tuple[dict[str, Any], dict[str, Any]]:
     captions = stored.get("captions", {})
     total, read_by = described["checksum"], captions.get("clip", "none")
     if total != read_by:
-        lies = f"lies in {student.clip.folder} ({total[:8]})"
-        by = f"another CLIP (sha256 {read_by[:8]})"
-        raise CheckpointError(f"the captions of {data} were read by {by} than {lies}: run `dvc repro` again")
+        by = f"another CLIP (sha256 {read_by[:8]}) than lies in {student.clip.folder} ({total[:8]})"
+        raise CheckpointError(f"the captions of {data} were read by {by}: run `dvc repro` again")
     facts = {"clip": described["clip"], "checksum": total}
     facts["captions"] = None if "repository" in described else described["data"]
     network = contrastive.load(student.clip)

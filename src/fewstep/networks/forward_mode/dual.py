@@ -236,12 +236,8 @@ class PairGroupNorm(torch.autograd.Function):
         w, rc = weight.view(1, c, 1), channels(r)
         constant = channels(-r * (mean_g - r * (a * mean_h + e * mean)))
         along_z = channels(-r * (group(sums["gz"]) - 2 * r * a * e + turned))
-        to_x = (
-            torch.addcmul(constant, z, along_z)
-            .addcmul_(g, w * rc)
-            .addcmul_(h, -w * channels(r * r * a))
-            .addcmul_(dx, channels(-r * r * e))
-        )
+        to_x = torch.addcmul(constant, z, along_z).addcmul_(g, w * rc).addcmul_(h, -w * channels(r * r * a))
+        to_x = to_x.addcmul_(dx, channels(-r * r * e))
         to_dx = torch.addcmul(channels(-r * mean_h), z, channels(-r * e)).addcmul_(h, w * rc)
         shape = ctx.saved_tensors[0].shape
         return to_x.view(shape), to_dx.view(shape), None, to_weight.sum(0), sums["g"].sum(0), None
