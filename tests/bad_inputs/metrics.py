@@ -10,7 +10,7 @@ from fewstep.flows import samplers
 from fewstep.flows.exact.straight import StraightFlow
 from fewstep.flows.slerp import slerp
 from fewstep.flows.times import Times
-from fewstep.metrics import features, jpeg, step_consistency
+from fewstep.metrics import features, step_consistency
 from fewstep.metrics.frechet import frechet, moments, self_checks
 from fewstep.metrics.pairs import kid, precision_recall
 from fewstep.metrics.points import kl_to_checkerboard, map_distance, squared_w2
@@ -82,8 +82,8 @@ FEATURES: list[tuple[str, Callable[[], object], str]] = [
     ("PSNR above the top", lambda: step_consistency.psnr(IMAGES, IMAGES, 16), r"0\.\.16 hold a lev"),
     ("SSIM of no pairs", lambda: step_consistency.ssim(IMAGES, IMAGES[:2]), "images come in pairs"),
     ("SSIM of three pixels", lambda: step_consistency.ssim(IMAGES[..., :3], IMAGES[..., :3]), "4 pixels a"),
-    ("JPEG of four channels", lambda: jpeg.as_jpeg(np.zeros((1, 4, 8, 8), np.uint8)), "JPEG takes uint8"),
-    ("JPEG of quality 0", lambda: jpeg.as_jpeg(IMAGES, 0), "quality of a JPEG file is 1 to 95, not 0"),
+    ("JPEG of four channels", lambda: features.as_jpeg(np.zeros((1, 4, 8, 8), np.uint8)), "JPEG takes uint8"),
+    ("JPEG of quality 0", lambda: features.as_jpeg(IMAGES, 0), "quality of a JPEG file is 1 to 95, not 0"),
     ("a protocol of one seed twice", lambda: _protocol(seeds=(0, 0)), "'seeds' are .* all different"),
     ("a protocol of one sample", lambda: _protocol(samples=1), "'samples' is 1: give two or more"),
     ("a protocol with a semicolon", lambda: _protocol(metric="FID; or so"), "'metric' is 'FID; or so'"),

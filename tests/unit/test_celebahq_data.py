@@ -15,7 +15,7 @@ from fewstep.data import celebahq
 from fewstep.data.celebahq import BYTES, SIDE
 from fewstep.data.formats import archives
 from fewstep.data.formats.archives import ArchiveError
-from fewstep.rehearsal import disk, tiny_archives
+from fewstep.rehearsal import preflight, tiny_archives
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
@@ -161,5 +161,5 @@ def test_it_is_a_data_set_that_is_fetched():
         data.load("celebahq") is celebahq.SOURCE
         and celebahq.SOURCE.flip
         and data.offers("celebahq", "check")
-        and disk.images("celebahq") == 27_000
+        and preflight.images("celebahq") == 27_000
     )

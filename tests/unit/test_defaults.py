@@ -6,7 +6,7 @@ import pytest
 
 from fewstep import objectives
 from fewstep.evaluation import claims, measures, sample, speed
-from fewstep.metrics import jpeg, points, step_consistency
+from fewstep.metrics import features, points, step_consistency
 from fewstep.settings import experiment, laws, networks, prepared, sampling, tiers, training
 
 SETTINGS = {
@@ -87,7 +87,7 @@ def test_an_option_that_is_left_out_has_its_default(name):
 def test_the_constants_of_protocols_are_those_of_their_papers_and_of_published_tables():
     # clean-fid's KID; improved precision and recall; SCFlow's script stores JPEG at PIL's default
     assert (measures.NEIGHBOURS, measures.SUBSETS, measures.SUBSET_SIZE) == (3, 100, 1000)
-    assert (measures.ALL_PAIRS, measures.PAIRS, jpeg.QUALITY) == (10_000, 64, 75)
+    assert (measures.ALL_PAIRS, measures.PAIRS, features.QUALITY) == (10_000, 64, 75)
     assert (step_consistency.K1, step_consistency.K2, step_consistency.CAP) == (0.01, 0.03, 60)
     assert inspect.signature(points.kl_to_checkerboard).parameters["bins"].default == 50
     assert (claims.CONFIDENCE, claims.FEW, measures.CHECKED) == (0.95, 3, 1000)

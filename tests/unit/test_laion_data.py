@@ -19,7 +19,7 @@ from fewstep.data import coco, laion
 from fewstep.data.formats import archives, pictures
 from fewstep.data.formats.archives import ArchiveError
 from fewstep.evaluation import prompts
-from fewstep.rehearsal import disk, tiny_archives
+from fewstep.rehearsal import preflight, tiny_archives
 from fewstep.storage import stand_in
 from fewstep.storage.stand_in import StandIn
 
@@ -320,7 +320,7 @@ def test_it_is_a_data_set_of_captioned_pictures_that_is_fetched():
         data.load("laion") is laion.SOURCE and not laion.SOURCE.flip and laion.SOURCE.shape == (3, 512, 512)
     )
     assert data.offers("laion", "captions")
-    assert data.offers("laion", "check") and disk.images("laion") == 2_000_000
+    assert data.offers("laion", "check") and preflight.images("laion") == 2_000_000
     assert not {"captioned", "pictures", "coco"} & set(data.names())
 
 

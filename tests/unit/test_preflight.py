@@ -21,7 +21,7 @@ from fewstep.data.formats import archives
 from fewstep.evaluation import sample
 from fewstep.metrics.features import INCEPTION
 from fewstep.pipeline import stages
-from fewstep.rehearsal import disk, forecast, preflight, tiny_archives, tiny_networks
+from fewstep.rehearsal import forecast, preflight, tiny_archives, tiny_networks
 from fewstep.rehearsal.forecast import ADAPTIVE_CALLS, Noise, Timing, Timings, UnfitError
 from fewstep.settings import tiers
 from fewstep.storage import stand_in
@@ -236,7 +236,7 @@ def test_a_full_disk_is_named_with_what_is_wanted(bare, monkeypatch):
 
 
 def test_the_paper_tier_counts_what_is_drawn_and_what_is_encoded(paper):
-    found = disk.needs(paper)
+    found = preflight.needs(paper)
     # mean and deviation of every image and, where there are no captions, its mirror image
     assert found["latents"] == 27_000 * 2 * 2 * 4 * 32 * 32 * 4 + 2_000_000 * 2 * 4 * 64 * 64 * 4
     assert found["captions"] == 2_000_000 * 77 * (768 * 4 + 1)
@@ -260,7 +260,7 @@ def test_the_paper_tier_counts_what_is_drawn_and_what_is_encoded(paper):
 
 def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
     monkeypatch.chdir(root)
-    assert [disk.encoded(own) for own in smoke.latents.values()] == [512, 512]
+    assert [preflight.encoded(own) for own in smoke.latents.values()] == [512, 512]
     few = smoke.model_copy(
         update={
             "experiments": {},
@@ -269,7 +269,7 @@ def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
         }
     )
     tokens, width = 48, 16
-    found = disk.needs(few)
+    found = preflight.needs(few)
     assert found["latents"] == 4 * 10 * 2 * prod(few.latents["laion"].shape) and found[
         "captions"
     ] == 10 * tokens * (4 * width + 1)
@@ -277,11 +277,11 @@ def test_latents_are_counted_as_many_as_are_asked_for(smoke, root, monkeypatch):
         update={"experiments": {}, "features": {}, "latents": {"celebahq": smoke.latents["celebahq"]}}
     )
     assert (
-        disk.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape)
-        and disk.needs(mirrored)["captions"] == 0
+        preflight.needs(mirrored)["latents"] == 4 * 512 * 2 * 2 * prod(mirrored.latents["celebahq"].shape)
+        and preflight.needs(mirrored)["captions"] == 0
     )
     many = smoke.latents["celebahq"].model_copy(update={"count": 10**9})
-    assert disk.encoded(many) == disk.images("faces")
+    assert preflight.encoded(many) == preflight.images("faces")
 
 
 # How long it takes
@@ -470,7 +470,7 @@ def test_a_step_on_captions_is_timed_without_latents_or_a_clip(smoke, name, monk
         return points, texts
 
     monkeypatch.setattr(forecast.Noise, "sample_with_conditions", sample_with_conditions)
-    shape, captions = smoke.shape(experiment), disk.captions(smoke, experiment)
+    shape, captions = smoke.shape(experiment), forecast.captions(smoke, experiment)
     noise = Noise(shape, captions)
     method = experiment.methods[name].model_copy(update={"steps": 10**6})
     assert 1e-3 < forecast.step(experiment.training, method, "cpu", 4, noise) < 5

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from fewstep.metrics.jpeg import as_jpeg, jpeg_bytes
+from fewstep.metrics.features import as_jpeg, jpeg_bytes
 
 
 def noise(*shape: int) -> np.ndarray:

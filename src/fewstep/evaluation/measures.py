@@ -15,10 +15,9 @@ import torch
 
 from ..data.images import to_signed
 from ..metrics.attributes import accuracies, judge
-from ..metrics.features import Extractor, extract
+from ..metrics.features import QUALITY, Extractor, as_jpeg, extract
 from ..metrics.frechet import frechet, moments
 from ..metrics.frechet import self_checks as checks
-from ..metrics.jpeg import QUALITY, as_jpeg
 from ..metrics.pairs import kid, precision_recall
 from ..metrics.points import kl_to_checkerboard, map_distance, squared_w2
 from ..metrics.step_consistency import CAP, Maps, activations, distances

@@ -1,5 +1,6 @@
 """Features of images, which FID, KID, precision and recall are computed on. Nothing here is downloaded."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..data.formats.archives import no_file
@@ -17,6 +19,8 @@ from ..storage.files import checksum
 INCEPTION = "inception-2015-12-05.pt"
 INCEPTION_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION}"
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+# of JPEG files, as SCFlow's official script stores images, with colour at half resolution
+QUALITY = 75
 CLEAN = "clean (PIL bicubic, 299x299, not quantised)"
 
 
@@ -141,3 +145,29 @@ def inception(path: Path, sha256: str = INCEPTION_SHA256) -> Extractor:
 
     network = InceptionV3W(str(path.parent), download=False)
     return Extractor(f"{path.stem} (sha256 {sha256[:8]})", network, CLEAN, clean)
+
+
+def jpeg_bytes(image: np.ndarray, quality: int = QUALITY) -> bytes:
+    """The JPEG file of one uint8 image (channels, height, width), 3 channels or 1, with levels 0..255."""
+    file = io.BytesIO()
+    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    picture.save(file, format="jpeg", quality=quality, subsampling="4:2:0")
+    return file.getvalue()
+
+
+def as_jpeg(images: np.ndarray, quality: int = QUALITY) -> np.ndarray:
+    """uint8 `images` (count, 3 or 1, height, width), levels 0..255, as they come back from a JPEG file.
+
+    Another build of libjpeg may round a few pixels by a level. Raises ValueError for images of another shape
+    or type, and for a quality outside 1 to 95.
+    """
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] not in (1, 3):
+        other = f"{images.dtype} of {images.shape}"
+        raise ValueError(f"JPEG takes uint8 images (count, 3 or 1, height, width), not {other}")
+    if not 1 <= quality <= 95:
+        raise ValueError(f"the quality of a JPEG file is 1 to 95, not {quality}")
+    found = np.empty_like(images)
+    for k, image in enumerate(images):
+        read = np.asarray(Image.open(io.BytesIO(jpeg_bytes(image, quality))))
+        found[k] = read.reshape(*image.shape[1:], image.shape[0]).transpose(2, 0, 1)
+    return found

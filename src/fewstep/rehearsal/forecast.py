@@ -29,12 +29,30 @@ from ..settings.training import Method, Network, Training
 from ..storage.checkpoint import save_checkpoint
 from ..training.job import Job, advance
 from ..training.weights import PHASES, methods_of
-from . import disk
+from .tiny_archives import TOKENS
 
 # work is repeated for so long
 SECONDS = 2.0
 # the calls of an adaptive solver, which takes as many as it takes
 ADAPTIVE_CALLS = 50
+# the width of the states of captions' tokens in Stable Diffusion, where no network says it
+WIDTH = 768
+
+
+def token_states(tier: Tier, clip: str) -> tuple[int, int]:
+    """The tokens of every caption, and the numbers a token, as the entry `clip` of a tier reads it."""
+    own = tier.clip[clip]
+    if own.kind == "trained":
+        return own.tokens, own.width
+    readers = [name for name, latents in tier.latents.items() if latents.clip == clip]
+    trainings = (experiment.training for experiment in tier.experiments.values())
+    return TOKENS, next((own.network.width for own in trainings if own.latents in readers), WIDTH)
+
+
+def captions(tier: Tier, experiment: ExperimentSettings) -> tuple[int, int] | None:
+    """`token_states` of what an experiment's networks are conditioned on, if they are."""
+    latents = tier.latents.get(experiment.training.latents)
+    return token_states(tier, latents.clip) if latents and latents.clip else None
 
 
 class UnfitError(RuntimeError):
@@ -171,7 +189,7 @@ class Timings:
         return self.known[mark]
 
     def _noise(self, experiment: ExperimentSettings) -> Noise:
-        return Noise(self.tier.shape(experiment), disk.captions(self.tier, experiment))
+        return Noise(self.tier.shape(experiment), captions(self.tier, experiment))
 
     def step(self, experiment: ExperimentSettings, method: Method) -> Timing:
         """One optimisation step, on its share of the batch where several processes share it."""

@@ -36,7 +36,8 @@ from ..storage.workspace import PIPELINE, SCRATCH
 from ..training import published_weights
 from ..training.prepare import prepared
 from ..training.processes import require_cuda
-from . import disk, tiny_archives
+from . import tiny_archives
+from .forecast import token_states
 
 TIER, TREE = "paper", Path("artifacts") / "rehearsal"
 # the target's reference sample: all else that tier paper reads comes from archives
@@ -68,20 +69,6 @@ def narrow(network: Mapping[str, Any]) -> list[int]:
     return [max(round(width / NARROWER / unit), 1) * unit for width in network["channels"]]
 
 
-def _draw_less(experiment: dict[str, Any]) -> None:
-    """Draw images in few steps, those that the claims name among them."""
-    sampling, reference = experiment["sampling"], experiment["metrics"].get("reference")
-    most = WITH_CAPTIONS if "prompts" in sampling else DISTILLED if reference else SELF_DISTILLED
-    drawn = sampling["steps"].items()
-    sampling["steps"] = {method: [n for n in steps if n <= most] or [FEW] for method, steps in drawn}
-    for solvers in sampling.get("solvers", {}).values():
-        solvers.update({solver: [min(n, FEW) for n in steps[:1]] for solver, steps in solvers.items()})
-    if reference:
-        reference["steps"] = max(sampling["steps"][reference["method"]])
-    if "speed" in experiment:
-        experiment["speed"] = {"batches": [1, 2], "repeats": 2}
-
-
 def _make_small(experiment: dict[str, Any], processes: int) -> None:
     training, sampling, metrics = (experiment[key] for key in ("training", "sampling", "metrics"))
     training["batch"], training["seeds"] = BATCH * processes, training["seeds"][:1]
@@ -97,8 +84,19 @@ def _make_small(experiment: dict[str, Any], processes: int) -> None:
     sampling["seeds"] = sampling["seeds"][: 2 if "t_fid" in metrics["measures"] or not images else 1]
     if "w2_samples" in metrics:
         metrics["w2_samples"] = min(metrics["w2_samples"], FEW_PAIRS)
-    if images:
-        _draw_less(experiment)
+    if not images:
+        return
+    # images in few steps, those that the claims name among them
+    reference = metrics.get("reference")
+    most = WITH_CAPTIONS if "prompts" in sampling else DISTILLED if reference else SELF_DISTILLED
+    drawn = sampling["steps"].items()
+    sampling["steps"] = {method: [n for n in steps if n <= most] or [FEW] for method, steps in drawn}
+    for solvers in sampling.get("solvers", {}).values():
+        solvers.update({solver: [min(n, FEW) for n in steps[:1]] for solver, steps in solvers.items()})
+    if reference:
+        reference["steps"] = max(sampling["steps"][reference["method"]])
+    if "speed" in experiment:
+        experiment["speed"] = {"batches": [1, 2], "repeats": 2}
 
 
 def small(paper: Mapping[str, Any], device: str, devices: int) -> dict[str, Any]:
@@ -180,7 +178,7 @@ def _write_networks(tier: Tier, folder: Path, narrow: bool, stages: Sequence[Sta
         own = tier.clip[name]
         if own.kind == "published":
             place = folder / own.repository.partition("/")[2]
-            tiny_networks.clip(place, disk.token_states(tier, name)[1], own.towers)
+            tiny_networks.clip(place, token_states(tier, name)[1], own.towers)
     trained = {stage.experiment for stage in stages}
     for k, weights in enumerate(published_weights.weights_files(tier)):
         if weights.experiment in trained:

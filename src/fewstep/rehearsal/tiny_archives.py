@@ -30,6 +30,8 @@ SEED = 4_000_037
 SHARDS, PER_SHARD, OF_COCO = 2, 20, 8
 # width and height, as they alternate
 SIZES = ((560, 512), (512, 600))
+# the tokens of a caption, as OpenAI's CLIPs read it
+TOKENS = 77
 THINGS = ("boat", "lamp", "fox", "teapot", "bridge")
 PLACES = ("by a lake", "on a table", "in the snow", "under a tree")
 

@@ -19,7 +19,7 @@ from ..networks.published import conversion
 from ..settings.prepared import PUBLISHED, SCALE
 from ..storage import stand_in
 from ..storage.files import write_json
-from . import disk, tiny_archives
+from . import tiny_archives
 
 SEED = tiny_archives.SEED
 # the levels of Stable Diffusion's autoencoder (83.7M weights), and of one that takes a sixteenth of its time
@@ -71,7 +71,7 @@ def clip(folder: Path, width: int, towers: str) -> None:
     `towers` is "both", or "text" for the text encoder of a text-to-image model. Its tokenizer is one of the
     captions of a rehearsal, which knows all bytes.
     """
-    words = tokens.train(tiny_archives.captions(), VOCABULARY, disk.TOKENS)
+    words = tokens.train(tiny_archives.captions(), VOCABULARY, tiny_archives.TOKENS)
     marks = {"bos": words.vocabulary[tokens.START], "eos": words.end, "pad": words.vocabulary[words.filling]}
     text: dict[str, int] = {f"{name}_token_id": mark for name, mark in marks.items()}
     text |= {"vocab_size": len(words.vocabulary), "max_position_embeddings": words.length}
