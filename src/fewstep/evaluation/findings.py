@@ -149,3 +149,30 @@ def cheapest(table: pd.DataFrame, metric: str) -> str:
     ends = (cells.loc[pick] for pick in (cells.value.idxmin(), cells.value.idxmax()))
     low, high = (f"{_number(r.value)} ({r.method}, {_calls(r.nfe)})" for r in ends)
     return f"{metric}: from {low} to {high}."
+
+
+def by_protocol(effects: pd.DataFrame) -> str:
+    """Which choice of a protocol moves FID most, and under which the ranking of the two methods is another.
+
+    `effects` is as protocol_effects.effects returns it.
+    """
+    first, second = dict.fromkeys(effects.method)
+    own = effects.drop_duplicates("method").set_index("method").own
+    gap, sizes = own[second] - own[first], effects.change.abs()
+    value = _number(sizes.max())
+    ties = effects[sizes.map(_number) == value]
+    most = _names([f"'{row.choice}' ({row.method})" for row in ties.itertuples()])
+    text = f"FID moves most by {most}: {value}" if sizes.max() > 0 else "No choice moves FID"
+    if gap == 0:
+        return f"{text}. {first} and {second} have the same FID by the own protocol."
+    text += f", {_number(sizes.max() / abs(gap))} times the difference between {first} and {second}."
+    wide = effects.pivot(index="choice", columns="method", values="value")
+    between = np.sign(wide[second] - wide[first])
+    turned = [choice for choice in dict.fromkeys(effects.choice) if between[choice] != np.sign(gap)]
+    lower, count = (first if gap > 0 else second), _count(len(between), "choice")
+    said = f"{lower} has the lower FID by the own protocol, and by"
+    if not turned:
+        return f"{text} {said} each of {count}."
+    if len(turned) == len(between):
+        return f"{text} {said} none of {count}."
+    return f"{text} {said} {len(between) - len(turned)} of {count}; not by {_names(turned)}."
