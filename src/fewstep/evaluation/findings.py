@@ -165,14 +165,15 @@ def by_protocol(effects: pd.DataFrame) -> str:
     text = f"FID moves most by {most}: {value}" if sizes.max() > 0 else "No choice moves FID"
     if gap == 0:
         return f"{text}. {first} and {second} have the same FID by the own protocol."
-    text += f", {_number(sizes.max() / abs(gap))} times the difference between {first} and {second}."
+    if sizes.max() > 0:
+        text += f", {_number(sizes.max() / abs(gap))} times the difference between {first} and {second}"
     wide = effects.pivot(index="choice", columns="method", values="value")
     between = np.sign(wide[second] - wide[first])
     turned = [choice for choice in dict.fromkeys(effects.choice) if between[choice] != np.sign(gap)]
     lower, count = (first if gap > 0 else second), _count(len(between), "choice")
-    said = f"{lower} has the lower FID by the own protocol, and by"
+    text = f"{text}. {lower} has the lower FID by the own protocol, and by"
     if not turned:
-        return f"{text} {said} each of {count}."
+        return f"{text} each of {count}."
     if len(turned) == len(between):
-        return f"{text} {said} none of {count}."
-    return f"{text} {said} {len(between) - len(turned)} of {count}; not by {_names(turned)}."
+        return f"{text} none of {count}."
+    return f"{text} all of {count} but {_names([repr(choice) for choice in turned])}."

@@ -61,5 +61,6 @@ def protocols_shown(table: pd.DataFrame) -> pd.DataFrame:
     usual, rows = found[FID], {FID: found[FID]}
     for name in (name for name in CHOICES if name in found):
         rows[name] = {field: text for field, text in found[name].items() if text != usual[field]}
-    wide = pd.DataFrame.from_dict(rows, orient="index", columns=list(usual)).fillna("")
+    texts = [[own.get(field, "") for field in usual] for own in rows.values()]
+    wide = pd.DataFrame(texts, index=list(rows), columns=list(usual), dtype=object)
     return wide.map(lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value)
