@@ -171,6 +171,24 @@ def _measures() -> list[Case]:
     ]
 
 
+def _sensitivity() -> list[Case]:
+    """The two methods whose FID is measured by other protocols too."""
+    faces, points = (f"experiments.{name}.metrics" for name in ("scflow-celebahq", "fmm-checkerboard"))
+    key = f"{faces}.sensitivity"
+    return [
+        changed("one method alone", key, ["lmd"], r"sensitivity: .*at least 2 items"),
+        changed("one method twice", key, ["lmd", "lmd"], r"sensitivity: 'lmd' stands there twice"),
+        changed("a method of none", key, ["lmd", "emd"], r"sensitivity` names 'emd', which is not a method"),
+        changed(
+            "no common step",
+            key,
+            ["si", "adversarial"],
+            r"si and adversarial: draw both in one number of step",
+        ),
+        changed("points", f"{points}.sensitivity", ["lmd", "emd"], r"FID depends .*: add the measure 'fid'"),
+    ]
+
+
 def cases() -> list[Case]:
     """All of them."""
-    return [*_networks(), *_measures()]
+    return [*_networks(), *_measures(), *_sensitivity()]

@@ -162,6 +162,60 @@ FAULTS: list[Fault] = [
         ),
     ),
     *within(
+        "evaluation/protocol_sensitivity.py",
+        "protocol_sensitivity",
+        (
+            "changes not paired",
+            "base = own.set_index(seed).value.to_dict()",
+            "base = {k: own.value.mean() for k in map(tuple, own[seed].to_numpy())}",
+        ),
+        (
+            "one best seed for all trainings",
+            'own.groupby(["method", "train_seed"]).value.idxmin()',
+            'own.groupby(["method"]).value.idxmin()',
+        ),
+        (
+            "the setting of the lowest number",
+            '.groupby("method").value.mean().idxmin()',
+            '.groupby("method").value.min().idxmin()',
+        ),
+        ("every method a setting", 'm == method or names[m].startswith(f"{names[method]}, ")', "True"),
+        (
+            "the first half for a random one",
+            ".permutation(len(values))[",
+            ".choice(1) + np.arange(len(values))[",
+        ),
+        (
+            "other weights against another reference",
+            "found[WITHOUT_EMA] = of_samples(_features(last, extractor, device), own)",
+            "found[WITHOUT_EMA] = of_samples(_features(last, extractor, device), references.other)",
+        ),
+        ("a lossy file passes for PNG", "np.array_equal(stored, images)", "True"),
+    ),
+    *within(
+        "evaluation/protocol_effects.py",
+        "protocol_sensitivity",
+        (
+            "the ranking of the own protocol",
+            'row["lower"] = first if between > 0',
+            'row["lower"] = first if gap > 0',
+        ),
+    ),
+    *within(
+        "training/train.py",
+        "protocol_sensitivity::test_the_weights_of_the_last_step_are_kept_beside_the_average",
+        (
+            "the average as the last weights",
+            "experiment, method, seed), path, STUDENT)",
+            "experiment, method, seed), path)",
+        ),
+    ),
+    *within(
+        "evaluation/findings.py",
+        "protocol_sensitivity",
+        ("a turned ranking not seen", "if between[choice] != np.sign(gap)]", "if between[choice] == 7]"),
+    ),
+    *within(
         "evaluation/findings.py",
         "findings",
         (

@@ -70,4 +70,10 @@ FAULTS: list[Fault] = [
         ("covariance without its means", "_mean(a * b, window) - ab", "_mean(a * b, window)"),
         ("maps not normalised", "/ (np.sqrt(np.square(maps).sum(1, keepdims=True)) + EPSILON)", "/ 1.0"),
     ),
+    *within(
+        "metrics/frechet_bias.py",
+        "frechet_bias",
+        ("one half alone", "of_samples(parts[1], reference)) / 2", "of_samples(parts[0], reference)) / 2"),
+        ("extrapolated the wrong way", "2 * whole - half", "2 * half - whole"),
+    ),
 ]

@@ -21,8 +21,8 @@ FMM, SELF, SCFLOW = "fmm-checkerboard", "selfdistill-checkerboard", "scflow-cele
 CONSISTENCY = "consistency only"
 IMAGES = ("fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10")
 # the tour, four data sets, five teachers, seven experiments that train students, eight that are sampled and
-# measured, seven that are drawn, and the speed
-NOTEBOOKS = 1 + 4 + 5 + 7 + 2 * 8 + 7 + 1
+# measured, seven that are drawn, the speed, and other protocols
+NOTEBOOKS = 1 + 4 + 5 + 7 + 2 * 8 + 7 + 1 + 1
 # what a second `dvc repro` may take of processor time
 NOTHING = 3.0
 
@@ -52,6 +52,7 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         | {f"SCFlow, threshold {delta}" for delta in (0.03, 0.3)}
         | {f"SCFlow, truncation {start}" for start in (0.1, 0.7)},
         "scflow-consistency": None,
+        "protocol-sensitivity": {"SCFlow", "LMD"},
         "scflow-coco2017": {"SI", "InstaFlow", "SCFlow"},
         "scflow-coco2014": {"SI", "InstaFlow", "SCFlow"},
         "scflow-guidance": {"SI", "SI, guided-3", "SCFlow", "SCFlow, guided-1.5"},
@@ -71,7 +72,7 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         and claims.claim.is_unique
         and set(claims.verdict) <= {"supported", "contradicted", "undecided"}
     )
-    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3 + 3 + 1
+    assert len(list(built.file("results/smoke/figures").glob("*.png"))) == 8 + 3 * 4 + 2 + 3 + 3 + 1 + 1
     notebooks = list(built.file("results/smoke/notebooks").glob("*.ipynb"))
     assert len(notebooks) == NOTEBOOKS
     for path in notebooks:
@@ -83,6 +84,26 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         assert str(built.path) not in path.read_text(encoding="utf-8"), (
             f"{path.name} names a folder of this machine"
         )
+
+
+def test_the_choices_of_a_protocol_stand_beside_the_numbers_of_the_tables(built):
+    """FID by the own protocol, and as JPEG, are those of the experiment's table; PNG changes nothing."""
+    named = ("method", "metric", "nfe")
+    own, whole = (
+        pd.read_csv(built.file(f"results/smoke/tables/{name}.csv")).set_index(list(named))
+        for name in ("protocol-sensitivity", SCFLOW)
+    )
+    for method in ("SCFlow", "LMD"):
+        for metric in ("FID", "FID as JPEG"):
+            cell = (method, metric, 1)
+            assert own.value[cell] == whole.value[cell] and own.protocol[cell] == whole.protocol[cell]
+        assert own.value[method, "FID as PNG", 1] == own.value[method, "FID", 1]
+        changed = own.value[method, "FID as JPEG, change", 1]
+        expected = whole.value[method, "FID as JPEG", 1] - whole.value[method, "FID", 1]
+        assert changed == pytest.approx(expected, abs=1e-3)
+        assert own.value[method, "FID, best setting", 1] <= own.value[method, "FID", 1]
+    assert {"FID without EMA", "FID, half the reference"} < set(own.index.get_level_values("metric"))
+    assert "FID, resized as by pytorch-fid" not in own.index.get_level_values("metric")
 
 
 def stamps(clone: Clone, *folders: str) -> dict[str, int]:
@@ -198,6 +219,7 @@ def test_what_looks_at_results_computes_none_again(built):
     """
     package = built.file("src/fewstep")
     figures = {"figures", "figures-images", "figures-latents", "figures-captions", "figures-prompts", "speed"}
+    figures |= {"protocol"}
     changes = {
         built.file("notebooks/5-figures.ipynb"): {"figures", "publish"},
         package / "evaluation" / "plots" / "faces.py": {"tour", *figures, "publish"},
@@ -231,6 +253,7 @@ def test_a_measure_trains_and_samples_nothing(built):
             "measure",
             "figures",
             "speed",
+            "protocol",
             "publish",
         }
         assert f"measure@smoke-{FMM}" in ran and stamps(built, "artifacts/smoke") == written

@@ -36,7 +36,9 @@ SETTINGS = {
         "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None
     },
     sampling.Sampling: {"solvers": {}, "prompts": None},
-    sampling.Metrics: {"bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}},
+    sampling.Metrics: {
+        "bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}, "sensitivity": None,
+    },
     sampling.Speed: {},
     prepared.Features: {
         "steps": 800, "seed": 0, "reference": None, "probe_steps": None, "prompts": None,

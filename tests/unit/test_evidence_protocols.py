@@ -187,7 +187,7 @@ def test_the_plan_is_every_array_once_and_the_exact_map_has_no_training(settings
 
 def test_what_is_drawn_is_the_map_from_the_noise_of_its_seed(settings, tmp_path):
     draw = sample.Draw("exact", "exact", "euler", 4, -1, 5)
-    row = sample._draw(settings, draw, None, tmp_path, "cpu", None)
+    row = sample.draw_one(settings, draw, None, tmp_path, "cpu", None)
     expected = sample.samplers.euler(CheckerboardMap(), sample.noise(settings, 5), 4).points
     assert np.allclose(np.load(tmp_path / draw.name), expected.numpy(), atol=1e-6)
     assert (row["nfe"], row["count"], row["file"], row["sample_seed"]) == (4, 40, draw.name, 5)

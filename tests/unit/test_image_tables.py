@@ -329,7 +329,7 @@ def test_samples_are_stored_as_the_images_that_are_measured(settings, tmp_path, 
     monkeypatch.setattr(sample, "load_flow_map", lambda *_: flow_map)
     drawn = torch.linspace(-1.5, 1.5, 200 * 64).reshape(200, 1, 8, 8)
     monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
-    row = sample._draw(
+    row = sample.draw_one(
         settings, sample.Draw("si", "si", "euler", 2, 0, 0), tmp_path / "w", tmp_path, "cpu", None
     )
     kept = np.load(tmp_path / row["file"])
@@ -580,7 +580,7 @@ def test_nan_in_a_checkpoint_is_named_before_anything_is_measured(
     save_checkpoint(path, weights, {"network": network, "shape": [1, 8, 8], "fingerprint": "x"})
     draw = sample.Draw("lmd", "lmd", "jumps", 1, 0, 0)
     with pytest.raises(CheckpointError, match=said):
-        sample._draw(settings, draw, path, tmp_path, "cpu", None)
+        sample.draw_one(settings, draw, path, tmp_path, "cpu", None)
     assert not list(tmp_path.glob("*.npy"))
 
 

@@ -218,3 +218,31 @@ def log(curves: Mapping[str, np.ndarray]) -> str:
         return UNTRAINED
     said = ["{}: {:.3g}, then {:.3g}".format(name, *tenths(values)) for name, values in curves.items()]
     return f"Means over the first and the last tenth of training: {'; '.join(said)}."
+
+
+def by_protocol(effects: pd.DataFrame) -> str:
+    """Which choice of a protocol moves FID most, and under which the ranking of the two methods is another.
+
+    `effects` is as protocol_effects.effects returns it.
+    """
+    first, second = dict.fromkeys(effects.method)
+    own = effects.drop_duplicates("method").set_index("method").own
+    gap, sizes = own[second] - own[first], effects.change.abs()
+    value = _number(sizes.max())
+    ties = effects[sizes.map(_number) == value]
+    most = _names([f"'{row.choice}' ({row.method})" for row in ties.itertuples()])
+    text = f"FID moves most by {most}: {value}" if sizes.max() > 0 else "No choice moves FID"
+    if gap == 0:
+        return f"{text}. {first} and {second} have the same FID by the own protocol."
+    if sizes.max() > 0:
+        text += f", {_number(sizes.max() / abs(gap))} times the difference between {first} and {second}"
+    wide = effects.pivot(index="choice", columns="method", values="value")
+    between = np.sign(wide[second] - wide[first])
+    turned = [choice for choice in dict.fromkeys(effects.choice) if between[choice] != np.sign(gap)]
+    lower, count = (first if gap > 0 else second), _count(len(between), "choice")
+    text = f"{text}. {lower} has the lower FID by the own protocol, and by"
+    if not turned:
+        return f"{text} each of {count}."
+    if len(turned) == len(between):
+        return f"{text} none of {count}."
+    return f"{text} all of {count} but {_names([repr(choice) for choice in turned])}."

@@ -131,7 +131,7 @@ def sample(
     return samplers.Samples(torch.cat([p.points for p in parts]), round(calls))
 
 
-def _draw(
+def draw_one(
     settings: ExperimentSettings,
     draw: Draw,
     weights: Path | None,
@@ -140,6 +140,7 @@ def _draw(
     data_folder: Path | None,
     conditions: Path | None = None,
 ) -> dict:
+    """Draw the array `draw` by the flow map in `weights` into `folder`; returns its row of the index."""
     flow_map = load_flow_map(weights, device) if weights else CheckerboardMap().to(device)
     source = data.load(settings.training.data, data_folder, load_decoder)
     captions = prompts.conditions(conditions).to(device) if conditions else None
@@ -197,7 +198,7 @@ def draw(experiment: Experiment) -> pd.DataFrame:
     where = folder, compute.device, data_folder, conditions
     jobs = [(settings, own, weights.get((own.network, own.train_seed)), *where) for own in draws]
     with Progress(len(jobs), "sampling") as bar:
-        index = pd.DataFrame(run_all(_draw, jobs, compute.workers, bar.update))
+        index = pd.DataFrame(run_all(draw_one, jobs, compute.workers, bar.update))
     write_atomically(folder / "index.csv", index.to_csv(index=False).encode())
     return index
 

@@ -44,7 +44,7 @@ def _cell(group: pd.DataFrame) -> dict:
     return {"value": means.mean(), "sd": between, "sd_sampling": within, "seeds": seeds}
 
 
-def _table(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFrame:
+def of_rows(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table `name` of some of an experiment's measured rows, methods in the order of its settings."""
     provenance.require(rows, name)
     numbers, names = published.load(), labels(experiment.settings)
@@ -89,13 +89,13 @@ def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]
     """
     tables = experiment.settings.tables
     if not tables:
-        return {experiment.name: _table(experiment, rows, experiment.name)}
+        return {experiment.name: of_rows(experiment, rows, experiment.name)}
     distances = rows.metric.isin(SAME_NOISE)
     chosen = rows[~distances | (rows.metric == AGREEMENT)]
     parts = {name: chosen[chosen.method.isin(methods)] for name, methods in tables.items()}
     if distances.any():
         parts[consistency_name(experiment)] = rows[distances]
-    return {name: _table(experiment, part, name) for name, part in parts.items()}
+    return {name: of_rows(experiment, part, name) for name, part in parts.items()}
 
 
 def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame], name: str | None = None) -> pd.DataFrame:

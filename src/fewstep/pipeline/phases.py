@@ -31,6 +31,8 @@ def _of_experiment(own: ExperimentSettings) -> dict[str, Any]:
         if methods := methods_of(own, phase):
             chosen = {name: _dump(own.methods[name]) for name in methods}
             found[phase] = {"training": _dump(own.training), "methods": chosen}
+            if phase == "students" and own.metrics.sensitivity:
+                found[phase]["without_ema"] = own.metrics.sensitivity
     training, labels = own.training, {name: method.label for name, method in own.methods.items()}
     sampled = {"data": [training.data, training.latents], "seeds": training.seeds, "labels": labels}
     return found | {"sampling": sampled | {"sampling": _dump(own.sampling)}}

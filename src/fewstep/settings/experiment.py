@@ -107,6 +107,14 @@ class ExperimentSettings(Settings):
             yield f"the measure '{between[0]}' compares independent noises: give at least two sampling seeds"
         if (asked := metrics.w2_samples) > (drawn := sampling.count):
             yield f"w2_samples ({asked}) exceeds the samples drawn ({drawn})"
+        compared = metrics.sensitivity or []
+        for name in compared:
+            if name not in self.methods:
+                yield f"`metrics.sensitivity` names '{name}', which is not a method; {listed(self.methods)}"
+        drawn_in = [set(sampling.steps.get(name, [])) for name in compared]
+        if drawn_in and not set.intersection(*drawn_in):
+            methods = " and ".join(compared)
+            yield f"`metrics.sensitivity` compares {methods}: draw both in one number of steps in `sampling`"
         if self.speed and "fid" not in metrics.measures:
             yield "`speed` compares rows at their FID: add the measure 'fid', or remove `speed`"
 

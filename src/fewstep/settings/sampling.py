@@ -54,6 +54,8 @@ class Metrics(Settings):
     features: Name | None = None  # the entry of the tier's `features` that images are measured in
     reference: Reference | None = None  # what stands for the teacher, for the measures that need one
     only: dict[str, Names] = Field(default={}, exclude_if=lambda value: not value)
+    # the two methods whose FID is measured by other protocols too
+    sensitivity: Annotated[Names, Field(min_length=2, max_length=2)] | None = optional()
 
     def of_row(self, row: str) -> list[str]:
         """The measures that are taken of a row: of a method, or of a further solver of one."""
@@ -80,6 +82,8 @@ class Metrics(Settings):
             yield f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
         if self.only and images == {False}:
             yield "`metrics.only` is for measures of images: remove it"
+        if self.sensitivity and "fid" not in self.measures:
+            yield "`metrics.sensitivity` asks how FID depends on its protocol: add the measure 'fid'"
         there = ", ".join(self.measures)
         for measure in self.only:
             if measure not in self.measures:

@@ -27,7 +27,8 @@ from .job import Job, advance, marker, read_state
 from .pool import pool, spread
 from .processes import Processes
 from .published_weights import misfit
-from .weights import load_log, weights_file
+from .state import EMA, STUDENT
+from .weights import load_log, weights_file, without_ema_file
 
 SLICES = 12
 
@@ -162,8 +163,10 @@ def train_all(runs: Sequence[Run], compute: Compute, label: str) -> None:
             _side_by_side(runs, compute.workers, bar)
 
 
-def publish(job: Job, mark: str, path: Path) -> None:
+def publish(job: Job, mark: str, path: Path, network: str = EMA) -> None:
     """Write the averaged weights and the log of the finished run, of fingerprint `mark`, to `path`.
+
+    With `network` STUDENT it is the weights of the last step, not averaged.
 
     Raises CheckpointError for a state of another run, one that is not finished, or weights that do not fit.
     """
@@ -171,9 +174,9 @@ def publish(job: Job, mark: str, path: Path) -> None:
     step, steps = info["step"], job.method.steps
     if step != steps:
         raise CheckpointError(f"{job.state} stands at step {step} of {steps}: finish the training first")
-    average = with_prefix(tensors, "ema.")
-    _check(average, job.network.model_dump(), job.source.shape, job.state)
-    weights = {f"weights.{name}": value for name, value in average.items()}
+    chosen = with_prefix(tensors, f"{network}.")
+    _check(chosen, job.network.model_dump(), job.source.shape, job.state)
+    weights = {f"weights.{name}": value for name, value in chosen.items()}
     columns = zip(info["columns"], tensors["log"].unbind(1), strict=True)
     log = {f"log.{name}": column.contiguous() for name, column in columns}
     described = {"fingerprint": info["fingerprint"], "network": job.network.model_dump()}
@@ -256,6 +259,18 @@ def train(experiment: Experiment, *methods: str) -> dict[str, dict[int, Path]]:
         m: {seed: workspace.read(weights_file(experiment, m, seed)) for seed in settings.training.seeds}
         for m in methods
     }
+
+
+def publish_without_ema(experiment: Experiment) -> None:
+    """Write the weights of the last step, not averaged, of the methods in `metrics.sensitivity`.
+
+    They have been trained here; of one whose weights were taken from a file there are no others.
+    """
+    settings = experiment.settings
+    for method in settings.metrics.sensitivity or ():
+        for seed in settings.training.seeds if settings.method(method).weights is None else ():
+            path = experiment.workspace.write(without_ema_file(experiment, method, seed))
+            publish(*job(experiment, method, seed), path, STUDENT)
 
 
 def summary(experiment: Experiment, files: dict[str, dict[int, Path]]) -> pd.DataFrame:

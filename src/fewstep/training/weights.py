@@ -27,6 +27,12 @@ def weights_file(experiment: Experiment, method: str, seed: int) -> str:
     return f"{experiment.trained}/{phase}/{method}/seed-{seed}.safetensors"
 
 
+def without_ema_file(experiment: Experiment, method: str, seed: int) -> str:
+    """Where the same flow map with the weights of its last step lies, if `metrics.sensitivity` asks."""
+    folder, _, name = weights_file(experiment, method, seed).rpartition("/")
+    return f"{folder}/without-ema-{name}"
+
+
 def load_log(path: Path) -> dict[str, np.ndarray]:
     """What the training that wrote `path` logged at every step, by name: `loss`, `gradient_norm`, others."""
     columns = with_prefix(load_checkpoint(Path(path))[0], "log.")
