@@ -237,8 +237,10 @@ def test_the_cost_stands_beside_the_quality(smoke, monkeypatch):
     assert found["LMD", training_cost.NORM_AT_END] == pytest.approx(last + 1)
     assert found["SI", training_cost.TEACHER] == 0 and found["LMD", training_cost.TEACHER] == 1
     shown = tables.shown(cost, training_cost.CALLS)
-    assert list(shown.columns) == [tables.TRAINING] and shown.loc["LMD", tables.TRAINING] == "2"
+    assert list(shown.columns) == [tables.UNSAMPLED] and shown.loc["LMD", tables.UNSAMPLED] == "2"
     quality = cost.iloc[[0, 5]].assign(metric="KL to target", nfe=1, value=0.5, sd=0.1)
     wide = training_cost.wide(experiment, pd.concat([quality, cost]), "KL to target")
     assert list(wide.index) == ["SI", "LMD"] and list(wide.teacher) == ["none", "SI"]
     assert wide.loc["LMD", "N = 1"] == "0.500 ± 0.100" and wide.loc["SI", training_cost.STEPS] == 60
+    assert set(training_cost.rows(experiment, cost, True).method) == {"LMD"}
+    assert set(training_cost.rows(experiment, cost, False).method) == {"SI"}

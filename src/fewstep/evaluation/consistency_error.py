@@ -14,7 +14,7 @@ import pandas as pd
 from . import published, tables
 from .provenance import Provenance
 
-NAME, METRIC = "consistency-error", "W2 to target"
+NAME, METRIC = "consistency-error", "W2 to target / e"
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -68,10 +68,17 @@ ROWS: dict[str, Callable[[World, int], float]] = {
 def table(
     tier: str, origin: Provenance, world: World = World(), steps: Sequence[int] = STEPS
 ) -> pd.DataFrame:
-    """W2 of every row at every number of steps, in the tables' columns."""
+    """W2 of every row at every number of steps, in units of the error e, in the tables' columns."""
     how = f"closed form, N(0, 1) to N(0, c^2), c = {world.c:g}, e = {world.e:g}, equal steps"
     rows = [
-        {"experiment": NAME, "table": NAME, "method": name, "metric": METRIC, "nfe": n, "value": w2(world, n)}
+        {
+            "experiment": NAME,
+            "table": NAME,
+            "method": name,
+            "metric": METRIC,
+            "nfe": n,
+            "value": w2(world, n) / world.e,
+        }
         | {"sd": np.nan, "sd_sampling": np.nan, "seeds": "no", "samples": 1, "tier": tier, "protocol": how}
         | {"published": np.nan, "status": published.NOT_ON_FILE, "source": "", **origin._asdict()}
         for name, w2 in ROWS.items()

@@ -22,8 +22,8 @@ KINDS |= dict.fromkeys(("sd", "sd_sampling", "published"), OR_NOTHING[NUMBER])
 CURE = "run `dvc repro`, which writes it again"
 # metrics that are shown with two decimals; the others have three
 COARSE = (FID, T_FID, JPEG)
-# what stands for the network calls of what was measured in training, and not of samples: 0 of them
-TRAINING = "in training"
+# what stands above numbers that are not of samples, whose network calls are 0
+UNSAMPLED = "value"
 # the metrics that are shown first, in this order
 FIRST = (FID, CLIP_SCORE, ATTRIBUTES, *NAMES.values())
 
@@ -126,7 +126,7 @@ def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     for row in part.sort_values("nfe", kind="stable").itertuples():
         deviation = "" if pd.isna(row.sd) else f" ± {row.sd:.{digits}f}"
         if not row.nfe:
-            columns.setdefault(TRAINING, {})[row.method] = f"{row.value:.4g}"
+            columns.setdefault(UNSAMPLED, {})[row.method] = f"{row.value:.4g}"
             continue
         columns.setdefault(f"N = {row.nfe}", {})[row.method] = f"{row.value:.{digits}f}{deviation}"
         if part.published[part.nfe == row.nfe].notna().any():

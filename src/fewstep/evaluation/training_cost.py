@@ -61,3 +61,9 @@ def wide(experiment: Experiment, table: pd.DataFrame, metric: str) -> pd.DataFra
     return columns.join(tables.shown(table[table.nfe > 0], metric), how="outer").loc[
         list(dict.fromkeys(table.method))
     ]
+
+
+def rows(experiment: Experiment, table: pd.DataFrame, distilled: bool) -> pd.DataFrame:
+    """The rows of `table` of methods with a teacher, or of those without."""
+    methods = experiment.settings.methods.values()
+    return table[table.method.isin([own.label for own in methods if (own.teacher is not None) == distilled])]

@@ -1,0 +1,42 @@
+"""The field in one table, beside the main pipeline: neither makes the other run again."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from .conftest import Clone, scratch
+from .test_pipeline import contents
+
+
+@pytest.fixture(scope="module")
+def both(built, tmp_path_factory) -> Clone:
+    """A copy of the built clone, in which the zoo has run too."""
+    own = scratch(built, tmp_path_factory.mktemp("zoo") / "fewstep")
+    done = own.run("python", "-m", "fewstep", "repro", "--folder", "zoo")
+    assert "the report is results/smoke/zoo/report.md" in done.stdout
+    assert "do not compare" not in done.stdout
+    return own
+
+
+def test_the_field_is_published_beside_the_other_tables(both, built):
+    folder = both.file("results/smoke/zoo")
+    tables = {path.stem: pd.read_csv(path) for path in (folder / "tables").iterdir()}
+    assert set(tables) == {"zoo-checkerboard", "zoo-digits", "eulerian-family", "consistency-error"}
+    assert tables["zoo-checkerboard"].method.nunique() > 16
+    for table in tables.values():
+        assert set(table.tier) == {"smoke"} and table.value.notna().all()
+        assert (table.groupby("metric").protocol.nunique() == 1).all()
+    assert len(list((folder / "notebooks").glob("*.ipynb"))) == 9
+    main = contents(built, "results/smoke")
+    assert main.items() <= contents(both, "results/smoke").items()
+
+
+def test_after_it_neither_pipeline_has_anything_to_do(both):
+    before = contents(both, "results/smoke")
+    assert both.repro() == set() and both.repro("zoo/dvc.yaml") == set()
+    assert contents(both, "results/smoke") == before
+    names = {
+        line.split(",")[0] for line in both.file("results/smoke/timings.csv").read_text("utf-8").splitlines()
+    }
+    assert not [name for name in names if "zoo" in name or "one-map" in name]
