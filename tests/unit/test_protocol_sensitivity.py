@@ -13,7 +13,7 @@ from torch import nn
 
 from fewstep import networks
 from fewstep.evaluation import findings, protocol_effects, protocol_sensitivity, sample, tables
-from fewstep.evaluation.measure_images import FID, JPEG
+from fewstep.evaluation.measures import FID, JPEG
 from fewstep.evaluation.plots.effects import effects_picture
 from fewstep.metrics.features import Extractor
 from fewstep.metrics.frechet import frechet, moments

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from ..metrics.protocol import parse
-from .measure_images import FID
+from .measures import FID
 from .protocol_sensitivity import CHANGE, CHOICES
 
 

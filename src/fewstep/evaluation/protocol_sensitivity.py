@@ -30,7 +30,7 @@ from ..training.precision import one_thread
 from ..training.preparation import DRAW_SEED
 from ..training.weights import without_ema_file
 from . import measure, provenance, tables
-from .measure_images import BATCH, FID, JPEG
+from .measures import BATCH, FID, JPEG
 from .sample import Draw, draw_one, labels, read_index
 
 NAME = "protocol-sensitivity"
