@@ -60,14 +60,14 @@ FAULTS: list[Fault] = [
         "zoo",
         (
             "one file of times for both",
-            'workspace.tier / folder / "timings.csv"',
-            'workspace.tier / "timings.csv"',
+            'f"{folder}-timings.csv" if folder',
+            'f"{folder}-timings.csv" if not folder',
         ),
     ),
     *within(
         "pipeline/report.py",
         "zoo",
-        ("the zoo among the main tables", "workspace.tier / beside, workspace", "workspace.tier, workspace"),
+        ("the zoo's list is the main one", 'f"{beside}.json" if beside else LIST', "LIST"),
         ("another revision not said", "if beside and mixture(", "if False and mixture("),
     ),
     *within("pipeline/stages.py", "zoo", ("a zoo of tier paper", 'if tier != "paper" and path', "if path")),

@@ -184,8 +184,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     (
         "the student is published in the place of its average",
         TRAIN,
-        'average = with_prefix(tensors, "ema.")',
-        'average = with_prefix(tensors, "student.")',
+        "path: Path, network: str = EMA) -> None",
+        "path: Path, network: str = STUDENT) -> None",
         "states",
     ),
     ("samples drawn are steps", TRAIN, '"drawn": steps * job.training.batch', '"drawn": steps', "states"),
@@ -193,7 +193,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     (
         "weights are published unchecked",
         TRAIN,
-        "_check(average, job.network.model_dump(), job.source.shape, job.state)",
+        "_check(chosen, job.network.model_dump(), job.source.shape, job.state)",
         "pass",
         "states",
     ),

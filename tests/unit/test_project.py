@@ -137,7 +137,7 @@ def stages(root):
 
 
 def test_dvc_yaml_is_short_and_names_what_params_yaml_has(root):
-    assert len((root / "dvc.yaml").read_text(encoding="utf-8").splitlines()) < 210
+    assert len((root / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 200
     for name in tiers.TIERS:
         tier = tiers.load(root / "params.yaml", name)
         every = pipeline.plan(root, name)
