@@ -30,7 +30,9 @@ GAUSSIAN = GaussianFlow(
     torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64), vector(1.0, -1.0), torch.diag(RATIO), LINEAR
 )
 DELTA, TRUNCATION, HUBER = 0.1, 0.4, 0.01
-TEACHERS = ("lmd", "emd", "pfmm", "consistency", "reflow")
+TEACHERS = ("lmd", "emd", "pfmm", "consistency", "reflow", "discrete_consistency", "ctm")
+# the rows whose objective has other settings than its own: discrete ones at their first and longest step
+OPTIONS = {"discrete_consistency": {"halvings": 0}, "consistency_training": {"halvings": 0}}
 ZERO = ("lmd", "emd", "pfmm", "lsd", "esd", "psd", "consistency")
 
 
@@ -105,21 +107,79 @@ def scflow_on_the_gaussian() -> dict[str, float]:
     }
 
 
+def gain(s: Tensor, t: Tensor) -> Tensor:
+    """The slope of X_{s,t}."""
+    return (c(t) / c(s)).sqrt()
+
+
+def chord(s: Tensor, t: Tensor) -> Tensor:
+    """The slope of v_{s,t}."""
+    return (gain(s, t) - 1) / (t - s)
+
+
+def heun_slope(s: Tensor, t: Tensor) -> Tensor:
+    """The slope of the average velocity of Heun's step."""
+    return (slope(s) + slope(t) * (1 + (t - s) * slope(s))) / 2
+
+
+def variance(x0: Tensor, x1: Tensor) -> Tensor:
+    """That of x0 and x1 times these."""
+    return x0**2 + RATIO * x1**2
+
+
+def contrasted(floor: float, spread: float, weight: float = 0.05) -> float:
+    """E|b - dI|^2 - weight E|b - dI'|^2, where the first is `floor`, `spread` that of dI about its mean."""
+    return floor - weight * (2 * spread - floor)
+
+
+def steps_on_the_gaussian(h: float = 0.5) -> dict[str, float]:
+    """The residuals of objectives that take steps, affine in x0 and x1; (s, t) forward, g uniform."""
+    node, weight = (k[:, 0] for k in gauss_legendre(24))
+    s, t, g = torch.cartesian_prod(node, node, node)[..., None].unbind(1)
+    density = torch.cartesian_prod(weight, weight, weight).prod(1)[:, None] * 2 * t
+    s = s * t
+    u = s + h * (t - s)
+    phi, rest = heun_slope(s, u), (1 - h) * chord(u, t)
+    discrete = (chord(s, t) - h * phi - rest * (1 + (u - s) * phi)) ** 2 * c(s) / h
+    training = variance(chord(s, t) * (1 - s) + h - rest * (1 - u), chord(s, t) * s - h - rest * u) / h
+    reached, step = torch.ones_like(s), g * (t - s) / 4
+    for k in range(4):
+        reached = reached * (1 + step * heun_slope(s + k * step, s + (k + 1) * step))
+    apart = gain(t, torch.ones_like(t)) * (gain(s, t) - gain(s + 4 * step, t) * reached)
+    values = {"discrete_consistency": discrete, "consistency_training": training, "ctm": apart**2 * c(s)}
+    return {name: (density * value).sum().item() for name, value in values.items()}
+
+
+def velocity_consistency_on_the_gaussian(delta: float = 1e-3, alpha: float = 1e-5) -> float:
+    """Two segments: the next point is the target, and from the threshold 0.9 on the end of the segment."""
+    t = (torch.arange(200_000, dtype=F64)[:, None] + 0.5) / 200_000
+    end, r = torch.where(t < 0.5, 0.5, 1.0), (t + delta).clamp(max=1)
+    now, later = (1 + (end - time) * slope(time) for time in (t, r))
+    ahead = variance(now * (1 - t) - later * (1 - r), now * t - later * r)
+    apart = torch.where(r < 0.9, ahead, (end - t) ** 2 * RATIO / c(t))
+    alike = variance(slope(t) * (1 - t) - slope(r) * (1 - r), slope(t) * t - slope(r) * r)
+    alike = alpha * torch.where((t < 0.9) & (end - t > 1.01 * delta), alike, 0.0)
+    return (apart + alike).sum(1).mean().item()
+
+
 def gaussian_floors() -> dict[str, float]:
     """What the page's column holds, but for the zeros: no objective is evaluated."""
     t, weight = gauss_legendre()
-    variance = RATIO / c(t)  # of dI given I, as (x0, x1) -> (I, dI) has determinant 1
+    spread = RATIO / c(t)  # the variance of dI given I, as (x0, x1) -> (I, dI) has determinant 1
     s = t[:, None] * t  # (s / t, t, dimension): s uniform below t, which has density 2 t
     carried = (weight[:, None] * weight * 2 * t * RATIO / c(s) * c(t) / c(s)).sum()
     end = torch.ones(2, dtype=F64)
     for k in range(8):
         end = end * (1 + slope(vector(k / 8)) / 8)
-    chord = (slope(t) * (1 - t + t * end) - (end - 1)) ** 2
+    bend = (slope(t) * (1 - t + t * end) - (end - 1)) ** 2
     closed = math.pi / 2 * RATIO.sqrt().sum().item()
-    assert abs((weight * variance).sum().item() - closed) < 1e-12
+    assert abs((weight * spread).sum().item() - closed) < 1e-12
     found = {name: closed for name in ("si", "fmm", "eulerian")}
-    found |= {"fmm, forward": (weight * 2 * t * variance).sum().item(), "meanflow": carried.item()}
-    found |= {"reflow": (weight * chord).sum().item(), **scflow_on_the_gaussian()}
+    found |= {"fmm, forward": (weight * 2 * t * spread).sum().item(), "meanflow": carried.item()}
+    found |= {"reflow": (weight * bend).sum().item(), **scflow_on_the_gaussian(), **steps_on_the_gaussian()}
+    found["velocity_consistency"] = velocity_consistency_on_the_gaussian()
+    found["contrastive"] = contrasted(closed, (1 + RATIO).sum().item())
+    found["imeanflow"] = 2 * closed - found["fmm, forward"]  # s has density 2 (1 - s), where t has 2 t
     return found | {"scflow adversarial": math.log(2), "scflow discriminator": 2 * math.log(2)}
 
 
@@ -191,7 +251,8 @@ def ends(flow: FlowMap, count: int, seed: int) -> tuple[Tensor, Tensor]:
     return DATA_SCALE * noise, checkerboard.sample(count, seeded(seed + 1)).double()
 
 
-REGIONS = {"si": "diagonal", "reflow": "diagonal", "fmm": "square", "eulerian": "square"}
+DIAGONAL = ("si", "reflow", "contrastive", "velocity_consistency")
+REGIONS = dict.fromkeys(DIAGONAL, "diagonal") | {"fmm": "square", "eulerian": "square"}
 
 
 def draw(name: str, flow: FlowMap, count: int, latest: float, seed: int) -> tuple[str, Batch]:
@@ -205,7 +266,8 @@ def draw(name: str, flow: FlowMap, count: int, latest: float, seed: int) -> tupl
 def evaluate(name: str, flow: FlowMap, count: int, latest: float = 1.0, seed: int = 1) -> Tensor:
     """The objective in the page's row `name` at the exact map of `flow`, one value a sample."""
     objective, batch = draw(name, flow, count, latest, seed)
-    return bind(objective, {}, flow if objective in TEACHERS else None)(flow, batch)
+    options = OPTIONS.get(name, {})
+    return bind(objective, options, flow if objective in TEACHERS else None)(flow, batch)
 
 
 def velocity_residual(name: str, flow: FlowMap, count: int, latest: float = 1.0, seed: int = 1) -> Tensor:

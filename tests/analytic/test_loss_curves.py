@@ -35,23 +35,36 @@ RUNS = {
     "consistency": ("consistency", {}, False),
     "meanflow": ("meanflow", {}, False),
     "reflow": ("reflow", {}, False),
+    "lmd, value": ("lmd", {"gradient": "value"}, False),
+    "consistency, normalised": ("consistency", {"normalise": 0.1, "warmup": 0.25}, False),
+    "imeanflow": ("imeanflow", {}, False),
+    "contrastive": ("contrastive", {}, False),
+    "velocity_consistency": ("velocity_consistency", {"delta": 0.05}, False),
+    "discrete_consistency": ("discrete_consistency", {}, False),
+    "consistency_training": ("consistency_training", {}, False),
+    "ctm": ("ctm", {}, False),
+    "imm": ("imm", {}, False),
 }
 
 
-def draw(region: str, generator: torch.Generator, count: int = COUNT) -> Batch:
+# the Euler steps after which a velocity is compared with the exact map
+EULER = {"si": 32, "contrastive": 32, "velocity_consistency": 2}
+
+
+def draw(region: str, generator: torch.Generator, progress: float, count: int = COUNT) -> Batch:
     x0, x1 = GAUSSIAN.sample(count, generator)
     uniform = torch.rand(4, count, generator=generator, dtype=F64)
-    return Batch(x0, x1, *Times(region).draw(uniform[:3]), uniform[3])
+    return Batch(x0, x1, *Times(region).draw(uniform[:3]), uniform[3], progress=progress)
 
 
 def map_error(name: str, student: NetworkFlowMap) -> float:
-    """E|X_{0,1}(x0) - exact|^2; of `si` that of its Euler solution in 32 steps, of `reflow` in one step to
-    the solution it learns from."""
+    """E|X_{0,1}(x0) - exact|^2; of a velocity that of its Euler solution, of `reflow` in one step to the
+    solution it learns from."""
     x0, _ = GAUSSIAN.sample(1000, seeded(9))
     zero, one = at_zero_and_one(len(x0))
     with torch.no_grad():
-        if name == "si":
-            found, exact = euler_end(student, x0, 32), GAUSSIAN.jump(zero, one, x0)
+        if name in EULER:
+            found, exact = euler_end(student, x0, EULER[name]), GAUSSIAN.jump(zero, one, x0)
         elif name == "reflow":
             found, exact = euler_end(student, x0, 1), euler_end(GAUSSIAN, x0, 8)
         else:
@@ -69,8 +82,8 @@ def train(run: str) -> list[float]:
     optimiser, generator = torch.optim.Adam(student.parameters(), lr=5e-3), seeded(1)
     values, errors = [], []
     for step in range(STEPS):
-        own = residual(student, draw(REGIONS.get(name, "forward"), generator)).mean()
-        loss = own + velocity(student, draw("diagonal", generator)).mean() if beside else own
+        own = residual(student, draw(REGIONS.get(name, "forward"), generator, step / STEPS)).mean()
+        loss = own + velocity(student, draw("diagonal", generator, step / STEPS)).mean() if beside else own
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

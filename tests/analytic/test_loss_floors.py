@@ -14,10 +14,14 @@ from . import floors
 from .floors import BOARD, GAUSSIAN, ZERO, ExactCheckerboard, evaluate, evaluate_scflow
 
 PAGE = Path(__file__).parents[2] / "docs" / "losses.md"
-QUADRATURE = ("si", "fmm", "eulerian", "fmm, forward")
+QUADRATURE = ("si", "fmm", "eulerian", "fmm, forward", "imeanflow", "contrastive")
 SCFLOW = ("scflow consistency", "scflow truncated", "scflow bidirectional", "scflow reflow")
 # Monte Carlo on the page: the samples of the test and where the law of times is cut
-SAMPLED = {"meanflow": (2500, 0.8), "reflow": (40_000, 0.9)}
+SAMPLED = {
+    "meanflow": (2500, 0.8), "reflow": (40_000, 0.9), "velocity_consistency": (40_000, 1.0),
+    "discrete_consistency": (2000, 0.8), "consistency_training": (2000, 0.8),
+}  # fmt: skip
+INFINITE = ("meanflow", "reflow")
 
 
 def table(heading: str) -> dict[str, list[str]]:
@@ -59,12 +63,12 @@ def test_every_objective_has_a_row(page):
 def test_the_page_states_the_gaussian_floors(page, closed):
     zero = {row for row, cells in page.items() if cells[1] == "0"}
     assert zero == set(ZERO) == {row for row, cells in page.items() if cells[2] == "0"}
-    assert zero | set(closed) == set(page)
+    assert zero | set(closed) | {"imm"} == set(page)
     for row, value in closed.items():
         assert states(page[row][1], value), (row, value)
 
 
-@pytest.mark.parametrize("row", [*QUADRATURE, *SAMPLED])
+@pytest.mark.parametrize("row", [*QUADRATURE, *SAMPLED, "ctm"])
 def test_the_objective_has_its_floor_on_the_gaussian(closed, row):
     found = evaluate(row, GAUSSIAN, 50_000)
     assert abs(found.mean() - closed[row]) < 4 * found.std() / len(found) ** 0.5
@@ -84,8 +88,10 @@ def test_what_the_page_calls_zero(row):
 
 def test_the_page_states_the_conditional_variances_of_the_checkerboard(page):
     uniform, forward = floors.conditional_variances()
+    values = {"fmm, forward": forward, "imeanflow": 2 * uniform - forward}
+    values["contrastive"] = floors.contrasted(uniform, 4 / 3)
     for row in QUADRATURE:
-        assert states(page[row][2], forward if row.endswith("forward") else uniform), row
+        assert states(page[row][2], values.get(row, uniform)), row
     found = evaluate("si", BOARD, 100_000)
     assert abs(found.mean() - uniform) < 4 * found.std() / len(found) ** 0.5
 
@@ -102,8 +108,15 @@ def test_direct_losses_keep_the_velocity_losss_residual_on_the_checkerboard(row)
 @pytest.mark.parametrize("row", SAMPLED)
 def test_the_page_states_the_sampled_values_of_the_checkerboard(page, row):
     count, latest = SAMPLED[row]
-    assert f"≤ {latest}" in page[row][2] and "∞" in page[row][2]
+    assert (latest == 1 or f"≤ {latest}" in page[row][2]) and ("∞" in page[row][2]) == (row in INFINITE)
     assert agrees(page[row][2], evaluate(row, BOARD, count, latest))
+
+
+@pytest.mark.parametrize("flow, latest", [(GAUSSIAN, 1.0), (BOARD, 0.9)], ids=["gaussian", "checkerboard"])
+def test_the_statistic_of_pairs_is_zero_in_the_mean(page, flow, latest):
+    assert page["imm"][1] == page["imm"][2] == "0 in the mean"
+    found = evaluate("imm", flow, 4000, latest)[:2000]
+    assert abs(found.mean()) < 4 * found.std() / len(found) ** 0.5 and found.min() < 0
 
 
 def test_the_page_states_scflows_losses_on_the_checkerboard(page, closed):

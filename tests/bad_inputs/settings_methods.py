@@ -41,6 +41,32 @@ def _methods() -> list[Case]:
             term("lmd", gradient="half"),
             r"`options\.gradient` must be one of full, semi, not 'half'",
         ),
+        options(
+            "another objective's gradient",
+            r"gradient` must be one of full, semi, not 'value'",
+            "emd",
+            gradient="value",
+        ),
+        options("two warm-ups", r"warmup` must be a number from 0 to 1, not 2", "meanflow", warmup=2),
+        options("no step", r"h` must be a number from 1e-06 to 1, not 0", "consistency_training", h=0),
+        options(
+            "half a halving",
+            r"halvings` must be a whole number from 0 to 20, not 0\.5",
+            "consistency_training",
+            halvings=0.5,
+        ),
+        options(
+            "nothing that holds", r"weight` must be a number from 0 to 0\.99, not 1", "contrastive", weight=1
+        ),
+        changed(
+            "a sample without a pair",
+            "terms.si",
+            [
+                {"objective": "si", "share": 0.45, "times": {"region": "diagonal"}},
+                {"objective": "imm", "share": 0.55, "times": {"region": "forward"}},
+            ],
+            r"the share of 'imm' in a batch of \d+, \d+ samples, must be a multiple of 2: change `batch`",
+        ),
         options("a number for a text", r"gradient` must be one of full, semi, not 1", "lmd", gradient=1),
         options(
             "a text for a number",

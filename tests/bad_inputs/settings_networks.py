@@ -16,6 +16,8 @@ def _networks() -> list[Case]:
         changed("groups that do not divide", f"{UNET}.groups", 3, r"must be divisible by `groups` 3"),
         changed("heads that do not divide", f"{TEXT}.heads", 3, r"must be divisible by `heads` 3"),
         changed("zero groups", f"{UNET}.groups", 0, rf"unet\.groups: .*{POSITIVE}0"),
+        changed("a network that predicts noise", f"{UNET}.predicts", "noise", r"unet\.predicts: .*'data'"),
+        changed("captions and data", f"{TEXT}.predicts", "data", r"predicts"),
         changed(
             "attention of another length",
             f"{UNET}.attention",

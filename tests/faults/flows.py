@@ -4,6 +4,31 @@ from . import Fault, within
 
 FAULTS: list[Fault] = [
     *within(
+        "flows/flow_map.py",
+        "jumps_and_pairs",
+        (
+            "divided by what is left at t",
+            "per_sample((1 - s).clamp(min=LEAST_REST), x)\n        return v",
+            "per_sample((1 - t).clamp(min=LEAST_REST), x)\n        return v",
+        ),
+        ("a rest that shrinks for ever", "torch.where(1 - s > LEAST_REST, ds, torch.zeros_like(ds))", "ds"),
+        ("a rest without a derivative", "(dg - dx + per_sample(shrinks, x) * v) / rest", "(dg - dx) / rest"),
+    ),
+    *within(
+        "flows/flow_map.py",
+        "consistency_family",
+        (
+            "Heun's second velocity at s",
+            "(first + self.base.velocity(t, x",
+            "(first + self.base.velocity(s, x",
+        ),
+    ),
+    *within(
+        "flows/interpolants.py",
+        "consistency_family",
+        ("a part at the end of training", "self.interpolant, z, self.progress)", "self.interpolant, z)"),
+    ),
+    *within(
         "flows/interpolants.py",
         "interpolants",
         (
@@ -20,7 +45,7 @@ FAULTS: list[Fault] = [
             "at(time, self.x0, self.x1, self.z)",
             "at(time, self.x1, self.x0, self.z)",
         ),
-        ("a part keeps all of g", "self.g[cut], self.interpolant", "self.g, self.interpolant"),
+        ("a part keeps all of g", "self.t[cut], self.g[cut])", "self.t[cut], self.g)"),
     ),
     *within(
         "flows/flow_map.py",
@@ -48,7 +73,11 @@ FAULTS: list[Fault] = [
             "return self.average_velocity(t, t, x)",
             "return self.average_velocity(0 * t, t, x)",
         ),
-        ("Euler step with the velocity of its end", "self.base.velocity(s, x)", "self.base.velocity(t, x)"),
+        (
+            "Euler step with the velocity of its end",
+            "return self.base.velocity(s, x)",
+            "return self.base.velocity(t, x)",
+        ),
     ),
     *within(
         "flows/exact/gaussian.py",

@@ -10,6 +10,13 @@ FORECAST, REHEARSE = (f"rehearsal/{name}.py" for name in ("forecast", "rehearse"
 
 FAULTS: list[tuple[str, str, str, str, str]] = [
     (
+        "an objective that always sees the end of training",
+        TERMS,
+        "interpolant, z, progress)",
+        "interpolant, z)",
+        "training::test_an_objective_sees_how_far_training_is",
+    ),
+    (
         "every loss at the weight of the reflow",
         LOOP,
         "getattr(settings, name).weight for",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from fewstep import data, networks
+from fewstep import data, networks, objectives
 from fewstep.flows import samplers
 from fewstep.flows.conditioning import Conditioned, Conditions, conditioned, draw, first, guided
 from fewstep.flows.flow_map import NetworkFlowMap
@@ -194,6 +194,23 @@ def test_the_network_has_both_times_and_a_forward_mode_derivative():
     jump, step = own.jump_dt(s, t, x), 1e-2
     difference = (own.jump(s, t + step, x) - own.jump(s, t - step, x)) / (2 * step)
     assert torch.allclose(jump.tangent, difference, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["ctm", "imm", "contrastive", "discrete_consistency", "imeanflow"])
+def test_objectives_that_carry_or_pair_samples_keep_their_captions(name):
+    """Each sample is asked for with its own caption: in another order of both the same values follow."""
+    flow, texts, generator = network().requires_grad_(True), conditions(4), torch.Generator().manual_seed(1)
+    x0, x1 = torch.randn(2, 4, *SHAPE, generator=generator)
+    s, t, g = torch.rand(3, 2, generator=generator).repeat(1, 2)
+    batch = Batch(x0, x1, s, t, g, LINEAR)
+    found = objectives.bind(name, {}, conditioned(flow, texts))(conditioned(flow, texts), batch)
+    found.sum().backward()
+    assert any(parameter.grad.any() for parameter in flow.parameters() if parameter.grad is not None)
+    turn = torch.tensor([2, 3, 0, 1])  # the same pairs, and each sample after the same
+    turned = Batch(x0[turn], x1[turn], s[turn], t[turn], g[turn], LINEAR)
+    own = conditioned(flow, Conditions(texts.hidden[turn], texts.mask[turn]))
+    other = objectives.bind(name, {}, own)(own, turned)
+    assert torch.allclose(other, found[turn], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

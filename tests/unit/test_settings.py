@@ -726,6 +726,15 @@ def test_the_settings_of_objectives_are_what_their_signatures_say():
     assert seen >= {("lmd", "gradient"), ("psd", "split"), ("meanflow", "warmup"), ("imm", "c")}
 
 
+def test_pairs_need_an_even_share_of_each_process():
+    term = training.Term(objective="imm", times={"region": "forward"})
+    method = training.Method(label="IMM", steps=1, terms=[term])
+    assert [*method.batch_problems(8, 2)] == [*method.batch_problems(6, 1)] == []
+    for batch, processes in ((7, 1), (6, 2)):
+        (said,) = method.batch_problems(batch, processes)
+        assert f"must be a multiple of {2 * processes}: change `batch` or `share`" in said
+
+
 @pytest.mark.parametrize("name", ["a", "A-1", "psd-m", "stochastic-0.5", "1.b", "a" * 64])
 def test_what_can_be_a_name(name):
     assert names.check_name(name) == name

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fewstep.flows.interpolants import Batch
 from fewstep.settings.tiers import Compute
 from fewstep.storage.checkpoint import CheckpointError, load_checkpoint
 from fewstep.storage.fingerprint import UNCOUNTED, closure
@@ -19,6 +20,7 @@ from fewstep.storage.workspace import Workspace
 from fewstep.training import job as run
 from fewstep.training import train
 from fewstep.training.experiment import Experiment
+from fewstep.training.loops import terms
 
 FMM, SELF = "fmm-checkerboard", "selfdistill-checkerboard"
 
@@ -64,6 +66,20 @@ def test_a_staged_run_follows_its_stages(jobs):
             assert torch.equal(after["stage." + name.removeprefix("ema.")], value), (
                 "the student must become the teacher"
             )
+
+
+def test_an_objective_sees_how_far_training_is(jobs, monkeypatch):
+    seen, drawn = [], terms.Loop.draw_batch
+
+    def watch(*own: object) -> Batch:
+        seen.append(drawn(*own))
+        return seen[-1]
+
+    monkeypatch.setattr(terms.Loop, "draw_batch", watch)
+    job = jobs(FMM, "lmd", "progress")
+    for until in (2, 5):
+        run.advance(job, "mark", until)
+    assert [batch.progress for batch in seen] == [step / job.method.steps for step in range(5)]
 
 
 def test_a_state_of_another_run_is_refused(jobs):

@@ -55,6 +55,11 @@ def limits(name: str, key: str) -> tuple[object, ...]:
     return found[1:] if get_origin(annotation) is Annotated else found
 
 
+def group(name: str) -> int:
+    """How many samples the objective compares with one another: its share of a batch is a multiple."""
+    return int(getattr(import_module(load(name).__module__), "GROUP", 1))
+
+
 def check_options(name: str, options: Mapping[str, object]) -> None:
     """Raise ValueError when `options` holds a setting that the objective does not have."""
     settings = sorted(_arguments(name) - {"student", "batch", "teacher", "stopped"})

@@ -13,6 +13,7 @@ from ..flows.interpolants import Batch
 from .common import Step, laplace_kernel, within
 
 Width = Annotated[float, 1e-6, 1_000_000]
+GROUP = 2
 
 
 def imm(
@@ -30,7 +31,7 @@ def imm(
     """
     within("h", h, Step)
     within("c", c, Width)
-    if len(batch.x0) % 2:
+    if len(batch.x0) % GROUP:
         raise ValueError(f"imm compares samples in pairs, and was given {len(batch.x0)}: give an even number")
     s, t = (time[: len(time) // 2].repeat(2) for time in (batch.s, batch.t))
     r, frozen = s + h * (t - s), student if stopped is None else stopped

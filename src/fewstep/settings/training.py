@@ -202,6 +202,8 @@ class Method(Settings):
                 yield f"{share} is no sample: raise `batch`, or the `share`"
             elif size % (times := term.options.get("times", 1)):
                 yield f"`options.times` {times} must divide {share}, {size} samples"
+            elif (group := objectives.group(term.objective)) > 1 and size % (group := group * processes):
+                yield f"{share}, {size} samples, must be a multiple of {group}: change `batch` or `share`"
         if max([*sizes, batch - sum(sizes)]) < processes:
             shared = f"{processes} processes cannot share a batch of {batch}"
             yield f"{shared}: lower `processes`, or raise `batch`"
