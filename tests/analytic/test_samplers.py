@@ -10,6 +10,7 @@ import torch
 
 from fewstep.flows.exact.checkerboard import DATA_SCALE
 from fewstep.flows.exact.gaussian import GaussianFlow
+from fewstep.flows.flow_map import FlowMap
 from fewstep.flows.interpolants import LINEAR
 from fewstep.flows.samplers import SAMPLERS, CountedCalls, adaptive, euler, heun, jumps, named
 
@@ -152,3 +153,121 @@ def test_fresh_noise_of_no_deviation_is_refused():
     with pytest.raises(ValueError, match="'stochastic-0.5' draws fresh noise: give the `scale` of the noise"):
         named("stochastic-0.5", seeded(1))
     assert named("euler", seeded(1)) is euler
+
+
+# Jumps that take noise up again ---------------------------------------------------------------------------
+
+NUMBERS = [0.0, 0.4, 1.0]
+
+
+class Stretched(FlowMap):
+    """The exact map, its linear part times 1 + error (t - s): a map that is wrong in a known way."""
+
+    def __init__(self, world: GaussianFlow, error: float):
+        super().__init__()
+        self.world, self.error = world, error
+
+    def gain(self, s: float, t: float, scale: float) -> float:
+        spread = [(1 - time) ** 2 * scale**2 + time**2 * 0.25 for time in (s, t)]
+        return (spread[1] / spread[0]) ** 0.5 * (1 + self.error * (t - s))
+
+    def jump(self, s, t, x):
+        mean = t[:, None] * self.world.m1
+        return mean + (self.world.jump(s, t, x) - mean) * (1 + self.error * (t - s))[:, None]
+
+
+@pytest.mark.parametrize("gamma", NUMBERS)
+@pytest.mark.parametrize("scale", [DATA_SCALE, 2.5])
+@pytest.mark.parametrize("error", [0.0, 0.3])
+def test_the_variance_of_renoised_jumps_is_that_of_their_recursion(gamma, scale, error):
+    """Each step multiplies the variance by (gain t / t~)^2 and adds the root's square. With the exact map it
+    is that of I_t at every time, and the data's in the end."""
+    steps, flow_map = 4, Stretched(scaled(scale), error)
+    variance, between = scale**2, []
+    for k in range(steps):
+        s, t = k / steps, (k + 1) / steps
+        noise = (1 - gamma**2) ** 0.5 * (1 - t) / t  # relative to the data, at the time that is jumped to
+        beyond = 1 / (1 + noise)
+        lacking = (1 - t) ** 2 - (t / beyond) ** 2 * (1 - beyond) ** 2
+        variance = (t / beyond * flow_map.gain(s, beyond, scale)) ** 2 * variance + lacking * scale**2
+        between.append((t, variance))
+    if error == 0:
+        for t, found in between:
+            assert found == pytest.approx((1 - t) ** 2 * scale**2 + t**2 * 0.25)
+    x0 = scale * randn(200_000, 2, seed=4)
+    drawn = named(f"renoised-{gamma}", seeded(5), scale)(flow_map, x0, steps)
+    assert drawn.nfe == steps
+    assert float(drawn.points.var(0).mean()) == pytest.approx(variance, rel=0.01)
+    assert float((drawn.points.mean(0) - vector(0.4, -0.3)).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 64])
+def test_without_fresh_noise_renoised_jumps_are_jumps_bit_for_bit(student, steps):
+    x0, generator = randn(50, 2, seed=8), seeded(5)
+    drawn = named("renoised-0", generator, 1.0)(student, x0, steps)
+    assert torch.equal(drawn.points, jumps(student, x0, steps).points)
+    assert torch.equal(generator.get_state(), seeded(5).get_state())
+
+
+def test_with_fresh_noise_alone_every_jump_ends_in_the_data(student):
+    """Consistency models' sampler: to the data, t of it, and 1 - t of new noise."""
+    ends, inner = [], student.jump
+    student.jump = lambda s, t, x: ends.append(t[0].item()) or inner(s, t, x)
+    x0, fresh = randn(50, 2, seed=8), torch.randn(50, 2, generator=seeded(5), dtype=F64)
+    drawn = named("renoised-1", seeded(5), 2.5)(student, x0, 2).points
+    assert ends == [1.0, 1.0]
+    zero, half, one = (torch.full((50,), time, dtype=F64) for time in (0.0, 0.5, 1.0))
+    middle = 0.5 * inner(zero, one, x0) + 0.5 * 2.5 * fresh
+    close(drawn, inner(half, one, middle), 1e-14)
+
+
+# The stochastic flow --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("scale", [DATA_SCALE, 2.5])
+def test_the_variance_of_the_stochastic_flow_is_that_of_its_recursion(epsilon, scale):
+    """b = m + slope (x - s m), so a step multiplies the variance by (1 + h (slope + eps (s slope - 1)))^2 and
+    adds 2 D h; the last one follows b alone. Many steps come to the data's variance."""
+
+    def last_variance(steps: int) -> float:
+        variance, h = scale**2, 1 / steps
+        for k in range(steps):
+            s = k / steps
+            slope = (s * 0.25 - (1 - s) * scale**2) / ((1 - s) ** 2 * scale**2 + s**2 * 0.25)
+            score = (s * slope - 1) / ((1 - s) * scale**2)
+            diffusion = epsilon * scale**2 * (1 - s) if k < steps - 1 else 0.0
+            variance = (1 + h * (slope + diffusion * score)) ** 2 * variance + 2 * diffusion * h
+        return variance
+
+    assert last_variance(20_000) == pytest.approx(0.25, rel=2e-3)
+    x0, steps = scale * randn(200_000, 2, seed=4), 8
+    drawn = named(f"sde-{epsilon}", seeded(5), scale)(scaled(scale), x0, steps)
+    assert drawn.nfe == steps
+    assert float(drawn.points.var(0).mean()) == pytest.approx(last_variance(steps), rel=0.01)
+    assert float((drawn.points.mean(0) - vector(0.4, -0.3)).abs().max()) < 0.02
+
+
+def test_no_diffusion_changes_the_law_of_the_stochastic_flow():
+    """The Fokker-Planck equation of a Gaussian: the variance of X_t grows by 2 b' V either way, because the
+    score's slope is -1/V, which the formula in b must give."""
+    scale, time = 1.7, torch.linspace(0.05, 0.95, 19, dtype=F64)
+    flow, variance = scaled(scale), (1 - time) ** 2 * scale**2 + time**2 * 0.25
+    x = randn(19, 2, seed=3)
+    score = (time[:, None] * flow.velocity(time, x) - x) / ((1 - time[:, None]) * scale**2)
+    close(score, -(x - time[:, None] * flow.m1) / variance[:, None], 1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 64])
+def test_without_diffusion_the_stochastic_flow_is_eulers_bit_for_bit(student, steps):
+    x0, generator = randn(50, 2, seed=8), seeded(5)
+    drawn = named("sde-0", generator, 1.0)(student, x0, steps)
+    assert torch.equal(drawn.points, euler(student, x0, steps).points)
+    assert torch.equal(generator.get_state(), seeded(5).get_state())
+
+
+def test_the_stochastic_flow_stays_finite_where_the_network_is_not_the_flow(student):
+    """Its score is never divided by 1 - t."""
+    for steps in (1, 2, 500):
+        drawn = named("sde-2", seeded(5), 1.0)(student, randn(50, 2, seed=8), steps).points
+        assert drawn.isfinite().all() and drawn.abs().max() < 1e3

@@ -158,6 +158,8 @@ def _seeds_and_steps() -> list[Case]:
     training, sampling = f"{POINTS}.training.seeds", f"{POINTS}.sampling.seeds"
     steps = f"{POINTS}.sampling.steps"
     nothing = dict.fromkeys(("others", "si"), [])
+    curved = json.loads(params())["experiments"]["fmm-cifar10"]
+    curved["training"]["interpolant"] = "trigonometric"
     return [
         changed("a negative training seed", training, [-1], r"training\.seeds\.0: .*equal to 0, not -1"),
         changed(
@@ -227,6 +229,18 @@ def _seeds_and_steps() -> list[Case]:
             f"{TEXTS}.sampling.solvers.si",
             {"guided-²": [1]},
             r"there is no sampler .* guided-<scale> up to 100",
+        ),
+        changed(
+            "a gamma of 2 in a name",
+            f"{IMAGES}.sampling.solvers.si",
+            {"renoised-2": [1]},
+            r"there is no sampler 'renoised-2'; .* renoised-<gamma> up to 1",
+        ),
+        changed(
+            "renoised jumps along another path",
+            "experiments.fmm-cifar10",
+            curved | {"sampling": curved["sampling"] | {"solvers": {"si": {"renoised-1": [2]}}}},
+            r"solvers\.si\.renoised-1` is for the linear interpolant, not for 'trigonometric'",
         ),
         changed(
             "a solver's step of zero",

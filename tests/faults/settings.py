@@ -8,9 +8,34 @@ FAULTS: list[Fault] = [
         "defaults",
         ("a term's weight", "    weight: Positive = 1.0", "    weight: Positive = 2.0"),
         ("a term's share", "    share: Share = 1.0", "    share: Share = 0.5"),
-        ("the strip", "    strip: Share = 1.0", "    strip: Share = 0.5"),
         ("whose stop-gradient", '["student", "ema"] = "student"', '["student", "ema"] = "ema"'),
         ("where training starts", '["scratch", "teacher"] = "scratch"', '["scratch", "teacher"] = "teacher"'),
+    ),
+    *within(
+        "settings/laws.py",
+        "defaults",
+        ("the strip", "    strip: Share = 1.0", "    strip: Share = 0.5"),
+        ("MeanFlow's power", "power: Weight = 1.0", "power: Weight = 0.5"),
+        ("MeanFlow's offset", "offset: Positive = 0.01", "offset: Positive = 1.0"),
+        ("the share of a generator", "share: Share = 0.5", "share: Share = 1.0"),
+        ("the weight of a divergence", "weight: Weight = 20.0", "weight: Weight = 1.0"),
+    ),
+    *within(
+        "settings/laws.py",
+        "times::test_settings_name_a_law_and_leave_no_trace_of_the_uniform_one "
+        "weights_and_couplings::test_what_does_not_go_together_is_refused",
+        ("a law's settings left out", "if value is not None}", "if value is None}"),
+        ("the settings of another law", "and key not in OF_LAW[law]:", "and False:"),
+    ),
+    *within(
+        "settings/training.py",
+        "weights_and_couplings::test_what_does_not_go_together_is_refused",
+        ("a coupling of a student", "if self.coupling and self.teacher is not None:", "if False:"),
+        (
+            "two weights a sample",
+            "if self.learned_weight and any(term.adaptive for term in self.terms):",
+            "if False:",
+        ),
     ),
     *within(
         "settings/training.py",

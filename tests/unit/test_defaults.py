@@ -7,15 +7,22 @@ import pytest
 from fewstep import objectives
 from fewstep.evaluation import claims, measure_captions, measure_images, sample, speed
 from fewstep.metrics import jpeg, kl, step_consistency
-from fewstep.settings import experiment, networks, prepared, sampling, tiers, training
+from fewstep.settings import experiment, laws, networks, prepared, sampling, tiers, training
 
 SETTINGS = {
-    training.Term: {"share": 1.0, "weight": 1.0, "options": {}},
-    training.TimesSettings: {"strip": 1.0, "anneal": 0.0, "doublings": 0},
+    training.Term: {"share": 1.0, "weight": 1.0, "options": {}, "adaptive": None},
+    laws.TimesSettings: {
+        "strip": 1.0, "anneal": 0.0, "doublings": 0, "law": None, "mean": None, "deviation": None,
+        "levels": None,
+    },
+    laws.Adaptive: {"power": 1.0, "offset": 0.01},
+    laws.GeneratorCoupling: {"share": 0.5},
+    laws.EncoderCoupling: {"weight": 20.0},
+    laws.Autoguidance: {},
     training.Method: {
         "terms": [], "self_correction": None, "teacher": None, "teacher_as": "velocity", "start": "scratch",
         "stop_gradient": "student", "weights": None, "guidance_scale": None, "conditioning_dropout": None,
-        "network": None, "optimiser": None,
+        "network": None, "optimiser": None, "autoguidance": None, "coupling": None, "learned_weight": None,
     },
     training.Training: dict.fromkeys(
         ("latents", "processes", "precision", "channels_last", "compile", "cuda_graphs")

@@ -216,7 +216,7 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
         (
             "~.fmm-cifar10.sampling.solvers.si.rk4",
             [1],
-            "solvers.si.rk4 ... 'heun', 'adaptive', 'guided-<scale>' or 'stochastic-<beta>', not 'rk4'",
+            "solvers.si.rk4 ... 'heun', 'adaptive', ... 'renoised-<gamma>' or 'sde-<epsilon>', not 'rk4'",
         ),
         (
             "~.fmm-cifar10.sampling.steps.exact",

@@ -2,19 +2,25 @@
 
 import re
 
-STOCHASTIC, GUIDED = "stochastic-", "guided-"
+STOCHASTIC, GUIDED, RENOISED, SDE = "stochastic-", "guided-", "renoised-", "sde-"
 MOST_GUIDANCE = 100.0
+# the largest number of each; a larger diffusion than 2 overshoots in the last steps
+MOST = {GUIDED: MOST_GUIDANCE, STOCHASTIC: 1.0, RENOISED: 1.0, SDE: 2.0}
+# those whose formula is that of the linear interpolant with Gaussian noise
+LINEAR_ONLY = (RENOISED, SDE)
 CALLS: dict[str, int | None] = {"jumps": 1, "euler": 1, "heun": 2, "adaptive": None}
 
 
 def check_sampler(name: str) -> str:
-    """`name`; ValueError unless in CALLS, "guided-<scale>" up to 100 or "stochastic-<beta>" up to 1."""
-    kind, _, number = name.partition("-")
+    """`name`; ValueError unless it is in CALLS, or one of MOST with a number in the range of its kind."""
+    kind, dash, number = name.partition("-")
     # without a sign, an exponent or other scripts' digits
-    most = {"guided": MOST_GUIDANCE, "stochastic": 1.0}.get(kind)
+    most = MOST.get(kind + dash)
     known = most is not None and re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", number) and float(number) <= most
     if name not in CALLS and not known:
-        there = f"{', '.join(CALLS)}, {GUIDED}<scale> up to {MOST_GUIDANCE:g} and {STOCHASTIC}<beta> up to 1"
+        numbered = zip(MOST.items(), ("scale", "beta", "gamma", "epsilon"))
+        further = ", ".join(f"{kind}<{symbol}> up to {most:g}" for (kind, most), symbol in numbered)
+        there = f"{', '.join(CALLS)}, {further}"
         raise ValueError(f"there is no sampler '{name}'; there are {there}")
     return name
 
@@ -27,9 +33,10 @@ def check_method_sampler(name: str) -> str:
 
 
 def check_solver(name: str) -> str:
-    """`name`; raises ValueError unless it integrates the velocity, for a row beside the method's own."""
-    if name not in ("heun", "adaptive") and not name.startswith((STOCHASTIC, GUIDED)):
-        known = f"'heun', 'adaptive', '{GUIDED}<scale>' or '{STOCHASTIC}<beta>'"
+    """`name`; raises ValueError unless it can stand in a row of its own beside the method's."""
+    if name not in ("heun", "adaptive") and not name.startswith(tuple(MOST)):
+        known = f"'heun', 'adaptive', '{GUIDED}<scale>', '{STOCHASTIC}<beta>', '{RENOISED}<gamma>'"
+        known += f" or '{SDE}<epsilon>'"
         raise ValueError(f"a solver is {known}, not '{name}'")
     return check_sampler(name)
 
@@ -39,4 +46,4 @@ def calls_a_step(name: str) -> int | None:
     if name.startswith(GUIDED):
         # with the caption and without; a scale of 1 needs no second call
         return 1 if float(name.removeprefix(GUIDED)) == 1 else 2
-    return 1 if name.startswith(STOCHASTIC) else CALLS.get(name)
+    return 1 if name.startswith((STOCHASTIC, RENOISED, SDE)) else CALLS.get(name)

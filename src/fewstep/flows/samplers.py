@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import sqrt
 from numbers import Integral
 
 import torch
@@ -147,6 +148,59 @@ def stochastic(
     return Samples(x, counted.calls)
 
 
+def _fresh(x: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+    """Noise like `x` of the deviation `scale`, drawn on the CPU."""
+    return scale * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+
+
+@torch.no_grad()
+def renoised(
+    flow_map: FlowMap, x0: Tensor, steps: int, gamma: float, generator: torch.Generator, scale: float
+) -> Samples:
+    """Jumps that go beyond t and take noise up again (gamma-sampling, arXiv 2310.02279), one call a step.
+
+    A jump from s ends at t~ >= t, where the noise, relative to the data, is that of t times
+    sqrt(1 - gamma^2): (1 - t~) / t~ = sqrt(1 - gamma^2) (1 - t) / t. Fresh noise fills up what is lacking,
+
+        x = (t / t~) X_{s,t~}(x) + sqrt((1 - t)^2 - (t / t~)^2 (1 - t~)^2) e,   e ~ N(0, scale^2),
+
+    and the root is gamma (1 - t). gamma = 0 gives `jumps`, gamma = 1 the sampler of consistency models, whose
+    jumps all end in the data, t~ = 1. Exact for an exact map of the linear interpolant from Gaussian noise.
+    """
+    counted, x = CountedCalls(flow_map), x0
+    for s, t in _intervals(steps):
+        shrink = t + sqrt(1 - gamma**2) * (1 - t)  # t / t~
+        x = shrink * counted.jump(_full(x, s), _full(x, t / shrink), x)
+        if gamma > 0 and t < 1:
+            x = x + gamma * (1 - t) * _fresh(x, scale, generator)
+    return Samples(x, counted.calls)
+
+
+@torch.no_grad()
+def sde(
+    flow_map: FlowMap, x0: Tensor, steps: int, epsilon: float, generator: torch.Generator, scale: float
+) -> Samples:
+    """The stochastic flow of a velocity (arXiv 2303.08797), by Euler and Maruyama, one call a step:
+
+        dX = [b_t + D_t score_t] dt + sqrt(2 D_t) dW,   score_t(x) = (t b_t(x) - x) / ((1 - t) scale^2).
+
+    Every D_t leaves the law of X_t as it is. With D_t = epsilon scale^2 (1 - t) the drift is
+    b + epsilon (t b - x), without a division, and stable up to the data. The last step adds no noise, which
+    nothing after it could take away: it follows b alone. epsilon = 0 gives `euler`. For the linear
+    interpolant from Gaussian noise of the deviation `scale`.
+    """
+    counted, x = CountedCalls(flow_map), x0
+    for s, t in _intervals(steps):
+        b = counted.velocity(_full(x, s), x)
+        if epsilon == 0 or t == 1:
+            x = x + (t - s) * b
+            continue
+        drift = b + epsilon * (s * b - x)
+        x = x + (t - s) * drift + sqrt(2 * epsilon * (1 - s) * (t - s)) * _fresh(x, scale, generator)
+    return Samples(x, counted.calls)
+
+
+NOISY = {"stochastic": stochastic, "renoised": renoised, "sde": sde}
 Sampler = Callable[[FlowMap, Tensor, int], Samples]
 # the tables' "steps" of an adaptive sampler are the decimal digits of its tolerance: 2 for 0.01
 SAMPLERS: dict[str, Sampler] = {"jumps": jumps, "euler": euler, "heun": heun}
@@ -156,17 +210,17 @@ SAMPLERS["adaptive"] = lambda flow_map, x0, digits: adaptive(flow_map, x0, 10.0*
 def named(name: str, generator: torch.Generator, scale: float | None = None) -> Sampler:
     """The sampler called `name`; raises as `check_sampler`.
 
-    A stochastic one draws fresh noise from `generator`, of the deviation `scale` of the noise that it starts
+    One of NOISY draws fresh noise from `generator`, of the deviation `scale` of the noise that it starts
     from; ValueError without one. "guided-<scale>" is `euler` under that guidance, two calls a step, one at
     scale 1; it raises as `guided`.
     """
     if check_sampler(name) in SAMPLERS:
         return SAMPLERS[name]
     kind, _, number = name.partition("-")
-    if kind == "stochastic":
+    if kind in NOISY:
         if scale is None:
             raise ValueError(f"'{name}' draws fresh noise: give the `scale` of the noise that it starts from")
-        return lambda flow_map, x0, steps: stochastic(flow_map, x0, steps, float(number), generator, scale)
+        return lambda flow_map, x0, steps: NOISY[kind](flow_map, x0, steps, float(number), generator, scale)
 
     def under_guidance(flow_map: FlowMap, x0: Tensor, steps: int) -> Samples:
         drawn = euler(guided(flow_map, float(number)), x0, steps)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from ..flows.sampler_names import GUIDED
+from ..flows.sampler_names import GUIDED, LINEAR_ONLY
 from .base import Settings, SettingsError, listed, optional
 from .limits import Name, Names
 from .networks import CONDITIONAL, Network
@@ -126,6 +126,8 @@ class ExperimentSettings(Settings):
                 where = f"`sampling.solvers.{name}.{solver}`"
                 if f"{name}-{solver}" in self.methods:
                     yield f"{where} is a row of its own, and a method is called '{name}-{solver}': rename it"
+                if solver.startswith(LINEAR_ONLY) and self.training.interpolant != "linear":
+                    yield f"{where} is for the linear interpolant, not for '{self.training.interpolant}'"
                 if not steps:
                     yield f"{where} draws nothing: give a number of steps, or remove it"
                 elif solver == "adaptive" and max(steps) > MOST_DIGITS:

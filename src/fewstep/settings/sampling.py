@@ -22,9 +22,9 @@ OF_TEACHER = ("w2_teacher", "map_teacher", "t_fid", "teacher_images")
 class Sampling(Settings):
     """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
 
-    `solvers` are further ones of a method's velocity, by method, each a row of its own: steps of "heun", of
-    "stochastic-<beta>" (SCFlow's, see fewstep.flows.samplers) or of "guided-<scale>" (Euler under
-    classifier-free guidance), or digits of tolerance of "adaptive" (2 for 0.01).
+    `solvers` are further ones of a method, each a row of its own: steps of "heun", of "guided-<scale>" (Euler
+    under classifier-free guidance), of "stochastic-<beta>" (SCFlow's), "renoised-<gamma>" (jumps) or
+    "sde-<epsilon>", see fewstep.flows.samplers, or digits of tolerance of "adaptive" (2 for 0.01).
     """
 
     count: Count
