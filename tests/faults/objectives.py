@@ -69,7 +69,7 @@ FAULTS: list[Fault] = [
     ),
     *within(
         "objectives/common.py",
-        "equivalences residuals_at_truth",
+        "equivalences",
         ("target not stopped", " * dv).detach()", " * dv)"),
         ("all stopped but dv", "return squared_norm(v - target)", "return squared_norm(v.detach() - target)"),
         ("sign of (t - s)", "per_sample(batch.t - batch.s, start)", "per_sample(batch.s - batch.t, start)"),

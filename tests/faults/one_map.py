@@ -20,7 +20,6 @@ FAULTS: list[Fault] = [
         "evaluation/consistency_error.py",
         "other_papers",
         ("renoised to no noise", "np.hypot(t * end, 1 - t)", "t * end"),
-        ("renoised after the last step", "if k + 1 < steps else end", "if True else end"),
         ("an error that does not vanish", "world.e * (1 - s)", "world.e"),
         ("a jump's error whatever its length", "world.e * (t - s)", "world.e"),
         ("not in units of the error", "w2(world, n) / world.e", "w2(world, n)"),

@@ -46,7 +46,8 @@ def renoised(world: World, gain: Callable[[World, float], float], steps: int) ->
     for k in range(steps):
         end = gain(world, k / steps) * deviation
         t = (k + 1) / steps
-        deviation = float(np.hypot(t * end, 1 - t)) if k + 1 < steps else end
+        # which adds no noise after the last step
+        deviation = float(np.hypot(t * end, 1 - t))
     return abs(deviation - world.c)
 
 
