@@ -232,6 +232,22 @@ def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = Non
     return found
 
 
+def cells_behind(experiment: str, rows: pd.DataFrame) -> dict[str, list[tuple[str, int, str]]]:
+    """By claim of an experiment, the cells (method, nfe, metric) of its `rows` from which it is computed.
+
+    A claim on training logs has none.
+    """
+    found = {}
+    for own in _listed(experiment, set(rows.metric)):
+        statistic, cells = own["statistic"], []
+        if "cells" in statistic:
+            cells = [cell for group in _groups(own, rows) for cell in group]
+        curve = rows[(rows.method == statistic.get("of")) & (rows.metric == own["metric"])]
+        cells += [(row.method, int(row.nfe), row.metric) for row in curve.itertuples()]
+        found[own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])] = cells
+    return found
+
+
 def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
     """The claims as a table, columns as COLUMNS."""
     rows = []

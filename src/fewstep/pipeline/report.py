@@ -17,6 +17,7 @@ from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
 from ..storage.files import add_files, as_json, read_written, replace_files, write_atomically
 from ..storage.workspace import Workspace
+from . import site
 from .stages import plan
 
 FIRST = "checkerboard"  # the part that stands first
@@ -218,6 +219,9 @@ def publish(workspace: Workspace, mixed: bool = False) -> None:
     files[f"figures/{CLAIMS_PICTURE}"] = picture.png()
     files["metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
     files["report.md"] = page(parts, workspace.tier, picture.alt).encode()
+    pictures = {part.notebook: part.pictures for part in parts}
+    pages = site.build(workspace, site.Published(numbers, ledger, pictures, files))
+    files |= {f"site/{name}": content for name, content in pages.items()}
     replace_files(folder, files)
 
 

@@ -11,7 +11,7 @@ LOOK = {"supported": ("#0072B2", "o"), "undecided": ("#888888", "D"), "contradic
 REACH = 8.0
 
 
-def _reach(ledger: pd.DataFrame) -> np.ndarray:
+def reach(ledger: pd.DataFrame) -> np.ndarray:
     """(value - threshold) in half-widths of the interval, NaN where there is no interval.
 
     It lies above 1 where the claim is supported, and below -1 where it is contradicted.
@@ -31,7 +31,7 @@ def forest(ledger: pd.DataFrame, title: str) -> Picture:
     zero is decided. A full marker is an interval over training seeds, which speaks of the method; a hollow
     one is over sampling seeds, which speaks of these trainings alone.
     """
-    ledger = ledger.assign(reach=_reach(ledger)).sort_values("paper", kind="stable")
+    ledger = ledger.assign(reach=reach(ledger)).sort_values("paper", kind="stable")
     papers = list(dict.fromkeys(ledger.paper))
     figure, axes = line_panels(8.5, 0.21 * (len(ledger) + 1.6 * len(papers)) + 0.9)
     axis, place, places, names, numbers = axes[0, 0], 0.0, [], [], {}
