@@ -87,7 +87,7 @@ def claims(
     ledger: pd.DataFrame, published: Mapping[str, pd.DataFrame],
     names: Mapping[str, Mapping[str, str]], find: Callable[[str, str, int, str], int | None],
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """The claims by paper: what each says, where its interval lies, and the cells from which it is computed."""
+    """The claims by paper: what each says, where its interval lies, and the cells behind it."""
     behind: dict[str, list[dict[str, Any]]] = {}
     for experiment in dict.fromkeys(ledger.table):
         own = [name for name, part in published.items() if part.experiment.iloc[0] == experiment]
