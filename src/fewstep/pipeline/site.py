@@ -95,6 +95,7 @@ def _environment(workspace: Workspace, published: Published) -> Environment:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     first = next(iter(published.tables.values())).iloc[0]
+    pairs = [(t.revision.iloc[0], t.hardware.iloc[0]) for t in published.tables.values()]
     web.filters |= {
         "markdown": lambda text, level=0: Markup(typeset.markdown(text, level)),
         "code": lambda text, language="python": Markup(typeset.code(text, language)),
@@ -103,7 +104,8 @@ def _environment(workspace: Workspace, published: Published) -> Environment:
         "subject": site_pages.subject,
     }
     web.globals |= {
-        "pages": PAGES, "tier": workspace.tier, "revision": first.revision, "hardware": first.hardware,
+        "pages": PAGES, "tier": workspace.tier, "origins": list(dict.fromkeys(pairs)),
+        "revision": first.revision, "hardware": first.hardware,
         "software": first.software, "files": published.files,
     }  # fmt: skip
     return web

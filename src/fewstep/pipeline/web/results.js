@@ -33,7 +33,7 @@ function chart(part) {
   if (calls.length < 2) return;
   const values = all.map((p) => p.v), low = Math.min(...values), high = Math.max(...values);
   const log = low > 0 && high / low > 8, scale = log ? Math.log : (v) => v;
-  const W = Math.max(320, Math.min(640, part.clientWidth)), H = 260, L = 56, T = 14, B = 34;
+  const W = Math.max(320, Math.min(640, part.clientWidth)), H = 260, L = 56, T = 14, B = 40;
   const R = 22 + 6.6 * Math.max(...lines.map((line) => line.name.length));
   const x = (n) => L + ((W - L - R) * Math.log(n / calls[0])) / Math.log(calls[calls.length - 1] / calls[0]);
   const span = scale(high) - scale(low) || 1, y = (v) => H - B - ((H - T - B) * (scale(v) - scale(low))) / span;
@@ -45,7 +45,7 @@ function chart(part) {
   }
   for (const v of log ? [low, Math.sqrt(low * high), high] : [low, (low + high) / 2, high])
     svg.append(make("text", { x: L - 8, y: y(v) + 4, "text-anchor": "end" }, String(Number(v.toPrecision(3)))));
-  svg.append(make("text", { x: (L + W - R) / 2, y: H - 2, "text-anchor": "middle" }, log ? "network calls; vertical axis logarithmic" : "network calls"));
+  svg.append(make("text", { x: (L + W - R) / 2, y: H - 5, "text-anchor": "middle" }, log ? "network calls; vertical axis logarithmic" : "network calls"));
   // names at the right ends, pushed apart
   const names = lines.filter((l) => l.points.length).map((l) => ({ l, at: y(l.points[l.points.length - 1].v) })).sort((a, b) => a.at - b.at);
   const gap = Math.min(15, (H - T) / names.length);
