@@ -89,6 +89,7 @@ function drawCloud(name, points) {
 let request = 0;
 async function drawClouds() {
   const own = ++request, n = calls(), t = time();
+  for (const name of Object.keys(sides)) $(`${name}-kl`).textContent = t === 1 ? "…" : "–";
   for (const [name, side] of Object.entries(sides).reverse()) {
     const points = [];
     let until = performance.now() + 10;
@@ -102,7 +103,7 @@ async function drawClouds() {
     }
     side.points = points;
     drawCloud(name, points);
-    $(`${name}-kl`).textContent = t === 1 ? fewstep.kl(points, BINS).toFixed(2) : "–";
+    if (t === 1) $(`${name}-kl`).textContent = fewstep.kl(points, BINS).toFixed(2);
   }
 }
 

@@ -33,8 +33,8 @@ function chart(part) {
   if (calls.length < 2) return;
   const values = all.map((p) => p.v), low = Math.min(...values), high = Math.max(...values);
   const log = low > 0 && high / low > 8, scale = log ? Math.log : (v) => v;
-  const W = Math.max(320, Math.min(640, part.clientWidth)), H = 260, L = 56, T = 14, B = 40;
-  const R = 22 + 6.6 * Math.max(...lines.map((line) => line.name.length));
+  const W = Math.max(320, Math.min(640, part.clientWidth)), L = 56, T = 14, B = 40;
+  const H = Math.max(260, 15 * lines.length + T + B), R = 22 + 6.6 * Math.max(...lines.map((line) => line.name.length));
   const x = (n) => L + ((W - L - R) * Math.log(n / calls[0])) / Math.log(calls[calls.length - 1] / calls[0]);
   const span = scale(high) - scale(low) || 1, y = (v) => H - B - ((H - T - B) * (scale(v) - scale(low))) / span;
   const svg = make("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${part.dataset.metric} against network calls, the numbers of the table below` });
@@ -45,12 +45,12 @@ function chart(part) {
   }
   for (const v of log ? [low, Math.sqrt(low * high), high] : [low, (low + high) / 2, high])
     svg.append(make("text", { x: L - 8, y: y(v) + 4, "text-anchor": "end" }, String(Number(v.toPrecision(3)))));
-  svg.append(make("text", { x: (L + W - R) / 2, y: H - 5, "text-anchor": "middle" }, log ? "network calls; vertical axis logarithmic" : "network calls"));
+  svg.append(make("text", { x: L, y: H - 5 }, log ? "network calls; both axes logarithmic" : "network calls"));
   // names at the right ends, pushed apart
   const names = lines.filter((l) => l.points.length).map((l) => ({ l, at: y(l.points[l.points.length - 1].v) })).sort((a, b) => a.at - b.at);
-  const gap = Math.min(15, (H - T) / names.length);
+  const gap = 15;
   names.forEach((own, k) => { if (k) own.at = Math.max(own.at, names[k - 1].at + gap); });
-  for (let k = names.length - 1, most = H - 6; k >= 0; k--) { names[k].at = Math.min(names[k].at, most); most = names[k].at - gap; }
+  for (let k = names.length - 1, most = H - B; k >= 0; k--) { names[k].at = Math.min(names[k].at, most); most = names[k].at - gap; }
   for (const { l, at } of names) {
     const end = l.points[l.points.length - 1];
     const group = make("g", { class: "line", "data-method": l.name },
