@@ -158,6 +158,7 @@ def test_every_formula_of_an_objective_is_typeset(files):
     ("text", "html"),
     [
         ("`$x$` costs $1$", "<code>$x$</code> costs <math "),
+        ("$a$ and $b$", ' and <math aria-label="b"'),
         ("| a |\n|---|\n| $|x|$ |", '<div class="scroll" tabindex="0"><table>'),
         ("[t](../tests/t.py) [w](https://arxiv.org/abs/1) [n](5-figures.ipynb)",
          '<p>t <a href="https://arxiv.org/abs/1">w</a> <a href="5-figures.html">n</a></p>'),
