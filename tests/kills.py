@@ -10,7 +10,7 @@ killed must be gone ten seconds later; the next run goes on as `make repro` does
 before all kills are done begins again.
 
 In the end all files of artifacts/smoke and results/smoke must have the same bytes, but for those that hold
-times, which never repeat (seconds an image in tables and notebooks, the report, timings.csv), and
+times, which never repeat (seconds an image in tables and notebooks, the report, the site, timings.csv), and
 no temporary file or socket may be left. The exit status is 0 if all of this is so.
 """
 
@@ -31,7 +31,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.pipeline.conftest import Clone, clone_of, scratch
 
-TIMES = re.compile(r"speed|timings\.csv|report\.md|written\.json")
+TIMES = re.compile(r"speed|timings\.csv|report\.md|written\.json|/site/")
 LITTER = re.compile(r"\.tmp(/|$)")
 MADE = ("artifacts", "results/smoke", "dvc.lock", ".dvc/cache", ".dvc/tmp")
 PATIENCE = 10  # seconds in which what a killed DVC has started must end

@@ -6,6 +6,7 @@ when the whole interval lies above its threshold, contradicted when it lies belo
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -229,6 +230,22 @@ def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = Non
         name, statement, said = (own[key].format(**words) for key in ("id", "statement", "words"))
         said, threshold = f"{said} ({own['unit']})", float(own.get("threshold", 0))
         found.append(Claim(name, own["paper"], statement, said, values, experiment.name, over, threshold))
+    return found
+
+
+def cells_behind(experiment: str, rows: pd.DataFrame) -> dict[str, list[tuple[str, int, str]]]:
+    """By claim of an experiment, the cells (method, nfe, metric) of its `rows` from which it is computed.
+
+    A claim on training logs has none, nor has one whose cells were not measured.
+    """
+    found = {}
+    for own in _listed(experiment, set(rows.metric)):
+        statistic, cells = own["statistic"], []
+        with suppress(ValueError, KeyError):
+            cells = [cell for group in _groups(own, rows) for cell in group]
+        curve = rows[(rows.method == statistic.get("of")) & (rows.metric == own["metric"])]
+        cells += [(row.method, int(row.nfe), row.metric) for row in curve.itertuples()]
+        found[own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])] = cells
     return found
 
 

@@ -17,6 +17,7 @@ from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
 from ..storage.files import LIST, add_files, as_json, read_written, replace_files, write_atomically
 from ..storage.workspace import Workspace
+from . import site
 from .stages import plan
 
 FIRST = "checkerboard"  # the part that stands first
@@ -228,6 +229,10 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
         files[f"figures/{own}{CLAIMS_PICTURE}"] = picture.png()
     files[f"{own}metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
     files[f"{beside or 'report'}.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
+    if not beside:
+        pictures = {part.notebook: part.pictures for part in parts}
+        pages = site.build(workspace, site.Published(numbers, ledger, pictures, files))
+        files |= {f"site/{name}": content for name, content in pages.items()}
     replace_files(folder, files, f"{beside}.json" if beside else LIST)
     if beside and mixture([*_published(folder), *numbers.values()]):
         first = next(iter(numbers.values())).iloc[0]

@@ -146,7 +146,7 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     return Picture(figure, numbers, title, alt)
 
 
-def _reach(ledger: pd.DataFrame) -> np.ndarray:
+def reach(ledger: pd.DataFrame) -> np.ndarray:
     """(value - threshold) in half-widths of the interval: > 1 supported, < -1 contradicted, NaN: none."""
     threshold = ledger.statistic.str.extract(r"; claimed > ([^;]+)")[0].astype(float)
     # of objects where an empty ledger was put beside it
@@ -163,7 +163,7 @@ def forest(ledger: pd.DataFrame, title: str) -> Picture:
     zero is decided. A full marker is an interval over training seeds, which speaks of the method; a hollow
     one is over sampling seeds, which speaks of these trainings alone.
     """
-    ledger = ledger.assign(reach=_reach(ledger)).sort_values("paper", kind="stable")
+    ledger = ledger.assign(reach=reach(ledger)).sort_values("paper", kind="stable")
     papers = list(dict.fromkeys(ledger.paper))
     figure, axes = line_panels(8.5, 0.21 * (len(ledger) + 1.6 * len(papers)) + 0.9)
     axis, place, places, names, numbers = axes[0, 0], 0.0, [], [], {}
