@@ -39,7 +39,7 @@ def _methods() -> list[Case]:
             "an option of a wrong value",
             f"{own}.lmd.terms",
             term("lmd", gradient="half"),
-            r"`options\.gradient` must be one of full, semi, not 'half'",
+            r"`options\.gradient` must be one of full, semi, value, not 'half'",
         ),
         options(
             "another objective's gradient",
@@ -67,7 +67,9 @@ def _methods() -> list[Case]:
             ],
             r"the share of 'imm' in a batch of \d+, \d+ samples, must be a multiple of 2: change `batch`",
         ),
-        options("a number for a text", r"gradient` must be one of full, semi, not 1", "lmd", gradient=1),
+        options(
+            "a number for a text", r"gradient` must be one of full, semi, value, not 1", "lmd", gradient=1
+        ),
         options(
             "a text for a number",
             r"jumps` must be a whole number from 1 to 1,000, not 'two'",

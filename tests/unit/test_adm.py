@@ -276,7 +276,8 @@ def test_a_published_file_becomes_a_flow_map(tmp_path, content):
     fill(network, WEIGHTS)
     s, t, x = S.float(), T.float(), X.float()
     converted = load_flow_map(target)
-    assert torch.equal(converted.velocity(s, x), -of_lfm(network, 1 - s, x))
+    # with gradients and without, some processors choose other convolutions: the weights are compared below
+    torch.testing.assert_close(converted.velocity(s, x), -of_lfm(network, 1 - s, x))
     assert torch.equal(converted.average_velocity(s, t, x), converted.velocity(s, x))
     tensors, info = load_checkpoint(target)
     assert (

@@ -62,7 +62,7 @@ def test_samples_are_decoded_some_at_a_time(decoder, smoke, tmp_path, monkeypatc
     monkeypatch.setattr(sample, "load_flow_map", lambda *_: None)
     monkeypatch.setattr(sample, "noise", lambda *_: drawn)
     monkeypatch.setattr(sample, "sample", lambda *_: sample.samplers.Samples(drawn, 2))
-    row = sample._draw(
+    row = sample.draw_one(
         smoke.experiments["fmm-cifar10"],
         sample.Draw("si", "si", "euler", 2, 0, 0),
         tmp_path / "w",

@@ -41,7 +41,7 @@ def paper(root) -> tiers.Tier:
 @pytest.fixture
 def bare(root, tmp_path, monkeypatch) -> Path:
     """A root with settings and no data."""
-    for name in ("params.yaml", "dvc.yaml", stages.PAPER_ONLY):
+    for name in ("params.yaml", "dvc.yaml", stages.PAPER_ONLY, "zoo/dvc.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(root / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)

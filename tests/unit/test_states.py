@@ -299,7 +299,14 @@ def test_the_options_of_objectives_have_their_published_defaults():
         "emd": {"gradient": "semi"}, "esd": {"stopped": None, "gradient": "semi"}, "lsd": {"stopped": None},
         "eulerian": {"invertibility": 0.0}, "fmm": {"invertibility": 1.0}, "lmd": {"gradient": "full"},
         "pfmm": {"jumps": 2}, "psd": {"stopped": None, "split": "midpoint"},
-        "reflow": {"steps": 8, "times": 1}, "consistency": {}, "meanflow": {}, "si": {},
+        "reflow": {"steps": 8, "times": 1}, "si": {}, "imeanflow": {}, "contrastive": {"weight": 0.05},
+        "consistency": {"normalise": 0.0, "warmup": 0.0}, "meanflow": {"normalise": 0.0, "warmup": 0.0},
+        "discrete_consistency": {"stopped": None, "h": 0.5, "halvings": 7, "solver": "heun", "c": 0.0},
+        "consistency_training": {"stopped": None, "h": 0.5, "halvings": 7, "c": 0.0},
+        "ctm": {"stopped": None, "steps": 4}, "imm": {"stopped": None, "h": 0.1, "c": 1.0},
+        "velocity_consistency": {
+            "segments": 2, "delta": 0.001, "alpha": 1e-05, "threshold": 0.9, "warmup": 1 / 3,
+        },
     }  # fmt: skip
     found = {}
     for name in objectives.names():

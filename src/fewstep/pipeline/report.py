@@ -207,7 +207,7 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
     outs = {root / out: stage for stage in stages for out in stage.outs}
     folder, report = root / "results" / workspace.tier, workspace.pipeline / beside / "report"
     own, where = (f"{beside}-", f"{beside}/dvc.yaml:") if beside else ("", "")
-    shown = f"results/{workspace.tier}/{beside or 'report'}.md"
+    shown = f"results/{workspace.tier}" + (f"/{beside}.md" if beside else "")
     parts = read_parts(report)
     for out, stage in outs.items():
         path = out / "part.json" if out.parent == report else out
