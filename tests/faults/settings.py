@@ -23,13 +23,13 @@ FAULTS: list[Fault] = [
     *within(
         "settings/laws.py",
         "times::test_settings_name_a_law_and_leave_no_trace_of_the_uniform_one "
-        "weights_and_couplings::test_what_does_not_go_together_is_refused",
+        "sample_weights::test_what_does_not_go_together_is_refused",
         ("a law's settings left out", "if value is not None}", "if value is None}"),
         ("the settings of another law", "and key not in OF_LAW[law]:", "and False:"),
     ),
     *within(
         "settings/training.py",
-        "weights_and_couplings::test_what_does_not_go_together_is_refused",
+        "sample_weights::test_what_does_not_go_together_is_refused",
         ("a coupling of a student", "if self.coupling and self.teacher is not None:", "if False:"),
         (
             "two weights a sample",

@@ -6,7 +6,6 @@ must notice).
 
 LOOP, TERMS, UPDATE = (f"training/loops/{name}.py" for name in ("scflow", "terms", "update"))
 COUPLINGS, WEIGHTING = (f"training/loops/{name}.py" for name in ("couplings", "weighting"))
-BESIDE = "weights_and_couplings"
 JOB, STATE, TRAIN, TRAINER = (f"training/{name}.py" for name in ("job", "state", "train", "trainer"))
 FORECAST, REHEARSE = (f"rehearsal/{name}.py" for name in ("forecast", "rehearse"))
 
@@ -281,42 +280,42 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         WEIGHTING,
         "residual * (residual.detach() + offset)",
         "residual * (residual + offset)",
-        f"{BESIDE}::test_an_adaptive_weight_divides_by_a_power_that_carries_no_gradient",
+        "sample_weights::test_an_adaptive_weight_divides_by_a_power_that_carries_no_gradient",
     ),
     (
         "a learned weight of the other sign",
         WEIGHTING,
         "torch.exp(-w) * residual + w",
         "torch.exp(w) * residual - 2 * w",
-        f"{BESIDE}::test_the_learned_weight_of_a_constant_loss_is_its_logarithm",
+        "sample_weights::test_the_learned_weight_of_a_constant_loss_is_its_logarithm",
     ),
     (
         "the weighted loss in the log",
         TERMS,
         "shown = shown + term.weight * found.detach().sum()",
         "shown = shown + term.weight * self._weighted(k, found, part).detach().sum()",
-        f"{BESIDE}::test_the_logged_loss_is_that_of_the_residuals_without_the_weight_of_a_sample",
+        "sample_weights::test_the_logged_loss_is_that_of_the_residuals_without_the_weight_of_a_sample",
     ),
     (
         "the first term's adaptive weight for all",
         TERMS,
         "if own := self.terms[k].adaptive:",
         "if own := self.terms[0].adaptive:",
-        f"{BESIDE}::test_a_terms_weight_and_its_adaptive_weight_multiply",
+        "sample_weights::test_a_terms_weight_and_its_adaptive_weight_multiply",
     ),
     (
         "a divergence that costs nothing",
         TERMS,
         "loss = loss + job.method.coupling.weight * torch.cat(costs).sum()",
         "pass",
-        f"{BESIDE}::test_a_dear_divergence_keeps_the_coupling_independent",
+        "couplings_in_training::test_a_dear_divergence_keeps_the_coupling_independent",
     ),
     (
         "what is beside the student does not learn",
         UPDATE,
         "        state.optimisers[name].step()\n",
         "        state.optimisers[STUDENT].step() if name == STUDENT else None\n",
-        f"{BESIDE}::test_the_learned_weight_weighs_the_student_and_learns_by_the_same_settings",
+        "sample_weights::test_the_learned_weight_weighs_the_student_and_learns_by_the_same_settings",
     ),
     (
         "what is beside the student keeps its first rate",
@@ -327,41 +326,41 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         """        for group in state.optimisers[STUDENT].param_groups:
             group["lr"] = learning_rate(settings, *at)
         state""",
-        f"{BESIDE}::test_the_learned_weight_weighs_the_student_and_learns_by_the_same_settings",
+        "sample_weights::test_the_learned_weight_weighs_the_student_and_learns_by_the_same_settings",
     ),
     (
         "couples made by the student and not by its average",
         COUPLINGS,
         "conditioned(state.networks[EMA], own)",
         'conditioned(state.networks["student"], own)',
-        f"{BESIDE}::test_a_generator_changes_the_data_of_its_share_and_nothing_else",
+        "couplings_in_training::test_a_generator_changes_the_data_of_its_share_and_nothing_else",
     ),
     (
         "each process couples its own share from the start",
         COUPLINGS,
         "spread(first, len(batch.s), coupling.share)",
         "spread(0, len(batch.s), coupling.share)",
-        f"{BESIDE}::test_several_processes_couple_what_one_does",
+        "couplings_in_training::test_several_processes_couple_what_one_does",
     ),
     (
         "the weak teacher is in no fingerprint",
         JOB,
         "teacher, *drawn, *weak], self.modules)",
         "teacher, *drawn], self.modules)",
-        f"{BESIDE}::test_the_fingerprint_knows_the_weak_teacher",
+        "autoguidance::test_the_fingerprint_knows_the_weak_teacher",
     ),
     (
         "the teacher is not led away from the weak one",
         JOB,
         "if weak := _prepared(job, job.weak):",
         "if weak := None:",
-        f"{BESIDE}::test_an_autoguided_student_learns_from_the_combined_velocity",
+        "autoguidance::test_an_autoguided_student_learns_from_the_combined_velocity",
     ),
     (
         "a weak teacher is trained among the students",
         "settings/training.py",
         "return [self.teacher, *weak] if self.teacher else weak",
         "return [self.teacher] if self.teacher else weak",
-        f"{BESIDE}::test_both_teachers_are_trained_before_their_student",
+        "autoguidance::test_both_teachers_are_trained_before_their_student",
     ),
 ]

@@ -99,7 +99,9 @@ def test_a_png_file_that_lost_something_would_be_measured(settings, references, 
 
 
 def test_where_images_are_resized_the_samples_are_resized_otherwise(settings, references, drawn, tmp_path):
-    doubled = lambda image: image.repeat(2, 0).repeat(2, 1).astype(np.float32)  # noqa: E731
+    def doubled(image):
+        return image.repeat(2, 0).repeat(2, 1).astype(np.float32)
+
     own = replace(references, extractor=Extractor("quarters", Quarters(), "doubled", doubled))
     found = measured(settings, drawn[:1], tmp_path, None, None, own)
     images = np.load(tmp_path / drawn[0].name)

@@ -207,6 +207,9 @@ def test_the_arrows_between_stages_are_those_of_dvc(root):
     # through another arrow: what is sampled comes from the teacher too
     assert (names["teacher"], names["sample"]) not in arrows
     assert graph["boxes"][names["students"]]["seconds"] == 1.5
+    # no phase of an experiment is left out
+    assert {stage.name for stage in stages if stage.experiment} <= set(graph["boxes"])
+    assert ("protocol@smoke-scflow-celebahq", "publish@smoke") in arrows
 
 
 def luminance(colour: str) -> float:

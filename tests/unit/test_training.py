@@ -225,7 +225,9 @@ class Watched:
             self.events.append(f"open {name}")
             return name, "mark"
 
-        published = lambda job, mark: self.events.append(f"publish {job}")  # noqa: E731
+        def published(job, mark):
+            self.events.append(f"publish {job}")
+
         return train.Run(600, opened, published, () if after is None else (after,))
 
 

@@ -25,7 +25,7 @@ SEED = "seed-0.safetensors"
 SCFLOW = "scflow"
 # intervals are drawn to this many of their half-widths
 EDGE = 8.0
-PHASES = ("prepare", "teacher", "students", "sample", "measure", "figures", "speed", "publish")
+PHASES = ("prepare", "teacher", "students", "sample", "measure", "figures", "speed", "protocol", "publish")
 
 
 def flow_map(workspace: Workspace) -> dict[str, Any] | None:
