@@ -98,6 +98,9 @@ def tests(copy: Path, names: list[str], keep: bool = False) -> int:
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [fault for fault in faults() if any(wanted in fault[k] for k in (0, 1, 4))]
+    if not chosen:
+        print(f"no fault has '{wanted}' in its name, its file or its tests: leave it out for all")
+        return 1
     for module in SHARED + (OF_RELEASE if any(fault[1].startswith("release/") for fault in chosen) else ()):
         import_module(module)
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +117,7 @@ def main() -> int:
             bad += found != "killed"
             print(f"{found:<10}  {fault[1]:<32}  {fault[0]}", flush=True)
     print(f"{len(chosen) - bad} of {len(chosen)} faults killed in {time.monotonic() - start:.0f} s")
-    return 1 if bad or not chosen else 0
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ def _data(root: Path, _: argparse.Namespace) -> None:
 
     dvc.allow_no_git(root)
     dvc.keep_locks(root)
+    dvc.remove_cut_rwlock(root)
     written = export(root)
     print(f"data/ agrees with data.dvc ({len(written)} files written)")
 

@@ -59,8 +59,8 @@ FAULTS: list[Fault] = [
         "zoo",
         (
             "one file of times for both",
-            'f"{folder}-timings.csv" if folder',
-            'f"{folder}-timings.csv" if not folder',
+            'name = f"{folder}-timings.csv" if folder else "timings.csv"',
+            'name = "timings.csv"',
         ),
     ),
     *within(

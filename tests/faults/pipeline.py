@@ -1,4 +1,4 @@
-"""Faults in pipeline/: the site."""
+"""Faults in pipeline/: the site, two experiments at a time, and what a killed DVC leaves."""
 
 from . import Fault, within
 
@@ -41,5 +41,50 @@ FAULTS: list[Fault] = [
         "getattr(row, name)) for name in self.COLUMNS",
         "getattr(self.rows[0], name)) for name in self.COLUMNS",
         "site::test_a_cell_shows_what_its_table_says",
+    ),
+    *within(
+        "pipeline/dvc.py",
+        "stages",
+        ("a cut list of DVC's is kept", "json.loads(path.read_bytes())", "path.read_bytes()"),
+        ("a lock that lost its last stages is whole", "before[: len(names)] == names", "not before"),
+        ("no patience with another DVC", "time.monotonic() < waited + patience:", "False:"),
+    ),
+    *within(
+        "pipeline/repro.py",
+        "repro",
+        ("the checkerboard in its turn", "return not own, -sum(", "return False, -sum("),
+        ("what took least comes first", "return not own, -sum(", "return not own, sum("),
+        ("two at once whatever the workers", "and compute.workers > 1 else 1", "else 1"),
+        ("others begin after one has stopped", "pool.shutdown(cancel_futures=True)", "pool.shutdown()"),
+        ("DVC looks at what the other is at", '["--single-item", *(', "[*("),
+        ("DVC outlives its caller", "exit_with_parent(int(sys.argv.pop(1)))", "sys.argv.pop(1)"),
+        ("two write over each other on a terminal", "if beside_others else {})", "if False else {})"),
+    ),
+    *within(
+        "pipeline/timings.py",
+        "repro",
+        ("a killed stage counts for ever", "        remove_left(marks.glob", "        list(marks.glob"),
+        ("two that end at once", "if lock(alone.fileno()):", "if True:"),
+    ),
+    (
+        "all seconds for each of two",
+        "pipeline/notebooks.py",
+        "(now - self.last) / self.at_work()",
+        "(now - self.last)",
+        "repro",
+    ),
+    (
+        "a phase left out of the graph",
+        "pipeline/site_pages.py",
+        '"speed", "protocol", "publish")',
+        '"speed", "publish")',
+        "site::test_the_arrows_between_stages_are_those_of_dvc",
+    ),
+    (
+        "seconds of the clock on a CPU",
+        "evaluation/speed.py",
+        'time.thread_time if device == "cpu" else time.perf_counter, []',
+        "time.perf_counter, []",
+        "evidence_protocols::test_a_call_on_a_cpu_is_timed_by_its_own_core",
     ),
 ]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -207,6 +208,41 @@ def test_a_lock_that_dvc_has_written_is_kept_as_it_is(locked, now):
     dvc.keep_locks(locked)
     assert (locked / "dvc.lock").read_text(encoding="utf-8") == now
     assert (locked / "artifacts/locks/dvc.lock").read_text(encoding="utf-8") == now
+
+
+def test_a_lock_that_another_dvc_is_just_writing_is_waited_for(locked, capsys):
+    path, now = locked / "dvc.lock", lock(check="aaa", tour="bbb", publish="ccc", more="ddd")
+    path.write_text(now[:40], encoding="utf-8")
+    timer = threading.Timer(0.2, lambda: path.write_text(now, encoding="utf-8"))
+    timer.start()
+    dvc.keep_locks(locked, patience=5.0)
+    timer.join()
+    assert path.read_text(encoding="utf-8") == now and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cut", ["", '{"read": {"data": [{"pid"', "\x00\xff"])
+def test_a_cut_list_of_what_dvcs_are_at_is_removed_and_a_whole_one_kept(tmp_path, cut, capsys):
+    """DVC rewrites it in place, and every run after a kill in between would stop at it."""
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    dvc.remove_cut_rwlock(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(cut, encoding="latin-1")
+    dvc.remove_cut_rwlock(tmp_path, patience=0.1)
+    assert not path.exists() and "cut by a killed run" in capsys.readouterr().err
+    path.write_text('{"write": {}, "read": {}}', encoding="utf-8")
+    dvc.remove_cut_rwlock(tmp_path)
+    assert path.exists() and not capsys.readouterr().err
+
+
+def test_what_another_dvc_is_just_writing_is_waited_for(tmp_path):
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text("", encoding="utf-8")
+    timer = threading.Timer(0.2, lambda: path.write_text("{}", encoding="utf-8"))
+    timer.start()
+    dvc.remove_cut_rwlock(tmp_path, patience=5.0)
+    timer.join()
+    assert path.read_text(encoding="utf-8") == "{}"
 
 
 def test_a_lock_deleted_on_purpose_stays_away_and_one_without_a_copy_is_said_to_be_cut(locked):

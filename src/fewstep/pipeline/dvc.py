@@ -1,5 +1,6 @@
 """What DVC leaves to its user: stages that outlive it, a dvc.lock that a kill has cut, a tree without git."""
 
+import json
 import os
 import re
 import select
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..storage.files import write_atomically
@@ -73,6 +75,22 @@ def keep_locks(root: Path, patience: float = 0.0) -> None:
         else:
             write_atomically(path, copy)
             print(f"{path} was cut by a killed run: a copy from before it is in its place", file=sys.stderr)
+
+
+def remove_cut_rwlock(root: Path, patience: float = 1.0) -> None:
+    """Remove DVC's list of what running DVCs read and write, where a killed one has left a part of it.
+
+    DVC rewrites it in place and stops at a part. One that is about it now has `patience` seconds to end.
+    """
+    path, waited = root / ".dvc" / "tmp" / "rwlock", time.monotonic()
+    while path.is_file():
+        with suppress(ValueError, FileNotFoundError):
+            json.loads(path.read_bytes())
+            return
+        if time.monotonic() > waited + patience:
+            path.unlink(missing_ok=True)
+            print(f"{path} was cut by a killed run and is removed: DVC begins it again", file=sys.stderr)
+        time.sleep(0.05)
 
 
 def _is_whole(found: bytes, copy: bytes) -> bool:
