@@ -355,7 +355,9 @@ def test_a_tier_like_another_is_that_with_what_it_says_itself(params):
     laptop, night = (tiers.load(params, tier) for tier in ("laptop", "overnight"))
     assert night.compute == laptop.compute and night.experiments.keys() == laptop.experiments.keys()
     here, there = (tier.experiment("fmm-checkerboard") for tier in (laptop, night))
-    assert there.training.network.width == 2 * here.training.network.width
+    assert there.training.network == here.training.network
+    assert night.clip["captions"].steps == 2 * laptop.clip["captions"].steps
+    assert night.clip["captions"].width == laptop.clip["captions"].width
     assert there.training.batch == here.training.batch and there.metrics == here.metrics
     # what a neighbour of its own says is merged before `like` among experiments is looked at
     assert night.experiment("fmm-imagenet32").training.seeds == [0, 1, 2]
