@@ -53,10 +53,10 @@ class Published:
         `beside`: those of the pipeline of that name. Raises KeyError for a file that the report lacks.
         """
         own, page = f"{beside}-" if beside else "", files[f"{beside or 'report'}.md"].decode()
-        names = re.findall(r"^## (\S+)\n\nFrom \[", page, re.MULTILINE)
+        names = re.findall(r"^## (.+)\n\nFrom \[", page, re.MULTILINE)
         found = {name: pd.read_csv(io.BytesIO(files[f"tables/{name}.csv"])) for name in names}
         drawn = re.split(r"^## Figures drawn by \[(.+?)\].*$", page, flags=re.MULTILINE)
-        figure = re.compile(r"^!\[(?P<alt>.*)\]\(figures/(?P<file>\S+)\)\n\n(?P<title>.*)$", re.MULTILINE)
+        figure = re.compile(r"^!\[(?P<alt>.*)\]\(figures/(?P<file>.+)\)\n\n(?P<title>.*)$", re.MULTILINE)
         pictures = {
             notebook: {m["file"]: {"alt": m["alt"], "title": m["title"]} for m in figure.finditer(part)}
             for notebook, part in zip(drawn[1::2], drawn[2::2])
