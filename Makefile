@@ -1,6 +1,7 @@
 # make repro      rebuild the results at the tier that params.yaml selects (make repro TIER=smoke: another one;
 #                 make repro EXPERIMENT=fmm-cifar10: one experiment alone, up to its part of the report)
 # make zoo        one table of the field: every method at one budget, in results/<tier>/zoo.md (make zoo TIER=smoke)
+# make tour       a teacher and a student on the checkerboard in one notebook, artifacts/<tier>/notebooks/0-tour.ipynb
 # make test       run all tests, and `make check` before them
 # make check      lint, format and types, in seconds
 # make lint       mend what ruff can mend by itself
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env check lint repro zoo test preflight rehearse bench lab mutants
+.PHONY: env check lint repro zoo tour test preflight rehearse bench lab mutants
 
 env: $(BIN)/.fewstep
 
@@ -39,6 +40,13 @@ ifdef TIER
 endif
 	$(BIN)/python -m fewstep data
 	$(BIN)/python -m fewstep repro --folder zoo
+
+tour: env
+ifdef TIER
+	$(BIN)/python -m fewstep tier $(TIER)
+endif
+	$(BIN)/python -m fewstep data
+	$(BIN)/dvc repro tour
 
 check: env
 	$(BIN)/ruff check src tests examples

@@ -5,7 +5,7 @@ from . import Fault, within
 FAULTS: list[Fault] = [
     *within(
         "pipeline/site_pages.py",
-        "site::test_the_arrows_between_stages_are_those_of_dvc",
+        "site_provenance::test_the_arrows_between_stages_are_those_of_dvc",
         (
             "arrows that another says already",
             "if not any(first in before[other] for other in names)",
@@ -15,13 +15,13 @@ FAULTS: list[Fault] = [
     ),
     *within(
         "pipeline/site_pages.py",
-        "site::test_a_claim_names_the_cells_that_it_is_computed_from",
+        "site_claims::test_a_claim_names_the_cells_that_it_is_computed_from",
         ("cells by their key, not their label", "(label.get(m, m), nfe, metric)", "(m, nfe, metric)"),
         ("a claim's unit left in its statistic", r"(.*?)(?: \(([^()]*)\))?", "(.*)()"),
     ),
     *within(
         "pipeline/typeset.py",
-        "site",
+        "typeset",
         ("a dollar in code is a formula", r"```.*?```|`[^`\n]+`|", ""),
         (
             "a link to a file that is not beside",
@@ -40,7 +40,7 @@ FAULTS: list[Fault] = [
         "pipeline/site.py",
         "getattr(row, name)) for name in self.COLUMNS",
         "getattr(self.rows[0], name)) for name in self.COLUMNS",
-        "site::test_a_cell_shows_what_its_table_says",
+        "site_results::test_a_cell_shows_what_its_table_says",
     ),
     *within(
         "pipeline/dvc.py",
@@ -78,7 +78,34 @@ FAULTS: list[Fault] = [
         "pipeline/site_pages.py",
         '"speed", "protocol", "publish")',
         '"speed", "publish")',
-        "site::test_the_arrows_between_stages_are_those_of_dvc",
+        "site_provenance::test_the_arrows_between_stages_are_those_of_dvc",
+    ),
+    *within(
+        "pipeline/site_samples.py",
+        "site_gallery::test_a_sheet_shows_the_first_samples_of_the_first_seed",
+        ("samples of the last seed", '["method", "nfe"]).iter', '["method", "nfe"], keep="last").iter'),
+        ("the level of another data set", '"SOURCE", None), "top", 255)', '"SOURCE", None), "none", 255)'),
+    ),
+    (
+        "the second axis of a density down",
+        "pipeline/site_samples.py",
+        "[0].T[::-1] /",
+        "[0].T /",
+        "site_gallery::test_a_density_is_dark_where_the_points_are_with_the_second_axis_up",
+    ),
+    (
+        "the zoo's results not brought to the site",
+        "pipeline/report.py",
+        "site.refresh(workspace, files)",
+        "pass",
+        "zoo::test_both_are_published_beside_each_other_in_any_order_and_again_the_same",
+    ),
+    (
+        "the first argument is lost",
+        "pipeline/site_api.py",
+        'if "." in maker.qualname else maker.signature)',
+        "if True else maker.signature)",
+        "site_api::test_an_objective_has_its_formula_its_arguments_and_its_example",
     ),
     (
         "seconds of the clock on a CPU",

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from fewstep import MLP, NetworkFlowMap
+from fewstep.pipeline.stages import plan
 from fewstep.storage.checkpoint import save_checkpoint
 
 
@@ -35,3 +36,14 @@ def test_the_samples_in_five_are_those_of_a_stored_map(blocks, tmp_path, monkeyp
     found: dict = {}
     exec(compile(samples, "README.md", "exec"), found)
     assert found["x"].shape == (1000, 2)
+
+
+def test_make_tour_runs_the_tour_and_what_it_needs_alone(root):
+    text, readme = ((root / name).read_text(encoding="utf-8") for name in ("Makefile", "README.md"))
+    target = text.partition("\ntour: env\n")[2].partition("\n\n")[0]
+    assert target.endswith("/dvc repro tour") and "\nmake tour " in readme
+    stages = {stage.name: stage for stage in plan(root, "laptop")}
+    tour = stages.pop("tour@laptop")
+    assert tour.notebook == "0-tour"
+    handed = {name: [dep for dep in tour.deps if dep.startswith(own.outs)] for name, own in stages.items()}
+    assert [name for name, deps in handed.items() if deps] == ["check@laptop"]

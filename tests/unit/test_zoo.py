@@ -11,7 +11,7 @@ import torch
 
 from fewstep.evaluation import tables, training_cost
 from fewstep.flows.flow_map import NetworkFlowMap
-from fewstep.pipeline import dvc, phases, report, repro, timings
+from fewstep.pipeline import dvc, phases, report, repro, site, timings
 from fewstep.pipeline.stages import plan
 from fewstep.settings import tiers
 from fewstep.settings.base import SettingsError
@@ -95,22 +95,58 @@ def test_both_are_published_beside_each_other_in_any_order_and_again_the_same(wo
     _part(workspace, "early", 1.0)
     report.publish(workspace)
     main = read_written(results)
+    assert "one-map" not in main["site/results.html"].decode()
     with pytest.raises(FileNotFoundError, match="holds no part of a report"):
         report.publish(workspace, beside=ZOO)
     drawn(workspace)
     report.publish(workspace, beside=ZOO)
     zoo = read_written(results, "zoo.json")
     assert {"tables/one-map.csv", "notebooks/6-one-map.ipynb", "zoo.md", "zoo-metrics.json"} <= set(zoo)
-    assert "compare" not in capsys.readouterr().out
+    assert capsys.readouterr().out == ""
+    both = read_written(results)
+    assert {name for name in main if not name.startswith("site/") and both[name] == main[name]} == {
+        name for name in both if not name.startswith("site/")
+    }
+    page = both["site/results.html"].decode()
+    assert 'id="one-map"' in page and 'data-again="make zoo TIER=smoke"' in page
+    assert "../figures/one-map-a.png" in both["site/gallery.html"].decode()
+    # whichever of the two publishes last, the site is the same: neither makes the other stale a second time
     report.publish(workspace)
+    assert read_written(results) == both
     report.publish(workspace, beside=ZOO)
-    assert read_written(results) == main and read_written(results, "zoo.json") == zoo
+    assert read_written(results) == both and read_written(results, "zoo.json") == zoo
     assert "one-map" not in main["report.md"].decode()
     (workspace.pipeline / ZOO / "notebooks" / "6-one-map.ipynb").unlink()
     with pytest.raises(
         FileNotFoundError, match="results/smoke/zoo.md stays as it was: run `dvc repro zoo/dvc.yaml:fig"
     ):
         report.publish(workspace, beside=ZOO)
+
+
+def test_a_zoo_without_the_main_results_or_a_damaged_one_is_said_in_a_sentence(workspace, capsys):
+    results = workspace.root / "results" / "smoke"
+    drawn(workspace)
+    report.publish(workspace, beside=ZOO)
+    assert "the site shows it after the next `dvc repro` only" in capsys.readouterr().out
+    assert not (results / "site").exists() and read_written(results, "zoo.json")
+    _part(workspace, "early", 1.0)
+    report.publish(workspace)
+    assert 'id="one-map"' in (results / "site/results.html").read_text(encoding="utf-8")
+    (results / "tables" / "one-map.csv").write_text("cut", encoding="utf-8")
+    report.publish(workspace)
+    said = capsys.readouterr().out
+    assert "the site does not show what `make zoo` has published" in said and "one-map.csv is not" in said
+    assert 'id="one-map"' not in (results / "site/results.html").read_text(encoding="utf-8")
+
+
+def test_the_report_names_its_tables_and_pictures_in_its_order(workspace):
+    for k, name in enumerate(("later", "early", report.FIRST)):
+        _part(workspace, name, float(k))
+    report.publish(workspace)
+    parts = report.read_parts(workspace.pipeline / "report")
+    found = site.Published.read(read_written(workspace.root / "results" / "smoke"))
+    assert list(found.tables) == [report.FIRST, "early", "later"]
+    assert found.pictures == {part.notebook: part.pictures for part in parts}
 
 
 def test_a_zoo_of_another_revision_is_published_and_said_to_be_one(workspace, capsys):

@@ -15,7 +15,7 @@ from ..evaluation import claims, tables
 from ..evaluation.plots.curves import forest
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
-from ..storage.files import LIST, add_files, as_json, read_written, replace_files, write_atomically
+from ..storage.files import add_files, as_json, read_written, replace_files, write_atomically
 from ..storage.workspace import Workspace
 from . import site
 from .stages import plan
@@ -229,11 +229,11 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
         files[f"figures/{own}{CLAIMS_PICTURE}"] = picture.png()
     files[f"{own}metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
     files[f"{beside or 'report'}.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
-    if not beside:
-        pictures = {part.notebook: part.pictures for part in parts}
-        pages = site.build(workspace, site.Published(numbers, ledger, pictures, files))
-        files |= {f"site/{name}": content for name, content in pages.items()}
-    replace_files(folder, files, f"{beside}.json" if beside else LIST)
+    if beside:
+        replace_files(folder, files, f"{beside}.json")
+        site.refresh(workspace, files)
+    else:
+        replace_files(folder, files | site.pages(workspace, files, site.of_zoo(folder)))
     if beside and mixture([*_published(folder), *numbers.values()]):
         first = next(iter(numbers.values())).iloc[0]
         said = f"{shown} is of revision {first.revision} on {first.hardware}, and not all of"

@@ -79,7 +79,7 @@ def table(own: pd.DataFrame, index: Mapping[tuple, int]) -> dict[str, Any]:
         )
     return {
         "metrics": metrics, "experiment": first.experiment, "notebook": first.notebook,
-        "parameters": first.parameters,
+        "parameters": first.parameters, "revision": first.revision, "hardware": first.hardware,
     }  # fmt: skip
 
 
