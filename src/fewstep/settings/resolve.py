@@ -63,15 +63,8 @@ def _section(entries: Section, place: Place) -> dict[str, Any]:
     return {name: _like(entries, name, place) for name in entries}
 
 
-def _in_full(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
-    """`own` with the network, the optimiser and the terms that it names by a text."""
-    return {
-        key: _entry(named[key], value, (*place, key)) if key in named and isinstance(value, str) else value
-        for key, value in own.items()
-    }
-
-
 def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
+    """An experiment with what its training and methods name by a text, and what is for all its methods."""
     training, sampling = _keys(own, "training", place), _keys(own, "sampling", place)
     below = (*place, "methods")
     methods = _section(_keys(own, "methods", place), below)
@@ -80,8 +73,11 @@ def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dic
         said = _keys(sampling, key, (*place, "sampling"))
         if OTHERS in said:
             sampling[key] = dict.fromkeys(methods, said.pop(OTHERS)) | said
-    full = {name: _in_full(steps | _keys(methods, name, below), named, (*below, name)) for name in methods}
-    training = _in_full(training, named, (*place, "training"))
+    full = {name: steps | _keys(methods, name, below) for name in methods}
+    for where, owner in (((*place, "training"), training), *(((*below, name), full[name]) for name in full)):
+        for key, value in owner.items():
+            if key in named and isinstance(value, str):
+                owner[key] = _entry(named[key], value, (*where, key))
     return {**own, "training": training, "methods": full, "sampling": sampling}
 
 
