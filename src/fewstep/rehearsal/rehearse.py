@@ -131,12 +131,6 @@ def small(paper: Mapping[str, Any], device: str, devices: int) -> dict[str, Any]
     return settings
 
 
-def _needs(stage: Stage, other: Stage) -> bool:
-    """Whether `stage` depends on something that `other` makes."""
-    pairs = [(Path(dep), Path(out)) for dep in stage.deps for out in other.outs]
-    return any(dep == out or dep in out.parents or out in dep.parents for dep, out in pairs)
-
-
 def _short(name: str) -> str:
     """The name of a stage without its tier."""
     return name.replace(f"@{TIER}-", "@").removesuffix(f"@{TIER}")
@@ -158,7 +152,7 @@ def chosen(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
         stage = todo.pop()
         if stage.name not in wanted:
             wanted.add(stage.name)
-            todo += [other for other in stages if _needs(stage, other)]
+            todo += filter(stage.reads, stages)
     return [stage for stage in stages if stage.name in wanted]
 
 

@@ -222,23 +222,6 @@ class ExperimentSettings(Settings):
             yield "`speed` compares rows at their FID: add the measure 'fid', or remove `speed`"
 
 
-def _of_captions(experiment: ExperimentSettings) -> Iterator[str]:
-    """The settings that mean nothing without captions."""
-    for name, method in experiment.methods.items():
-        for key in ("guidance_scale", "conditioning_dropout"):
-            if getattr(method, key) is not None:
-                yield f"`methods.{name}.{key}`"
-        correction = method.self_correction
-        if correction and correction.adversarial and correction.adversarial.head:
-            yield f"`methods.{name}.self_correction.adversarial.head`"
-    for name, own in experiment.sampling.samplers.items():
-        if any(s.startswith(GUIDED) for s in (own, *experiment.sampling.solvers.get(name, {}))):
-            yield f"the guided sampler of '{name}'"
-    for measure in experiment.metrics.measures:
-        if measure in ("clip", "attributes"):
-            yield f"the measure '{measure}'"
-
-
 def caption_problems(
     experiment: ExperimentSettings, latents: Latents | None, encoder: Clip | None, features: Features | None
 ) -> Iterator[str]:
@@ -247,20 +230,30 @@ def caption_problems(
     `latents` are what it models, `encoder` reads their captions, and `features` measure its images, if any.
     """
     conditional, prompts = encoder is not None, experiment.sampling.prompts
+    measures = experiment.metrics.measures
     kinds = {network.kind in CONDITIONAL for network in experiment.networks}
     if kinds != {conditional} or (prompts is not None) != conditional:
         networks = f"networks of kind {' or '.join(CONDITIONAL)}"
         together = f"latents with captions (`clip`), {networks} and `sampling.prompts` go together"
         yield f"{together}: give all or none"
     if latents is None or encoder is None:
-        for needing in _of_captions(experiment):
-            yield f"{needing} needs latents with captions: remove it, or name a `clip` for the latents"
+        needing = [f"the measure '{name}'" for name in ("clip", "attributes") if name in measures]
+        for name, method in experiment.methods.items():
+            adversarial = method.self_correction and method.self_correction.adversarial
+            own = {key: getattr(method, key) for key in ("guidance_scale", "conditioning_dropout")}
+            own["self_correction.adversarial.head"] = adversarial and adversarial.head
+            needing += [f"`methods.{name}.{key}`" for key, value in own.items() if value is not None]
+        for name, own in experiment.sampling.samplers.items():
+            if any(s.startswith(GUIDED) for s in (own, *experiment.sampling.solvers.get(name, {}))):
+                needing.append(f"the guided sampler of '{name}'")
+        if needing:
+            yield f"{needing[0]} needs latents with captions: remove it, or name a `clip` for the latents"
         return
     yield from prompt_problems(latents.data, prompts, "sampling.count", experiment.sampling.count)
     for network in experiment.networks if encoder.kind == "trained" else ():
         if network.width != encoder.width:
             wide = f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}"
             yield f"{wide}: give `network.width` the CLIP's `width`"
-    if "attributes" in experiment.metrics.measures and not (features and features.probe_steps):
+    if "attributes" in measures and not (features and features.probe_steps):
         steps = "give the steps of its training under `probe_steps` of its features"
         yield f"the measure 'attributes' reads pictures with a probe: {steps}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-from .base import SettingsError, listed
+from .base import listed
 
 TOUR, OTHERS, TIERS = "tour", "others", ("tiers",)
 # the tier's section of what a text after `network` or `optimiser` names; `terms` are for all tiers
@@ -81,7 +81,11 @@ def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dic
     return {**own, "training": training, "methods": full, "sampling": sampling}
 
 
-def _resolved(file: Section, tier: str) -> dict[str, Any]:
+def resolve(file: Section, tier: str) -> dict[str, Any]:
+    """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
+
+    Raises Unresolved for a name that names nothing, and for entries like each other.
+    """
     sizes, every, place = _like(file["tiers"], tier, TIERS), file["experiments"], ("experiments",)
     sizes = {"experiments": {}, **sizes}
     keys = (*NAMED.values(), "features", "latents", "clip")
@@ -129,18 +133,6 @@ def where(file: Section, tier: str, place: Place) -> str:
     if not like and place[2:3] == ("methods",) and place[4:] == ("steps",):
         like.append((*place[:2], "training", "steps"))
     return where(file, tier, like[0]) if like else dotted(("tiers", tier, *place))
-
-
-def resolve(file: Section, tier: str) -> dict[str, Any]:
-    """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
-
-    Raises SettingsError, with the key, for a name that names nothing, and for entries like each other.
-    """
-    try:
-        return _resolved(file, tier)
-    except Unresolved as error:
-        place, sentence = error.args
-        raise SettingsError(f"{where(file, tier, place)}: {sentence}") from None
 
 
 def as_file(settings: Section, tier: str) -> dict[str, Any]:

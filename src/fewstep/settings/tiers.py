@@ -17,7 +17,7 @@ from .limits import Name, Processes
 from .names import TIERS as TIERS
 from .networks import shape_problems
 from .prepared import Clip, Features, Latents
-from .resolve import TOUR, Place, dotted, resolve, where
+from .resolve import TOUR, Place, Unresolved, dotted, resolve, where
 from .training import Training, precision_problems
 
 # the folders of a tier's artifacts in which no experiment's own can stand
@@ -239,7 +239,11 @@ def _section(content: str, tier: str) -> dict[str, Any]:
     if tier not in raw["tiers"]:
         there = listed(name for name in TIERS if name in raw["tiers"])
         raise SettingsError(f"there is no tier '{tier}'; {there}")
-    return resolve(raw, tier)
+    try:
+        return resolve(raw, tier)
+    except Unresolved as error:
+        place, sentence = error.args
+        raise SettingsError(f"{where(raw, tier, place)}: {sentence}") from None
 
 
 def read(path: Path) -> dict[str, Any]:
