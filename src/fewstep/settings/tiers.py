@@ -25,8 +25,6 @@ FOLDERS = {
     "autoencoders", "clip", "features", "latents", "metrics", "notebooks", "report", "samples",
     "scratch-features", "settings", "states", "zoo",
 }  # fmt: skip
-# of the distance between moments of features: no more of them than samples
-FRECHET = ("fid", "t_fid", "fid_jpeg")
 
 
 class Compute(Settings):
@@ -123,7 +121,8 @@ class Tier(Settings):
         source = latents.data if latents else own.training.data
         if features and features.data != source:
             yield f"{said} models '{source}' and its features are of '{features.data}'"
-        distances = [measure for measure in FRECHET if measure in own.metrics.measures]
+        # the distance between moments of features: no more of them than samples
+        distances = [name for name in ("fid", "t_fid", "fid_jpeg") if name in own.metrics.measures]
         if distances and features and features.extractor == "classifier":
             few = min(own.sampling.count, features.reference or FEATURES + 1)
             if few <= FEATURES:
