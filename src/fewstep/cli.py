@@ -75,13 +75,8 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
 def _run(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.notebooks import run
 
-    run(
-        Workspace(root, arguments.tier),
-        arguments.notebook,
-        arguments.experiment,
-        arguments.data,
-        arguments.folder,
-    )
+    words = arguments.notebook, arguments.experiment, arguments.data, arguments.folder
+    run(Workspace(root, arguments.tier), *words)
 
 
 def _publish(root: Path, arguments: argparse.Namespace) -> None:
@@ -127,24 +122,22 @@ def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], No
     return lambda *arguments: getattr(import_module(f"{__package__}.{module}"), name)(*arguments)
 
 
-# what words of commands may be, wherever they stand
+# what words of commands may be, wherever they stand: names, or numbers in a range
 NAMES = {"tier": check_tier, **dict.fromkeys(("notebook", "experiment", "data", "method"), check_name)}
-NUMBERS = {
-    "steps": (1, MOST_STEPS), "count": (1, 1024), "seed": (0, MOST_SEED), "heads": (1, 1024),
-}  # fmt: skip
+NUMBERS = {"steps": (1, MOST_STEPS), "count": (1, 1024), "seed": (0, MOST_SEED), "heads": (1, 1024)}
 
 
 def _check_words(given: Mapping[str, Any]) -> None:
     """Raise ValueError, naming the word, for a name or a number that there cannot be."""
-    for key, check in NAMES.items():
+    for key, word in given.items():
+        least, most = NUMBERS.get(key, (0, 0))
+        if key in NUMBERS and word is not None and not least <= word <= most:
+            raise ValueError(f"--{key} is a whole number from {least} to {most:,}, not {word}")
         try:
-            if given.get(key) is not None:
-                check(given[key])
+            if key in NAMES and word is not None:
+                NAMES[key](word)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-    for key, (least, most) in NUMBERS.items():
-        if given.get(key) is not None and not least <= given[key] <= most:
-            raise ValueError(f"--{key} is a whole number from {least} to {most:,}, not {given[key]}")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -271,7 +271,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     (
         "a rehearsal of a stage without what it needs",
         REHEARSE,
-        "todo += [other for other in stages if _needs(stage, other)]",
+        "todo += filter(stage.reads, stages)",
         "pass",
         "rehearsal::test_a_named_stage_brings_what_it_needs_and_nothing_else",
     ),

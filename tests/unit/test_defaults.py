@@ -7,7 +7,7 @@ import pytest
 from fewstep import objectives
 from fewstep.evaluation import claims, measures, sample, speed
 from fewstep.metrics import features, points, step_consistency
-from fewstep.settings import experiment, laws, networks, prepared, sampling, tiers, training
+from fewstep.settings import experiment, laws, networks, prepared, tiers, training
 
 SETTINGS = {
     training.Term: {"share": 1.0, "weight": 1.0, "options": {}, "adaptive": None},
@@ -35,11 +35,11 @@ SETTINGS = {
     training.SelfCorrection: {
         "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None
     },
-    sampling.Sampling: {"solvers": {}, "prompts": None},
-    sampling.Metrics: {
+    experiment.Sampling: {"solvers": {}, "prompts": None},
+    experiment.Metrics: {
         "bins": None, "w2_samples": 2, "features": None, "reference": None, "only": {}, "sensitivity": None,
     },
-    sampling.Speed: {},
+    experiment.Speed: {},
     prepared.Features: {
         "steps": 800, "seed": 0, "reference": None, "probe_steps": None, "prompts": None,
         "classifier_of": None,

@@ -150,7 +150,7 @@ def test_what_protocols_share_is_said_once(smoke, monkeypatch):
 
 
 def test_every_measure_that_settings_may_name_is_a_metric_and_the_other_way_round():
-    from fewstep.settings.sampling import IMAGES, POINTS
+    from fewstep.settings.experiment import IMAGES, POINTS
 
     assert set(measure.METRICS) == {*POINTS, *IMAGES}
     assert all(

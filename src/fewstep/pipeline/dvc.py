@@ -96,10 +96,8 @@ def remove_cut_rwlock(root: Path, patience: float = 1.0) -> None:
 def _is_whole(found: bytes, copy: bytes) -> bool:
     """Whether a dvc.lock is all that DVC wrote: it ends with a whole line, and new stages come last."""
     names, before = STAGES.findall(found), STAGES.findall(copy)
-    cut = found != copy and (
-        copy.startswith(found) or (len(names) < len(before) and before[: len(names)] == names)
-    )
-    return found.endswith(b"\n") and not cut
+    lost = len(names) < len(before) and before[: len(names)] == names
+    return found.endswith(b"\n") and (found == copy or not (lost or copy.startswith(found)))
 
 
 def _git(root: Path, *words: str) -> bytes | None:

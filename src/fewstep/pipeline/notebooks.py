@@ -61,11 +61,9 @@ class _Provisioner(LocalProvisioner):
     """Starts a kernel as a fork of one that has the libraries loaded, where that can be had."""
 
     async def launch_kernel(self, cmd, **options):
-        folder, environment = os.path.abspath(options.get("cwd") or "."), options.get("env")
-        forked = None
-        if options.keys() <= {"cwd", "env"}:
-            forked = kernels.launch(cmd, folder, environment or dict(os.environ))
-        if forked is None:
+        folder, environment = os.path.abspath(options.get("cwd") or "."), options.get("env") or {**os.environ}
+        known = options.keys() <= {"cwd", "env"}
+        if not known or (forked := kernels.launch(cmd, folder, environment)) is None:
             return await super().launch_kernel(cmd, **options)
         self.process, self.pid, self.pgid, self.cwd = forked, forked.pid, forked.pid, folder
         return self.connection_info
@@ -132,8 +130,8 @@ class _Watch(threading.Thread):
         self.seconds, self.last = self.seconds + (now - self.last) / self.at_work(), now
 
     def line(self) -> str:
-        elapsed, message = self.seconds, progress.read(self.channel)
-        message = message or {"done": 0, "total": 1, "label": "starting"}
+        elapsed = self.seconds
+        message = progress.read(self.channel) or {"done": 0, "total": 1, "label": "starting"}
         share = message["done"] / max(message["total"], 1)
         stage_left, all_left = self.plan.left(self.stage, elapsed, share)
         text = f"{self.stage}: {message['label']} {share:4.0%}, {timedelta(seconds=int(elapsed))} gone"
@@ -189,8 +187,7 @@ def run(
         lacking = f"notebooks/{notebook}.ipynb declares no parameter '{unknown[0]}'"
         raise NotebookError(f"{lacking}: add it to its parameters cell")
     stage = "-".join(filter(None, (notebook, experiment or data)))
-    name = f"{stage}.ipynb"
-    target = workspace.pipeline / folder / "notebooks" / name
+    target = workspace.pipeline / folder / "notebooks" / (name := f"{stage}.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # asked now, and not when all is computed
     require_writable(target.parent)

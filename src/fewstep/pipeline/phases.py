@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..settings.base import Settings, SettingsError
-from ..settings.tiers import ExperimentSettings, Tier
+from ..settings.base import SettingsError
+from ..settings.tiers import Tier
 from ..storage.files import as_json, replace_files
 from ..training.prepare import prepared
 from ..training.weights import PHASES, methods_of
@@ -20,32 +20,25 @@ def require_same_experiments(stages: Sequence[Stage], tier: Tier) -> None:
         raise SettingsError(f"{there} names the experiment '{name}', which {lacking} lacks: add it there too")
 
 
-def _dump(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(exclude_none=True)
-
-
-def _of_experiment(own: ExperimentSettings) -> dict[str, Any]:
-    """The resolved settings of an experiment by the phase that depends on them."""
-    found = {"experiment": _dump(own)}
-    for phase in PHASES if own.students_of is None else ():
-        if methods := methods_of(own, phase):
-            chosen = {name: _dump(own.methods[name]) for name in methods}
-            found[phase] = {"training": _dump(own.training), "methods": chosen}
-            if phase == "students" and own.metrics.sensitivity:
-                found[phase]["without_ema"] = own.metrics.sensitivity
-    training, labels = own.training, {name: method.label for name, method in own.methods.items()}
-    sampled = {"data": [training.data, training.latents], "seeds": training.seeds, "labels": labels}
-    return found | {"sampling": sampled | {"sampling": _dump(own.sampling)}}
-
-
 def settings_files(tier: Tier) -> dict[str, Any]:
     """What `check` writes, JSON-able, by "<experiment or data set>/<phase>.json"."""
-    found = {"tour/experiment.json": _dump(tier.tour)}
+    every = tier.model_dump(exclude_none=True)
+    found = {"tour/experiment.json": every["tour"]}
     for name, own in tier.experiments.items():
-        found |= {f"{name}/{phase}.json": content for phase, content in _of_experiment(own).items()}
+        said, labels = every["experiments"][name], {key: method.label for key, method in own.methods.items()}
+        found[f"{name}/experiment.json"], training = said, own.training
+        for phase in PHASES if own.students_of is None else ():
+            if methods := methods_of(own, phase):
+                chosen = {key: said["methods"][key] for key in methods}
+                content = {"training": said["training"], "methods": chosen}
+                if phase == "students" and own.metrics.sensitivity:
+                    content["without_ema"] = own.metrics.sensitivity
+                found[f"{name}/{phase}.json"] = content
+        sampled = {"data": [training.data, training.latents], "seeds": training.seeds, "labels": labels}
+        found[f"{name}/sampling.json"] = sampled | {"sampling": said["sampling"]}
     for name in {**tier.features, **tier.latents}:
         found[f"{name}/prepare.json"] = {
-            section: {entry: _dump(getattr(tier, section)[entry]) for entry in names}
+            section: {entry: every[section][entry] for entry in names}
             for section, names in prepared(tier, name).items()
         }
     return found

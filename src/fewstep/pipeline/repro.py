@@ -31,19 +31,11 @@ def _dvc(root: Path, words: Sequence[str], beside_others: bool = False) -> None:
     # of two DVCs, one waits while the other writes dvc.lock
     call = [sys.executable, "-c", _DVC, str(os.getpid()), "--wait-for-lock", "repro", *words]
     if subprocess.run(call, cwd=root, env=environment).returncode:
-        raise ReproError(
-            "`dvc repro` stopped (see above); what is finished is kept, and the next run goes on"
-        )
+        raise ReproError("`dvc repro` stopped (see above); what is finished is kept: run it again to go on")
 
 
 def _minutes(started: float) -> str:
     return "{} min {:02d} s".format(*divmod(round(time.monotonic() - started), 60))
-
-
-def _hands_on(first: Stage, second: Stage) -> bool:
-    """Whether `second` reads what `first` makes."""
-    pairs = [(f"{out}/", f"{dep}/") for out in first.outs for dep in second.deps]
-    return any(out.startswith(dep) or dep.startswith(out) for out, dep in pairs)
 
 
 def groups(stages: Sequence[Stage]) -> list[list[Stage]]:
@@ -52,7 +44,7 @@ def groups(stages: Sequence[Stage]) -> list[list[Stage]]:
     for stage in stages:
         if stage.notebook is None:  # `check`, which all read, and `publish`, which reads all
             continue
-        joined = [group for group in found if any(_hands_on(other, stage) for other in group)]
+        joined = [group for group in found if any(stage.reads(other) for other in group)]
         found = [group for group in found if group not in joined]
         found.append(sorted([*sum(joined, []), stage], key=stages.index))
     return found
@@ -110,9 +102,8 @@ def repro(root: Path, experiment: str | None = None, folder: str = "") -> None:
             print(f"after {_minutes(started)}: results/{tier} has {', '.join(fresh)}", flush=True)
 
     # by name and alone: what they need is finished, and must not be looked at while others are at work
-    first, *others = [
-        ["--single-item", *(stage.name for stage in group)] for group in _in_order(groups(stages), workspace)
-    ]
+    ordered = _in_order(groups(stages), workspace)
+    first, *others = [["--single-item", *(stage.name for stage in group)] for group in ordered]
     _dvc(root, [first[0], stages[0].name, *first[1:]])
     show()
     pool = ThreadPoolExecutor(at_once)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Self
 
 import yaml
 
@@ -25,6 +26,11 @@ class Stage:
     data: str | None  # the data set that it prepares
     deps: tuple[str, ...]  # files and folders, as `outs`
     outs: tuple[str, ...]
+
+    def reads(self, other: Self) -> bool:
+        """Whether it depends on something that `other` makes."""
+        pairs = [(f"{dep}/", f"{out}/") for dep in self.deps for out in other.outs]
+        return any(dep.startswith(out) or out.startswith(dep) for dep, out in pairs)
 
 
 class StagesError(ValueError):

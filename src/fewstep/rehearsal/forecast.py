@@ -228,29 +228,28 @@ class Timings:
         return self._once(f"decoding pictures of {latents.data}", ["decoding", shape], batch, measure)
 
 
-def _peak(timings: Sequence[Timing]) -> int | None:
-    return max((own.gpu_bytes for own in timings if own.gpu_bytes is not None), default=None)
+# what a stage does in words, its seconds, and the timings that they come from
+Work = tuple[str, float, list[Timing]]
 
 
-def _training(tier: Tier, stage: Stage, timings: Timings) -> Row:
+def _training(tier: Tier, stage: Stage, timings: Timings) -> Work:
     """The trainings of a phase, or of the tour: on a CPU side by side, on a GPU one after the other."""
     experiment = tier.experiments[stage.experiment] if stage.experiment else tier.tour
     phases = [phase for phase in PHASES if stage.name.startswith(phase)]
     names = methods_of(experiment, phases[0]) if phases else experiment.methods
     own = [method for method in map(experiment.methods.get, names) if not method.weights]
     if not own:
-        return Row(stage.name, "weights are taken from files")
+        return "weights are taken from files", 0.0, []
     training, compute = experiment.training, tier.compute.of(experiment.training)
     seeds, found = len(training.seeds), [timings.step(experiment, method) for method in own]
     each = [timing.seconds * method.steps for timing, method in zip(found, own)]
     workers = compute.workers if compute.device == "cpu" and compute.processes == 1 else 1
     # never less than the longest of them
     seconds, steps = max(seeds * sum(each) / workers, *each), seeds * sum(method.steps for method in own)
-    work = f"{steps:,} steps of {training.batch:,}, {len(own)} x {seeds} trainings"
-    return Row(stage.name, work, seconds, _peak(found))
+    return f"{steps:,} steps of {training.batch:,}, {len(own)} x {seeds} trainings", seconds, found
 
 
-def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
+def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Work:
     """Network calls, and the decoding of what latents are drawn."""
     experiment = tier.experiments[stage.experiment]
     count, calls, seconds = experiment.sampling.count, 0, 0.0
@@ -265,7 +264,7 @@ def _sampling(tier: Tier, stage: Stage, timings: Timings) -> Row:
         seconds += len(draws) * decoding.seconds / decoding.batch
         found.append(decoding)
         work += f", decoded {len(draws):,} times"
-    return Row(stage.name, work, count * seconds / tier.compute.workers, _peak(found))
+    return work, count * seconds / tier.compute.workers, found
 
 
 # by how the names of stages begin
@@ -278,7 +277,9 @@ def forecast(stages: Sequence[Stage], tier: Tier, timings: Timings) -> list[Row]
     for stage in stages:
         if part := next((own for name, own in PARTS.items() if stage.name.startswith(name)), None):
             try:
-                rows.append(part(tier, stage, timings))
+                work, seconds, found = part(tier, stage, timings)
+                held = [timing.gpu_bytes for timing in found if timing.gpu_bytes is not None]
+                rows.append(Row(stage.name, work, seconds, max(held, default=None)))
             except UnfitError as error:
                 rows.append(Row(stage.name, "not measured", problem=str(error)))
     return rows

@@ -131,12 +131,6 @@ def small(paper: Mapping[str, Any], device: str, devices: int) -> dict[str, Any]
     return settings
 
 
-def _needs(stage: Stage, other: Stage) -> bool:
-    """Whether `stage` depends on something that `other` makes."""
-    pairs = [(Path(dep), Path(out)) for dep in stage.deps for out in other.outs]
-    return any(dep == out or dep in out.parents or out in dep.parents for dep, out in pairs)
-
-
 def _short(name: str) -> str:
     """The name of a stage without its tier."""
     return name.replace(f"@{TIER}-", "@").removesuffix(f"@{TIER}")
@@ -158,7 +152,7 @@ def chosen(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
         stage = todo.pop()
         if stage.name not in wanted:
             wanted.add(stage.name)
-            todo += [other for other in stages if _needs(stage, other)]
+            todo += filter(stage.reads, stages)
     return [stage for stage in stages if stage.name in wanted]
 
 
@@ -233,15 +227,6 @@ def lay_out(root: Path, device: str, devices: int, stages: Sequence[Stage] = ())
     return tree
 
 
-def _environment(tree: Path) -> dict[str, str]:
-    """What a stage gets: the rehearsal's archives, this very package, and nothing of another workspace."""
-    kept = {key: value for key, value in os.environ.items() if key not in (PIPELINE, SCRATCH, CHANNEL)}
-    others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    paths = dict.fromkeys([str(Path(__file__).resolve().parents[2]), *others])
-    archives = str((tree / "data" / TIER).resolve())
-    return kept | {ENVIRONMENT: archives, "PYTHONPATH": os.pathsep.join(paths)}
-
-
 def rehearse(root: Path, device: str, names: Sequence[str] = ()) -> None:
     """Run the stages called `names` with what they need, or all of tier paper, on `device`.
 
@@ -261,9 +246,14 @@ def rehearse(root: Path, device: str, names: Sequence[str] = ()) -> None:
         if device == "cpu":
             how = "about a fifth of their channels, and published autoencoders a quarter"
             print(f"For the sake of a CPU the networks of text-to-image have {how}.", flush=True)
+        # the rehearsal's archives, this very package, and nothing of another workspace
+        kept = {key: value for key, value in os.environ.items() if key not in (PIPELINE, SCRATCH, CHANNEL)}
+        others = filter(None, kept.get("PYTHONPATH", "").split(os.pathsep))
+        paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *others])
+        environment = kept | {ENVIRONMENT: str((tree / "data" / TIER).resolve()), "PYTHONPATH": paths}
         for k, stage in enumerate(stages, 1):
             print(f"[{k}/{len(stages)}] {stage.name}", flush=True)
-            words, environment = [sys.executable, "-m", "fewstep", *stage.words], _environment(tree)
+            words = [sys.executable, "-m", "fewstep", *stage.words]
             if subprocess.run(words, cwd=tree, env=environment, stdout=subprocess.DEVNULL).returncode:
                 raise RehearsalError(f"the rehearsal stopped at the stage '{stage.name}': see above")
             # large, and of no use to another stage

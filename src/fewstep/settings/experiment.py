@@ -1,21 +1,115 @@
-"""The settings of an experiment: what is compared, how it is trained, sampled and measured."""
+"""The settings of an experiment: what is compared, how it is trained, sampled, measured and timed."""
 
 from collections.abc import Iterator
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ..flows.sampler_names import GUIDED, LINEAR_ONLY
+from ..flows.sampler_names import GUIDED, LINEAR_ONLY, check_method_sampler, check_solver
 from .base import Settings, SettingsError, listed, optional
-from .limits import Name, Names
+from .limits import Batches, Count, Name, Names, Seeds, Steps, distinct
 from .networks import CONDITIONAL, Network
 from .prepared import Clip, Features, Latents, prompt_problems
 from .resolve import OTHERS
-from .sampling import Metrics, Sampling, Speed
 from .training import Method, Training
 
 EXACT = "exact"
 # of an adaptive solver: single precision has no more
 MOST_DIGITS = 6
+
+OfPoints = Literal["kl", "w2_target", "w2_teacher", "map_teacher"]
+OfImages = Literal[
+    "fid", "t_fid", "kid", "precision", "recall", "fid_jpeg", "one_step", "teacher_images", "clip",
+    "attributes",
+]  # fmt: skip
+POINTS, IMAGES = get_args(OfPoints), get_args(OfImages)
+# those that compare with the samples of a teacher
+OF_TEACHER = ("w2_teacher", "map_teacher", "t_fid", "teacher_images")
+
+
+class Sampling(Settings):
+    """How many samples, from which seeds, in how many steps: `steps` by method, and by which sampler.
+
+    `solvers` are further ones of a method, each a row of its own: steps of "heun", of "guided-<scale>" (Euler
+    under classifier-free guidance), of "stochastic-<beta>" (SCFlow's), "renoised-<gamma>" (jumps) or
+    "sde-<epsilon>", see fewstep.flows.samplers, or digits of tolerance of "adaptive" (2 for 0.01).
+    """
+
+    count: Count
+    seeds: Seeds
+    steps: dict[Name, Steps]
+    samplers: dict[Name, Annotated[str, AfterValidator(check_method_sampler)]]
+    solvers: dict[Name, dict[Annotated[str, AfterValidator(check_solver)], Steps]] = {}
+    prompts: str | None = optional()  # the data set's prompts that the samples are conditioned on, in order
+
+
+class Reference(Settings):
+    """The samples that stand for the teacher: a method of the experiment and its number of steps."""
+
+    method: Name
+    steps: Count
+
+
+class Metrics(Settings):
+    """The evaluation protocol: the measures of points, or of images; see fewstep.evaluation.measure.
+
+    `only` gives, by measure, the names of the rows that alone it is taken of.
+    """
+
+    measures: Annotated[list[Literal[OfPoints, OfImages]], Field(min_length=1), AfterValidator(distinct)]
+    bins: int | None = Field(default=None, ge=1, le=1000)  # the histogram's cells along one axis, for KL
+    w2_samples: int = Field(default=2, ge=2, le=10_000)  # the samples that an exact W2 is computed on
+    features: Name | None = None  # the entry of the tier's `features` that images are measured in
+    reference: Reference | None = None  # what stands for the teacher, for the measures that need one
+    only: dict[str, Names] = Field(default={}, exclude_if=lambda value: not value)
+    # the two methods whose FID is measured by other protocols too
+    sensitivity: Annotated[Names, Field(min_length=2, max_length=2)] | None = optional()
+
+    def of_row(self, row: str) -> list[str]:
+        """The measures that are taken of a row: of a method, or of a further solver of one."""
+        return [measure for measure in self.measures if row in self.only.get(measure, [row])]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the measures are those of images."""
+        return self.features is not None
+
+    def problems(self) -> Iterator[str]:
+        first, images = self.measures[0], {measure in IMAGES for measure in self.measures}
+        if len(images) > 1:
+            either = f"points ({', '.join(POINTS)}) or images ({', '.join(IMAGES)})"
+            yield f"an experiment measures {either}, not both"
+        if images == {True} and self.features is None:
+            yield f"the measure '{first}' needs `metrics.features`: the name of an entry of `features`"
+        if images == {False} and self.features is not None:
+            yield f"`metrics.features` is for measures of images, and '{first}' is one of points: remove it"
+        if "kl" in self.measures and self.bins is None:
+            yield "the measure 'kl' needs `metrics.bins`"
+        needing = [measure for measure in self.measures if measure in OF_TEACHER]
+        if needing and self.reference is None:
+            yield f"the measure '{needing[0]}' needs `metrics.reference`: the teacher's method and steps"
+        if self.only and images == {False}:
+            yield "`metrics.only` is for measures of images: remove it"
+        if self.sensitivity and "fid" not in self.measures:
+            yield "`metrics.sensitivity` asks how FID depends on its protocol: add the measure 'fid'"
+        there = ", ".join(self.measures)
+        for measure in self.only:
+            if measure not in self.measures:
+                yield f"`metrics.only` names '{measure}', which is not among the measures {there}"
+
+
+class Speed(Settings):
+    """What is timed: a call of a method's network for each of `batches`, the median of `repeats`.
+
+    One image at a time is what tables compare, so 1 is among the batches.
+    """
+
+    batches: Batches
+    repeats: int = Field(ge=2, le=100_000)
+
+    def problems(self) -> Iterator[str]:
+        if self.batches[0] != 1:
+            yield f"`speed.batches` must begin with 1, one image at a time, not {self.batches[0]}"
 
 
 class ExperimentSettings(Settings):
@@ -47,59 +141,72 @@ class ExperimentSettings(Settings):
         return self.methods[name]
 
     def problems(self) -> Iterator[str]:
+        methods, sampling = self.methods, self.sampling
         for name in (EXACT, OTHERS):
-            if name in self.methods:
+            if name in methods:
                 yield f"no method can be called '{name}', which `sampling` uses for something else: rename it"
-        for name, method in self.methods.items():
-            if method.teacher is not None and method.teacher not in self.methods:
-                yield f"the method '{name}' names the teacher '{method.teacher}', which is not a method here"
-            if name not in self.sampling.steps or name not in self.sampling.samplers:
+        yield from self._unknown_names()
+        for name, method in methods.items():
+            if name not in sampling.steps or name not in sampling.samplers:
                 yield f"`sampling` must give the steps and the sampler of the method '{name}'"
-            yield from self._circle(name)
-            if method.autoguidance:
-                yield from self._weak_problems(name, method.autoguidance.weak)
+            chain = [name]
+            while (teacher := methods[chain[-1]].teacher) and teacher not in chain:
+                chain.append(teacher)
+            if teacher:
+                yield f"{' learns from '.join([*chain, teacher])}: break the circle of teachers"
+            if method.autoguidance and methods[weak := method.autoguidance.weak].teacher:
+                where = f"`methods.{name}.autoguidance.weak` is '{weak}'"
+                yield f"{where}, which is distilled itself: name a method without a teacher"
         yield from self._sampling_problems()
-        yield from self._label_problems()
-        named = {f"tables.{table}": names for table, names in (self.tables or {}).items()}
-        named |= {f"metrics.only.{measure}": names for measure, names in self.metrics.only.items()}
-        for where, names in named.items():
-            for name in names:
-                if name not in self.rows:
-                    yield f"`{where}` names '{name}', which is not a row here; {listed(sorted(self.rows))}"
+        labels = {EXACT: EXACT} | {name: method.label for name, method in methods.items()}
+        for name, own in sampling.solvers.items():
+            labels |= {f"{name}-{solver}": f"{labels[name]}, {solver}" for solver in own}
+        rows: dict[str, str] = {}
+        for row, label in labels.items():
+            if rows.setdefault(label, row) != row:
+                yield f"'{rows[label]}' and '{row}' have one label, '{label}', in the tables: change one"
         yield from self._measure_problems()
 
-    def _circle(self, name: str) -> Iterator[str]:
-        """The sentence about a method that is its own teacher, or its teacher's, if it is."""
-        chain = [name]
-        while (teacher := self.methods[chain[-1]].teacher) in self.methods and teacher not in chain:
-            chain.append(teacher)
-        if teacher in chain:
-            yield f"{' learns from '.join([*chain, teacher])}: break the circle of teachers"
+    def _unknown_names(self) -> Iterator[str]:
+        """A sentence for each name of a method, or of a row, that there is not."""
+        sampling, metrics, of_methods = self.sampling, self.metrics, {}
+        for name, method in self.methods.items():
+            of_methods[f"the method '{name}' names the teacher"] = filter(None, [method.teacher])
+            if method.autoguidance:
+                of_methods[f"`methods.{name}.autoguidance.weak` is"] = [method.autoguidance.weak]
+        of_methods["`sampling` names"] = [n for n in (*sampling.steps, *sampling.samplers) if n != EXACT]
+        of_methods["`sampling.solvers` names"] = sampling.solvers
+        of_methods["`metrics.reference` is"] = [metrics.reference.method] if metrics.reference else ()
+        of_methods["`metrics.sensitivity` names"] = metrics.sensitivity or ()
+        of_rows = {f"`tables.{table}` names": names for table, names in (self.tables or {}).items()}
+        of_rows |= {f"`metrics.only.{measure}` names": names for measure, names in metrics.only.items()}
+        for what, there, named in (("method", self.methods, of_methods), ("row", sorted(self.rows), of_rows)):
+            for where, names in named.items():
+                for name in names:
+                    if name not in there:
+                        yield f"{where} '{name}', which is not a {what} here; {listed(there)}"
 
-    def _weak_problems(self, name: str, weak: str) -> Iterator[str]:
-        where = f"`methods.{name}.autoguidance.weak` is '{weak}'"
-        if weak not in self.methods:
-            yield f"{where}, which is not a method here; {listed(self.methods)}"
-        elif self.methods[weak].teacher is not None:
-            yield f"{where}, which is distilled itself: name a method without a teacher"
-
-    def _label_problems(self) -> Iterator[str]:
-        named = {EXACT: EXACT} | {name: method.label for name, method in self.methods.items()}
-        solvers = self.sampling.solvers.items()
-        named |= {f"{name}-{s}": f"{named.get(name)}, {s}" for name, own in solvers for s in own}
-        rows: dict[str, str] = {}
-        for row, label in named.items():
-            if label in rows:
-                yield f"'{rows[label]}' and '{row}' have one label, '{label}', in the tables: change one"
-            rows[label] = row
+    def _sampling_problems(self) -> Iterator[str]:
+        sampling, training = self.sampling, self.training
+        if not any(sampling.steps[name] for name in self.methods):
+            yield "`sampling.steps` draws no method at all: give one of them a number of steps"
+        if EXACT in (*sampling.steps, *sampling.samplers) and training.data != "checkerboard":
+            yield f"the exact velocity of '{training.data}' is not known: remove 'exact'"
+        for name, solvers in sampling.solvers.items():
+            for solver, steps in solvers.items():
+                where = f"`sampling.solvers.{name}.{solver}`"
+                if f"{name}-{solver}" in self.methods:
+                    yield f"{where} is a row of its own, and a method is called '{name}-{solver}': rename it"
+                if solver.startswith(LINEAR_ONLY) and training.interpolant != "linear":
+                    yield f"{where} is for the linear interpolant, not for '{training.interpolant}'"
+                if not steps:
+                    yield f"{where} draws nothing: give a number of steps, or remove it"
+                elif solver == "adaptive" and max(steps) > MOST_DIGITS:
+                    yield f"{where} holds digits of tolerance, {MOST_DIGITS} at most, not {max(steps)}"
 
     def _measure_problems(self) -> Iterator[str]:
-        sampling, metrics = self.sampling, self.metrics
-        teacher = metrics.reference
-        if teacher and teacher.method not in self.methods:
-            there = listed(self.methods)
-            yield f"`metrics.reference` is '{teacher.method}', which is not a method here; {there}"
-        if teacher and teacher.steps not in sampling.steps.get(teacher.method, []):
+        sampling, metrics, teacher = self.sampling, self.metrics, self.metrics.reference
+        if teacher and teacher.steps not in sampling.steps[teacher.method]:
             drawn = f"{teacher.method} at {teacher.steps} steps"
             yield f"`metrics.reference` is {drawn}, which `sampling` does not draw"
         between = [measure for measure in ("w2_teacher", "t_fid") if measure in metrics.measures]
@@ -108,55 +215,11 @@ class ExperimentSettings(Settings):
         if (asked := metrics.w2_samples) > (drawn := sampling.count):
             yield f"w2_samples ({asked}) exceeds the samples drawn ({drawn})"
         compared = metrics.sensitivity or []
-        for name in compared:
-            if name not in self.methods:
-                yield f"`metrics.sensitivity` names '{name}', which is not a method; {listed(self.methods)}"
-        drawn_in = [set(sampling.steps.get(name, [])) for name in compared]
-        if drawn_in and not set.intersection(*drawn_in):
+        if compared and not set.intersection(*(set(sampling.steps[name]) for name in compared)):
             methods = " and ".join(compared)
             yield f"`metrics.sensitivity` compares {methods}: draw both in one number of steps in `sampling`"
         if self.speed and "fid" not in metrics.measures:
             yield "`speed` compares rows at their FID: add the measure 'fid', or remove `speed`"
-
-    def _sampling_problems(self) -> Iterator[str]:
-        there = f"which is not a method here; {listed(self.methods)}"
-        if not any(self.sampling.steps.get(name) for name in self.methods):
-            yield "`sampling.steps` draws no method at all: give one of them a number of steps"
-        for name in [*self.sampling.steps, *self.sampling.samplers]:
-            if name == EXACT and self.training.data != "checkerboard":
-                yield f"the exact velocity of '{self.training.data}' is not known: remove 'exact'"
-            if name not in self.methods and name != EXACT:
-                yield f"`sampling` names '{name}', {there}"
-        for name, solvers in self.sampling.solvers.items():
-            if name not in self.methods:
-                yield f"`sampling.solvers` names '{name}', {there}"
-            for solver, steps in solvers.items():
-                where = f"`sampling.solvers.{name}.{solver}`"
-                if f"{name}-{solver}" in self.methods:
-                    yield f"{where} is a row of its own, and a method is called '{name}-{solver}': rename it"
-                if solver.startswith(LINEAR_ONLY) and self.training.interpolant != "linear":
-                    yield f"{where} is for the linear interpolant, not for '{self.training.interpolant}'"
-                if not steps:
-                    yield f"{where} draws nothing: give a number of steps, or remove it"
-                elif solver == "adaptive" and max(steps) > MOST_DIGITS:
-                    yield f"{where} holds digits of tolerance, {MOST_DIGITS} at most, not {max(steps)}"
-
-
-def _of_captions(experiment: ExperimentSettings) -> Iterator[str]:
-    """The settings that mean nothing without captions."""
-    for name, method in experiment.methods.items():
-        for key in ("guidance_scale", "conditioning_dropout"):
-            if getattr(method, key) is not None:
-                yield f"`methods.{name}.{key}`"
-        correction = method.self_correction
-        if correction and correction.adversarial and correction.adversarial.head:
-            yield f"`methods.{name}.self_correction.adversarial.head`"
-    for name, own in experiment.sampling.samplers.items():
-        if any(s.startswith(GUIDED) for s in (own, *experiment.sampling.solvers.get(name, {}))):
-            yield f"the guided sampler of '{name}'"
-    for measure in experiment.metrics.measures:
-        if measure in ("clip", "attributes"):
-            yield f"the measure '{measure}'"
 
 
 def caption_problems(
@@ -167,20 +230,30 @@ def caption_problems(
     `latents` are what it models, `encoder` reads their captions, and `features` measure its images, if any.
     """
     conditional, prompts = encoder is not None, experiment.sampling.prompts
+    measures = experiment.metrics.measures
     kinds = {network.kind in CONDITIONAL for network in experiment.networks}
     if kinds != {conditional} or (prompts is not None) != conditional:
         networks = f"networks of kind {' or '.join(CONDITIONAL)}"
         together = f"latents with captions (`clip`), {networks} and `sampling.prompts` go together"
         yield f"{together}: give all or none"
     if latents is None or encoder is None:
-        for needing in _of_captions(experiment):
-            yield f"{needing} needs latents with captions: remove it, or name a `clip` for the latents"
+        needing = [f"the measure '{name}'" for name in ("clip", "attributes") if name in measures]
+        for name, method in experiment.methods.items():
+            adversarial = method.self_correction and method.self_correction.adversarial
+            own = {key: getattr(method, key) for key in ("guidance_scale", "conditioning_dropout")}
+            own["self_correction.adversarial.head"] = adversarial and adversarial.head
+            needing += [f"`methods.{name}.{key}`" for key, value in own.items() if value is not None]
+        for name, own in experiment.sampling.samplers.items():
+            if any(s.startswith(GUIDED) for s in (own, *experiment.sampling.solvers.get(name, {}))):
+                needing.append(f"the guided sampler of '{name}'")
+        if needing:
+            yield f"{needing[0]} needs latents with captions: remove it, or name a `clip` for the latents"
         return
     yield from prompt_problems(latents.data, prompts, "sampling.count", experiment.sampling.count)
     for network in experiment.networks if encoder.kind == "trained" else ():
         if network.width != encoder.width:
             wide = f"the network reads tokens {network.width} wide, and its CLIP's are {encoder.width}"
             yield f"{wide}: give `network.width` the CLIP's `width`"
-    if "attributes" in experiment.metrics.measures and not (features and features.probe_steps):
+    if "attributes" in measures and not (features and features.probe_steps):
         steps = "give the steps of its training under `probe_steps` of its features"
         yield f"the measure 'attributes' reads pictures with a probe: {steps}"

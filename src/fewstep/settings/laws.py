@@ -1,7 +1,7 @@
 """How (s, t) is drawn, how a sample is weighted, and which noise goes with which data."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,13 +10,10 @@ from ..flows.times import MOST_LEVELS, Times
 from .base import Settings, optional
 from .limits import Name, Positive, Share, Weight
 
-# the settings that a law has besides its region
+# the settings of a law that the others do not have
 OF_LAW = {
-    "uniform": ("strip", "anneal", "doublings"),
-    "dyadic": ("levels",),
-    "logit-normal": ("mean", "deviation"),
-    "gap": ("mean", "deviation"),
-}
+    "uniform": (), "dyadic": ("levels",), "logit-normal": ("mean", "deviation"), "gap": ("mean", "deviation")
+}  # fmt: skip
 
 
 class TimesSettings(Settings):
@@ -32,9 +29,7 @@ class TimesSettings(Settings):
     levels: int | None = optional(ge=0, le=MOST_LEVELS)
 
     def build(self) -> Times:
-        own = {key: getattr(self, key) for key in ("law", "mean", "deviation", "levels")}
-        said: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
-        return Times(self.region, self.strip, self.anneal, self.doublings, **said)
+        return Times(**self.model_dump())
 
     def problems(self) -> Iterator[str]:
         law = self.law or "uniform"

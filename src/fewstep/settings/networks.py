@@ -12,8 +12,6 @@ from .limits import Few, Fraction, Frequency, Size
 Levels = Annotated[list[Size], Field(min_length=1, max_length=16)]
 Highest = Annotated[float, Field(gt=1, le=1_000_000)]
 ADM_GROUPS = 32  # of every normalisation of an ADM
-
-
 # what a network's output is: v_{s,t}(x), or data, from which v_{s,t}(x) follows
 Prediction = Literal["velocity", "data"]
 _VELOCITY: Any = Field("velocity", exclude_if=lambda value: value == "velocity")
@@ -30,24 +28,9 @@ class MLPSettings(Settings):
     time_frequencies: list[Frequency]
     predicts: Prediction = _VELOCITY
 
-    def shape_problems(self, shape: Sequence[int]) -> Iterator[str]:
-        """Why it cannot take data of `shape`, a sentence each."""
-        if len(shape) != 1:
-            yield f"an mlp takes points, and the data are images of shape {tuple(shape)}: give a unet"
 
-
-class _OfImages(Settings):
-    """What networks of images have in common: levels, of which each but the first halves the image."""
-
-    def shape_problems(self, shape: Sequence[int]) -> Iterator[str]:
-        """Why it cannot take data of `shape`, a sentence each."""
-        levels = len(self.multipliers if self.kind == "adm" else self.channels)
-        if len(shape) != 3:
-            points = f"and the data are points of shape {tuple(shape)}: give an mlp"
-            yield f"networks of kind {self.kind} take images, {points}"
-        elif any(side % 2 ** (levels - 1) for side in shape[1:]):
-            halve = f"{levels} levels of kind {self.kind} halve the image {levels - 1} times"
-            yield f"{halve}, and {shape[1]} x {shape[2]} is not divisible by {2 ** (levels - 1)}"
+class _OfChannels(Settings):
+    """What UNets have in common: `channels` by level, of which each but the first halves the image."""
 
     def problems(self) -> Iterator[str]:
         if len(self.attention) != len(self.channels):
@@ -62,7 +45,7 @@ class _OfImages(Settings):
             yield f"the first of `channels` must be even, {pairs}, not {self.channels[0]}"
 
 
-class UNetSettings(_OfImages):
+class UNetSettings(_OfChannels):
     """A two-time UNet for images; see fewstep.networks.unet."""
 
     kind: Literal["unet"]
@@ -84,7 +67,7 @@ class UNetSettings(_OfImages):
             yield f"{wanted}: change `channels` or `attention`"
 
 
-class ADMSettings(_OfImages):
+class ADMSettings(Settings):
     """The ADM UNet of Latent Flow Matching; see fewstep.networks.adm."""
 
     kind: Literal["adm"]
@@ -107,7 +90,7 @@ class ADMSettings(_OfImages):
                 yield f"{width} channels attend, and `heads` {self.heads} does not divide them"
 
 
-class _ConditionalUNetSettings(_OfImages):
+class _ConditionalUNetSettings(_OfChannels):
     """What networks conditioned on captions have in common; `width` is that of a caption's tokens."""
 
     channels: Levels
@@ -142,3 +125,18 @@ class PublishedUNetSettings(_ConditionalUNetSettings):
 CONDITIONAL = ("text_unet", "published_unet")
 _Any = MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings
 Network = Annotated[_Any, Field(discriminator="kind")]
+
+
+def shape_problems(network: Network, shape: Sequence[int]) -> Iterator[str]:
+    """Why a network cannot take data of `shape`, a sentence each."""
+    if network.kind == "mlp":
+        if len(shape) != 1:
+            yield f"an mlp takes points, and the data are images of shape {tuple(shape)}: give a unet"
+        return
+    levels = len(network.multipliers if network.kind == "adm" else network.channels)
+    if len(shape) != 3:
+        points = f"and the data are points of shape {tuple(shape)}: give an mlp"
+        yield f"networks of kind {network.kind} take images, {points}"
+    elif any(side % 2 ** (levels - 1) for side in shape[1:]):
+        halve = f"{levels} levels of kind {network.kind} halve the image {levels - 1} times"
+        yield f"{halve}, and {shape[1]} x {shape[2]} is not divisible by {2 ** (levels - 1)}"

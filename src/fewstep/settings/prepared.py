@@ -21,24 +21,21 @@ def _data_set(wanted: str, is_one: Callable[[str], bool]) -> AfterValidator:
     """The names of data sets that are `wanted`."""
 
     def check(name: str) -> str:
-        if not is_one(name):
-            raise ValueError(f"{wanted}, and '{name}' is none; {listed(filter(is_one, data.names()))}")
+        if name not in (there := data.names()) or not is_one(name):
+            said = f"this is a data set {wanted}, and '{name}' is none"
+            raise ValueError(f"{said}; {listed(filter(is_one, there))}")
         return name
 
     return AfterValidator(check)
 
 
-def _of_images(name: str) -> bool:
-    return name in data.names() and not data.is_prepared(name) and len(data.load(name).shape) == 3
-
-
-def _draws_pairs(name: str) -> bool:
-    # a CLIP is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
-    return name in data.names() and data.offers(name, "captions") and data.offers(name, "validation")
-
-
-OfImages = Annotated[str, _data_set("this is a data set of images", _of_images)]
-OfPairs = Annotated[str, _data_set("this is a data set that draws pictures with captions", _draws_pairs)]
+_IMAGES = _data_set("of images", lambda name: not data.is_prepared(name) and len(data.load(name).shape) == 3)
+# a CLIP is judged on pairs that nobody has trained on: only a data set that draws its pictures has them
+_PAIRS = _data_set(
+    "that draws pictures with captions",
+    lambda name: data.offers(name, "captions") and data.offers(name, "validation"),
+)
+OfImages, OfPairs = Annotated[str, _IMAGES], Annotated[str, _PAIRS]
 
 
 def prompt_problems(name: str, prompts: str | None, key: str, count: int | None) -> Iterator[str]:
@@ -125,9 +122,9 @@ class Latents(Settings):
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of one latent, (channels, height, width)."""
-        (channels, factor), (_, height, width) = PUBLISHED, data.load(self.data).shape
-        if self.autoencoder.kind == "trained":
-            channels, factor = self.autoencoder.latent_channels, 2 ** (len(self.autoencoder.channels) - 1)
+        coder, (_, height, width) = self.autoencoder, data.load(self.data).shape
+        trained = coder.kind == "trained"
+        channels, factor = (coder.latent_channels, 2 ** (len(coder.channels) - 1)) if trained else PUBLISHED
         return channels, height // factor, width // factor
 
     def problems(self) -> Iterator[str]:
@@ -139,13 +136,12 @@ class Latents(Settings):
             yield f"`clip` reads the captions of images, and those of '{self.data}' have none: remove it"
         if self.autoencoder.kind == "trained":
             channels, *sides = data.load(self.data).shape
-            images, widths = f"the images of '{self.data}'", len(self.autoencoder.channels)
+            images, times = f"the images of '{self.data}'", len(self.autoencoder.channels) - 1
             if self.autoencoder.latent_channels < channels:
                 yield f"`autoencoder.latent_channels` must be at least the {channels} channels of {images}"
-            factor = 2 ** (widths - 1)
-            if any(side % factor for side in sides):
-                halve = f"{widths} widths in `autoencoder.channels` halve the image {widths - 1} times"
-                yield f"{halve}, and {images}, {sides[0]} x {sides[1]}, are not divisible by {factor}"
+            if any(side % 2**times for side in sides):
+                halve = f"{times + 1} widths in `autoencoder.channels` halve the image {times} times"
+                yield f"{halve}, and {images}, {sides[0]} x {sides[1]}, are not divisible by {2**times}"
 
 
 class TrainedClip(Settings):

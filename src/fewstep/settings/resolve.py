@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-from .base import SettingsError, listed
+from .base import listed
 
 TOUR, OTHERS, TIERS = "tour", "others", ("tiers",)
 # the tier's section of what a text after `network` or `optimiser` names; `terms` are for all tiers
@@ -63,15 +63,8 @@ def _section(entries: Section, place: Place) -> dict[str, Any]:
     return {name: _like(entries, name, place) for name in entries}
 
 
-def _in_full(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
-    """`own` with the network, the optimiser and the terms that it names by a text."""
-    return {
-        key: _entry(named[key], value, (*place, key)) if key in named and isinstance(value, str) else value
-        for key, value in own.items()
-    }
-
-
 def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dict[str, Any]:
+    """An experiment with what its training and methods name by a text, and what is for all its methods."""
     training, sampling = _keys(own, "training", place), _keys(own, "sampling", place)
     below = (*place, "methods")
     methods = _section(_keys(own, "methods", place), below)
@@ -80,12 +73,19 @@ def _experiment(own: Section, named: Mapping[str, Section], place: Place) -> dic
         said = _keys(sampling, key, (*place, "sampling"))
         if OTHERS in said:
             sampling[key] = dict.fromkeys(methods, said.pop(OTHERS)) | said
-    full = {name: _in_full(steps | _keys(methods, name, below), named, (*below, name)) for name in methods}
-    training = _in_full(training, named, (*place, "training"))
+    full = {name: steps | _keys(methods, name, below) for name in methods}
+    for where, owner in (((*place, "training"), training), *(((*below, name), full[name]) for name in full)):
+        for key, value in owner.items():
+            if key in named and isinstance(value, str):
+                owner[key] = _entry(named[key], value, (*where, key))
     return {**own, "training": training, "methods": full, "sampling": sampling}
 
 
-def _resolved(file: Section, tier: str) -> dict[str, Any]:
+def resolve(file: Section, tier: str) -> dict[str, Any]:
+    """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
+
+    Raises Unresolved for a name that names nothing, and for entries like each other.
+    """
     sizes, every, place = _like(file["tiers"], tier, TIERS), file["experiments"], ("experiments",)
     sizes = {"experiments": {}, **sizes}
     keys = (*NAMED.values(), "features", "latents", "clip")
@@ -133,18 +133,6 @@ def where(file: Section, tier: str, place: Place) -> str:
     if not like and place[2:3] == ("methods",) and place[4:] == ("steps",):
         like.append((*place[:2], "training", "steps"))
     return where(file, tier, like[0]) if like else dotted(("tiers", tier, *place))
-
-
-def resolve(file: Section, tier: str) -> dict[str, Any]:
-    """The settings of `tier`: compute, tour, features, latents, clip and experiments, each in full.
-
-    Raises SettingsError, with the key, for a name that names nothing, and for entries like each other.
-    """
-    try:
-        return _resolved(file, tier)
-    except Unresolved as error:
-        place, sentence = error.args
-        raise SettingsError(f"{where(file, tier, place)}: {sentence}") from None
 
 
 def as_file(settings: Section, tier: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from .base import Settings, SettingsError, listed
 from .experiment import ExperimentSettings, caption_problems
 from .limits import Name, Processes
 from .names import TIERS as TIERS
+from .networks import shape_problems
 from .prepared import Clip, Features, Latents
-from .resolve import TOUR, Place, dotted, resolve, where
+from .resolve import TOUR, Place, Unresolved, dotted, resolve, where
 from .training import Training, precision_problems
 
 # the folders of a tier's artifacts in which no experiment's own can stand
@@ -24,8 +25,6 @@ FOLDERS = {
     "autoencoders", "clip", "features", "latents", "metrics", "notebooks", "report", "samples",
     "scratch-features", "settings", "states", "zoo",
 }  # fmt: skip
-# of the distance between moments of features: no more of them than samples
-FRECHET = ("fid", "t_fid", "fid_jpeg")
 
 
 class Compute(Settings):
@@ -75,25 +74,25 @@ class Tier(Settings):
         return self.experiments[name]
 
     def problems(self) -> Iterator[str]:
-        for name, own in self.latents.items():
-            if own.clip is not None and own.clip not in self.clip:
-                yield f"the latents '{name}' name the clip '{own.clip}'; {listed(self.clip)}"
+        for name, latents in self.latents.items():
+            if latents.clip is not None and latents.clip not in self.clip:
+                yield f"the latents '{name}' name the clip '{latents.clip}'; {listed(self.clip)}"
         for name, features in self.features.items():
-            yield from self._classifier_problems(f"the features '{name}' take", features)
+            whose, other = features.classifier_of, self.features.get(features.classifier_of)
+            said = f"the features '{name}' take the classifier of '{whose}'"
+            if whose is not None and (other is None or other.classifier_of is not None):
+                yield f"{said}, which is no entry that trains one"
+            for what in ("data", "extractor", "steps", "seed", "probe_steps") if other else ():
+                if getattr(features, what) != getattr(other, what):
+                    yield f"{said}: their `{what}` must be the same"
         for name, experiment in self.every.items():
-            kinds = {network.kind for network in experiment.networks}
-            yield from precision_problems(experiment.training, kinds, self.compute.device)
-            yield from self._student_problems(f"the experiment '{name}' measures", experiment)
-            yield from self._data_problems(f"the experiment '{name}'", experiment)
-            latents, processes = experiment.training.latents, self.compute.of(experiment.training).processes
-            if latents is None or latents in self.latents:
-                yield from self._shape_problems(f"the experiment '{name}'", experiment)
+            said = f"the experiment '{name}'"
+            yield from self._data_problems(said, experiment)
+            yield from self._shape_problems(said, experiment)
+            compute = self.compute.of(experiment.training)
             for key, method in experiment.methods.items():
-                for sentence in method.batch_problems(experiment.training.batch, processes):
-                    yield f"the method '{key}' of the experiment '{name}': {sentence}"
-        yield from self._table_problems()
-
-    def _table_problems(self) -> Iterator[str]:
+                for sentence in method.batch_problems(experiment.training.batch, compute.processes):
+                    yield f"the method '{key}' of {said}: {sentence}"
         of: dict[str, str] = {}
         for name, experiment in self.experiments.items():
             if name in FOLDERS:
@@ -103,58 +102,49 @@ class Tier(Settings):
                     yield f"'{of[table]}' and '{name}' both fill the table '{table}': rename one of `tables`"
                 of[table] = name
 
+    def _data_problems(self, said: str, own: ExperimentSettings) -> Iterator[str]:
+        """What does not go together with the other entries of the tier."""
+        yield from precision_problems(own.training, {n.kind for n in own.networks}, self.compute.device)
+        other, whose = self.experiments.get(own.students_of), f"the students of '{own.students_of}'"
+        if own.students_of is not None and (other is None or other.students_of is not None):
+            yield f"{said} measures {whose}, which is no experiment that trains"
+        if other and (own.training != other.training or not own.methods.items() <= other.methods.items()):
+            yield f"{said} measures {whose}: its `training` and methods must be the same"
+        wanted, modelled = own.metrics.features, own.training.latents
+        latents, features = self.latents.get(modelled), self.features.get(wanted)
+        if modelled is not None and latents is None:
+            yield f"{said} models the latents '{modelled}'; {listed(self.latents)}"
+        encoder = self.clip.get(latents.clip) if latents else None
+        yield from (f"{said}: {sentence}" for sentence in caption_problems(own, latents, encoder, features))
+        if wanted is not None and features is None:
+            yield f"{said} is measured in the features '{wanted}'; {listed(self.features)}"
+        source = latents.data if latents else own.training.data
+        if features and features.data != source:
+            yield f"{said} models '{source}' and its features are of '{features.data}'"
+        # the distance between moments of features: no more of them than samples
+        distances = [name for name in ("fid", "t_fid", "fid_jpeg") if name in own.metrics.measures]
+        if distances and features and features.extractor == "classifier":
+            few = min(own.sampling.count, features.reference or FEATURES + 1)
+            if few <= FEATURES:
+                more = f"more than {FEATURES} images, as many as it has features, and there are {few}"
+                yield f"{said}: the measure '{distances[0]}' takes {more}: raise `count`, or `reference`"
+
     def _shape_problems(self, said: str, own: ExperimentSettings) -> Iterator[str]:
         """What does not fit the shape of the data."""
         shape = self.shape(own)
         for network in own.networks:
-            for sentence in network.shape_problems(shape):
-                yield f"{said}: {sentence}"
+            yield from (f"{said}: {sentence}" for sentence in shape_problems(network, shape))
         if own.metrics.of_images != (len(shape) == 3):
             kind = "images" if len(shape) == 3 else "points"
             measure = f"'{own.metrics.measures[0]}' does not measure them: change `metrics.measures`"
             yield f"{said} models {kind}, and {measure}"
         for name, method in own.methods.items():
             adversarial = method.self_correction and method.self_correction.adversarial
-            widths = adversarial.channels if adversarial else None
-            if widths and (len(shape) != 3 or set(shape[1:]) != {LAST * 2 ** (len(widths) - 1)}):
-                side = LAST * 2 ** (len(widths) - 1)
+            widths = (adversarial and adversarial.channels) or ()
+            side = LAST * 2 ** max(len(widths) - 1, 0)
+            if widths and (len(shape) != 3 or set(shape[1:]) != {side}):
                 lead = f"lead from {side} x {side} to {LAST} x {LAST}, and the data are of shape {shape}"
                 yield f"{said}: the {len(widths)} discriminator `channels` of '{name}' {lead}: one a halving"
-
-    def _classifier_problems(self, said: str, own: Features) -> Iterator[str]:
-        other = self.features.get(own.classifier_of)
-        if own.classifier_of is not None and (other is None or other.classifier_of is not None):
-            yield f"{said} the classifier of '{own.classifier_of}', which is no entry that trains one"
-        for what in ("data", "extractor", "steps", "seed", "probe_steps") if other else ():
-            if getattr(own, what) != getattr(other, what):
-                yield f"{said} the classifier of '{own.classifier_of}': their `{what}` must be the same"
-
-    def _student_problems(self, said: str, own: ExperimentSettings) -> Iterator[str]:
-        other = self.experiments.get(own.students_of)
-        if own.students_of is not None and (other is None or other.students_of is not None):
-            yield f"{said} the students of '{own.students_of}', which is no experiment that trains"
-        if other and (own.training != other.training or not own.methods.items() <= other.methods.items()):
-            yield f"{said} the students of '{own.students_of}': its `training` and methods must be the same"
-
-    def _data_problems(self, said: str, experiment: ExperimentSettings) -> Iterator[str]:
-        wanted, modelled = experiment.metrics.features, experiment.training.latents
-        latents, features = self.latents.get(modelled), self.features.get(wanted)
-        if modelled is not None and latents is None:
-            yield f"{said} models the latents '{modelled}'; {listed(self.latents)}"
-        encoder = self.clip.get(latents.clip) if latents else None
-        for sentence in caption_problems(experiment, latents, encoder, features):
-            yield f"{said}: {sentence}"
-        if wanted is not None and features is None:
-            yield f"{said} is measured in the features '{wanted}'; {listed(self.features)}"
-        source = latents.data if latents else experiment.training.data
-        if features is not None and features.data != source:
-            yield f"{said} models '{source}' and its features are of '{features.data}'"
-        distances = [measure for measure in FRECHET if measure in experiment.metrics.measures]
-        if distances and features and features.extractor == "classifier":
-            few = min(experiment.sampling.count, features.reference or FEATURES + 1)
-            if few <= FEATURES:
-                more = f"more than {FEATURES} images, as many as it has features, and there are {few}"
-                yield f"{said}: the measure '{distances[0]}' takes {more}: raise `count`, or `reference`"
 
 
 def show(tier: Tier, name: str) -> str:
@@ -167,15 +157,18 @@ def show(tier: Tier, name: str) -> str:
     return document.dump(there[name].model_dump(mode="json", exclude_none=True))
 
 
+_Entries = dict[Name, dict[str, Any]]
+
+
 class _Sizes(Settings):
     like: Name | None = None
     compute: dict[str, Any] = {}
-    networks: dict[Name, dict[str, Any]] = {}
-    optimisers: dict[Name, dict[str, Any]] = {}
-    features: dict[Name, dict[str, Any]] = {}
-    latents: dict[Name, dict[str, Any]] = {}
-    clip: dict[Name, dict[str, Any]] = {}
-    experiments: dict[Name, dict[str, Any]] = {}
+    networks: _Entries = {}
+    optimisers: _Entries = {}
+    features: _Entries = {}
+    latents: _Entries = {}
+    clip: _Entries = {}
+    experiments: _Entries = {}
 
 
 class _Publish(Settings):
@@ -188,7 +181,7 @@ class _File(Settings):
     tier: Literal[TIERS]
     publish: _Publish = _Publish()
     terms: dict[Name, list[Any]] = {}
-    experiments: dict[Name, dict[str, Any]]
+    experiments: _Entries
     tiers: dict[Literal[TIERS], _Sizes]
 
 
@@ -240,11 +233,16 @@ def _outline(content: str) -> dict[str, Any]:
     return raw
 
 
-def _section(raw: dict[str, Any], tier: str) -> dict[str, Any]:
+def _section(content: str, tier: str) -> dict[str, Any]:
+    raw = _outline(content)
     if tier not in raw["tiers"]:
         there = listed(name for name in TIERS if name in raw["tiers"])
         raise SettingsError(f"there is no tier '{tier}'; {there}")
-    return resolve(raw, tier)
+    try:
+        return resolve(raw, tier)
+    except Unresolved as error:
+        place, sentence = error.args
+        raise SettingsError(f"{where(raw, tier, place)}: {sentence}") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -255,21 +253,20 @@ def read(path: Path) -> dict[str, Any]:
 
 def section(path: Path, tier: str) -> dict[str, Any]:
     """The settings of `tier` as plain values, resolved and not yet validated; raises SettingsError."""
-    raw = read(path)
     with _errors_name(path):
-        return _section(raw, tier)
+        return _section(document.text(path), tier)
 
 
 def load(path: Path, tier: str) -> Tier:
     """The settings of `tier`; raises SettingsError, in one sentence, for anything that is wrong in them."""
-    raw = read(path)
-    with _errors_name(path, lambda place: where(raw, tier, place)):
-        return Tier.model_validate(_section(raw, tier))
+    settings = section(path, tier)
+    with _errors_name(path, lambda place: where(read(path), tier, place)):
+        return Tier.model_validate(settings)
 
 
 def select(path: Path, tier: str) -> str:
     """The text of params.yaml with `tier` selected and nothing else changed; raises SettingsError."""
     with _errors_name(path):
         changed = document.with_value(document.text(path), "tier", tier)
-        _section(_outline(changed), tier)
+        _section(changed, tier)
         return changed

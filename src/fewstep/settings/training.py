@@ -15,24 +15,7 @@ from .limits import Count, File, Fraction, Label, Name, Positive, Processes, Rat
 from .networks import Network
 
 # what options of objectives can be that do not say it: counts, or weights, as their defaults are
-COUNTS, WEIGHTS = (1, 1000), (0, 1_000_000)
-
-
-def _option_problem(name: str, key: str, value: int | float | str) -> str | None:
-    """Why `value` is not possible for the option `key` of the objective, whose signature says its type."""
-    default = inspect.signature(objectives.load(name)).parameters[key].default
-    limits = objectives.limits(name, key)
-    if isinstance(default, str):
-        possible, wanted = value in limits, f"one of {', '.join(limits)}"
-    elif isinstance(default, int):
-        least, most = limits or COUNTS
-        possible = isinstance(value, int) and least <= value <= most
-        wanted = f"a whole number from {least:,} to {most:,}"
-    else:
-        least, most = limits or WEIGHTS
-        possible = not isinstance(value, str) and least <= value <= most
-        wanted = f"a number from {least:,} to {most:,}"
-    return None if possible else f"`options.{key}` must be {wanted}, not {value!r:.80}"
+LIMITS: dict[type, tuple[int, int]] = {int: (1, 1000), float: (0, 1_000_000)}
 
 
 class Term(Settings):
@@ -48,9 +31,18 @@ class Term(Settings):
     def problems(self) -> Iterator[str]:
         objectives.check_options(self.objective, self.options)
         self.times.build()
+        parameters = inspect.signature(objectives.load(self.objective)).parameters
         for key, value in self.options.items():
-            if problem := _option_problem(self.objective, key, value):
-                yield f"the objective '{self.objective}': {problem}"
+            kind, limits = type(parameters[key].default), objectives.limits(self.objective, key)
+            if kind is str:
+                possible, wanted = value in limits, f"one of {', '.join(limits)}"
+            else:
+                least, most = limits or LIMITS[kind]
+                possible = isinstance(value, (int, kind)) and least <= value <= most
+                wanted = f"a {'whole ' if kind is int else ''}number from {least:,} to {most:,}"
+            if not possible:
+                said = f"`options.{key}` must be {wanted}, not {value!r:.80}"
+                yield f"the objective '{self.objective}': {said}"
 
 
 class WeightedLoss(Settings):
@@ -168,7 +160,6 @@ class Method(Settings):
             yield "a distilled method keeps the teacher's network: remove `network`"
         if self.guidance_scale is not None and not velocity:
             yield "`guidance_scale` is the scale of a teacher's velocity: name a `teacher`, as velocity"
-        yield from self._law_problems()
         for key, said in (("start", self.start == "teacher"), ("teacher_as", self.teacher_as != "velocity")):
             if said and self.teacher is None:
                 yield f"`{key}: {getattr(self, key)}` needs a `teacher`"
@@ -177,9 +168,6 @@ class Method(Settings):
             if loss and loss.warmup >= self.steps:
                 late = f"from step {loss.warmup} on, and training ends after {self.steps}"
                 yield f"`self_correction.{name}` takes part {late}: lower its `warmup`, or remove it"
-
-    def _law_problems(self) -> Iterator[str]:
-        """What does not go together of autoguidance, a coupling and a learned weight."""
         if self.autoguidance and self.teacher is None:
             yield "`autoguidance` leads a teacher away from a weaker one: name a `teacher`"
         if self.autoguidance and self.guidance_scale is not None:
