@@ -109,14 +109,14 @@ def claim(name: str, values: tuple[float, ...], threshold: float = 0.0) -> claim
 
 @pytest.fixture
 def ledger() -> pd.DataFrame:
-    found = [claim("wide", (11.0, 12.0, 14.0), 10.0), claim("lone", (0.3,)), claim("equal", (0.2, 0.2))]
+    found = [claim("wide", (9.0, 12.0, 14.0), 10.0), claim("lone", (0.3,)), claim("equal", (0.2, 0.2))]
     return claims.ledger(found, "laptop")
 
 
 def test_a_ledger_has_effects_from_each_claims_own_threshold(ledger):
     wide, lone, equal = (row for _, row in ledger.iterrows())
     found = tuple(wide[["effect", "effect_low", "effect_high", "sign_p"]])
-    assert found == pytest.approx((*statistics.effect((1.0, 2.0, 4.0), 0.0), 1 / 8))
+    assert found == pytest.approx((*statistics.effect((-1.0, 2.0, 4.0), 0.0), 4 / 8))
     for row, p in ((lone, 0.5), (equal, 0.25)):
         assert np.isnan(row.effect) and (row.effect_low, row.effect_high) == (-np.inf, np.inf)
         assert row.sign_p == p
@@ -125,9 +125,9 @@ def test_a_ledger_has_effects_from_each_claims_own_threshold(ledger):
 
 def test_readers_see_them_with_the_least_p_of_so_many_seeds(ledger):
     (shown,) = claims.shown(ledger).values()
-    middle, low, high = statistics.effect((1.0, 2.0, 4.0), 0.0)
+    middle, low, high = statistics.effect((-1.0, 2.0, 4.0), 0.0)
     assert shown.effect.to_list() == [f"{middle:.3g} ({low:.3g} to {high:.3g})", "", ""]
-    assert shown["sign test"].to_list() == ["0.125 (least 0.125)", "0.5 (least 0.5)", "0.25 (least 0.25)"]
+    assert shown["sign test"].to_list() == ["0.5 (least 0.125)", "0.5 (least 0.5)", "0.25 (least 0.25)"]
     (found,) = site_pages.claims(ledger, {}, {}, lambda *_: None).values()
     assert [own["effect"] for own in found] == shown.effect.to_list()
     assert [own["sign"] for own in found] == shown["sign test"].to_list()
