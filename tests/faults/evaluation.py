@@ -27,7 +27,7 @@ FAULTS: list[Fault] = [
         ),
         ("what the table is", "values, experiment.name, over", "values, own['paper'], over"),
         ("a number twice", "require_whole(rows, f", "str(f"),
-        ("claims cut short are taken", "if name not in names:", "if False:"),
+        ("claims cut short are taken", 'if own["id"] not in names:', "if False:"),
     ),
     *within(
         "evaluation/claims.py",

@@ -177,7 +177,9 @@ def _listed(experiment: str, measured: Collection[str]) -> Iterator[dict[str, An
     for group in _file():
         for claim in group["claims"] if experiment in group["experiments"] else ():
             if claim.get("only") in {None, *measured} and claim.get("not") not in measured:
-                yield from ({**group, **claim, "N": n} for n in claim.get("for", [None]))
+                for n in claim.get("for", [None]):
+                    name = claim["id"].format(table=experiment.rpartition("-")[2], N=n)
+                    yield {**group, **claim, "N": n, "id": name}
 
 
 def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
@@ -189,10 +191,10 @@ def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = Non
     found = []
     for own in _listed(experiment.name, set(rows.metric)):
         values, over = _values(own, rows, logs or {})
-        words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
+        words = {"N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
             words["most"] = most_calls(rows, "si", own["metric"])
-        name, statement, said = (own[key].format(**words) for key in ("id", "statement", "words"))
+        name, statement, said = own["id"], *(own[key].format(**words) for key in ("statement", "words"))
         said, threshold = f"{said} ({own['unit']})", float(own.get("threshold", 0))
         found.append(Claim(name, own["paper"], statement, said, values, experiment.name, over, threshold))
     return found
@@ -210,7 +212,7 @@ def cells_behind(experiment: str, rows: pd.DataFrame) -> dict[str, list[tuple[st
             cells = [cell for group in _groups(own, rows) for cell in group]
         curve = rows[(rows.method == statistic.get("of")) & (rows.metric == own["metric"])]
         cells += [(row.method, int(row.nfe), row.metric) for row in curve.itertuples()]
-        found[own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])] = cells
+        found[own["id"]] = cells
     return found
 
 
@@ -250,9 +252,8 @@ def read_ledger(path: Path, measured: Mapping[str, Collection[str]]) -> pd.DataF
     for experiment, metrics in measured.items():
         names = list(found[found.table == experiment].claim)
         for own in _listed(experiment, metrics):
-            name = own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])
-            if name not in names:
-                raise DamagedFileError(f"{path} lacks the claim '{name}': {cure}")
+            if own["id"] not in names:
+                raise DamagedFileError(f"{path} lacks the claim '{own['id']}': {cure}")
     return found
 
 
