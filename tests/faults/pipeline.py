@@ -20,6 +20,16 @@ FAULTS: list[Fault] = [
         ("a claim's unit left in its statistic", r"(.*?)(?: \(([^()]*)\))?", "(.*)()"),
     ),
     *within(
+        "pipeline/report.py",
+        "lagrangian_eulerian",
+        ("another pipeline's picture of claims", "picture.alt, drawn)", "picture.alt)"),
+        (
+            "claims left to notebooks",
+            "csv(claims.with_others(results.claims, results.tables, workspace.tier))",
+            "csv(results.claims)",
+        ),
+    ),
+    *within(
         "pipeline/typeset.py",
         "typeset",
         ("a dollar in code is a formula", r"```.*?```|`[^`\n]+`|", ""),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewstep.evaluation import claims
+from fewstep.evaluation import claims, statistics
 
 LADDER = (2, 4, 8, 16, 32, 64)
 # over seeds: mean 0 and standard deviation 1, so that a cell's interval is mean +- 2.484 * scale
@@ -266,13 +266,17 @@ def test_numbers_of_two_protocols_are_not_compared():
 def test_calls_to_match_are_exact_on_a_power_law(over):
     curve = pd.DataFrame([r for n in LADDER for r in cell("si", n, [300 * n**-1.3, 40 * n**-0.5], over=over)])
     target = pd.Series({0: 300 * 11.0**-1.3, 1: 40 * 50.0**-0.5})
-    assert claims.calls_to_match(curve, target, SEEDS[over]) == pytest.approx((11, 50))
+    assert statistics.calls_to_match(curve, target, SEEDS[over]) == pytest.approx((11, 50))
     # never reached, and reached with the fewest
-    assert claims.calls_to_match(curve, pd.Series({0: 0.01, 1: 99.0}), SEEDS[over]) == pytest.approx((64, 2))
+    assert statistics.calls_to_match(curve, pd.Series({0: 0.01, 1: 99.0}), SEEDS[over]) == pytest.approx(
+        (64, 2)
+    )
     # what rises again has been reached before: 256 / N up to 16 calls, then worse
     rising = pd.DataFrame(
         [r for n in LADDER for r in cell("si", n, [256 / min(n, 16) + (n > 16)], over=over)]
     )
-    assert claims.calls_to_match(rising, pd.Series({0: 16.5}), SEEDS[over]) == pytest.approx((256 / 16.5,))
+    assert statistics.calls_to_match(rising, pd.Series({0: 16.5}), SEEDS[over]) == pytest.approx(
+        (256 / 16.5,)
+    )
     with pytest.raises(ValueError, match=f"the curve has no row with {SEEDS[over]} 7"):
-        claims.calls_to_match(curve, pd.Series({7: 1.0}), SEEDS[over])
+        statistics.calls_to_match(curve, pd.Series({7: 1.0}), SEEDS[over])

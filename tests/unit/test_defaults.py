@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from fewstep import objectives
-from fewstep.evaluation import claims, measures, sample, speed
+from fewstep.evaluation import claims, measures, sample, speed, statistics
 from fewstep.metrics import features, points, step_consistency
 from fewstep.settings import experiment, laws, networks, prepared, tiers, training
 
@@ -92,7 +92,7 @@ def test_the_constants_of_protocols_are_those_of_their_papers_and_of_published_t
     assert (measures.ALL_PAIRS, measures.PAIRS, features.QUALITY) == (10_000, 64, 75)
     assert (step_consistency.K1, step_consistency.K2, step_consistency.CAP) == (0.01, 0.03, 60)
     assert inspect.signature(points.kl_to_checkerboard).parameters["bins"].default == 50
-    assert (claims.CONFIDENCE, claims.FEW, measures.CHECKED) == (0.95, 3, 1000)
+    assert (statistics.CONFIDENCE, claims.FEW, measures.CHECKED) == (0.95, 3, 1000)
     # every sample of a published table comes from these streams
     assert (sample.NOISE, sample.FURTHER_NOISE, measures.NOISE_SEED) == (1_000_003, 6_000_011, 3_000_017)
     assert (sample.POINTS, sample.IMAGES, sample.IMAGES_ON_CUDA, sample.CAPTIONED_ON_CUDA) == (

@@ -23,6 +23,10 @@ from fewstep.storage.workspace import Workspace
 FMM = "fmm-checkerboard"
 # published numbers: how many of each kind, and their sum
 SUMS = [
+    ["f2d2", "CIFAR-10", "FID", "second-hand", 7, 557.0],
+    ["generator", "CIFAR-10", "FID", "confirmed", 3, 20.12],
+    ["generator", "ImageNet-32", "FID", "confirmed", 3, 43.01],
+    ["meanflow", "CIFAR-10", "FID", "confirmed", 1, 2.92],
     ["scflow", "COCO-2014-30k", "CLIP", "second-hand", 10, 2.868],
     ["scflow", "COCO-2014-30k", "FID", "second-hand", 19, 392.56],
     ["scflow", "COCO-2017-5k", "CLIP", "confirmed", 2, 0.619],
@@ -319,6 +323,36 @@ def test_a_published_number_stands_beside_its_own_protocol_alone(
     assert published.lookup(numbers, table, method, metric, nfe + 100, " ".join(protocol)) == absent
 
 
+CIFAR = "extractor=inception-2015-12-05; split=all 50000 training images of cifar10; samples=50000; "
+
+
+@pytest.mark.parametrize(
+    "table, method, nfe, expected",
+    [
+        # another paper's number is not said to be of the best checkpoint
+        ("selfdistill-cifar10", "MeanFlow", 1, (2.92, "confirmed", "arXiv 2505.13447")),
+        ("selfdistill-cifar10", "MeanFlow", 4,
+         (5.14, "second-hand", "kellyyutonghe.github.io/f2d2 (a third party)")),
+        ("fmm-cifar10", "SI", 8, (20.63, "second-hand",
+         "kellyyutonghe.github.io/f2d2 (a third party), flow matching by Euler steps")),
+        ("fmm-cifar10", "SI", 16, (None, "not on file", "")),
+        ("fmm-cifar10", "SI, heun", 8, (None, "not on file", "")),
+        ("fmm-imagenet32", "SI", 1, (None, "not on file", "")),
+    ],
+)  # fmt: skip
+def test_numbers_of_other_papers_stand_beside_the_same_method(table, method, nfe, expected):
+    assert published.lookup(published.load(), table, method, "FID", nfe, CIFAR) == expected
+
+
+@pytest.mark.parametrize("tier", ["laptop", "smoke"])
+@pytest.mark.parametrize("name", ["fmm-cifar10", "fmm-imagenet32", "selfdistill-cifar10"])
+def test_digits_and_crops_stand_beside_no_published_number(root, tier, name):
+    numbers = published.load()
+    table = pd.read_csv(root / "results" / tier / "tables" / f"{name}.csv")
+    for row in table.itertuples():
+        assert published.lookup(numbers, name, row.method, row.metric, row.nfe, row.protocol)[0] is None
+
+
 def test_clip_scores_of_papers_stand_beside_none_of_ours():
     assert all("CLIP score" not in own["metrics"] for own in published._tables().values())
     assert {name for name, own in published._tables().items() if own.get("chosen")} == {
@@ -328,7 +362,17 @@ def test_clip_scores_of_papers_stand_beside_none_of_ours():
 
 def test_the_papers_table_says_the_status_of_each_number():
     found = published.as_table("selfdistill-cifar10")
-    assert found.columns.name == "CIFAR-10, best of several checkpoints"
+    assert found.columns.name == "CIFAR-10, best of several checkpoints but for SI, MeanFlow"
+    assert found.loc[("FID", "MeanFlow")].to_list() == [
+        "2.92 confirmed", "2.84 second-hand", "5.14 second-hand", "4.34 second-hand", "",
+    ]  # fmt: skip
+    faces = published.as_table("selfdistill-celeba64")
+    assert faces.columns.name == "CelebA-64, best of several checkpoints"
+    others = published.as_table("fmm-imagenet32")
+    assert others["N = 1"].to_dict() == {
+        ("FID", "iCT"): "14.89 confirmed", ("FID", "iCT-OT"): "14.13 confirmed",
+        ("FID", "iCT-GC"): "13.99 confirmed",
+    }  # fmt: skip
     assert list(found.columns) == [f"N = {n}" for n in (1, 2, 4, 8, 16)]
     assert found.loc[("FID", "LSD"), "N = 1"] == "8.1 confirmed"
     assert published.as_table("selfdistill-checkerboard").columns.name == "checker"

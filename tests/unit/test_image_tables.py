@@ -433,7 +433,8 @@ def _part(workspace: Workspace, name: str, value: float, revision: str = "x", fo
         "parameters": provenance.parameters(SETTINGS),
     }
     claim = dict.fromkeys(claims.COLUMNS, "x") | {"statistic": "x; claimed > 0", "over": OVER}
-    claim |= {"verdict": "supported", "table": name}
+    claim |= {"verdict": "supported", "table": name, "effect": 2.0, "effect_low": 0.0, "effect_high": 4.0}
+    claim |= {"sign_p": 0.125}
     ledger = pd.DataFrame([claim | {"value": value, "low": 0.0, "high": 1.0}])
     picture = Picture(Figure(figsize=(1, 1)), {}, f"of {name}")
     report.write(

@@ -3,6 +3,7 @@
 The interval is Student's t (95 %) over training seeds, each averaged over its sampling seeds; with fewer than
 three, over sampling seeds: it then says nothing of how another training would turn out. A claim is supported
 when the whole interval lies above its threshold, contradicted when it lies below, and undecided otherwise.
+Effect and sign test stand beside the verdict and do not make it (`statistics`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,19 +15,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ..training.experiment import Experiment
-from .csv_files import BOUND, NUMBER, TEXT, DamagedFileError, entries, read, require_once
-from .measure import require_whole
+from .csv_files import BOUND, NUMBER, OR_NOTHING, TEXT, DamagedFileError, entries, read, require_once
+from .measure import load, require_whole
+from .statistics import calls_to_match, effect, instability, interval, sign_test, verdict
 
 COLUMNS = (
-    "claim", "paper", "statement", "statistic", "value", "low", "high", "verdict", "over", "tier", "table"
+    "claim", "paper", "statement", "statistic", "value", "low", "high", "verdict", "effect", "effect_low",
+    "effect_high", "sign_p", "over", "tier", "table",
 )  # fmt: skip
-# a ledger as it is published; those of earlier versions have no column `over`
-KINDS = dict.fromkeys(set(COLUMNS) - {"over"}, TEXT) | {"value": NUMBER, "low": BOUND, "high": BOUND}
+# a ledger as it is published; those of earlier versions lack the columns LATER
+LATER = {"over": TEXT, "effect": OR_NOTHING[NUMBER]}
+LATER |= {"effect_low": BOUND, "effect_high": BOUND, "sign_p": NUMBER}
+KINDS = dict.fromkeys(set(COLUMNS) - set(LATER), TEXT) | {"value": NUMBER, "low": BOUND, "high": BOUND}
 VERDICTS = ("supported", "contradicted", "undecided")
-CONFIDENCE = 0.95
 TRAINING, SAMPLING = "training seeds", "sampling seeds"
 SEED = {TRAINING: "train_seed", SAMPLING: "sample_seed"}
 # training seeds that an interval needs
@@ -60,21 +63,6 @@ class Claim:
     threshold: float = 0.0
 
 
-def interval(values: tuple[float, ...]) -> tuple[float, float]:
-    """The Student t interval of the mean; without bounds when there are fewer than two values."""
-    if len(values) < 2:
-        return -np.inf, np.inf
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return mean - reach, mean + reach
-
-
-def verdict(low: float, high: float, threshold: float) -> str:
-    if low > threshold:
-        return "supported"
-    return "contradicted" if high < threshold else "undecided"
-
-
 def by_seeds(
     rows: pd.DataFrame, cells: Sequence[tuple[str, int, str]], over: str | None = None
 ) -> tuple[list[pd.Series], str]:
@@ -102,29 +90,6 @@ def by_seeds(
             own = f"{method} at {nfe} has the {over} {list(values.index)}"
             raise ValueError(f"{own}, {first}: {metric} cannot be compared")
     return found, over
-
-
-def calls_to_match(curve: pd.DataFrame, quality: pd.Series, by: str = "train_seed") -> tuple[float, ...]:
-    """The calls at which `curve` reaches `quality`, seed by seed, by log-log interpolation; lower is better.
-
-    `curve` holds the measured rows of one method and metric; `by` is its column that indexes `quality`. Its
-    fewest calls where they are better already, its most where none is; ValueError for a seed without rows.
-    """
-    values = []
-    for seed, target in quality.items():
-        own = curve[curve[by] == seed].groupby("nfe").value.mean().sort_index()
-        if own.empty:
-            raise ValueError(f"the curve has no row with {by} {seed}")
-        best = own.cummin()[::-1]
-        calls = np.interp(np.log(target), np.log(best.to_numpy()), np.log(best.index.to_numpy()))
-        values.append(float(np.exp(calls)))
-    return tuple(values)
-
-
-def instability(norms: np.ndarray) -> float:
-    """The 99th percentile of gradient norms over their median, after the first tenth of training."""
-    settled = norms[len(norms) // 10 :]
-    return float(np.percentile(settled, 99) / np.median(settled))
 
 
 def _less_stable(logs: Logs, loose: str, steady: str) -> tuple[float, ...]:
@@ -212,7 +177,9 @@ def _listed(experiment: str, measured: Collection[str]) -> Iterator[dict[str, An
     for group in _file():
         for claim in group["claims"] if experiment in group["experiments"] else ():
             if claim.get("only") in {None, *measured} and claim.get("not") not in measured:
-                yield from ({**group, **claim, "N": n} for n in claim.get("for", [None]))
+                for n in claim.get("for", [None]):
+                    name = claim["id"].format(table=experiment.rpartition("-")[2], N=n)
+                    yield {**group, **claim, "N": n, "id": name}
 
 
 def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = None) -> list[Claim]:
@@ -224,10 +191,10 @@ def evaluate(experiment: Experiment, rows: pd.DataFrame, logs: Logs | None = Non
     found = []
     for own in _listed(experiment.name, set(rows.metric)):
         values, over = _values(own, rows, logs or {})
-        words = {"table": experiment.name.rpartition("-")[2], "N": own["N"], "data": experiment.data_name}
+        words = {"N": own["N"], "data": experiment.data_name}
         if "{most}" in own["words"]:
             words["most"] = most_calls(rows, "si", own["metric"])
-        name, statement, said = (own[key].format(**words) for key in ("id", "statement", "words"))
+        name, statement, said = own["id"], *(own[key].format(**words) for key in ("statement", "words"))
         said, threshold = f"{said} ({own['unit']})", float(own.get("threshold", 0))
         found.append(Claim(name, own["paper"], statement, said, values, experiment.name, over, threshold))
     return found
@@ -245,7 +212,7 @@ def cells_behind(experiment: str, rows: pd.DataFrame) -> dict[str, list[tuple[st
             cells = [cell for group in _groups(own, rows) for cell in group]
         curve = rows[(rows.method == statistic.get("of")) & (rows.metric == own["metric"])]
         cells += [(row.method, int(row.nfe), row.metric) for row in curve.itertuples()]
-        found[own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])] = cells
+        found[own["id"]] = cells
     return found
 
 
@@ -255,8 +222,20 @@ def ledger(claims: list[Claim], tier: str) -> pd.DataFrame:
     for c in claims:
         bounds, said = interval(c.values), f"{c.statistic}; claimed > {c.threshold:g}"
         found = float(np.mean(c.values)), *bounds, verdict(*bounds, c.threshold)
+        found += *effect(c.values, c.threshold), sign_test(c.values, c.threshold)
         rows.append((c.name, c.paper, c.statement, said, *found, c.over, tier, c.table))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def with_others(own: pd.DataFrame, published: Collection[str], tier: str) -> pd.DataFrame:
+    """The ledger `own`, and below it the claims on experiments of the tables `published` that it has none of.
+
+    They are computed from the measured rows; an experiment's table has its name. Raises as `evaluate` does.
+    """
+    tested, found = {name for group in _file() for name in group["experiments"]} - set(own.table), []
+    for experiment in (Experiment.open(tier, name) for name in published if name in tested):
+        found += evaluate(experiment, load(experiment))
+    return pd.concat([part for part in (own, ledger(found, tier)) if len(part)]) if found else own
 
 
 def read_ledger(path: Path, measured: Mapping[str, Collection[str]]) -> pd.DataFrame:
@@ -265,17 +244,29 @@ def read_ledger(path: Path, measured: Mapping[str, Collection[str]]) -> pd.DataF
     Raises DamagedFileError, with the file, the line and the cure, where it is damaged or a claim is missing.
     """
     cure = "run `dvc repro`, which writes it again"
-    found = read(path, KINDS, cure)
+    there = read(path, KINDS, cure).columns
+    found = read(path, KINDS | {name: kind for name, kind in LATER.items() if name in there}, cure)
     if other := set(found.verdict) - set(VERDICTS):
         raise DamagedFileError(f"{path} has the verdict '{other.pop()}', not {', '.join(VERDICTS)}: {cure}")
     require_once(found, ["claim"], str(path), cure)
     for experiment, metrics in measured.items():
         names = list(found[found.table == experiment].claim)
         for own in _listed(experiment, metrics):
-            name = own["id"].format(table=experiment.rpartition("-")[2], N=own["N"])
-            if name not in names:
-                raise DamagedFileError(f"{path} lacks the claim '{name}': {cure}")
+            if own["id"] not in names:
+                raise DamagedFileError(f"{path} lacks the claim '{own['id']}': {cure}")
     return found
+
+
+def effect_text(row: Any) -> str:
+    """The effect of a ledger's row for readers; nothing where none is known or there is no column."""
+    found, low, high = (getattr(row, name, np.nan) for name in ("effect", "effect_low", "effect_high"))
+    return "" if pd.isna(found) else f"{found:.3g} ({low:.3g} to {high:.3g})"
+
+
+def sign_text(row: Any) -> str:
+    """The sign test of a ledger's row for readers, with the least p that so many seeds can have."""
+    p = getattr(row, "sign_p", np.nan)
+    return "" if pd.isna(p) else f"{p:.3g} (least {0.5 ** int(row.over.split()[0]):.3g})"
 
 
 def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -288,6 +279,9 @@ def shown(ledger: pd.DataFrame) -> dict[str, pd.DataFrame]:
     where = over.str.contains("trainings").map({True: " in these trainings", False: " in this training"})
     columns = {"statistic": said[0], "claimed": "> " + claimed[0], "value": ledger.value.map("{:.3f}".format)}
     columns["95 % interval"] = [f"{low:.3f} to {high:.3f}" for low, high in zip(ledger.low, ledger.high)]
+    if "sign_p" in ledger:
+        for name, text in (("effect", effect_text), ("sign test", sign_text)):
+            columns[name] = [text(row) for row in ledger.itertuples()]
     columns |= {"over": over, "verdict": ledger.verdict + where.where(sampling, "")}
     table = ledger[["claim", "statement"]].assign(**columns).set_index("claim")
     titles = ("Over training seeds, of the method", "Over sampling seeds, of these trainings alone")

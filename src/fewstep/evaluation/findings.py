@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .claims import Logs, instability
+from .claims import Logs
 from .measure import HIGHER_IS_BETTER
 from .sample import EXACT
+from .statistics import instability
 
 WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
 UNTRAINED = "Nothing was trained here: the weights are published ones."

@@ -49,7 +49,12 @@ def _tables(path: Path = OF_TABLES) -> dict[str, dict[str, Any]]:
 
 
 def _own(numbers: pd.DataFrame, table: dict[str, Any]) -> pd.DataFrame:
-    return numbers[(numbers.paper == table["paper"]) & (numbers.dataset == table["dataset"])]
+    papers = [table["paper"], *table.get("others", [])]
+    return numbers[numbers.paper.isin(papers) & (numbers.dataset == table["dataset"])]
+
+
+def _chosen(table: dict[str, Any], paper: str) -> str:
+    return BEST_CHECKPOINT if table.get("chosen") and paper == table["paper"] else ""
 
 
 def lookup(
@@ -69,8 +74,7 @@ def lookup(
     row = match.iloc[0]
     if not all(piece in protocol for piece in source["protocol"]):
         return None, OTHER_PROTOCOL, str(row.source)
-    chosen = BEST_CHECKPOINT if source.get("chosen") else ""
-    return float(row["value"]), str(row.status) + chosen, str(row.source)
+    return float(row["value"]), str(row.status) + _chosen(source, row.paper), str(row.source)
 
 
 def as_table(table: str) -> pd.DataFrame:
@@ -84,5 +88,7 @@ def as_table(table: str) -> pd.DataFrame:
     columns = cells.sort_values("nfe", kind="stable").calls.unique()
     rows = [(m, name) for m in cells.metric.unique() for name in cells[cells.metric == m].method.unique()]
     wide = cells.pivot(index=["metric", "method"], columns="calls", values="text")
-    title = source["dataset"] + (BEST_CHECKPOINT if source.get("chosen") else "")
+    title = source["dataset"] + _chosen(source, source["paper"])
+    if (others := own[own.paper != source["paper"]].method.unique()).size and source.get("chosen"):
+        title += f" but for {', '.join(others)}"
     return wide.reindex(rows)[columns].fillna("").rename_axis(columns=title)

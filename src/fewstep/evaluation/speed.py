@@ -16,6 +16,7 @@ from ..training.precision import one_thread
 from . import claims, measure, provenance, published, tables
 from .measures import FID
 from .sample import labels
+from .statistics import calls_to_match
 
 ONE, BEST = "seconds per image, batch 1", "seconds per image, best batch"
 DECODING = "decoding"
@@ -134,7 +135,7 @@ def at_equal_quality(experiment: Experiment, timed: pd.DataFrame) -> pd.DataFram
     for method in (name for name, own in settings.methods.items() if own.teacher is not None):
         for nfe in settings.sampling.steps[method]:
             (quality,), over = claims.by_seeds(rows, [(method, nfe, FID)])
-            calls = float(np.mean(claims.calls_to_match(curve, quality, claims.SEED[over])))
+            calls = float(np.mean(calls_to_match(curve, quality, claims.SEED[over])))
             found[names[method], nfe] = {
                 "FID": round(float(quality.mean()), 2),
                 "teacher's calls": round(calls, 1),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluation import claims, tables
+from ..evaluation import claims, lagrangian_eulerian, tables
 from ..evaluation.plots.curves import forest
 from ..evaluation.plots.picture import Picture
 from ..evaluation.provenance import ProvenanceError
@@ -31,6 +31,12 @@ HOW_TO_READ = (
     "s second-hand, and in brackets ours less theirs.",
 )
 CLAIMS_PICTURE = "claims.png"
+HOW_TO_READ_CLAIMS = (
+    "The verdict is that of the interval alone. *Effect* is the distance from the threshold in standard "
+    "deviations over the seeds, with its 95 % interval (noncentral t). *Sign test* is the one-sided p of as "
+    "many seeds above the threshold, and in brackets the least that n seeds allow, 2^-n: two cannot come "
+    "below 0.25, five below 0.031. No p is corrected for the number of claims."
+)
 README_MARKS = ("<!-- results -->\n", "<!-- end of results -->\n")
 
 
@@ -95,10 +101,10 @@ def mixture(tables: Iterable[pd.DataFrame]) -> str | None:
     return f"These tables come from {len(found)} revisions or machines, and not from one run: {said}."
 
 
-def page(parts: Sequence[Part], tier: str, claims_alt: str | None) -> str:
+def page(parts: Sequence[Part], tier: str, claims_alt: str | None, file: str = CLAIMS_PICTURE) -> str:
     """The report as Markdown: every table, the ledger and the pictures, each with what it came from.
 
-    `claims_alt` says in words what the picture of all claims shows; None where there are no claims.
+    `claims_alt` says in words what the picture of all claims, `file`, shows; None where there are no claims.
     """
     text = [f"# Results at tier {tier}", *HOW_TO_READ]
     if several := mixture(table for part in parts for table in part.tables.values()):
@@ -113,7 +119,7 @@ def page(parts: Sequence[Part], tier: str, claims_alt: str | None) -> str:
             text.append(f"**{metric}** ({own.protocol}; {own.seeds} seeds)")
             text.append(markdown(tables.shown(table, metric)))
     if claims_alt is not None:
-        text += ["## Claims", f"![{claims_alt}](figures/{CLAIMS_PICTURE})"]
+        text += ["## Claims", f"![{claims_alt}](figures/{file})", HOW_TO_READ_CLAIMS]
         text += _claims(pd.concat([part.claims for part in parts]))
     for part in parts:
         text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
@@ -127,21 +133,24 @@ def write(workspace: Workspace, name: str, notebook: str, results: Results, fold
 
     `folder` is that of a pipeline beside the main one, which stands between the two.
 
-    Raises ProvenanceError for a table that was measured with settings which are not among the results.
+    The claims on experiments of its tables that the notebook has not evaluated are, and a table of what was
+    measured twice over: `lagrangian_eulerian`. Raises ProvenanceError for a table that was measured with
+    settings which are not among the results.
     """
     for table_name, table in results.tables.items():
         if unknown := set(table.parameters) - set(results.settings):
             measured = f"the table '{table_name}' was measured with settings {', '.join(sorted(unknown))}"
             again = "run `dvc repro`, which measures it again"
             raise ProvenanceError(f"{measured}, and others are in force: {again}")
-    files = {f"tables/{file}.csv": csv(table) for file, table in results.tables.items()}
+    found = {**results.tables, **lagrangian_eulerian.table(results.tables)}
+    files = {f"tables/{file}.csv": csv(table) for file, table in found.items()}
     files |= {f"settings/{code}.json": as_json(settings) for code, settings in results.settings.items()}
-    files["claims.csv"] = csv(results.claims)
+    files["claims.csv"] = csv(claims.with_others(results.claims, results.tables, workspace.tier))
     pictures = {}
     for file, picture in results.pictures.items():
         files[f"figures/{file}.png"] = picture.png()
         pictures[f"{file}.png"] = {"title": picture.title, "alt": " ".join(picture.alt.split())}
-    described = {"notebook": notebook, "tables": list(results.tables), "pictures": pictures}
+    described = {"notebook": notebook, "tables": list(found), "pictures": pictures}
     replace_files(workspace.writable / folder / "report" / name, files | {"part.json": as_json(described)})
 
 
@@ -225,10 +234,11 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
     ledger = pd.concat([part.claims for part in parts])
     files = _collected(workspace, parts, beside) | {f"{own}claims.csv": csv(ledger)}
     picture = forest(ledger, f"All claims at tier {workspace.tier}") if len(ledger) else None
+    drawn = own + CLAIMS_PICTURE
     if picture:
-        files[f"figures/{own}{CLAIMS_PICTURE}"] = picture.png()
+        files[f"figures/{drawn}"] = picture.png()
     files[f"{own}metrics.json"] = (json.dumps(headline(numbers), indent=1, sort_keys=True) + "\n").encode()
-    files[f"{beside or 'report'}.md"] = page(parts, workspace.tier, picture and picture.alt).encode()
+    files[f"{beside or 'report'}.md"] = page(parts, workspace.tier, picture and picture.alt, drawn).encode()
     if beside:
         replace_files(folder, files, f"{beside}.json")
         site.refresh(workspace, files)

@@ -112,7 +112,8 @@ def claims(
             "threshold": threshold.partition(";")[0], "value": row.value, "low": row.low, "high": row.high,
             "verdict": row.verdict, "over": row.over, "table": row.table, "cells": behind.get(row.claim, []),
             "far": None if isnan(far) else max(-EDGE, min(EDGE, far)), "beyond": bool(abs(far) > EDGE),
-            "bounded": bool(isfinite(row.high)),
+            "bounded": bool(isfinite(row.high)), "effect": ledgers.effect_text(row),
+            "sign": ledgers.sign_text(row),
         })  # fmt: skip
     return found
 
