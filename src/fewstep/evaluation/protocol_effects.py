@@ -47,7 +47,7 @@ def shown(effects: pd.DataFrame) -> pd.DataFrame:
 
 def about(effects: pd.DataFrame) -> str:
     """What each choice of the table is, as Markdown."""
-    return "\n".join(f"- **{name}**: {CHOICES[name].about}" for name in dict.fromkeys(effects.choice))
+    return "\n".join(f"- **{name}**: {CHOICES[name]['about']}" for name in dict.fromkeys(effects.choice))
 
 
 def protocols_shown(table: pd.DataFrame) -> pd.DataFrame:

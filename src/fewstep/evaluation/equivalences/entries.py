@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from ..csv_files import entries
+import yaml
+
 from . import formulas
 from .check import Equivalence
 
@@ -13,5 +14,5 @@ def _entry(sides: str, papers: str, **words: str) -> Equivalence:
     return Equivalence(papers=linked, sides=getattr(formulas, sides), **words)
 
 
-with entries(Path(__file__).with_suffix(".yaml"), "restore it from the repository") as found:
-    ENTRIES = tuple(_entry(**own) for own in found)
+_FOUND = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+ENTRIES = tuple(_entry(**own) for own in _FOUND)
