@@ -64,8 +64,8 @@ def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
     found: dict = {}
     for name, table in tables.items():
         for row in table[~table.metric.str.startswith("seconds")].itertuples():
-            cell = f"{row.metric} N={row.nfe}"
-            found.setdefault(name, {}).setdefault(row.method, {})[cell] = float(f"{row.value:.6g}")
+            own = found.setdefault(name, {}).setdefault(row.method, {})
+            own[f"{row.metric} N={row.nfe}"] = float(f"{row.value:.6g}")
     return found
 
 
@@ -220,17 +220,14 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
         pages = site.build(workspace, site.Published(numbers, ledger, pictures, files))
         files |= {f"site/{name}": content for name, content in pages.items()}
     replace_files(folder, files, f"{beside}.json" if beside else LIST)
-    if beside and mixture([*_published(folder), *numbers.values()]):
+    others: list[pd.DataFrame] = []
+    with suppress(OSError, ValueError):  # what an earlier call has left may be damaged
+        there = read_written(folder) if beside else {}
+        others = [_read_csv(own) for name, own in there.items() if name.startswith("tables/")]
+    if beside and mixture([*others, *numbers.values()]):
         first = next(iter(numbers.values())).iloc[0]
         said = f"{shown} is of revision {first.revision} on {first.hardware}, and not all of"
         print(f"{said} results/{workspace.tier} is: numbers of the two do not compare")
-
-
-def _published(folder: Path) -> list[pd.DataFrame]:
-    """The tables that an earlier call has left in `folder`; none where they are damaged."""
-    with suppress(OSError, ValueError):
-        return [_read_csv(own) for name, own in read_written(folder).items() if name.startswith("tables/")]
-    return []
 
 
 def refresh_readme(root: Path, text: str) -> str:
