@@ -112,16 +112,12 @@ FAULTS: list[Fault] = [
     *within(
         "evaluation/speed.py",
         "evidence_protocols",
-        ("the mean for the median", "row.nfe * median(call)", "row.nfe * float(np.mean(call))"),
-        ("a decoding left out", "value + once.median()", "value"),
+        ("the mean for the median", '.agg(["median", "std"])', '.agg(median="mean", std="std")'),
+        ("a decoding left out", "value + once,", "value,"),
         ("a velocity for a jump", '"jump" if row.method in jumping else "velocity"', '"velocity"'),
-        ("the largest batch is the best", "middle.idxmin()", "middle.idxmax()"),
-        ("the deviation of one call", "row.nfe * float(np.std(call, ddof=1))", "float(np.std(call, ddof=1))"),
-        (
-            "deviations added",
-            "float(np.hypot(deviation, once.std(ddof=1)))",
-            "float(deviation + once.std(ddof=1))",
-        ),
+        ("the largest batch is the best", 'call["median"].idxmin()', 'call["median"].idxmax()'),
+        ("the deviation of one call", "row.nfe * call.loc[batch]", "[row.nfe, 1] * call.loc[batch]"),
+        ("deviations added", "float(np.hypot(deviation, spread))", "float(deviation + spread)"),
     ),
     *within(
         "evaluation/methods.py",

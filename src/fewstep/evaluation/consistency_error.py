@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from . import published, tables
+from . import tables
 from .provenance import Provenance
 
 NAME, METRIC = "consistency-error", "W2 to target / e"
@@ -44,8 +44,7 @@ def renoised(world: World, gain: Callable[[World, float], float], steps: int) ->
     """W2 of a consistency model, in `steps` equal steps: to the data, and back to the next noise level."""
     deviation = 1.0
     for k in range(steps):
-        end = gain(world, k / steps) * deviation
-        t = (k + 1) / steps
+        end, t = gain(world, k / steps) * deviation, (k + 1) / steps
         # which adds no noise after the last step
         deviation = float(np.hypot(t * end, 1 - t))
     return abs(deviation - world.c)
@@ -71,18 +70,7 @@ def table(
 ) -> pd.DataFrame:
     """W2 of every row at every number of steps, in units of the error e, in the tables' columns."""
     how = f"closed form, N(0, 1) to N(0, c^2), c = {world.c:g}, e = {world.e:g}, equal steps"
-    rows = [
-        {
-            "experiment": NAME,
-            "table": NAME,
-            "method": name,
-            "metric": METRIC,
-            "nfe": n,
-            "value": w2(world, n) / world.e,
-        }
-        | {"sd": np.nan, "sd_sampling": np.nan, "seeds": "no", "samples": 1, "tier": tier, "protocol": how}
-        | {"published": np.nan, "status": published.NOT_ON_FILE, "source": "", **origin._asdict()}
-        for name, w2 in ROWS.items()
-        for n in steps
-    ]
-    return pd.DataFrame(rows)[list(tables.COLUMNS)]
+    shared = {"metric": METRIC, "seeds": "no", "samples": 1, "protocol": how}
+    rows = ((name, n, w2(world, n) / world.e) for name, w2 in ROWS.items() for n in steps)
+    cells = (shared | {"method": name, "nfe": n, "value": value} for name, n, value in rows)
+    return tables.computed(cells, NAME, tier, origin)

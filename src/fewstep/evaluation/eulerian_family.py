@@ -6,9 +6,8 @@ mean, and whether all but the leading v_{s,t} is stopped or d/ds v_{s,t} learns 
 apart.
 """
 
-from collections.abc import Iterator
 from itertools import product
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,12 +18,11 @@ from ..flows.exact.gaussian import GaussianFlow
 from ..flows.flow_map import FlowMap
 from ..flows.interpolants import LINEAR, Batch, per_sample
 from ..objectives.common import one_of, squared_norm
-from . import published, tables
+from . import tables
 from .provenance import Provenance
 
 Field, Stop = Literal["dI", "v_ss"], Literal["all", "transport"]
-DRAWN, OWN = "dI", "v_ss"
-ALL, TRANSPORT = "all", "transport"
+(DRAWN, OWN), (ALL, TRANSPORT) = get_args(Field), get_args(Stop)
 NAMES = {
     (DRAWN, DRAWN, ALL): "MeanFlow",
     (DRAWN, OWN, ALL): "improved MeanFlow",
@@ -35,11 +33,6 @@ RESIDUAL, GRADIENT = "variance of the residual", "variance of the gradient"
 # the variance of the data, that of the noise being 1: maps that contract, and maps that expand
 RATIOS = {"data N(0, 1/4)": 0.25, "data N(0, 4)": 4.0}
 NAME = "eulerian-family"
-
-
-def members() -> Iterator[tuple[str, str, str]]:
-    """Every (target, direction, stop)."""
-    yield from product((DRAWN, OWN), (DRAWN, OWN), (ALL, TRANSPORT))
 
 
 def label(member: tuple[str, str, str]) -> str:
@@ -128,24 +121,15 @@ def table(count: int, seed: int, tier: str, origin: Provenance, trained: pd.Data
 
     Of the table `trained` the rows of each member that it has, by its name, stand beside them.
     """
-    rows, parts = [], []
+    cells, parts = [], []
     worlds = {name: world(ratio) for name, ratio in RATIOS.items()}
-    batches = {name: draw(flow, count, seed) for name, flow in worlds.items()}
+    drawn = {name: (flow, draw(flow, count, seed)) for name, flow in worlds.items()}
     how = f"{count:,} draws in one dimension from noise N(0, 1), at the exact map, v + theta (1 + s t) x"
-    for member in members():
-        found = {(m, w): own for w in worlds for m, own in variances(member, worlds[w], batches[w]).items()}
-        for (metric, data), (value, error) in found.items():
-            cell = {"experiment": NAME, "table": NAME, "method": label(member), "nfe": 0}
-            cell |= {"metric": f"{metric}, {data}"}
-            cell |= {
-                "value": value,
-                "sd": np.nan,
-                "sd_sampling": error,
-                "seeds": "1 sampling",
-                "samples": count,
-            }
-            cell |= {"tier": tier, "protocol": how, "published": np.nan, "status": published.NOT_ON_FILE}
-            rows.append(cell | {"source": ""} | origin._asdict())
-        own = trained[trained.method == NAMES.get(member)]
-        parts.append(own.assign(table=NAME, method=label(member)))
-    return tables.with_cost(pd.DataFrame(rows), parts)
+    shared = {"nfe": 0, "seeds": "1 sampling", "samples": count, "protocol": how}
+    for member in product((DRAWN, OWN), (DRAWN, OWN), (ALL, TRANSPORT)):
+        own = shared | {"method": label(member)}
+        for data, given in drawn.items():
+            for metric, (value, error) in variances(member, *given).items():
+                cells.append(own | {"metric": f"{metric}, {data}", "value": value, "sd_sampling": error})
+        parts.append(trained[trained.method == NAMES.get(member)].assign(method=label(member)))
+    return tables.with_cost(tables.computed(cells, NAME, tier, origin), parts)

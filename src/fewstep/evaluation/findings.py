@@ -10,19 +10,16 @@ from .claims import Logs
 from .measure import HIGHER_IS_BETTER
 from .sample import EXACT
 from .statistics import instability
+from .tables import floor
 
 WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
 UNTRAINED = "Nothing was trained here: the weights are published ones."
 DEGREES = {"higher": "highest", "lower": "lowest"}
 
 
-def _count(n: int, noun: str) -> str:
-    word = WORDS[n] if 0 <= n < len(WORDS) else str(n)
+def _count(n: int, noun: str = "network call") -> str:
+    word = WORDS[n] if n < len(WORDS) else str(n)
     return f"{word} {noun}{'' if n == 1 else 's'}"
-
-
-def _calls(nfe: float) -> str:
-    return _count(int(nfe), "network call")
 
 
 def _number(value: float) -> str:
@@ -52,25 +49,23 @@ def _best(cells: pd.DataFrame, metric: str) -> tuple[str, str, pd.DataFrame]:
 
 def best(table: pd.DataFrame, metric: str) -> str:
     """Which method is the best in the fewest network calls, and how it, alone, stands in the most."""
-    cells = _measured(table, metric)
-    if cells.empty:
+    if (cells := _measured(table, metric)).empty:
         return f"{metric} was not measured."
     few = int(cells.nfe.min())
     names, value, _ = _best(cells[cells.nfe == few], metric)
-    text = f"{DEGREES[_better(metric)].capitalize()} {metric} in {_calls(few)}: {names}, {value}"
+    text = f"{DEGREES[_better(metric)].capitalize()} {metric} in {_count(few)}: {names}, {value}"
     own = cells[(cells.method == names) & (cells.nfe > few)].sort_values("nfe")
     if len(own):
-        text += f"; in {_calls(own.nfe.iloc[-1])} it has {_number(own.value.iloc[-1])}"
+        text += f"; in {_count(own.nfe.iloc[-1])} it has {_number(own.value.iloc[-1])}"
     return f"{text}."
 
 
 def overall(table: pd.DataFrame, metric: str) -> str:
     """The best number of a metric in the table, with its method and network calls."""
-    cells = _measured(table, metric)
-    if cells.empty:
+    if (cells := _measured(table, metric)).empty:
         return f"{metric} was not measured."
     names, value, own = _best(cells, metric)
-    calls = f" in {_calls(own.nfe.iloc[0])}" if len(own) == 1 else ""
+    calls = f" in {_count(own.nfe.iloc[0])}" if len(own) == 1 else ""
     return f"The {DEGREES[_better(metric)]} {metric} is {value}, that of {names}{calls}."
 
 
@@ -79,9 +74,8 @@ def above_floor(table: pd.DataFrame, metric: str) -> str:
     exact, cells = table[(table.metric == metric) & (table.method == EXACT)], _measured(table, metric)
     if exact.empty or cells.empty or not np.isfinite(exact.value).all():
         return ""
-    floor = _number(exact.sort_values("nfe").value.iloc[0])
-    names, value, _ = _best(cells, metric)
-    return f"The exact sampler scores {floor} in {metric}, and the best of the others, {names}, {value}."
+    least, (names, value, _) = _number(floor(table, metric)), _best(cells, metric)
+    return f"The exact sampler scores {least} in {metric}, and the best of the others, {names}, {value}."
 
 
 def beside_published(table: pd.DataFrame) -> str:
@@ -97,19 +91,17 @@ def beside_published(table: pd.DataFrame) -> str:
 
 def gain_with_calls(table: pd.DataFrame, metric: str) -> str:
     """Which methods are better in their most network calls than in their fewest, and which are not."""
-    better, others = [], []
-    for method, own in _measured(table, metric).sort_values("nfe").groupby("method", sort=False):
-        few, most = own.value.iloc[0], own.value.iloc[-1]
-        if own.nfe.nunique() > 1:
-            (better if (most > few if _better(metric) == "higher" else most < few) else others).append(method)
-    order = list(table.method)
-    better, others = (sorted(names, key=order.index) for names in (better, others))
-    if not better and not others:
+    by_method = _measured(table, metric).sort_values("nfe").groupby("method")
+    ends = by_method.agg(few=("value", "first"), most=("value", "last"), calls=("nfe", "nunique"))
+    ends = ends.reindex(table.method.unique()).query("calls > 1")
+    gains = ends.most > ends.few if _better(metric) == "higher" else ends.most < ends.few
+    if ends.empty:
         return ""
     said = f"{metric} is {_better(metric)} in the most network calls than in the fewest for"
-    if not better:
+    if not gains.any():
         return f"{said} no method."
-    return f"{said} {_names(better)}{f'; it is not for {_names(others)}' if others else ''}."
+    others = "" if gains.all() else f"; it is not for {_names(ends.index[~gains])}"
+    return f"{said} {_names(ends.index[gains])}{others}."
 
 
 def stability(logs: Logs) -> str:
@@ -122,12 +114,11 @@ def stability(logs: Logs) -> str:
         elif norms and all(len(n) and np.median(n[len(n) // 10 :]) > 0 for n in norms):
             found[label] = float(np.mean([instability(n) for n in norms]))
     text = f"The gradient norm is not finite in a training of {_names(diverged)}. " if diverged else ""
-    if len(found) > 1:
-        high, low = (_number(pick(found.values())) for pick in (max, min))
-        if high != low:
-            of = {v: _names([label for label in found if _number(found[label]) == v]) for v in (high, low)}
-            what = "The 99th percentile of the gradient norm over its median, a mean over seeds,"
-            text += f"{what} is largest for {of[high]}, {high}, and smallest for {of[low]}, {low}."
+    values = sorted(found.values())
+    if values and (high := _number(values[-1])) != (low := _number(values[0])):
+        of = {v: _names([label for label in found if _number(found[label]) == v]) for v in (high, low)}
+        what = "The 99th percentile of the gradient norm over its median, a mean over seeds,"
+        text += f"{what} is largest for {of[high]}, {high}, and smallest for {of[low]}, {low}."
     return text.strip()
 
 
@@ -146,11 +137,10 @@ def verdicts(ledger: pd.DataFrame) -> str:
 
 def cheapest(table: pd.DataFrame, metric: str) -> str:
     """Which row of a table of times takes the least, and which the most."""
-    cells = _measured(table, metric)
-    if cells.empty:
+    if (cells := _measured(table, metric)).empty:
         return f"{metric} was not measured."
     ends = (cells.loc[pick] for pick in (cells.value.idxmin(), cells.value.idxmax()))
-    low, high = (f"{_number(r.value)} ({r.method}, {_calls(r.nfe)})" for r in ends)
+    low, high = (f"{_number(r.value)} ({r.method}, {_count(r.nfe)})" for r in ends)
     return f"{metric}: from {low} to {high}."
 
 
@@ -158,6 +148,13 @@ def tenths(values: np.ndarray) -> tuple[float, float]:
     """The means of the first and of the last tenth of what was logged, (steps,)."""
     tenth = max(len(values) // 10, 1)
     return values[:tenth].mean(), values[-tenth:].mean()
+
+
+def rivals(effects: pd.DataFrame) -> tuple[str, str, float]:
+    """The two methods of protocol_effects.effects, and the second's FID less the first's."""
+    own = effects.drop_duplicates("method").set_index("method").own
+    first, second = own.index
+    return first, second, own[second] - own[first]
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> float:
@@ -226,24 +223,20 @@ def by_protocol(effects: pd.DataFrame) -> str:
 
     `effects` is as protocol_effects.effects returns it.
     """
-    first, second = dict.fromkeys(effects.method)
-    own = effects.drop_duplicates("method").set_index("method").own
-    gap, sizes = own[second] - own[first], effects.change.abs()
-    value = _number(sizes.max())
-    ties = effects[sizes.map(_number) == value]
-    most = _names([f"'{row.choice}' ({row.method})" for row in ties.itertuples()])
-    text = f"FID moves most by {most}: {value}" if sizes.max() > 0 else "No choice moves FID"
+    (first, second, gap), sizes = rivals(effects), effects.change.abs()
+    largest, text = sizes.max(), "No choice moves FID"
+    if largest > 0:
+        ties = effects[sizes.map(_number) == _number(largest)]
+        most = _names([f"'{row.choice}' ({row.method})" for row in ties.itertuples()])
+        text = f"FID moves most by {most}: {_number(largest)}"
     if gap == 0:
         return f"{text}. {first} and {second} have the same FID by the own protocol."
-    if sizes.max() > 0:
-        text += f", {_number(sizes.max() / abs(gap))} times the difference between {first} and {second}"
+    if largest > 0:
+        text += f", {_number(largest / abs(gap))} times the difference between {first} and {second}"
     wide = effects.pivot(index="choice", columns="method", values="value")
     between = np.sign(wide[second] - wide[first])
     turned = [choice for choice in dict.fromkeys(effects.choice) if between[choice] != np.sign(gap)]
     lower, count = (first if gap > 0 else second), _count(len(between), "choice")
-    text = f"{text}. {lower} has the lower FID by the own protocol, and by"
-    if not turned:
-        return f"{text} each of {count}."
-    if len(turned) == len(between):
-        return f"{text} none of {count}."
-    return f"{text} all of {count} but {_names([repr(choice) for choice in turned])}."
+    which = "none of" if len(turned) == len(between) else "all of" if turned else "each of"
+    but = f" but {_names([repr(choice) for choice in turned])}" if which == "all of" else ""
+    return f"{text}. {lower} has the lower FID by the own protocol, and by {which} {count}{but}."

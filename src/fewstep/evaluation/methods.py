@@ -3,9 +3,11 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from .. import objectives
 from ..objectives.scflow import losses
@@ -14,21 +16,7 @@ from ..settings.training import Method, SelfCorrection, Term
 from .claims import Logs
 from .findings import UNTRAINED, gap, tenths
 
-# SCFlow's losses by the names of their settings, as the paper abbreviates them and, in its notation, as TeX
-LOSSES = {
-    "consistency": (losses.truncated_consistency, "TC",
-        r"d(f_\theta(z_t, t), \mathrm{sg}\,y), \quad y = z_0 \text{ if } t' < t_{\mathrm{trunc}}, "
-        r"\text{ else } f_{\bar\theta}(z_{t'}, t'); \quad t' = t - d_\downarrow"),
-    "adversarial": (losses.adversarial, "G", r"\mathrm{softplus}(-D(\hat z_0))"),
-    "reflow": (losses.reflow, "RF",
-        r"|f_\theta(\hat z_t, t) - \mathrm{sg}\,\hat z_0|^2, "
-        r"\quad \hat z_t = (1 - t)\, \mathrm{sg}\,\hat z_0 + t z_1 \text{; a mean over dimensions}"),
-    "bidirectional": (losses.bidirectional_consistency, "BI",
-        r"d(f_\theta(z_t, t), \mathrm{sg}\,f_{\bar\theta}(z_{t + d_\uparrow}, t + d_\uparrow))"),
-}  # fmt: skip
-DISCRIMINATOR = (losses.discriminator, "D",
-    r"\mathrm{softplus}(-D(z_0)) + \mathrm{softplus}(D(\mathrm{sg}\,\hat z_0)) + (\gamma / 2)\, "
-    r"|\nabla D(z_0)|^2")  # fmt: skip
+LOSSES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def source(function: Callable) -> str:
@@ -59,31 +47,31 @@ def _settings(method: Method, settings: ExperimentSettings) -> str:
 def _call(term: Term) -> str:
     options = "".join(f', {k}="{v}"' if isinstance(v, str) else f", {k}={v}" for k, v in term.options.items())
     teacher = ", teacher" if objectives.needs_teacher(term.objective) else ""
-    return f"`objectives.{term.objective}(student, batch{teacher}{options})`"
+    call = f"`objectives.{term.objective}(student, batch{teacher}{options})`"
+    times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
+    weight = f", weight {term.weight:g}" if term.weight != 1 else ""
+    if own := term.adaptive:
+        weight += f", each sample times 1/(residual + {own.offset:g})^{own.power:g}"
+    return f"- {call} on {100 * term.share:g} % of a batch{weight}; times: {times}"
 
 
 def _terms(method: Method) -> list[str]:
     parts: list[str] = []
     for name in dict.fromkeys(term.objective for term in method.terms):
-        objective, calls = objectives.load(name), []
+        objective = objectives.load(name)
         # each objective is a file, with its loss at its head
         formulas = re.findall(r"\$\$.*?\$\$", inspect.getmodule(objective).__doc__ or "", re.DOTALL)
-        for term in (term for term in method.terms if term.objective == name):
-            times = ", ".join(f"{k} {v}" for k, v in term.times.model_dump(exclude_defaults=True).items())
-            weight = f", weight {term.weight:g}" if term.weight != 1 else ""
-            if own := term.adaptive:
-                weight += f", each sample times 1/(residual + {own.offset:g})^{own.power:g}"
-            calls.append(f"- {_call(term)} on {100 * term.share:g} % of a batch{weight}; times: {times}")
-        parts += [*formulas, source(objective), "\n".join(calls)]
+        calls = "\n".join(_call(term) for term in method.terms if term.objective == name)
+        parts += [*formulas, source(objective), calls]
     return [part for part in parts if part]
 
 
 def _corrected(own: SelfCorrection) -> list[str]:
     parts, said = [r"\mathcal L_{\mathrm{TC}}"], [f"delta = {own.threshold:g}, t_trunc = {own.truncation:g}"]
     said.append(f"target keeps {own.target_ema:g}")
-    for name, (_, short, _) in LOSSES.items():
+    for name, words in LOSSES.items():
         if loss := getattr(own, name, None):
-            parts.append(rf"{loss.weight:g}\,\mathcal L_{{\mathrm{{{short}}}}}")
+            parts.append(rf"{loss.weight:g}\,\mathcal L_{{\mathrm{{{words['short']}}}}}")
             said += [f"{name} from step {loss.warmup}"] if loss.warmup else []
     paper = source(losses.truncated_consistency)
     return [f"$$ \\mathcal L = {' + '.join(parts)} $$", f"{paper}; {', '.join(said)}."]
@@ -104,11 +92,12 @@ def sections(names: Sequence[str], settings: ExperimentSettings) -> str:
 
 def self_correction(names: Sequence[str], settings: ExperimentSettings) -> str:
     """The losses of SCFlow that any of the methods takes part in, as Markdown; nothing where none does."""
-    own = [settings.method(name).self_correction for name in names]
-    used = [n for n in LOSSES if any(c and (n == "consistency" or getattr(c, n)) for c in own)]
-    shown = [LOSSES[name] for name in used] + ([DISCRIMINATOR] if "adversarial" in used else [])
-    formulas = (rf"$$ \mathcal L_{{\mathrm{{{short}}}}} = {tex} $$" for _, short, tex in shown)
-    return "\n\n".join(f"{tex}\n\n`losses.{loss.__name__}`" for tex, (loss, *_) in zip(formulas, shown))
+    own, parts = [c for name in names if (c := settings.method(name).self_correction)], []
+    for name, loss in LOSSES.items():
+        if any(name == "consistency" or getattr(c, loss.get("with", name)) for c in own):
+            formula = rf"$$ \mathcal L_{{\mathrm{{{loss['short']}}}}} = {loss['tex']} $$"
+            parts += [formula, f"`losses.{loss['function']}`"]
+    return "\n\n".join(parts)
 
 
 def fell(logs: Logs) -> str:
@@ -125,11 +114,8 @@ def fell(logs: Logs) -> str:
 
 def gradients(logs: Logs) -> str:
     """One sentence: whose gradients are largest and smallest, by the median norm over steps and seeds."""
-    norms = {
-        label: float(np.median(np.concatenate([run["gradient_norm"] for run in runs])))
-        for label, runs in logs.items()
-        if sum(len(run["loss"]) for run in runs)
-    }
+    logged = {label: np.concatenate([run["gradient_norm"] for run in runs]) for label, runs in logs.items()}
+    norms = {label: float(np.median(own)) for label, own in logged.items() if len(own)}
     if len(norms) < 2:
         return "".join(f"The median norm of {name}'s gradient is {n:.3g}." for name, n in norms.items())
     high, low = max(norms, key=norms.get), min(norms, key=norms.get)
@@ -163,10 +149,10 @@ def exact_row(settings: ExperimentSettings) -> str:
 def moved(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """One sentence: how far each method's samples move from its fewest steps to its most, least first."""
     drawn = {label: list(by_steps.values()) for label, by_steps in panels.items() if len(by_steps) > 1}
-    gaps = {label: gap(own[0], own[-1]) for label, own in drawn.items()}
+    gaps = [(label, gap(own[0], own[-1])) for label, own in drawn.items()]
     if not gaps:
         return "Every method was sampled in one number of steps."
-    said = [f"{label} {far:.3g}" for label, far in sorted(gaps.items(), key=lambda pair: pair[1])]
+    said = [f"{label} {far:.3g}" for label, far in sorted(gaps, key=lambda pair: pair[1])]
     from_few = "From the fewest steps to the most, samples from the same noise move by (root mean square)"
     return f"{from_few}: {'; '.join(said)}."
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from ..metrics.protocol import parse
+from .findings import rivals
 from .measures import FID
 from .protocol_sensitivity import CHANGE, CHOICES
 
@@ -25,34 +26,28 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 
 def shown(effects: pd.DataFrame) -> pd.DataFrame:
     """The choices down; for both methods FID and its change, then what it does to their difference."""
-    first, second = dict.fromkeys(effects.method)
-    own = effects.drop_duplicates("method").set_index("method").own
-    gap, rows = own[second] - own[first], {}
-    for choice, part in effects.groupby("choice", sort=False):
+    (first, second, gap), rows = rivals(effects), {}
+    usual = effects.drop_duplicates("method").assign(choice=FID, value=lambda row: row.own)
+    for choice, part in pd.concat([usual, effects]).groupby("choice", sort=False):
         cells, row = part.set_index("method"), {}
         for method in (first, second):
             cell = cells.loc[method]
             deviation = "" if pd.isna(cell.deviation) else f" ± {cell.deviation:.2f}"
             row[method] = f"{cell.value:.2f}"
-            row[f"{method}, change"] = f"{cell.change:+.2f}{deviation}"
+            row[f"{method}, change"] = "" if choice == FID else f"{cell.change:+.2f}{deviation}"
         between = cells.value[second] - cells.value[first]
         row[f"{second} less {first}"] = f"{between:+.2f}"
         largest = cells.change.abs().max()
-        row["largest change over the own difference"] = f"{largest / abs(gap):.2f}" if gap else ""
+        over = f"{largest / abs(gap):.2f}" if gap and choice != FID else ""
+        row["largest change over the own difference"] = over
         row["lower"] = first if between > 0 else second if between < 0 else "neither"
         rows[choice] = row
-    usual = {
-        first: f"{own[first]:.2f}",
-        second: f"{own[second]:.2f}",
-        f"{second} less {first}": f"{gap:+.2f}",
-    }
-    usual["lower"] = first if gap > 0 else second if gap < 0 else "neither"
-    return pd.DataFrame.from_dict({"FID": usual} | rows, orient="index", columns=list(row)).fillna("")
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def about(effects: pd.DataFrame) -> str:
     """What each choice of the table is, as Markdown."""
-    return "\n".join(f"- **{name}**: {CHOICES[name].about}" for name in dict.fromkeys(effects.choice))
+    return "\n".join(f"- **{name}**: {CHOICES[name]['about']}" for name in dict.fromkeys(effects.choice))
 
 
 def protocols_shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ sampling seed, less the FID of the experiment's own protocol.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from torch.nn import functional as F
 
 from ..metrics.features import Extractor, extract
@@ -45,44 +47,8 @@ ALL = -1
 # what a random half of the reference, and another draw of it, are drawn from
 HALF_SEED, OTHER_SEED = 8_000_009, DRAW_SEED + 1
 SIDE = 299
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is chosen otherwise, in a sentence, and the fields of the protocol that it changes."""
-
-    about: str
-    protocol: Mapping[str, str]
-
-
-# by name in the table, in the order in which they are shown; braces hold words of the own protocol
-CHOICES = {
-    HALF_REFERENCE: Choice(
-        "A random half of the reference.",
-        {"split": "a random half of {split}", "reference": "a half of {reference}"}),
-    OTHER_REFERENCE: Choice(
-        "Other images of the same data as the reference, as many.",
-        {"split": "another draw from the data, as many as {split}", "reference": "drawn with seed {other}"}),
-    JPEG: Choice("Samples stored as JPEG files.", {}),
-    PNG: Choice("Samples stored as PNG files.", {"format": "png"}),
-    RESIZED: Choice(
-        "Samples resized as pytorch-fid does, with the reference as it is: a frequent mismatch.",
-        {"resize": "bilinear to 299x299 (samples alone)"}),
-    WITHOUT_EMA: Choice("Weights of the last step in the place of their average.", {"weights": "last"}),
-    BEST_SEED: Choice(
-        "The lowest FID of the sampling seeds in the place of their mean.",
-        {"metric": "the lowest FID of the sampling seeds of a training"}),
-    BEST_SETTING: Choice(
-        "The setting of the method with the lowest mean FID; its own where it has one setting.",
-        {"metric": "FID of the setting whose mean FID is the lowest"}),
-    HALF_SAMPLES: Choice(
-        "Half the samples; the mean of both halves.", {"metric": "FID, mean of both halves of the samples"}),
-    POOLED: Choice(
-        "The samples of all sampling seeds in one set.", {"metric": "FID of all sampling seeds in one set"}),
-    EXTRAPOLATED: Choice(
-        "Without the bias of the number of samples: twice FID less that of half the samples.",
-        {"metric": "FID extrapolated to infinitely many samples from all and half of them"}),
-}  # fmt: skip
+# by name, in the order in which they are shown: `about`, and the fields of the protocol that it changes
+CHOICES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -139,7 +105,7 @@ def _measure(
     rows, every = [], []
     for draw in draws:
         images = np.load(folder / draw.name)
-        values = _features(images, extractor, device)
+        every.append(values := _features(images, extractor, device))
         whole, half = of_samples(values, own), of_half_the_samples(values, own)
         found = {HALF_SAMPLES: half, EXTRAPOLATED: extrapolated(whole, half)}
         found[HALF_REFERENCE] = of_samples(values, references.half)
@@ -157,7 +123,6 @@ def _measure(
             found[WITHOUT_EMA] = of_samples(_features(last, extractor, device), own)
         seeds = {"method": draw.method, "train_seed": draw.train_seed, "sample_seed": draw.sample_seed}
         rows += [seeds | {"metric": name, "value": value} for name, value in found.items()]
-        every.append(values)
     pooled = of_samples(np.concatenate(every), own)
     return [*rows, seeds | {"sample_seed": ALL, "metric": POOLED, "value": pooled}]
 
@@ -205,7 +170,7 @@ def protocols(
     words = {"split": usual.split, "reference": usual.reference, "other": OTHER_SEED}
     found = {FID: usual}
     for name, choice in CHOICES.items():
-        said: dict[str, Any] = {field: text.format(**words) for field, text in choice.protocol.items()}
+        said = {field: text.format(**words) for field, text in choice.items() if field != "about"}
         said["samples"] = size.get(name, usual.samples)
         if name in (HALF_SAMPLES, EXTRAPOLATED) and size[HALF_SAMPLES] <= dim:
             said["metric"] += f" (no more than the {dim} features: their covariance is singular)"
@@ -230,16 +195,15 @@ def table(experiment: Experiment, notebook: str) -> pd.DataFrame:
     folder = read(f"samples/{experiment.name}")
     index = read_index(folder, settings)
     index = index[index.method.isin(settings.methods) & (index.steps == steps)]
-    drawn = index[index.method.isin(pair)]
-    plan = [Draw(*row) for row in drawn[[f.name for f in fields(Draw)]].itertuples(index=False, name=None)]
+    drawn = index.loc[index.method.isin(pair), [field.name for field in fields(Draw)]]
+    plan = [Draw(*row) for row in drawn.itertuples(index=False, name=None)]
     references = against(FeaturePreparation.open(experiment.tier, settings.metrics.features))
     jobs = []
-    for method in pair:
-        for seed in settings.training.seeds:
-            draws = [draw for draw in plan if (draw.method, draw.train_seed) == (method, seed)]
-            given = settings.method(method).weights is not None
-            weights = None if given else read(without_ema_file(experiment, method, seed))
-            jobs.append((settings, draws, folder, weights, experiment.data_folder, references))
+    for method, seed in product(pair, settings.training.seeds):
+        draws = [draw for draw in plan if (draw.method, draw.train_seed) == (method, seed)]
+        given = settings.method(method).weights is not None
+        weights = None if given else read(without_ema_file(experiment, method, seed))
+        jobs.append((settings, draws, folder, weights, experiment.data_folder, references))
     with Progress(len(jobs), "FID by other protocols") as bar:
         measured = sum(run_all(_measure, jobs, experiment.compute.workers, bar.update), [])
     calls = dict(zip(index.method, index.nfe))
@@ -251,9 +215,9 @@ def table(experiment: Experiment, notebook: str) -> pd.DataFrame:
     rows = pd.concat([own, pd.DataFrame(measured)[keys], *chosen], ignore_index=True)
     rows = pd.concat([rows, changes(rows)], ignore_index=True)
     usual = measure.protocols_by_name(measure.comparison(experiment))
-    said = protocols(usual, settings, len(references.own.mean))
-    rows = rows.assign(nfe=rows.method.map(calls), protocol=rows.metric.map(lambda name: str(said[name])))
-    rows = rows.assign(samples=rows.metric.map(lambda name: said[name].samples))
+    said = rows.metric.map(protocols(usual, settings, len(references.own.mean)))
+    rows = rows.assign(nfe=rows.method.map(calls), protocol=said.map(str))
+    rows = rows.assign(samples=said.map(lambda protocol: protocol.samples))
     rows = rows.assign(**provenance.of_experiment(experiment, notebook)._asdict())
     found = tables.of_rows(experiment, rows, NAME)
     together = found.metric.str.removesuffix(CHANGE).isin([POOLED, BEST_SEED])

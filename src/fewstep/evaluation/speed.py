@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -54,33 +53,23 @@ def calls(experiment: Experiment) -> pd.DataFrame:
     source, rows = experiment.source, []
     with one_thread():
         for batch in settings.speed.batches:
-            x = torch.randn(batch, *source.shape, device=device)
-            zero, one = torch.zeros(batch, device=device), torch.ones(batch, device=device)
-            conditional = is_conditional(source)
-            timed = conditioned(flow_map, source.empty.times(batch).to(device)) if conditional else flow_map
+            x, zero = torch.randn(batch, *source.shape, device=device), torch.zeros(batch, device=device)
+            one, timed = torch.ones_like(zero), flow_map
+            if is_conditional(source):
+                timed = conditioned(flow_map, source.empty.times(batch).to(device))
             kinds = {"velocity": lambda: timed.velocity(zero, x), "jump": lambda: timed.jump(zero, one, x)}
             if experiment.data_folder:
                 kinds[DECODING] = lambda: source.decode(x)
             for kind, call in kinds.items():
-                for k, seconds in enumerate(_seconds(call, settings.speed.repeats, device)):
-                    rows.append({"call": kind, "batch": batch, "repeat": k, "seconds": seconds / batch})
-    return pd.DataFrame(rows)
+                taken = enumerate(_seconds(call, settings.speed.repeats, device))
+                rows += [(kind, batch, k, seconds / batch) for k, seconds in taken]
+    return pd.DataFrame(rows, columns=["call", "batch", "repeat", "seconds"])
 
 
 def by_batch(timed: pd.DataFrame) -> pd.DataFrame:
     """Milliseconds an image of one call, the median over repeats: kinds down, batches across."""
     wide = timed.pivot_table(index="call", columns="batch", values="seconds", aggfunc="median")
     return (1e3 * wide).rename(columns=lambda n: f"batch {n}").rename_axis(columns="ms an image")
-
-
-def _per_call(timed: pd.DataFrame, kind: str, best: bool) -> tuple[int, list[float]]:
-    """A batch, of one or of the smallest median, and the seconds an image that its repeats took."""
-    own = timed[timed.call == kind]
-    middle = own.groupby("batch").seconds.median()
-    batch = int(middle.idxmin()) if best else 1
-    if batch not in middle.index:
-        raise ValueError(f"`speed.batches` in params.yaml must hold the batch {batch}")
-    return batch, own[own.batch == batch].seconds.tolist()
 
 
 def table(experiment: Experiment, timed: pd.DataFrame, name: str, notebook: str) -> pd.DataFrame:
@@ -103,15 +92,18 @@ def seconds(
     traced = provenance.of_experiment(experiment, notebook)._asdict()
     also = " and one decoding" if decoded else ""
     also += ", seconds of one core" if experiment.compute.device == "cpu" else ""
-    parts = []
+    if not (timed.batch == 1).any():
+        raise ValueError("`speed.batches` in params.yaml must hold the batch 1")
+    cost, parts = timed.groupby(["call", "batch"]).seconds.agg(["median", "std"]), []
     for metric, best in ((ONE, False), (BEST, True)):
         found = []
         for row in quality.itertuples():
-            batch, call = _per_call(timed, "jump" if row.method in jumping else "velocity", best)
-            value, deviation = row.nfe * median(call), row.nfe * float(np.std(call, ddof=1))
+            call = cost.loc["jump" if row.method in jumping else "velocity"]
+            batch = int(call["median"].idxmin()) if best else 1
+            value, deviation = row.nfe * call.loc[batch]
             if decoded:
-                once = timed[(timed.call == DECODING) & (timed.batch == batch)].seconds
-                value, deviation = value + once.median(), float(np.hypot(deviation, once.std(ddof=1)))
+                once, spread = cost.loc[(DECODING, batch)]
+                value, deviation = value + once, float(np.hypot(deviation, spread))
             found.append({"value": value, "sd": deviation, "samples": batch})
         how = f"calls counted x median of {repeats} timed calls{also}, one image's share"
         own = {"metric": metric, "sd_sampling": np.nan, "seeds": f"{repeats} timings"}

@@ -1,7 +1,9 @@
 """Tables: many measured rows become one row a cell, beside the published number where there is one."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from . import provenance, published
 from .csv_files import ANY, NUMBER, OR_NOTHING, TEXT, WHOLE, DamagedFileError, read, require_once
 from .measure import require_whole
 from .measures import AGREEMENT, ATTRIBUTES, CLIP_SCORE, FID, JPEG, NAMES, SAME_NOISE, T_FID
+from .provenance import Provenance
 from .sample import EXACT, labels
 
 COLUMNS = (
@@ -47,8 +50,7 @@ def _cell(group: pd.DataFrame) -> dict:
 def of_rows(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table `name` of some of an experiment's measured rows, methods in the order of its settings."""
     provenance.require(rows, name)
-    numbers, names = published.load(), labels(experiment.settings)
-    order, cells = {method: k for k, method in enumerate(names)}, []
+    numbers, names, cells = published.load(), labels(experiment.settings), []
     groups = rows.groupby(["method", "metric", "nfe"], sort=False)
     for (method, metric, nfe), count in groups.protocol.nunique().items():
         if count > 1:
@@ -56,13 +58,12 @@ def of_rows(experiment: Experiment, rows: pd.DataFrame, name: str) -> pd.DataFra
             raise ValueError(f"{name}: {cell} mixes evaluation protocols: they cannot be averaged")
     require_whole(rows, f"the table '{name}'")
     for (method, metric, nfe), group in groups:
-        label, first = names[method], group.iloc[0]
-        theirs = published.lookup(numbers, name, label, metric, nfe, first.protocol)
-        own = {"experiment": experiment.name, "table": name, "method": label, "metric": metric, "nfe": nfe}
-        own |= {"order": order[method], "samples": int(first.samples), "tier": experiment.tier}
-        own |= {"protocol": first.protocol, **dict(zip(("published", "status", "source"), theirs))}
-        cells.append(own | _cell(group) | dict(first[list(provenance.COLUMNS)]))
+        own = dict(group.iloc[0]) | _cell(group)
+        own |= {"method": names[method], "order": list(names).index(method)}
+        theirs = published.lookup(numbers, name, own["method"], metric, nfe, own["protocol"])
+        cells.append(own | dict(zip(("published", "status", "source"), theirs)))
     table = pd.DataFrame(cells).sort_values(["metric", "order", "nfe"], kind="stable")
+    table = table.assign(experiment=experiment.name, table=name, tier=experiment.tier)
     return table[list(COLUMNS)].reset_index(drop=True)
 
 
@@ -98,6 +99,16 @@ def build(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]
     return {name: of_rows(experiment, part, name) for name, part in parts.items()}
 
 
+def computed(cells: Iterable[Mapping[str, Any]], name: str, tier: str, origin: Provenance) -> pd.DataFrame:
+    """The table `name` of what is no sample's number, columns as COLUMNS: nothing is published beside it.
+
+    Each cell says its method, metric, nfe, value, seeds, samples and protocol, and the deviations it has.
+    """
+    shared = {"experiment": name, "table": name, "tier": tier, "published": np.nan, "sd": np.nan}
+    shared |= {"sd_sampling": np.nan, "status": published.NOT_ON_FILE, "source": "", **origin._asdict()}
+    return pd.DataFrame([shared | cell for cell in cells])[list(COLUMNS)]
+
+
 def with_cost(table: pd.DataFrame, seconds: Sequence[pd.DataFrame], name: str | None = None) -> pd.DataFrame:
     """`table`, called `name` where there is one, with the rows of the tables `seconds` below its own."""
     parts = [table, *(part for part in seconds if len(part))]
@@ -122,18 +133,18 @@ def shown(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     Beside N stand published numbers by the same protocol: c confirmed, s second-hand, and the difference.
     """
     part, digits = table[table.metric == metric], 2 if metric in COARSE else 3
-    columns: dict[str, dict[str, str]] = {}
+    columns: dict[str, dict[str, str]] = defaultdict(dict)
     for row in part.sort_values("nfe", kind="stable").itertuples():
-        deviation = "" if pd.isna(row.sd) else f" ± {row.sd:.{digits}f}"
         if not row.nfe:
-            columns.setdefault(UNSAMPLED, {})[row.method] = f"{row.value:.4g}"
+            columns[UNSAMPLED][row.method] = f"{row.value:.4g}"
             continue
-        columns.setdefault(f"N = {row.nfe}", {})[row.method] = f"{row.value:.{digits}f}{deviation}"
+        deviation = "" if pd.isna(row.sd) else f" ± {row.sd:.{digits}f}"
+        columns[f"N = {row.nfe}"][row.method] = f"{row.value:.{digits}f}{deviation}"
         if part.published[part.nfe == row.nfe].notna().any():
             theirs, difference = row.published, row.value - row.published
             said = f"{theirs:.{digits}f} {str(row.status)[0]} ({difference:+.{digits}f})"
-            columns.setdefault(f"N = {row.nfe}, published", {})[row.method] = "" if pd.isna(theirs) else said
-    wide = pd.DataFrame(columns, index=list(dict.fromkeys(part.method))).fillna("")
+            columns[f"N = {row.nfe}, published"][row.method] = "" if pd.isna(theirs) else said
+    wide = pd.DataFrame(columns, index=part.method.unique()).fillna("")
     return wide.rename_axis(index="method", columns=metric)
 
 

@@ -8,7 +8,7 @@ from ..training.calls import calls_a_step
 from ..training.experiment import Experiment
 from ..training.state import NORM
 from ..training.train import job
-from . import provenance, published, tables
+from . import provenance, tables
 
 TEACHER, STEPS, NORM_AT_END = "has a teacher", "training steps", "gradient norm at the end"
 CALLS, FORWARD_MODE = "network calls a training step", "of them with a derivative"
@@ -35,32 +35,26 @@ def _values(experiment: Experiment, method: str) -> dict[str, list[float]]:
 
 def table(experiment: Experiment, notebook: str) -> pd.DataFrame:
     """A row a method and metric, in the tables' columns; `nfe` is 0, as nothing is sampled."""
-    settings, rows = experiment.settings, []
-    traced = provenance.of_experiment(experiment, notebook)._asdict()
-    shared = {"experiment": experiment.name, "table": experiment.name, "nfe": 0, "tier": experiment.tier}
-    shared |= {"sd_sampling": np.nan, "published": np.nan, "status": published.NOT_ON_FILE, "source": ""}
+    settings, cells = experiment.settings, []
     for name, method in settings.methods.items():
         for metric, values in _values(experiment, name).items():
-            own = {"method": method.label, "metric": metric, "value": float(np.mean(values))}
+            own = {"method": method.label, "metric": metric, "nfe": 0, "value": float(np.mean(values))}
             own |= {"sd": float(np.std(values, ddof=1)) if len(values) > 1 else np.nan}
             own |= {"seeds": f"{len(values)} training", "samples": settings.training.batch}
-            rows.append(shared | own | {"protocol": PROTOCOLS[metric]} | traced)
-    return pd.DataFrame(rows)[list(tables.COLUMNS)]
+            cells.append(own | {"protocol": PROTOCOLS[metric]})
+    origin = provenance.of_experiment(experiment, notebook)
+    return tables.computed(cells, experiment.name, experiment.tier, origin)
 
 
 def wide(experiment: Experiment, table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row a method for readers: its teacher, what its training cost, and `metric` by network calls."""
-    settings = experiment.settings
+    methods = experiment.settings.methods
     cost = table[table.nfe == 0].pivot_table("value", "method", "metric", sort=False)
-    teachers = {
-        own.label: settings.methods[own.teacher].label if own.teacher else "none"
-        for own in settings.methods.values()
-    }
+    teachers = {m.label: methods[m.teacher].label if m.teacher else "none" for m in methods.values()}
     columns = cost[[STEPS, CALLS, FORWARD_MODE, NORM_AT_END]].astype({STEPS: int})
     columns.insert(0, "teacher", pd.Series(teachers))
-    return columns.join(tables.shown(table[table.nfe > 0], metric), how="outer").loc[
-        list(dict.fromkeys(table.method))
-    ]
+    both = columns.join(tables.shown(table[table.nfe > 0], metric), how="outer")
+    return both.loc[table.method.unique()]
 
 
 def rows(experiment: Experiment, table: pd.DataFrame, distilled: bool) -> pd.DataFrame:

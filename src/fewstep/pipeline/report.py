@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..evaluation import claims, lagrangian_eulerian, tables
 from ..evaluation.plots.curves import forest
@@ -22,9 +23,7 @@ from .stages import plan
 
 FIRST = "checkerboard"  # the part that stands first
 # what the README shows of each table
-README_TABLES = (
-    ("fmm-checkerboard", "KL to target"), ("scflow-celebahq", "FID"),
-)  # fmt: skip
+README_TABLES = {"fmm-checkerboard": "KL to target", "scflow-celebahq": "FID"}
 HOW_TO_READ = (
     "Each cell reads *ours ± deviation over training seeds*.",
     "Beside it stands the published number where there is one by the same protocol: c confirmed, "
@@ -71,8 +70,8 @@ def headline(tables: Mapping[str, pd.DataFrame]) -> dict:
     found: dict = {}
     for name, table in tables.items():
         for row in table[~table.metric.str.startswith("seconds")].itertuples():
-            cell = f"{row.metric} N={row.nfe}"
-            found.setdefault(name, {}).setdefault(row.method, {})[cell] = float(f"{row.value:.6g}")
+            own = found.setdefault(name, {}).setdefault(row.method, {})
+            own[f"{row.metric} N={row.nfe}"] = float(f"{row.value:.6g}")
     return found
 
 
@@ -83,10 +82,15 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _claims(ledger: pd.DataFrame) -> list[str]:
-    """The ledger as Markdown, the claims over training seeds apart from those in one training."""
-    found = claims.shown(ledger).items()
-    return [text for title, part in found for text in (f"**{title}**", markdown(part))]
+TEMPLATES = Environment(
+    loader=FileSystemLoader(site.WEB), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.filters |= {"markdown": markdown, "of_metric": tables.shown, "by_seeds": claims.shown}
+TEMPLATES.globals |= {"how_to_read": HOW_TO_READ, "how_to_read_claims": HOW_TO_READ_CLAIMS}
+
+
+def _tables(parts: Sequence[Part]) -> dict[str, pd.DataFrame]:
+    return {name: table for part in parts for name, table in part.tables.items()}
 
 
 def mixture(tables: Iterable[pd.DataFrame]) -> str | None:
@@ -106,26 +110,10 @@ def page(parts: Sequence[Part], tier: str, claims_alt: str | None, file: str = C
 
     `claims_alt` says in words what the picture of all claims, `file`, shows; None where there are no claims.
     """
-    text = [f"# Results at tier {tier}", *HOW_TO_READ]
-    if several := mixture(table for part in parts for table in part.tables.values()):
-        text.insert(1, f"**{several}**")
-    for name, table in ((name, table) for part in parts for name, table in part.tables.items()):
-        first, settings = table.iloc[0], table.parameters.iloc[0]
-        source = f"[{first.notebook}](notebooks/{first.notebook}.ipynb) at revision {first.revision}"
-        by = f"[settings](settings/{settings}.json), {first.hardware}; {first.software}"
-        text += [f"## {name}", f"From {source}, {by}."]
-        for metric in dict.fromkeys(table.metric):
-            own = table[table.metric == metric].iloc[0]
-            text.append(f"**{metric}** ({own.protocol}; {own.seeds} seeds)")
-            text.append(markdown(tables.shown(table, metric)))
-    if claims_alt is not None:
-        text += ["## Claims", f"![{claims_alt}](figures/{file})", HOW_TO_READ_CLAIMS]
-        text += _claims(pd.concat([part.claims for part in parts]))
-    for part in parts:
-        text.append(f"## Figures drawn by [{part.notebook}](notebooks/{part.notebook}.ipynb)")
-        for name, picture in part.pictures.items():
-            text.append(f"![{picture['alt']}](figures/{name})\n\n{picture['title']}")
-    return "\n\n".join(text) + "\n"
+    found, ledger = _tables(parts), pd.concat([part.claims for part in parts])
+    words = {"parts": parts, "tables": found, "mixture": mixture(found.values()), "ledger": ledger}
+    text = TEMPLATES.get_template("report.md").render(words, tier=tier, claims_alt=claims_alt, file=file)
+    return text.rstrip() + "\n"
 
 
 def write(workspace: Workspace, name: str, notebook: str, results: Results, folder: str = "") -> None:
@@ -146,10 +134,9 @@ def write(workspace: Workspace, name: str, notebook: str, results: Results, fold
     files = {f"tables/{file}.csv": csv(table) for file, table in found.items()}
     files |= {f"settings/{code}.json": as_json(settings) for code, settings in results.settings.items()}
     files["claims.csv"] = csv(claims.with_others(results.claims, results.tables, workspace.tier))
-    pictures = {}
-    for file, picture in results.pictures.items():
-        files[f"figures/{file}.png"] = picture.png()
-        pictures[f"{file}.png"] = {"title": picture.title, "alt": " ".join(picture.alt.split())}
+    files |= {f"figures/{file}.png": picture.png() for file, picture in results.pictures.items()}
+    drawn = results.pictures.items()
+    pictures = {f"{file}.png": {"title": p.title, "alt": " ".join(p.alt.split())} for file, p in drawn}
     described = {"notebook": notebook, "tables": list(found), "pictures": pictures}
     replace_files(workspace.writable / folder / "report" / name, files | {"part.json": as_json(described)})
 
@@ -163,10 +150,9 @@ def read_parts(folder: Path) -> list[Part]:
     parts = []
     for path in sorted(folder.glob("*/part.json"), key=lambda p: (p.parent.name != FIRST, p.parent.name)):
         files = read_written(path.parent)
-        described = json.loads(files["part.json"])
-        found = {name: _read_csv(files[f"tables/{name}.csv"]) for name in described["tables"]}
-        claimed = _read_csv(files["claims.csv"])
-        parts.append(Part(files, described["notebook"], found, claimed, described["pictures"]))
+        own = json.loads(files["part.json"])
+        found = {name: _read_csv(files[f"tables/{name}.csv"]) for name in own["tables"]}
+        parts.append(Part(files, own["notebook"], found, _read_csv(files["claims.csv"]), own["pictures"]))
     if not parts:
         wanted = "run `dvc repro`, whose figures notebooks write them"
         raise FileNotFoundError(f"{folder} holds no part of a report: {wanted}")
@@ -199,7 +185,7 @@ def publish_so_far(workspace: Workspace) -> list[str]:
         others = pd.read_csv(folder / "claims.csv")
         ledger = pd.concat([ledger, others[~others.table.isin(ledger.table)]])
     add_files(folder, _collected(workspace, parts) | {"claims.csv": csv(ledger)})
-    return [name for part in parts for name in part.tables]
+    return list(_tables(parts))
 
 
 def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None:
@@ -212,19 +198,19 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
     ProvenanceError for tables of several revisions or machines unless `mixed`, in which case the report says
     so on top.
     """
-    root, stages = workspace.root, plan(workspace.root, workspace.tier, beside)
-    outs = {root / out: stage for stage in stages for out in stage.outs}
-    folder, report = root / "results" / workspace.tier, workspace.pipeline / beside / "report"
+    root, folder = workspace.root, workspace.root / "results" / workspace.tier
+    report = workspace.pipeline / beside / "report"
     own, where = (f"{beside}-", f"{beside}/dvc.yaml:") if beside else ("", "")
     shown = f"results/{workspace.tier}" + (f"/{beside}.md" if beside else "")
     parts = read_parts(report)
-    for out, stage in outs.items():
-        path = out / "part.json" if out.parent == report else out
-        published = out.suffix == ".ipynb" and (folder / "notebooks" / out.name).exists()
-        if (path != out or published) and not path.is_file():
-            cure = f"{shown} stays as it was: run `dvc repro {where}{stage.name}` first"
-            raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
-    numbers = {name: table for part in parts for name, table in part.tables.items()}
+    for stage in plan(root, workspace.tier, beside):
+        for out in map(root.joinpath, stage.outs):
+            path = out / "part.json" if out.parent == report else out
+            published = out.suffix == ".ipynb" and (folder / "notebooks" / out.name).exists()
+            if (path != out or published) and not path.is_file():
+                cure = f"{shown} stays as it was: run `dvc repro {where}{stage.name}` first"
+                raise FileNotFoundError(f"{path} is missing, and the results would not be whole; {cure}")
+    numbers = _tables(parts)
     if (several := mixture(numbers.values())) and not mixed:
         raise ProvenanceError(
             f"{shown} is not what one run gives. {several} Either run `dvc repro --force`, "
@@ -244,17 +230,14 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
         site.refresh(workspace, files)
     else:
         replace_files(folder, files | site.pages(workspace, files, site.of_zoo(folder)))
-    if beside and mixture([*_published(folder), *numbers.values()]):
+    others: list[pd.DataFrame] = []
+    with suppress(OSError, ValueError):  # what an earlier call has left may be damaged
+        there = read_written(folder) if beside else {}
+        others = [_read_csv(own) for name, own in there.items() if name.startswith("tables/")]
+    if beside and mixture([*others, *numbers.values()]):
         first = next(iter(numbers.values())).iloc[0]
         said = f"{shown} is of revision {first.revision} on {first.hardware}, and not all of"
         print(f"{said} results/{workspace.tier} is: numbers of the two do not compare")
-
-
-def _published(folder: Path) -> list[pd.DataFrame]:
-    """The tables that an earlier call has left in `folder`; none where they are damaged."""
-    with suppress(OSError, ValueError):
-        return [_read_csv(own) for name, own in read_written(folder).items() if name.startswith("tables/")]
-    return []
 
 
 def refresh_readme(root: Path, text: str) -> str:
@@ -267,7 +250,7 @@ def refresh_readme(root: Path, text: str) -> str:
         wrong = f"README.md needs one line {begin.strip()} and after it one line {end.strip()}"
         raise ValueError(f"{wrong}, between which the results are put: restore them")
     files, parts = read_written(root / "results" / "laptop"), []
-    for name, metric in README_TABLES:
+    for name, metric in README_TABLES.items():
         table = _read_csv(files[f"tables/{name}.csv"])
         first = table[table.metric == metric].iloc[0]
         against = re.search(r"split=([^;]+);", first.protocol)

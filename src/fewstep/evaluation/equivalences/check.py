@@ -2,7 +2,7 @@
 
 An entry holds the other paper's formula, written out from `average_velocity` alone, and this library's
 function. Both are evaluated on random networks in double precision, and the largest difference is the entry's
-number. The entries stand in fewstep.evaluation.equivalences.entries.
+number. The entries stand in entries.yaml.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,9 +74,7 @@ def _gap(one: Tensor, other: Tensor) -> float:
 
 
 def _gradient(residual: Tensor, student: FlowMap) -> Tensor:
-    parts = torch.autograd.grad(
-        residual.mean(), list(student.parameters()), materialize_grads=True, allow_unused=True
-    )
+    parts = torch.autograd.grad(residual.mean(), list(student.parameters()), materialize_grads=True)
     return torch.cat([part.flatten() for part in parts])
 
 
@@ -93,9 +91,8 @@ def table(entries: Sequence[Equivalence], seeds: Sequence[int] = (0, 1, 2)) -> p
     """The largest differences of every entry over the random networks of `seeds`, for readers."""
     rows = {}
     for entry in entries:
-        found = [differences(entry, case(seed)) for seed in seeds]
-        gradients = [own[1] for own in found if own[1] is not None]
-        worst = max(own[0] for own in found), max(gradients, default=None)
+        values, gradients = zip(*(differences(entry, case(seed)) for seed in seeds))
+        worst = max(values), max((own for own in gradients if own is not None), default=None)
         same = max(worst[0], worst[1] or 0.0) < EXACT
         held = "differs by the term below" if entry.beyond else "the same"
         rows[entry.name] = {
@@ -110,13 +107,8 @@ def formulas(entries: Sequence[Equivalence]) -> str:
     """Every entry as Markdown: both formulas, and the term by which they differ."""
     parts = []
     for entry in entries:
-        parts += [
-            f"**{entry.name.capitalize() if entry.name[0].islower() else entry.name}** ({entry.papers})"
-        ]
-        parts += [f"$$ {entry.theirs} $$", f"$$ {entry.ours} $$"]
-        parts += (
-            [f"The first has in its gradient what the second has not: $$ {entry.beyond} $$"]
-            if entry.beyond
-            else []
-        )
+        title = entry.name.capitalize() if entry.name[0].islower() else entry.name
+        parts += [f"**{title}** ({entry.papers})", f"$$ {entry.theirs} $$", f"$$ {entry.ours} $$"]
+        if entry.beyond:
+            parts.append(f"The first has in its gradient what the second has not: $$ {entry.beyond} $$")
     return "\n\n".join(parts)

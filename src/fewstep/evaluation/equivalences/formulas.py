@@ -15,13 +15,15 @@ from ...flows.flow_map import DataPredictionFlowMap, EulerMap
 from ...flows.interpolants import LINEAR, Batch
 from ...objectives.consistency import consistency
 from ...objectives.emd import emd
+from ...objectives.esd import esd
 from ...objectives.imeanflow import imeanflow
 from ...objectives.lmd import lmd
 from ...objectives.lsd import lsd
 from ...objectives.meanflow import meanflow
 from ...objectives.pfmm import pfmm
 from ...objectives.psd import psd
-from .. import eulerian_family
+from ..eulerian_family import ALL, DRAWN, OWN, TRANSPORT
+from ..eulerian_family import loss as family_loss
 from .check import F64, Case
 
 
@@ -38,32 +40,31 @@ def _along(function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple
     return derivative
 
 
-def _stopped(value: Tensor) -> Tensor:
-    return value.detach()
+def _total(v: Callable[..., Tensor], s: Tensor, t: Tensor, x: Tensor, drift: Tensor) -> Tensor:
+    """(d/ds + drift . grad) v_{s,t}(x)."""
+    return _along(v, (s, t, x), (torch.ones_like(s), torch.zeros_like(t), drift))
+
+
+def _pulled(own: Case, warmth: float) -> tuple[Tensor, Tensor]:
+    """v_{s,t}(I_s), and AYF's g = v_{s,t} - b_s - w (t - s) (d/ds + b_s . grad) v_{s,t}, stopped."""
+    v, s, t = own.student.average_velocity, own.batch.s, own.batch.t
+    x = _between(own.batch, s)
+    drift = own.teacher.average_velocity(s, s, x)
+    value = v(s, t, x)
+    return value, (value - drift - warmth * _column(t - s) * _total(v, s, t, x, drift)).detach()
 
 
 def align_your_flow(own: Case) -> tuple[Tensor, Tensor]:
-    v, b, batch = own.student.average_velocity, own.teacher.average_velocity, own.batch
-    s, t = batch.s, batch.t
-    x = _between(batch, s)
-    drift = b(s, s, x)
-    total = _along(v, (s, t, x), (torch.ones_like(s), torch.zeros_like(t), drift))
-    g = _stopped(v(s, t, x) - drift - _column(t - s) * total)
-    theirs = (v(s, t, x) - _stopped(v(s, t, x) - g)).square().sum(1)
-    return theirs, consistency(own.student, batch, own.teacher)
+    v, g = _pulled(own, 1)
+    return (v - (v - g).detach()).square().sum(1), consistency(own.student, own.batch, own.teacher)
 
 
 def normalised(own: Case) -> tuple[Tensor, Tensor]:
     """Half-way through the warm-up."""
-    v, b, c, batch = own.student.average_velocity, own.teacher.average_velocity, 0.1, own.batch
-    s, t = batch.s, batch.t
-    x = _between(batch, s)
-    drift = b(s, s, x)
-    total = _along(v, (s, t, x), (torch.ones_like(s), torch.zeros_like(t), drift))
-    g = _stopped(v(s, t, x) - drift - 0.5 * _column(t - s) * total)
+    (v, g), c = _pulled(own, 0.5), 0.1
     g = g / (torch.linalg.vector_norm(g, dim=1, keepdim=True) + c)
-    theirs = (v(s, t, x) - _stopped(v(s, t, x) - g)).square().sum(1)
-    return theirs, consistency(own.student, replace(batch, progress=0.2), own.teacher, c, 0.4)
+    ours = consistency(own.student, replace(own.batch, progress=0.2), own.teacher, c, 0.4)
+    return (v - (v - g).detach()).square().sum(1), ours
 
 
 def boot(own: Case) -> tuple[Tensor, Tensor]:
@@ -75,7 +76,7 @@ def boot(own: Case) -> tuple[Tensor, Tensor]:
 
     v, b = own.student.average_velocity(s, t, x0), own.teacher.average_velocity
     wrong = _along(signal, (t,), (torch.ones_like(t),)) - b(t, t, x0 + signal(t))
-    theirs = (v - _stopped(v - wrong)).square().sum(1)
+    theirs = (v - (v - wrong).detach()).square().sum(1)
     return theirs, lmd(own.student, replace(own.batch, s=s), own.teacher, "value")
 
 
@@ -88,8 +89,8 @@ def semigradient_of_emd(own: Case) -> tuple[Tensor, Tensor]:
     one, zero, still = torch.ones_like(s), torch.zeros_like(s), torch.zeros_like(x)
     slope = _along(v, (s, t, x), (one, zero, still))
     carried = _along(v, (s, t, x), (zero, zero, drift))
-    residual = _stopped(drift + _column(t - s) * (slope + carried) - v(s, t, x))
-    beyond = (2 * residual * _column(t - s) * (slope - _stopped(slope))).sum(1)
+    residual = (drift + _column(t - s) * (slope + carried) - v(s, t, x)).detach()
+    beyond = (2 * residual * _column(t - s) * (slope - slope.detach())).sum(1)
     return emd(own.student, batch, own.teacher, "semi") - beyond, consistency(own.student, batch, own.teacher)
 
 
@@ -97,16 +98,14 @@ def mean_flow(own: Case) -> tuple[Tensor, Tensor]:
     u, batch = own.student.average_velocity, own.batch
     s, t, velocity = batch.s, batch.t, batch.x1 - batch.x0
     x = _between(batch, s)
-    total = _along(u, (s, t, x), (torch.ones_like(s), torch.zeros_like(t), velocity))
-    theirs = (u(s, t, x) - _stopped(velocity + _column(t - s) * total)).square().sum(1)
-    return theirs, meanflow(own.student, batch)
+    target = (velocity + _column(t - s) * _total(u, s, t, x, velocity)).detach()
+    return (u(s, t, x) - target).square().sum(1), meanflow(own.student, batch)
 
 
 def improved_mean_flow(own: Case) -> tuple[Tensor, Tensor]:
     u, batch, s, t = own.student.average_velocity, own.batch, own.batch.s, own.batch.t
     x = _between(batch, s)
-    total = _along(u, (s, t, x), (torch.ones_like(s), torch.zeros_like(t), _stopped(u(s, s, x))))
-    predicted = u(s, t, x) - _stopped(_column(t - s) * total)
+    predicted = u(s, t, x) - (_column(t - s) * _total(u, s, t, x, u(s, s, x).detach())).detach()
     return (predicted - (batch.x1 - batch.x0)).square().sum(1), imeanflow(own.student, batch)
 
 
@@ -119,15 +118,16 @@ def trajectory(own: Case) -> tuple[Tensor, Tensor]:
     return _column(t) * landed, DataPredictionFlowMap(g).jump(s, t, x)
 
 
-def member(
-    target: str, direction: str, stop: str, ours: Callable[..., Tensor]
-) -> Callable[[Case], tuple[Tensor, Tensor]]:
-    def sides(own: Case) -> tuple[Tensor, Tensor]:
-        return eulerian_family.loss(own.student, own.batch, target, direction, stop), ours(
-            own.student, own.batch
-        )
+def mean_flow_of_the_family(own: Case) -> tuple[Tensor, Tensor]:
+    return family_loss(own.student, own.batch, DRAWN, DRAWN, ALL), meanflow(own.student, own.batch)
 
-    return sides
+
+def improved_mean_flow_of_the_family(own: Case) -> tuple[Tensor, Tensor]:
+    return family_loss(own.student, own.batch, DRAWN, OWN, ALL), imeanflow(own.student, own.batch)
+
+
+def esd_of_the_family(own: Case) -> tuple[Tensor, Tensor]:
+    return family_loss(own.student, own.batch, OWN, OWN, TRANSPORT), esd(own.student, own.batch)
 
 
 def shortcut(own: Case) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ def shortcut(own: Case) -> tuple[Tensor, Tensor]:
     v, averaged = own.student.average_velocity, own.ema.average_velocity
     first = averaged(s, s + d / 2, x)
     second = averaged(s + d / 2, s + d, x + _column(d / 2) * first)
-    theirs = (v(s, s + d, x) - _stopped(first + second) / 2).square().sum(1)
+    theirs = (v(s, s + d, x) - (first + second).detach() / 2).square().sum(1)
     return theirs, psd(own.student, batch, own.ema, "midpoint")
 
 
@@ -161,7 +161,7 @@ def progressive(own: Case) -> tuple[Tensor, Tensor]:
     end = ddim(denoiser(teacher(s + half, s + half, middle), s + half, middle), s + half, half, middle)
     target = (end - _column((0.75 - s) / (1 - s)) * x) / _column(0.25 / (1 - s))
     predicted = denoiser(own.student.average_velocity(s, batch.t, x), s, x)
-    theirs = (0.25 / (1 - s)).square() * (predicted - _stopped(target)).square().sum(1)
+    theirs = (0.25 / (1 - s)).square() * (predicted - target.detach()).square().sum(1)
     return theirs, pfmm(own.student, batch, EulerMap(own.teacher), jumps=2)
 
 
@@ -174,7 +174,7 @@ def terminal_velocity(own: Case) -> tuple[Tensor, Tensor]:
 
     moved = _along(displaced, (t,), (torch.ones_like(t),))
     terminal = own.ema.average_velocity(t, t, displaced(t))
-    return (moved - _stopped(terminal)).square().sum(1), lsd(own.student, batch, own.ema)
+    return (moved - terminal.detach()).square().sum(1), lsd(own.student, batch, own.ema)
 
 
 def split_mean_flow(own: Case) -> tuple[Tensor, Tensor]:
@@ -184,7 +184,7 @@ def split_mean_flow(own: Case) -> tuple[Tensor, Tensor]:
     first = u(s, r, x)
     second = u(r, t, x + _column(r - s) * first)
     both = (_column(r - s) * first + _column(t - r) * second) / _column(t - s)
-    return (u(s, t, x) - _stopped(both)).square().sum(1), psd(own.student, batch, split="uniform")
+    return (u(s, t, x) - both.detach()).square().sum(1), psd(own.student, batch, split="uniform")
 
 
 def contrastive(own: Case) -> tuple[Tensor, Tensor]:

@@ -47,13 +47,12 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
             (line,) = axis.plot(*_smooth(run[quantity], 150), **stroke(method), lw=1.2, label=method)
             handles.setdefault(method, line)
             numbers.setdefault(f"{method}, {quantity}", _coarse(run[quantity]))
-    for row, most in zip(axes, (8, 4)):
-        for axis, name in zip(row, QUANTITIES.values()):
-            axis.set(yscale="log", xlim=(0, 1), ylabel=name)
-            log_ticks(axis.yaxis, most)
+    alt = f"{title}: loss and gradient norm against the fraction of training of {'; '.join(handles)}"
+    for axis, name, most in zip(axes.flat, [*QUANTITIES.values()] * 2, (8, 8, 4, 4)):
+        axis.set(yscale="log", xlim=(0, 1), ylabel=name)
+        log_ticks(axis.yaxis, most)
     for axis in axes[-1]:
         axis.set_xlabel("fraction of training")
-    alt = f"{title}: loss and gradient norm against the fraction of training of {'; '.join(handles)}"
     if apart:
         diverged = "; ".join(dict.fromkeys(runs[k][0] for k in sorted(apart)))
         alt = f"{alt}, below those that diverged: {diverged}"
@@ -86,8 +85,7 @@ def part_curves(logs: Sequence[Mapping[str, np.ndarray]], title: str) -> Picture
 
 def _call_ticks(calls: pd.Series) -> list[int]:
     """The numbers of calls to write below a logarithmic axis: the most frequent first, none upon another."""
-    gap = 0.05 * np.log(calls.max() / calls.min())
-    kept: list[int] = []
+    gap, kept = 0.05 * np.log(calls.max() / calls.min()), list[int]()
     for n in calls.value_counts().sort_index().sort_values(ascending=False, kind="stable").index:
         if all(abs(np.log(n / other)) > gap for other in kept):
             kept.append(int(n))
@@ -98,9 +96,8 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
     part = table[(table.metric == metric) & (table.method != "exact")]
     figure, ((axis,),) = line_panels(6.4, 3.8)
-    numbers = {}
-    for method, line in part.groupby("method", sort=False):
-        numbers[method] = cell_line(axis, line, "nfe", method, ms=4)
+    lines = part.groupby("method", sort=False)
+    numbers = {method: cell_line(axis, line, "nfe", method, ms=4) for method, line in lines}
     alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
     if floor is not None:
         axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")
@@ -120,11 +117,11 @@ def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
     The numbers hold `y` alone: `x` may be a time, which never repeats. Raises ValueError when no cell of the
     table has both metrics, or one has a metric twice.
     """
-    cost, quality = (table[table.metric == metric] for metric in (x, y))
-    twice = table[table.metric.isin([x, y]) & table.duplicated(["method", "metric", "nfe"])]
-    if len(twice):
-        cell = twice.iloc[0]
+    cells = table[table.metric.isin([x, y])]
+    if (twice := cells.duplicated(["method", "metric", "nfe"])).any():
+        cell = cells[twice].iloc[0]
         raise ValueError(f"{cell.method} has more than one '{cell.metric}' at {cell.nfe} network calls")
+    cost, quality = (cells[cells.metric == metric] for metric in (x, y))
     both = quality.merge(cost[["method", "nfe", "value"]], on=["method", "nfe"], suffixes=("", "_x"))
     if both.empty:
         raise ValueError(f"no method has both '{x}' and '{y}' at one number of network calls")

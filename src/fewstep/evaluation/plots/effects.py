@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..findings import rivals
 from .picture import Picture, legend_beside, line_panels, stroke
 
 
@@ -21,8 +22,7 @@ def effects_picture(effects: pd.DataFrame, title: str) -> Picture:
         axis.errorbar(part.change, places, xerr=part.deviation.fillna(0), label=method, **look)
         for choice, change in zip(part.choice, part.change):
             numbers[choice][method] = round(float(change), 4)
-    own = effects.drop_duplicates("method").own
-    gap = float(own.max() - own.min())
+    gap = abs(float(rivals(effects)[2]))
     for side in (-gap, gap):
         axis.axvline(side, color="#888888", lw=1, ls="--", label="their difference" if side > 0 else None)
     axis.axvline(0, color="#333333", lw=0.8)

@@ -18,6 +18,7 @@ GREY = LinearSegmentedColormap.from_list("grey", ["#e9eef4", "#b4c5d9", "#4f7294
 GAP, BLOCK_GAP, TEXT = 3, 14, 22
 ABOVE = {"ha": "center", "va": "bottom", "fontsize": 11}
 BESIDE = {"ha": "right", "va": "center", "fontsize": 11}
+TITLE = {"ha": "left", "va": "bottom", "fontsize": 11}
 # of faces, between a row and its name; of captions, their width in pixels and in letters
 INDENT, CAPTION, LETTERS = 8, 250, 38
 # colours of the file of a sheet of images: with half as many, white sky turns lavender
@@ -52,8 +53,8 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
     if (bad := ~np.isfinite(images).all((1, 2, 3))).any():
         raise ValueError(f"{name}: {bad.sum()} of {len(images)} images are not finite and cannot be drawn")
     images = images.clip(-1, 1)
-    halves = [half for image in images[:3] for half in np.array_split(image, 2, axis=1)]
-    quadrants = [part.mean() for half in halves for part in np.array_split(half, 2, axis=2)]
+    halves = (half for image in images[:3] for half in np.array_split(image, 2, axis=1))
+    quadrants = [round(float(part.mean()), 2) for half in halves for part in np.array_split(half, 2, axis=2)]
     side = max(images.shape[2:])
     scale = max(round(min(WIDTH / across / beside, LARGEST) / side), ceil(SMALLEST / side))
     levels = (reduced(images).transpose(0, 2, 3, 1) + 1) / 2
@@ -64,9 +65,8 @@ def tiled(images: np.ndarray, name: str, across: int, beside: int = 1) -> tuple[
     around = (0, rows * columns - len(images)), (0, GAP), (0, GAP), (0, 0)
     tiles = np.pad(colours, around, constant_values=255)
     _, high, wide, _ = tiles.shape
-    block = tiles.reshape(rows, columns, high, wide, 3).swapaxes(1, 2)
-    block = block.reshape(rows * high, columns * wide, 3)
-    return block[:-GAP, :-GAP], [round(float(mean), 2) for mean in quadrants]
+    block = tiles.reshape(rows, columns, high, wide, 3).swapaxes(1, 2).reshape(rows * high, columns * wide, 3)
+    return block[:-GAP, :-GAP], quadrants
 
 
 def sheet(
@@ -153,7 +153,7 @@ def rows_of_faces(panels: Panels, title: str, count: int = 8) -> Picture:
     blocks, texts, numbers, top = {}, [], {}, 0
     for label, rows in panels.items():
         top += TEXT + (BLOCK_GAP if blocks else 0)
-        texts.append((0, top - 6, label, {"ha": "left", "va": "bottom", "fontsize": 11}))
+        texts.append((0, top - 6, label, TITLE))
         for column in sorted(rows, key=steps):
             name = f"{label}, {column}"
             strip, numbers[name] = tiled(rows[column][:count], name, count)
@@ -176,7 +176,7 @@ def rows_of_captions(panels: Panels, captions: Sequence[str], title: str) -> Pic
         raise ValueError("a picture of captions shows one caption and one method at least")
     blocks, texts, numbers, left = {}, [], {}, CAPTION
     for label, own in panels.items():
-        texts.append((left, TEXT - 8, label, {"ha": "left", "va": "bottom", "fontsize": 10}))
+        texts.append((left, TEXT - 8, label, TITLE | {"fontsize": 10}))
         for column, images in own.items():
             name = f"{label}, {column}"
             if len(images) < len(captions):
@@ -189,7 +189,7 @@ def rows_of_captions(panels: Panels, captions: Sequence[str], title: str) -> Pic
     high = strip.shape[0] + GAP
     for k, caption in enumerate(captions):
         middle = 2 * TEXT + (k + 0.5) * high / len(captions) - GAP / 2
-        texts.append((0, middle, fill(caption, LETTERS), {"ha": "left", "va": "center", "fontsize": 8}))
+        texts.append((0, middle, fill(caption, LETTERS), BESIDE | {"ha": "left", "fontsize": 8}))
     alt = f"{title}: images of {len(captions)} captions, a column each of {'; '.join(numbers)}"
     size = left - BLOCK_GAP, 2 * TEXT + high - GAP
     return Picture(sheet(size, blocks, texts), numbers, title, alt, PALETTE)

@@ -4,12 +4,14 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import matplotlib
 import numpy as np
 import pandas as pd
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb, to_hex, to_rgb
@@ -23,21 +25,9 @@ DPI = 100
 # arrays of samples by row of a picture and by column, "N = ..."
 Panels = Mapping[str, Mapping[str, np.ndarray]]
 INK = LinearSegmentedColormap.from_list("ink", ["#ffffff", "#c7d7ea", "#4a7fb5", "#163a5f"])
-# One colour a method, in every picture; colour-blind readers too tell those apart that meet in a picture
-METHODS = {
-    "SI": "#0072B2", "LMD": "#D55E00", "EMD": "#009E73", "FMM": "#9E9AC8", "PFMM": "#4B0082",
-    "LSD": "#000000", "ESD": "#7F5A1E", "PSD-M": "#C9A227", "PSD-U": "#0099CC", "MeanFlow": "#332288",
-    "SCFlow": "#1B1B6B", "InstaFlow": "#CC3311", "consistency only": "#661100", "truncated": "#8DB600",
-    "truncated + adversarial": "#E98AB5", "truncated + reflow": "#AA4499",
-    "truncated + bidirectional": "#3B7D23", "2-rectified flow": "#E69F00",
-    "rectified and distilled": "#56B4E9", "exact": "#888888",
-}  # fmt: skip
+COLOURS = yaml.safe_load(Path(__file__).with_name("colours.yaml").read_text(encoding="utf-8"))
+METHODS, VARIANTS = COLOURS["methods"], COLOURS["variants"]
 DASHES = ("--", "-.", ":", (0, (8, 2)))
-# "SI, heun": what follows the comma, in the order of its shades
-VARIANTS = (
-    "heun, adaptive, shared settings, threshold 0.03, threshold 0.3, truncation 0.0, truncation 0.4, "
-    "stochastic-0.25, stochastic-0.5, stochastic-1"
-).split(", ")
 STYLE: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True}
 

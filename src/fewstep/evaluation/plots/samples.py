@@ -26,7 +26,7 @@ def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
     place = {(label, column): (i, j) for (i, label), (j, column) in pairs if column in rows[label]}
     if across:
         place = {cell: divmod(k, across) for k, cell in enumerate(place)}
-    high, wide = (max(at[side] for at in place.values()) + 1 for side in (0, 1))
+    high, wide = (max(at) + 1 for at in zip(*place.values()))
     head = 0.25 if across else 0
     figure = Figure(figsize=(1.75 * wide + 0.9, (1.75 + head) * high + 0.4))
     axes = figure.subplots(high, wide, squeeze=False)
