@@ -30,9 +30,8 @@ LIST, MEASURED_WITH, WEIGHTS = (
     "flow_map/diffusion_pytorch_model.safetensors",
 )
 MOST = 12_000_000  # bytes of all files, which every clone carries
-SEED = 0  # the training seed of all of them
+SEED = 0  # of the training of each, and of the noise that its own number was measured on
 CELL = ["table", "metric", "nfe", "value", "sd", "sd_sampling", "seeds", "samples", "protocol"]
-RUN = ["revision", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -74,37 +73,33 @@ def _row(rows: pd.DataFrame, file: Path, own: ShowcaseStudent, **wanted: str | i
 
 def _add(own: ShowcaseStudent, root: Path, tier: str, folder: Path) -> dict[str, Any]:
     """Write a student into `folder`; returns what students.json says of it. Raises as `write`."""
-    experiment, file = Experiment.open(tier, own.experiment), f"{own.name}.safetensors"
-    settings, trained = experiment.settings, weights_file(experiment, own.method, SEED)
-    tensors, info = load_checkpoint(source := experiment.workspace.read(trained))
-    table, again = root / f"results/{tier}/tables/{own.table}.csv", f"run `dvc repro` at tier '{tier}'"
+    experiment, again = Experiment.open(tier, own.experiment), f"run `dvc repro` at tier '{tier}'"
+    settings, read = experiment.settings, experiment.workspace.read
+    trained = read(weights_file(experiment, own.method, SEED))
+    measures, table = read(f"metrics/{own.experiment}.csv"), root / f"results/{tier}/tables/{own.table}.csv"
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not there: {again} first")
-    label, seed = settings.method(own.method).label, settings.sampling.seeds[0]
+    label, seeds = settings.method(own.method).label, {"train_seed": SEED, "sample_seed": SEED}
     cell = _row(read_table(table), table, own, experiment=own.experiment, method=label)
-    measures = experiment.workspace.read(f"metrics/{own.experiment}.csv")
-    alone = _row(
-        measure.load(experiment), measures, own, method=own.method, train_seed=SEED, sample_seed=seed
-    )
-    if list(cell[RUN]) != list(alone[RUN]):
+    alone = _row(measure.load(experiment), measures, own, method=own.method, **seeds)
+    if (cell.revision, cell.parameters) != (alone.revision, alone.parameters):
         raise ValueError(f"{table} and {measures} are of two runs: {again}")
+    file = f"{own.name}/{WEIGHTS}" if settings.metrics.of_images else f"{own.name}.safetensors"
     if settings.metrics.of_images:
         student = saving.find(root, tier, own.experiment, own.method, SEED)
         saving.save(student, folder / own.name, f"{SHOWCASE}/{own.name}", own.half)
-        file = f"{own.name}/{WEIGHTS}"
     else:  # without the log of its training
+        tensors, info = load_checkpoint(trained)
         weights = {name: value for name, value in tensors.items() if name.startswith("weights.")}
         save_checkpoint(folder / file, weights, info)
     if own.metric == FID:
         features = FeaturePreparation.open(tier, settings.metrics.features)
         shutil.copytree(features.folder, folder / MEASURED_WITH / tier / features.OUTPUT / features.name)
-    said = {"file": file, "sha256": checksum(folder / file), "precision": "half" if own.half else "single"}
-    said |= {"trained": trained, "trained_sha256": checksum(source), "tier": tier, "seed": SEED}
-    said |= {"experiment": own.experiment, "method": own.method, "revision": cell.revision}
-    said |= {"settings": f"results/{tier}/settings/{cell.parameters}.json"}
-    said["measured"] = {"sample_seed": seed, "value": float(alone.value)}
+    said = {"experiment": own.experiment, "method": own.method, "half": own.half, "tier": tier, "seed": SEED}
+    said |= {"file": file, "sha256": checksum(folder / file), "trained_sha256": checksum(trained)}
+    said |= {"revision": cell.revision, "settings": f"results/{tier}/settings/{cell.parameters}.json"}
     # through JSON, where what is missing is null
-    return said | {"cell": json.loads(cell[CELL].to_json())}
+    return said | {"measured": alone.value, "sample_seed": 0, "cell": json.loads(cell[CELL].to_json())}
 
 
 def write(root: Path, tier: str) -> None:

@@ -39,10 +39,10 @@ def row_of(tables: Path, own: ShowcaseStudent) -> dict[str, object]:
 
 
 def measured(place: Path, tables: Path, own: ShowcaseStudent, **changed: object) -> None:
-    """What a stage has measured of a student: its table's row, of two training seeds with values 0.5, 1.5."""
+    """What a stage has measured: a student's row by two trainings and two samplings, 0.5 in the first."""
     row = row_of(tables, own) | {"method": own.method}
-    rows = pd.DataFrame([row | {"train_seed": k, "value": k + 0.5} | changed for k in (1, 0)])
-    rows = rows.assign(sample_seed=0, empty=0)
+    seeds = [{"train_seed": k, "sample_seed": n, "value": 2 * k + n + 0.5} for k in (1, 0) for n in (1, 0)]
+    rows = pd.DataFrame([row | own_seeds | {"empty": 0} | changed for own_seeds in seeds])
     place.mkdir(parents=True, exist_ok=True)
     rows[[*COLUMNS, *PROVENANCE]].to_csv(place / f"{own.experiment}.csv", index=False)
 
@@ -80,7 +80,7 @@ def test_students_are_written_with_their_cells_and_found_by_name(own_clone, caps
         row = row_of(own_clone / "results" / "smoke" / "tables", own)
         assert found["cell"]["value"] == row["value"] and found["revision"] == row["revision"]
         assert found["settings"] == f"results/smoke/settings/{row['parameters']}.json"
-        assert found["measured"] == {"sample_seed": 0, "value": 0.5}, "training seed 0 alone"
+        assert found["measured"] == 0.5, "of training seed 0 and sampling seed 0 alone"
     tensors, info = load_checkpoint(place / "points.safetensors")
     assert {name.partition(".")[0] for name in tensors} == {"weights"} and info["shape"] == [2]
     for name, dtype in (("pixels", torch.float32), ("faces", torch.float16)):
