@@ -211,9 +211,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--tier", "the tier that it was trained at (default: laptop)", default="laptop")
     add("--seed", "the training seed (default: 0)", type=int, default=0)
     add("--to", "the folder to write (default: one of the tier's scratch folder)", type=Path)
+    shows = "write the students that come with the clone anew, from the results of a tier"
+    command("showcase", _imported("release.commands", "showcase"), shows)("--tier", required=True)
     draws = "draw a picture from a saved student"
     add = command("sample", _imported("release.commands", "sample"), draws, anywhere=True)
-    add("folder", "what `save` has written", type=Path)
+    add("folder", "what `save` has written, or the name of a student in students/", type=Path)
     drawn = "what to draw, for a student conditioned on captions; repeat it for more images"
     add("--prompt", drawn, action="append", metavar="TEXT")
     add("--steps", "each a network call, or two under guidance (default: 1)", type=int, default=1)

@@ -1,17 +1,21 @@
-"""README's examples run as they stand, and print what they say."""
+"""README's examples run as they stand in a fresh clone, and print what they say."""
 
 import re
+import shlex
 
 import pytest
 
-from fewstep import MLP, NetworkFlowMap
+from fewstep import cli
 from fewstep.pipeline.stages import plan
-from fewstep.storage.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
-def blocks(root) -> list[str]:
-    text = (root / "README.md").read_text(encoding="utf-8")
+def text(root) -> str:
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def blocks(text) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.S)
 
 
@@ -22,20 +26,28 @@ def test_the_loss_in_ten_lines_prints_what_it_says(blocks, capsys):
     assert capsys.readouterr().out.strip() == said
 
 
-def test_the_samples_in_five_are_those_of_a_stored_map(blocks, tmp_path, monkeypatch):
+def test_the_samples_in_five_are_those_of_the_student_that_comes_with_the_clone(blocks, root, monkeypatch):
     (samples,) = (block for block in blocks if "load_flow_map(" in block)
-    wanted = "artifacts/laptop/fmm-checkerboard/students/lmd/seed-0.safetensors"
-    assert f'"{wanted}"' in samples and len(samples.strip().splitlines()) == 5
-    own = {"width": 8, "depth": 1, "activation": "silu", "frequencies": [1], "time_frequencies": [1]}
-    flow_map = NetworkFlowMap(MLP((2,), **own))
-    info = {"shape": [2], "network": {"kind": "mlp", **own}}
-    (tmp_path / wanted).parent.mkdir(parents=True)
-    weights = {f"weights.{name}": value for name, value in flow_map.state_dict().items()}
-    save_checkpoint(tmp_path / wanted, weights, info)
-    monkeypatch.chdir(tmp_path)
+    assert len(samples.strip().splitlines()) == 5
+    monkeypatch.chdir(root)
     found: dict = {}
     exec(compile(samples, "README.md", "exec"), found)
     assert found["x"].shape == (1000, 2)
+    # the checkerboard's squares lie in [-1, 1]^2
+    assert (found["x"].abs() < 1.05).all(1).float().mean() > 0.95
+
+
+def test_the_pictures_are_those_of_the_student_that_comes_with_the_clone(
+    blocks, text, root, monkeypatch, tmp_path, capsys
+):
+    (pictures,) = (block for block in blocks if "from_pretrained(" in block)
+    monkeypatch.chdir(root)
+    found: dict = {}
+    exec(compile(pictures, "README.md", "exec"), found)
+    assert [image.size for image in found["images"]] == [(32, 32)]
+    (command,) = re.findall(r"^python -m fewstep (sample .*)$", text, re.M)
+    cli.run([*shlex.split(command), "--to", str(tmp_path / "two.png")])
+    assert "shows 2 images: SCFlow of scflow-coco2017, N = 1" in capsys.readouterr().out
 
 
 def test_make_tour_runs_the_tour_and_what_it_needs_alone(root):

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from .. import objectives
 from ..evaluation.tables import metrics, read_table, shown
@@ -102,6 +103,7 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
     origin = f"{own.steps:,} steps of {batch} samples, training seed {seed}, averaged over training"
     if own.weights:
         origin = f"converted from {own.weights}"
+    rounded = ", rounded to half precision" if pipe.flow_map.dtype == torch.float16 else ""
     taught = f", from the teacher `{own.teacher}`" if own.teacher else ""
     facts = {
         "experiment": f"`{experiment.name}`, tier {experiment.tier}",
@@ -109,7 +111,7 @@ def _facts(experiment: Experiment, method: str, seed: int, pipe: FewStepPipeline
         "data": f"`{experiment.data_name}`, images of {image} in {source.top + 1} levels",
         "network": f"{model.settings['kind']}, {size:,} parameters, on points of {shape}",
         "steps": "jumps of the flow map" if model.sampler == "jumps" else "Euler steps of the velocity",
-        "weights": f"{origin} (fingerprint {model.student['fingerprint']})",
+        "weights": f"{origin}{rounded} (fingerprint {model.student['fingerprint']})",
     }
     if pipe.vae is not None:
         decoder = f"an AutoencoderKL, {pipe.vae.num_parameters():,} parameters"

@@ -1,4 +1,4 @@
-"""python -m fewstep save, and python -m fewstep sample: images side by side as a PNG, pixel for pixel."""
+"""python -m fewstep save and showcase, and sample: images side by side as a PNG, pixel for pixel."""
 
 import argparse
 import io
@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..flows.sampler_names import GUIDED, calls_a_step
 from ..storage.files import target, write_atomically
-from . import prompts
+from . import folder, prompts
 from .network import whole
 from .pipeline import MOST_STEPS, FewStepPipeline, seeded
 
@@ -67,11 +67,21 @@ def save(root: Path, arguments: argparse.Namespace) -> None:
     from . import saving  # here, because whoever draws a picture needs none of the project's tables
 
     student = saving.find(root, arguments.tier, arguments.experiment, arguments.method, arguments.seed)
-    folder = arguments.to or student.experiment.workspace.writable / "students" / student.name
+    place = arguments.to or student.experiment.workspace.writable / "students" / student.name
     _without_bars()
-    saving.save(student, folder)
-    command = f"python -m fewstep sample {folder}" + (' --prompt "..."' if student.clip else "")
-    print(f"{folder} holds {student.name} of tier {arguments.tier}; draw from it with `{command}`")
+    saving.save(student, place)
+    command = f"python -m fewstep sample {place}" + (' --prompt "..."' if student.clip else "")
+    print(f"{place} holds {student.name} of tier {arguments.tier}; draw from it with `{command}`")
+
+
+def showcase(root: Path, arguments: argparse.Namespace) -> None:
+    """Write the students that come with the clone anew, from a tier's trainings and tables."""
+    from . import showcase
+
+    _without_bars()
+    showcase.write(root, arguments.tier)
+    names = ", ".join(own.name for own in showcase.STUDENTS)
+    print(f"{root / folder.SHOWCASE} holds {names} of tier {arguments.tier}")
 
 
 def sample(_: Path, arguments: argparse.Namespace) -> None:
@@ -84,7 +94,7 @@ def sample(_: Path, arguments: argparse.Namespace) -> None:
     # what the shell hands over need not be UTF-8
     texts = [text.encode("utf-8", "replace").decode() for text in arguments.prompt or ()]
     _without_bars()
-    pipe = FewStepPipeline.from_pretrained(arguments.folder)
+    pipe = FewStepPipeline.from_pretrained(folder.find(arguments.folder))
     pipe.set_progress_bar_config(disable=True)
     if pipe.flow_map.conditional and not texts:
         cure = 'give --prompt "a text", as often as you like'

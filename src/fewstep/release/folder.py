@@ -4,12 +4,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ..storage.checkpoint import CheckpointError
 from ..storage.files import amiss, checksum, mapping, write_atomically
+from ..storage.workspace import find_root
 
 INDEX, SUMS, CLASS = "model_index.json", "SHA256SUMS", "FewStepPipeline"
+SHOWCASE = "students"  # the folder of a clone with the students that come with it
 # what a pipeline may be made of; a text for people, which is no part of the student, may be edited
 READ, CARDS = (".safetensors", ".json", ".py", ".txt"), ".md"
 CURE, AGAIN = "`python -m fewstep save` writes one", "save the student again"
@@ -46,6 +49,22 @@ def _unlisted(folder: Path, listed: Collection[str]) -> Iterator[str]:
     """The files below `folder` that are not among `listed`, in order."""
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
     return (name for name in names if name not in listed)
+
+
+def find(given: Path) -> Path:
+    """The folder `given` or, where there is none, the student of that name that came with the clone around.
+
+    Raises FolderError, with the names that there are, for another name.
+    """
+    with suppress(FileNotFoundError):
+        place = find_root() / SHOWCASE
+        names = sorted(path.parent.name for path in place.glob(f"*/{INDEX}"))
+        if names and not given.exists():
+            if str(given) in names:
+                return place / given
+            cure = f"{CURE}, and {', '.join(names)} came with the clone"
+            raise FolderError(f"{given} is no saved student: there is no such folder; {cure}")
+    return given
 
 
 def check(folder: Path) -> None:

@@ -121,9 +121,15 @@ def pipeline(student: Student) -> FewStepPipeline:
     return FewStepPipeline(model.requires_grad_(False).eval(), FlowMapEulerDiscreteScheduler(), **further)
 
 
-def save(student: Student, target: Path) -> None:
-    """Write the student and its model card to the folder `target`; raises as `folder.check_free`."""
+def save(student: Student, target: Path, named: str = "", half: bool = False) -> None:
+    """Write the student and its model card to the folder `target`; raises as `folder.check_free`.
+
+    `named` is what the card's example opens, the folder's name if empty; `half` rounds the flow map's weights
+    to half precision, from which they are opened in single precision again.
+    """
     folder.check_free(target)
     made = pipeline(student)
-    text = card.text(student.experiment, student.method, student.seed, made, target.name)
+    if half:
+        made.flow_map.half()
+    text = card.text(student.experiment, student.method, student.seed, made, named or target.name)
     made.save_pretrained(target, text)

@@ -1,0 +1,1 @@
+from fewstep.release import FewStepPipeline  # noqa: F401
