@@ -8,6 +8,8 @@
 # make preflight  say what tier paper lacks on this machine, and how long it will train and sample here
 # make rehearse   run every stage of tier paper in small (make rehearse STAGES="students@paper-fmm-cifar10": these and what they need)
 # make bench      time the training steps, and a jitted JAX step beside them
+# make gpu        on a GPU, in ten minutes: tests, what a step costs, two experiments beside the CPU's cells, in results/gpu
+#                 (make gpu DEVICE=cpu: the same in small on a CPU, in artifacts/gpu; make gpu MINUTES=60: more of the steps)
 # Each makes its own environment in .venv first, on a machine that has Python 3.11 and make.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -17,7 +19,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env check lint repro zoo tour test preflight rehearse bench lab mutants
+.PHONY: env check lint repro zoo tour test preflight rehearse bench gpu lab mutants
 
 env: $(BIN)/.fewstep
 
@@ -70,6 +72,9 @@ bench: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_scflow.py
+
+gpu: env
+	@$(BIN)/python -m tests.gpu --device $(or $(DEVICE),cuda) --minutes $(or $(MINUTES),10)
 
 mutants: env
 	$(BIN)/python tests/mutants.py

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from xdist.scheduler import LoadScopeScheduling
 
 from fewstep.data.export import export
@@ -28,6 +30,28 @@ class _Shared(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     return _Shared(config, log)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    where = "where tests marked `cuda` compute (default: cpu); the reference is the CPU's"
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help=where)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # here, and not in pyproject.toml, which counts in the revision of every published number
+    config.addinivalue_line("markers", "cuda: what a GPU must compute as the CPU does; see --device")
+    if config.getoption("--device") == "cuda":
+        if not torch.cuda.is_available():
+            cure = "take a machine with a GPU and a CUDA build of torch, or leave the option out"
+            raise pytest.UsageError(f"--device cuda: no CUDA device is visible; {cure}")
+        # cuBLAS repeats its bits with this alone, and reads it when it is loaded
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where a test marked `cuda` computes: "cpu" or, with --device cuda, "cuda"."""
+    return str(request.config.getoption("--device"))
 
 
 @pytest.fixture(scope="session")

@@ -144,15 +144,15 @@ def test_a_copy_on_a_device_is_the_set_and_is_made_once(monkeypatch):
     assert np.array_equal(copy.numpy(), pixels) and images.rows.copy_on(torch.device("cpu")) is copy
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_draws_on_cuda_are_images_of_the_set():
+@pytest.mark.cuda
+def test_draws_on_a_device_are_images_of_the_set(device):
     pixels = noise(50, 3, 4, 6)
     images = held(pixels, False)
-    drawn = images.sample(20, torch.Generator("cuda").manual_seed(0))
-    assert drawn.is_cuda and {p.tobytes() for p in images.to_uint8(drawn).cpu().numpy()} <= {
+    drawn = images.sample(20, torch.Generator(device).manual_seed(0))
+    assert drawn.device.type == device and {p.tobytes() for p in images.to_uint8(drawn).cpu().numpy()} <= {
         p.tobytes() for p in pixels
     }
-    assert to_signed(torch.tensor([0, 255], dtype=torch.uint8, device="cuda")).tolist() == [-1, 1]
+    assert to_signed(torch.tensor([0, 255], dtype=torch.uint8, device=device)).tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize(
