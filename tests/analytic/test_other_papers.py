@@ -56,6 +56,11 @@ def test_what_differs_is_called_so_and_what_is_not_the_same_too():
     assert text.count("$$") == 2 * 5 and beyond.beyond in text and "arxiv.org/abs/2506.14603" in text
 
 
+def test_titles_begin_with_a_capital_and_keep_the_names_of_methods():
+    text = check.formulas(entries.ENTRIES)
+    assert "**A shortcut model is PSD-M on" in text and "**Improved MeanFlow is the Eulerian" in text
+
+
 # The Eulerian family ------------------------------------------------------------------------------------
 
 

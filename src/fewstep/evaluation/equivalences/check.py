@@ -107,7 +107,7 @@ def formulas(entries: Sequence[Equivalence]) -> str:
     """Every entry as Markdown: both formulas, and the term by which they differ."""
     parts = []
     for entry in entries:
-        title = entry.name.capitalize() if entry.name[0].islower() else entry.name
+        title = entry.name[0].upper() + entry.name[1:]
         parts += [f"**{title}** ({entry.papers})", f"$$ {entry.theirs} $$", f"$$ {entry.ours} $$"]
         if entry.beyond:
             parts.append(f"The first has in its gradient what the second has not: $$ {entry.beyond} $$")
