@@ -1,6 +1,7 @@
 """A made table with known answers, from measured rows through tables and claims to the README."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -232,7 +233,7 @@ def test_rows_of_two_revisions_make_no_table(smoke):
 def published(smoke, tmp_path, monkeypatch):
     """The results of the made rows, as the pipeline writes them at tier laptop: their folder."""
     monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
-    monkeypatch.setattr(report, "README_TABLES", ((FMM, KL), (SELF, KL)))
+    monkeypatch.setattr(report, "README_TABLES", {FMM: KL, SELF: KL})
     (tmp_path / "dvc.yaml").write_text(TOUR_ALONE, encoding="utf-8")
     found, parts = {}, {FMM: rows(DISTILLED), SELF: pd.concat([rows(own_cells()), exact(1, 0.05, 0.06)])}
     for name, measured in parts.items():
@@ -251,6 +252,16 @@ def published(smoke, tmp_path, monkeypatch):
 
 def ledger_of(folder):
     return pd.read_csv(folder / "results" / "laptop" / "claims.csv")
+
+
+def test_the_readme_shows_tier_overnight_where_it_was_run(published):
+    begin, end = report.README_MARKS
+    text = f"{begin}old\n{end}"
+    laptop = report.refresh_readme(published, text)
+    shutil.copytree(published / "results" / "laptop", published / "results" / "overnight")
+    night = report.refresh_readme(published, text)
+    assert "results/laptop/report.md#claims" in laptop and "overnight" not in laptop
+    assert night == laptop.replace("results/laptop/", "results/overnight/")
 
 
 def test_the_readme_says_what_was_measured_claimed_and_published(published):

@@ -241,7 +241,9 @@ def publish(workspace: Workspace, mixed: bool = False, beside: str = "") -> None
 
 
 def refresh_readme(root: Path, text: str) -> str:
-    """`text` with what stands between its marks replaced by the results of tier laptop.
+    """`text` with what stands between its marks replaced by the results of tier overnight, the evidence.
+
+    Where that was not run, by those of tier laptop.
 
     Raises ValueError unless each mark is a line of it once, in order, and for results that are damaged.
     """
@@ -249,7 +251,8 @@ def refresh_readme(root: Path, text: str) -> str:
     if [line for line in text.splitlines(keepends=True) if line in README_MARKS] != [begin, end]:
         wrong = f"README.md needs one line {begin.strip()} and after it one line {end.strip()}"
         raise ValueError(f"{wrong}, between which the results are put: restore them")
-    files, parts = read_written(root / "results" / "laptop"), []
+    tier = "overnight" if (root / "results" / "overnight").is_dir() else "laptop"
+    files, parts = read_written(root / "results" / tier), []
     for name, metric in README_TABLES.items():
         table = _read_csv(files[f"tables/{name}.csv"])
         first = table[table.metric == metric].iloc[0]
@@ -260,9 +263,9 @@ def refresh_readme(root: Path, text: str) -> str:
         parts += [f"**{name}**, {metric}{data} ({how})", markdown(tables.shown(table, metric))]
     ledger = _read_csv(files["claims.csv"])
     found = ", ".join(f"{count} *{verdict}*" for verdict, count in ledger.verdict.value_counts().items())
-    where = "[each with its statistic and interval](results/laptop/report.md#claims)"
+    where = f"[each with its statistic and interval](results/{tier}/report.md#claims)"
     parts.append(f"**{len(ledger)} claims of the papers**: {found}; {where}.")
-    parts.append(f"![All claims with their intervals](results/laptop/figures/{CLAIMS_PICTURE})")
+    parts.append(f"![All claims with their intervals](results/{tier}/figures/{CLAIMS_PICTURE})")
     (head, _, rest), block = text.partition(begin), "\n\n".join(parts)
     return f"{head}{begin}\n{block}\n\n{end}{rest.partition(end)[2]}"
 
