@@ -105,7 +105,7 @@ def test_a_few_steps_of_a_loop(device, trainings, name):
             for state in (found, reference)
         )
         assert off(ours, theirs) < TRAINED, network
-    assert off(theirs.new_tensor(0.0) + found.log[:3], reference.log[:3]) < ON_DEVICE["fp32"].gradient
+    assert off(found.log[:3], reference.log[:3]) < TRAINED
     after = torch.cat([w.detach().cpu().flatten() for w in reference.weights[STUDENT]])
     assert off(after, before.cpu()) > 1e-4, "nothing was learned"
 
