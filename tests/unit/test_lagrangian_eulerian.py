@@ -110,6 +110,7 @@ stages:
 
 def test_the_zoos_report_has_the_claims_that_its_notebook_hands_none_of(root, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     (tmp_path / ZOO).mkdir()
     (tmp_path / ZOO / "dvc.yaml").write_text(FIGURES, encoding="utf-8")
     workspace = Workspace(tmp_path, "laptop")
