@@ -12,6 +12,7 @@ from fewstep.storage.files import read_written
 from fewstep.storage.workspace import Workspace
 
 from .test_evidence import TRACE
+from .test_image_tables import TOUR_ALONE
 
 POINTS, IMAGES = lagrangian_eulerian.TABLES
 KEYS = {"LMD": "lmd", "AYF-LMD": "ayf-lmd", "EMD": "emd", "consistency": "consistency", "AYF-EMD": "ayf-emd"}
@@ -110,7 +111,7 @@ stages:
 
 def test_the_zoos_report_has_the_claims_that_its_notebook_hands_none_of(root, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWSTEP_PIPELINE", "1")
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text(TOUR_ALONE, encoding="utf-8")
     (tmp_path / ZOO).mkdir()
     (tmp_path / ZOO / "dvc.yaml").write_text(FIGURES, encoding="utf-8")
     workspace = Workspace(tmp_path, "laptop")
