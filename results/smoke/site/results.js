@@ -94,7 +94,7 @@ function show(id) {
     ["notebook", make("a", { href: `notebooks/${c.notebook}.html` }, c.notebook)],
     ["commit", make("code", {}, c.revision)],
     ["machine", `${c.hardware}; ${c.software}`],
-    ["again by", make("code", {}, `make repro TIER=${fewstepTier} EXPERIMENT=${c.experiment}`)],
+    ["again by", make("code", {}, button.closest("section").dataset.again)],
   ];
   const close = make("button", { type: "button", class: "close" }, "Close");
   close.addEventListener("click", hide);
