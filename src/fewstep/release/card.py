@@ -25,7 +25,7 @@ LIMITS = {
     "part runs.",
     "laptop": "Tier laptop trains small networks for minutes, on data that stand in for the papers': its "
     "numbers compare with each other and with nobody's.",
-    "overnight": "Tier overnight trains small networks for a night, on data that stand in for the papers': "
+    "overnight": "Tier overnight trains small networks for two hours, on data that stand in for the papers': "
     "its numbers compare with each other, and on the checkerboard with published ones.",
     "paper": "Tier paper follows the papers' data, networks and training; a published number stands beside "
     "its own only where the protocol is the same.",
