@@ -84,11 +84,11 @@ function show(id) {
   chosen = button;
   const apart = c.seeds.includes("training") ? "between training seeds" : "between sampling seeds";
   const rows = [
-    ["value", short(c.value)],
+    ["value", String(c.value)],
     ["deviations", [c.sd === null ? null : `${short(c.sd)} ${apart}`, c.sd_sampling === null ? null : `${short(c.sd_sampling)} between sampling seeds of a training`].filter(Boolean).join("; ") || "none: one seed"],
     ["seeds", `${c.seeds}, ${c.samples.toLocaleString("en")} samples`],
     ["published", c.published === null ? c.status : `${short(c.published)}, ${c.status}; ours less theirs ${short(c.value - c.published)}`],
-    ["source", c.source],
+    ["published in", c.source],
     ["protocol", make("ul", {}, ...c.protocol.split("; ").map((own) => make("li", {}, own)))],
     ["settings", make("a", { href: `../settings/${c.parameters}.json` }, `${c.parameters}.json`)],
     ["notebook", make("a", { href: `notebooks/${c.notebook}.html` }, c.notebook)],
