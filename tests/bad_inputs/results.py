@@ -109,7 +109,7 @@ def _claims() -> list[Case]:
         return "".join(line for line in text.splitlines(True) if not line.startswith("lsd-best-at-4"))
 
     edits = {
-        "a row that is cut": (_line(3, lambda line: line[:60] + "\n"), "line 3 (has . of 11|cannot be)"),
+        "a row that is cut": (_line(3, lambda line: line[:60] + "\n"), "line 3 (has . of 15|cannot be)"),
         "an end that is cut": (lambda text: text[:-30], "is cut short"),
         "a claim that is missing": (without, "lacks the claim 'lsd-best-at-4'"),
         "a claim twice": (lambda text: text + text.splitlines(True)[-1], "more than one row of claim"),

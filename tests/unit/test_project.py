@@ -433,7 +433,7 @@ def test_a_locale_that_is_not_utf8_changes_nothing(root, tmp_path):
     """README.md, params.yaml with a comment, and the code's fingerprints, under the C locale."""
     for name in ("README.md", "params.yaml", "dvc.yaml"):
         shutil.copy(root / name, tmp_path)
-    shutil.copytree(root / "results" / "laptop", tmp_path / "results" / "laptop")
+    shutil.copytree(root / "results" / "overnight", tmp_path / "results" / "overnight")
     text = (root / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(f"# größer\n{text}", encoding="utf-8")
     code = (
