@@ -26,7 +26,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.faults import Fault, faults  # noqa: E402
+from tests.faults import Fault, faults, selected  # noqa: E402
 
 # What the library and its tests import from elsewhere: once here, and not in every child.
 SHARED = (
@@ -55,19 +55,6 @@ def planted(fault: Fault, copy: Path) -> str:
     finally:
         path.write_text(sound, encoding="utf-8")
     return {0: "SURVIVED", 1: "killed"}.get(status, f"PYTEST FAILED ({status})")
-
-
-def selected(named: str) -> list[str]:
-    """What pytest is given for a fault's tests; ValueError for a name that no one test file has."""
-    chosen = []
-    for name in named.split():
-        file, _, test = name.partition("::")
-        folder, _, stem = file.rpartition("/")
-        found = sorted((ROOT / "tests").rglob(f"{folder or '*'}/test_{stem}.py"))
-        if len(found) != 1:
-            raise ValueError(f"{len(found)} test files are called {file}: a fault must name one")
-        chosen.append(found[0].relative_to(ROOT).as_posix() + (f"::{test}" if test else ""))
-    return chosen
 
 
 def tests(copy: Path, names: list[str], keep: bool = False) -> int:

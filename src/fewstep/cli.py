@@ -69,7 +69,7 @@ def _readme(root: Path, arguments: argparse.Namespace) -> None:
     from .pipeline.report import write_readme
 
     write_readme(root)
-    print("the results in README.md are those of results/")
+    print("README.md has the results of tier overnight, or of laptop where that was not run")
 
 
 def _run(root: Path, arguments: argparse.Namespace) -> None:
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("name", "an experiment, tour, features/NAME, latents/NAME or clip/NAME")
     add("--tier", "at which tier (default: the one that params.yaml selects)")
     command("tier", _tier, "select a tier in params.yaml")("tier")
-    command("readme", _readme, "bring the results in README.md up to date with results/")
+    command("readme", _readme, "bring the results in README.md up to date with those of tier overnight")
     add = command("run", _run, "execute a notebook as a stage of the pipeline")
     add("notebook")
     add("--tier", required=True)

@@ -7,6 +7,8 @@ must notice: names of test files without test_ and .py, with a folder where two 
 from importlib import import_module
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
 Fault = tuple[str, str, str, str, str]
 
 
@@ -19,3 +21,16 @@ def faults() -> list[Fault]:
     """All faults, room by room."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
     return [fault for name in names for fault in import_module(f"{__name__}.{name}").FAULTS]
+
+
+def selected(named: str) -> list[str]:
+    """What pytest is given for a fault's tests; ValueError for a name that no one test file has."""
+    chosen = []
+    for name in named.split():
+        file, _, test = name.partition("::")
+        folder, _, stem = file.rpartition("/")
+        found = sorted((ROOT / "tests").rglob(f"{folder or '*'}/test_{stem}.py"))
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} test files are called {file}: a fault must name one")
+        chosen.append(found[0].relative_to(ROOT).as_posix() + (f"::{test}" if test else ""))
+    return chosen

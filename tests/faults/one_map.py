@@ -66,7 +66,11 @@ FAULTS: list[Fault] = [
     *within(
         "pipeline/report.py",
         "zoo",
-        ("the zoo's list is the main one", 'f"{beside}.json" if beside else LIST', "LIST"),
+        (
+            "the zoo's list is the main one",
+            'replace_files(folder, files, f"{beside}.json")',
+            "replace_files(folder, files)",
+        ),
         ("another revision not said", "if beside and mixture(", "if False and mixture("),
     ),
     *within("pipeline/stages.py", "zoo", ("a zoo of tier paper", 'if tier != "paper" and path', "if path")),

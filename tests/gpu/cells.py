@@ -79,11 +79,9 @@ def table(tree: Path, tier: str, name: str) -> pd.DataFrame:
         experiment = Experiment.open(tier, name)
         if wanted := experiment.settings.metrics.features:
             preparation = features.FeaturePreparation.open(tier, wanted)
-            # there where the pipeline has made them; the classifier is trained on the CPU alone
-            with contextlib.suppress(FileNotFoundError):
-                preparation.description  # noqa: B018
-                wanted = None
-            if wanted:
+            try:
+                features.load(preparation)
+            except FileNotFoundError:  # the pipeline has not made them; a classifier is trained on the CPU
                 features.prepare(preparation)
         train.train(experiment, *experiment.settings.methods)
         sample.draw(experiment)

@@ -198,7 +198,7 @@ def test_the_driver_is_what_nvidia_smi_says_or_unknown(monkeypatch):
 
 def test_every_file_with_a_marked_test_is_run(root):
     found = command.marked(root)
-    assert {"tests/device/test_maps.py", "tests/device/test_training.py"} <= set(found)
+    assert {"tests/device/test_maps.py", "tests/device/test_loops.py"} <= set(found)
     assert "tests/unit/test_images_data.py" in found
 
 
