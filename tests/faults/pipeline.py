@@ -60,6 +60,15 @@ FAULTS: list[Fault] = [
         ("no patience with another DVC", "time.monotonic() < waited + patience:", "False:"),
     ),
     *within(
+        "pipeline/dvc.py",
+        "lock_writing",
+        ("another stage's text", "before.get(json.dumps([name, stage]))", "blocks[0]"),
+        ("every file is taken for a lock", 'if file.name == "dvc.lock" and', "if"),
+        ("what stands beside the stages is lost", '["schema", "stages"] or', '["schema", "stages"] and'),
+        ("the lines above the stages are lost", "written = [text[: starts[0]]]", "written = []"),
+        ("a stage under the word stages", '.removeprefix("stages:\\n")', ""),
+    ),
+    *within(
         "pipeline/repro.py",
         "repro",
         ("the checkerboard in its turn", "return not own, -sum(", "return False, -sum("),

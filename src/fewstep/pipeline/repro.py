@@ -17,7 +17,8 @@ from .stages import Stage, plan
 
 # DVC in a process that ends with this one; its stages end with it
 _DVC = """import sys; from fewstep.training.lifetime import exit_with_parent
-exit_with_parent(int(sys.argv.pop(1))); from dvc.cli import main; sys.exit(main(sys.argv[1:]))"""
+exit_with_parent(int(sys.argv.pop(1))); from fewstep.pipeline.dvc import write_locks_quickly
+write_locks_quickly(); from dvc.cli import main; sys.exit(main(sys.argv[1:]))"""
 
 
 class ReproError(RuntimeError):
