@@ -36,3 +36,9 @@ def test_a_row_says_what_the_objective_says_of_itself(rows, name):
     assert (teacher != "none") == objectives.needs_teacher(name)
     if teacher != "none":
         assert teacher == ("map" if "FlowMap" in str(parameters["teacher"].annotation) else "velocity")
+
+
+@pytest.mark.parametrize("name", objectives.names())
+def test_an_objective_is_read_at_a_glance(name):
+    """At most thirty lines, its docstring with the example among them."""
+    assert len(inspect.getsource(objectives.load(name)).splitlines()) <= 30
