@@ -59,6 +59,9 @@ FAULTS: list[Fault] = [
         ("sine's derivative", "_elementwise(torch.sin, torch.cos)", "_elementwise(torch.sin, torch.sin)"),
     ),
     *within(
-        "networks/unet.py", "dual", ("the end in place of the gap", "class_labels=t - s", "class_labels=t")
+        "networks/unet.py", "unet", ("the end in place of the gap", "class_labels=t - s", "class_labels=t")
+    ),
+    *within(
+        "networks/text_unet.py", "unet", ("the end in place of the gap", "texts, t - s, enc", "texts, t, enc")
     ),
 ]

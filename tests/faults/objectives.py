@@ -16,6 +16,23 @@ FAULTS: list[Fault] = [
         ("velocity at s", "student.velocity(batch.t,", "student.velocity(batch.s,"),
     ),
     *within(
+        "objectives/sid/losses.py",
+        "sid",
+        (
+            "a denoiser that goes t on",
+            "per_sample(1 - t, point) * velocity",
+            "per_sample(t, point) * velocity",
+        ),
+        ("the point's ends exchanged", "per_sample(1 - t, x) * noise", "per_sample(t, x) * noise"),
+        ("the wrong way from the teacher", "apart = real - drawn", "apart = drawn - real"),
+        ("the distance to the other denoiser", "((real - x) - alpha", "((drawn - x) - alpha"),
+        ("alpha the other way", "- alpha * apart", "+ alpha * apart"),
+        ("a scale that learns", "(x - real).detach().abs()", "(x - real).abs()"),
+        ("one scale for all", ".flatten(1).mean(1).clamp(", ".flatten(1).mean().clamp("),
+        ("the mean over dimensions", ".flatten(1).sum(1) / scale", ".flatten(1).mean(1) / scale"),
+        ("divided by zero", "clamp(min=LEAST_SCALE)", "clamp(min=0)"),
+    ),
+    *within(
         "objectives/lmd.py",
         "equivalences residuals_at_truth",
         ("teacher asked at s", "teacher.velocity(batch.t, where)", "teacher.velocity(batch.s, where)"),

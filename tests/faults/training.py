@@ -9,7 +9,31 @@ COUPLINGS, WEIGHTING = (f"training/loops/{name}.py" for name in ("couplings", "w
 JOB, STATE, TRAIN, TRAINER = (f"training/{name}.py" for name in ("job", "state", "train", "trainer"))
 FORECAST, REHEARSE = (f"rehearsal/{name}.py" for name in ("forecast", "rehearse"))
 
+SID = "training/loops/sid.py"
+
 FAULTS: list[tuple[str, str, str, str, str]] = [
+    *(
+        (name, SID, old, new, "sid_loop")
+        for name, old, new in (
+            ("a second network from scratch", "fake.load_state_dict(teacher.state_dict())", "pass"),
+            ("a step size of another", "own.lr, momentum=own.beta1", "job.optimiser.lr, momentum=own.beta1"),
+            ("no momentum of its own", ", momentum=own.beta1", ""),
+            ("noise of another deviation", "**how) * source.scale", "**how)"),
+            ("flow matching from data to noise", "Batch(noise, x, t", "Batch(x, noise, t"),
+            ("samples that learn from the second network", "x.detach(), beside", "x, beside"),
+            ("SiD's alpha whatever is set", "x, noise, t, alpha)", "x, noise, t)"),
+            (
+                "a second network that learns from the student's loss",
+                "fake.requires_grad_(False)\n        return",
+                "return",
+            ),
+            (
+                "teacher and second network exchanged",
+                "self.teacher, state.networks[FAKE], x",
+                "state.networks[FAKE], self.teacher, x",
+            ),
+        )
+    ),
     (
         "an objective that always sees the end of training",
         TERMS,

@@ -20,7 +20,8 @@ SETTINGS = {
     laws.EncoderCoupling: {"weight": 20.0},
     laws.Autoguidance: {},
     training.Method: {
-        "terms": [], "self_correction": None, "teacher": None, "teacher_as": "velocity", "start": "scratch",
+        "terms": [], "self_correction": None, "distribution_matching": None, "teacher": None,
+        "teacher_as": "velocity", "start": "scratch",
         "stop_gradient": "student", "weights": None, "guidance_scale": None, "conditioning_dropout": None,
         "network": None, "optimiser": None, "autoguidance": None, "coupling": None, "learned_weight": None,
     },
@@ -28,6 +29,7 @@ SETTINGS = {
         ("latents", "processes", "precision", "channels_last", "compile", "cuda_graphs")
     ),
     training.Optimiser: {"decay_after": 1, "weight_decay": None},
+    training.DistributionMatching: {"alpha": 1.2, "beta1": 0.9},
     training.WeightedLoss: {"warmup": 0},
     training.AdversarialLoss: {
         "warmup": 0, "schedule": "constant", "beta1": 0.9, "channels": None, "head": None

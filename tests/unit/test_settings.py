@@ -246,7 +246,22 @@ SI = [{"objective": "si", "times": {"region": "diagonal"}}]
         (
             "experiments.scflow-celebahq.methods.scflow.terms",
             "si",
-            "give a method either `terms` or `self_correction`",
+            "give a method either `terms` or `self_correction` or `distribution_matching`",
+        ),
+        (
+            "experiments.zoo-checkerboard.methods.sid.start",
+            GONE,
+            "`distribution_matching` starts from its teacher: ... `start: teacher`",
+        ),
+        (
+            "experiments.zoo-checkerboard.methods.sid.self_correction",
+            {"threshold": 0.1, "truncation": 0.4},
+            "give a method either `terms` or `self_correction` or `distribution_matching`",
+        ),
+        (
+            "experiments.zoo-checkerboard.training.interpolant",
+            "trigonometric",
+            "`methods.sid.distribution_matching` is for the linear interpolant, not for 'trigonometric'",
         ),
         (
             "experiments.scflow-celebahq.training.latents",

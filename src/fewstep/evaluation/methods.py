@@ -4,13 +4,16 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from .. import objectives
+from ..objectives import sid
 from ..objectives.scflow import losses
+from ..objectives.sid.losses import score_identity
 from ..settings.tiers import ExperimentSettings
 from ..settings.training import Method, SelfCorrection, Term
 from .claims import Logs
@@ -55,12 +58,16 @@ def _call(term: Term) -> str:
     return f"- {call} on {100 * term.share:g} % of a batch{weight}; times: {times}"
 
 
+def _formulas(module: ModuleType | None) -> list[str]:
+    return re.findall(r"\$\$.*?\$\$", getattr(module, "__doc__", "") or "", re.DOTALL)
+
+
 def _terms(method: Method) -> list[str]:
     parts: list[str] = []
     for name in dict.fromkeys(term.objective for term in method.terms):
         objective = objectives.load(name)
         # each objective is a file, with its loss at its head
-        formulas = re.findall(r"\$\$.*?\$\$", inspect.getmodule(objective).__doc__ or "", re.DOTALL)
+        formulas = _formulas(inspect.getmodule(objective))
         calls = "\n".join(_call(term) for term in method.terms if term.objective == name)
         parts += [*formulas, source(objective), calls]
     return [part for part in parts if part]
@@ -81,6 +88,9 @@ def section(name: str, settings: ExperimentSettings) -> str:
     """A method as Markdown: its loss, where it comes from, its settings and its call."""
     method = settings.method(name)
     parts = _corrected(method.self_correction) if method.self_correction else _terms(method)
+    if own := method.distribution_matching:
+        said = f"alpha = {own.alpha:g}, f by Adam at lr {own.lr:g}, beta1 {own.beta1:g}"
+        parts = [*_formulas(sid), f"{source(score_identity)}; {said}."]
     call = f'`train.train(exp, "{name}")`'
     return "\n\n".join([f"### {method.label}", *parts, f"{call}: {_settings(method, settings)}."])
 

@@ -73,7 +73,7 @@ def numbers(experiment: Experiment, method: str, seed: int) -> list[str]:
 def papers(method: Method) -> list[str]:
     """One line for each objective of a method: what it is and its paper, the first that its module names."""
     names, lines = dict.fromkeys(term.objective for term in method.terms), []
-    for name in ["scflow"] if method.self_correction else names:
+    for name in names if method.terms else [method.loop]:
         about = importlib.import_module(f"{objectives.__name__}.{name}").__doc__
         number = re.search(r"arXiv\s+(\d{4}\.\d{5})", about)[1]
         title = about.partition(" (")[0]

@@ -192,6 +192,10 @@ class ExperimentSettings(Settings):
             yield "`sampling.steps` draws no method at all: give one of them a number of steps"
         if EXACT in (*sampling.steps, *sampling.samplers) and training.data != "checkerboard":
             yield f"the exact velocity of '{training.data}' is not known: remove 'exact'"
+        for name, method in self.methods.items():
+            if method.distribution_matching and training.interpolant != "linear":
+                where = f"`methods.{name}.distribution_matching`"
+                yield f"{where} is for the linear interpolant, not for '{training.interpolant}'"
         for name, solvers in sampling.solvers.items():
             for solver, steps in solvers.items():
                 where = f"`sampling.solvers.{name}.{solver}`"
@@ -236,6 +240,8 @@ def caption_problems(
         networks = f"networks of kind {' or '.join(CONDITIONAL)}"
         together = f"latents with captions (`clip`), {networks} and `sampling.prompts` go together"
         yield f"{together}: give all or none"
+    if conditional and (names := [n for n, own in experiment.methods.items() if own.distribution_matching]):
+        yield f"`methods.{names[0]}.distribution_matching` draws no data, and so no captions: remove it"
     if latents is None or encoder is None:
         needing = [f"the measure '{name}'" for name in ("clip", "attributes") if name in measures]
         for name, method in experiment.methods.items():

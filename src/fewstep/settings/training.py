@@ -86,6 +86,14 @@ class SelfCorrection(Settings):
     bidirectional: WeightedLoss | None = None
 
 
+class DistributionMatching(Settings):
+    """SiD (arXiv 2404.04057): `alpha` of its loss, and Adam for the velocity of what the student draws."""
+
+    alpha: Weight = 1.2
+    lr: Rate
+    beta1: Fraction = 0.9
+
+
 class Optimiser(Settings):
     """The optimiser and what surrounds it.
 
@@ -118,7 +126,8 @@ class Method(Settings):
 
     label: Label
     terms: list[Term] = []  # objectives of flow maps, each on its share of a batch, or
-    self_correction: SelfCorrection | None = optional()  # the losses of SCFlow
+    self_correction: SelfCorrection | None = optional()  # the losses of SCFlow, or
+    distribution_matching: DistributionMatching | None = optional()  # SiD, which sees no data
     steps: Count
     teacher: Name | None = None  # the method of the same experiment whose network is distilled
     teacher_as: Literal["velocity", "euler", "stages"] = "velocity"
@@ -137,6 +146,8 @@ class Method(Settings):
     @property
     def loop(self) -> str:
         """Which loop trains it; see fewstep.training.loops."""
+        if self.distribution_matching:
+            return "sid"
         return "scflow" if self.self_correction else "terms"
 
     @property
@@ -146,11 +157,13 @@ class Method(Settings):
         return [self.teacher, *weak] if self.teacher else weak
 
     def problems(self) -> Iterator[str]:
-        if bool(self.terms) == (self.self_correction is not None):
-            yield "give a method either `terms` or `self_correction`"
+        loops = ("self_correction", "distribution_matching")
+        own = [name for name in loops if getattr(self, name) is not None]
+        if bool(self.terms) + len(own) != 1:
+            yield "give a method either `terms` or `self_correction` or `distribution_matching`"
         velocity = self.teacher is not None and self.teacher_as == "velocity"
-        if self.self_correction and not (velocity and self.start == "teacher"):
-            yield "`self_correction` starts from its teacher: name a `teacher`, and say `start: teacher`"
+        if own and not (velocity and self.start == "teacher"):
+            yield f"`{own[0]}` starts from its teacher: name a `teacher`, and say `start: teacher`"
         if self.terms and abs(sum(t.share for t in self.terms) - 1) > 1e-9:
             yield f"the shares of the terms must add up to 1, not {sum(t.share for t in self.terms):g}"
         needing = [t.objective for t in self.terms if objectives.needs_teacher(t.objective)]
