@@ -95,22 +95,6 @@ FAULTS: list[Fault] = [
         ("a tie is a success", "np.asarray(values) > threshold", "np.asarray(values) >= threshold"),
     ),
     *within(
-        "evaluation/lagrangian_eulerian.py",
-        "lagrangian_eulerian",
-        (
-            "a method that stops something else",
-            '"EMD": ("Eulerian", "nothing"',
-            '"EMD": ("Eulerian", "all but v"',
-        ),
-        ("another number of steps", "CALLS = (1, 2)", "CALLS = (1, 4)"),
-    ),
-    *within(
-        "evaluation/claims.yaml",
-        "lagrangian_eulerian",
-        ("a claim turned round", "[[lmd, N], [ayf-lmd, N]]", "[[ayf-lmd, N], [lmd, N]]"),
-        ("normalised for stopped", "[[consistency, N], [ayf-lmd, N]]", "[[ayf-emd, N], [ayf-lmd, N]]"),
-    ),
-    *within(
         "evaluation/claims.yaml",
         "evidence_chain",
         (

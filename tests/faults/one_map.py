@@ -2,6 +2,9 @@
 
 from . import Fault, within
 
+# between the unit of a claim and its cells
+CELLS = "\n      statistic: {kind: difference, cells: ["
+
 FAULTS: list[Fault] = [
     *within(
         "evaluation/eulerian_family.py",
@@ -23,6 +26,73 @@ FAULTS: list[Fault] = [
         ("an error that does not vanish", "world.e * (1 - s)", "world.e"),
         ("a jump's error whatever its length", "world.e * (t - s)", "world.e"),
         ("not in units of the error", "w2(world, n) / world.e", "w2(world, n)"),
+    ),
+    *within(
+        "evaluation/consistency_error.py",
+        "consistency_error",
+        ("trained rows by all metrics", "trained[trained.metric == KL]", "trained"),
+        (
+            "re-noised rows of a map called its jumps",
+            '"CM, renoised-1": "consistency model, re-noised (CM)"',
+            '"CM": "consistency model, re-noised (CM)"',
+        ),
+    ),
+    *within(
+        "evaluation/plots/curves.py",
+        "consistency_error",
+        (
+            "one metric in all panels",
+            "_against_calls(axis, table, metric) for axis",
+            "_against_calls(axis, table, metrics[0]) for axis",
+        ),
+        ("a legend over the next panel", '{"wspace": 1.0}', '{"wspace": 0.1}'),
+    ),
+    *within(
+        "evaluation/lagrangian_eulerian.py",
+        "lagrangian_eulerian",
+        (
+            "a method that stops something else",
+            '"EMD": ("Eulerian", "nothing"',
+            '"EMD": ("Eulerian", "all but v"',
+        ),
+        ("another number of steps", "CALLS = (1, 2)", "CALLS = (1, 4)"),
+        (
+            "the FIDs of two data sets in one",
+            "{TABLES[experiment]}, {experiment",
+            "{TABLES[experiment]}{experiment * 0",
+        ),
+    ),
+    *within(
+        "evaluation/claims.yaml",
+        "lagrangian_eulerian",
+        (
+            "a claim turned round",
+            f"nats{CELLS}[lmd, N], [ayf-lmd, N]]",
+            f"nats{CELLS}[ayf-lmd, N], [lmd, N]]",
+        ),
+        (
+            "normalised for stopped",
+            f"nats{CELLS}[consistency, N], [ayf-lmd, N]]",
+            f"nats{CELLS}[ayf-emd, N], [ayf-lmd, N]]",
+        ),
+        (
+            "a claim on images turned round",
+            f"FID{CELLS}[consistency, N], [ayf-lmd, N]]",
+            f"FID{CELLS}[ayf-lmd, N], [consistency, N]]",
+        ),
+        ("no claims on latents", "[zoo-digits, zoo-latents]", "[zoo-digits]"),
+    ),
+    *within(
+        "evaluation/claims.yaml",
+        "consistency_error",
+        ("re-noising said to help", "- [cm-renoised-1, N]\n", "- [cm-renoised-1, 2]\n"),
+        ("the best without eight steps", "[cm-renoised-1, 8], ", ""),
+        ("more jumps said to hurt", "[[lmd, 2], [lmd, N]]", "[[lmd, N], [lmd, 2]]"),
+        (
+            "two maps for two samplers",
+            "[[consistency-renoised-1, N], [consistency, N]]",
+            "[[cm-renoised-1, N], [consistency, N]]",
+        ),
     ),
     *within(
         "evaluation/equivalences/check.py",

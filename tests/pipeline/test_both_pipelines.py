@@ -29,7 +29,7 @@ def test_the_field_is_published_beside_the_other_tables(both, built):
         name[7:-4]: pd.read_csv(io.BytesIO(own)) for name, own in files.items() if name.startswith("tables/")
     }
     computed = {"eulerian-family", "consistency-error", "lagrangian-against-eulerian"}
-    assert set(tables) == {"zoo-checkerboard", "zoo-digits"} | computed
+    assert set(tables) == {"zoo-checkerboard", "zoo-digits", "zoo-latents"} | computed
     assert tables["zoo-checkerboard"].method.nunique() > 16
     for table in tables.values():
         assert set(table.tier) == {"smoke"} and table.value.notna().all()

@@ -1,8 +1,9 @@
-"""Why more steps can make a consistency model worse (arXiv 2506.14603, theorem 3.1), in closed form.
+"""Why more steps can make a consistency model worse (arXiv 2506.14603, theorem 3.1): closed form and trained.
 
 From N(0, 1) to N(0, c^2) along I_t = (1 - t) x0 + t x1, in one dimension, every map below multiplies, so that
 all stays Gaussian and W2 is the difference of the deviations. The exact maps reach c in any number of steps;
-what grows or falls with the steps is the error that they are given.
+what grows or falls with the steps is the error that they are given. Beside them stand trained maps of the
+checkerboard, whose error is whatever training left, by KL.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +13,18 @@ import numpy as np
 import pandas as pd
 
 from . import tables
+from .measures import KL
 from .provenance import Provenance
 
 NAME, METRIC = "consistency-error", "W2 to target / e"
 STEPS = (1, 2, 4, 8, 16, 32, 64)
+# rows of zoo-checkerboard -> what they are called here: whose map it is, and how it moves
+TRAINED = {
+    "CM, renoised-1": "consistency model, re-noised (CM)",
+    "consistency, renoised-1": "flow map, re-noised (consistency)",
+    "consistency": "flow map, jumps (consistency)",
+    "LMD": "flow map, jumps (LMD)",
+}
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,16 @@ ROWS: dict[str, Callable[[World, int], float]] = {
 
 
 def table(
-    tier: str, origin: Provenance, world: World = World(), steps: Sequence[int] = STEPS
+    tier: str, origin: Provenance, trained: pd.DataFrame, world: World = World(), steps: Sequence[int] = STEPS
 ) -> pd.DataFrame:
-    """W2 of every row at every number of steps, in units of the error e, in the tables' columns."""
+    """W2 of every row at every number of steps, in units of the error e, in the tables' columns.
+
+    Below it stand the KL of those rows of the table `trained` that TRAINED names.
+    """
     how = f"closed form, N(0, 1) to N(0, c^2), c = {world.c:g}, e = {world.e:g}, equal steps"
     shared = {"metric": METRIC, "seeds": "no", "samples": 1, "protocol": how}
     rows = ((name, n, w2(world, n) / world.e) for name, w2 in ROWS.items() for n in steps)
     cells = (shared | {"method": name, "nfe": n, "value": value} for name, n, value in rows)
-    return tables.computed(cells, NAME, tier, origin)
+    kl = trained[trained.metric == KL]
+    parts = [kl[kl.method == row].assign(method=name) for row, name in TRAINED.items()]
+    return tables.with_cost(tables.computed(cells, NAME, tier, origin), parts)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .picture import METHODS, Picture, cell_line, legend_beside, line_panels, log_ticks, stroke
@@ -92,13 +93,11 @@ def _call_ticks(calls: pd.Series) -> list[int]:
     return sorted(kept)
 
 
-def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = None) -> Picture:
-    """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
+def _against_calls(axis: Axes, table: pd.DataFrame, metric: str, floor: float | None = None) -> dict:
+    """Draw a metric against network calls (log-log), one line a method; returns what is drawn, by method."""
     part = table[(table.metric == metric) & (table.method != "exact")]
-    figure, ((axis,),) = line_panels(6.4, 3.8)
     lines = part.groupby("method", sort=False)
-    numbers = {method: cell_line(axis, line, "nfe", method, ms=4) for method, line in lines}
-    alt = f"{title}: {metric} against network calls per sample for {'; '.join(numbers)}"
+    numbers: dict = {method: cell_line(axis, line, "nfe", method, ms=4) for method, line in lines}
     if floor is not None:
         axis.axhline(floor, color=METHODS["exact"], lw=1, ls="--", label="exact sampler")
         numbers["exact"] = round(floor, 4)
@@ -108,7 +107,29 @@ def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = N
     axis.set_xticks(ticks, labels=[str(n) for n in ticks])
     axis.minorticks_off()
     legend_beside(axis)
-    return Picture(figure, numbers, title, alt)
+    return numbers
+
+
+def _of_calls(metric: str, numbers: dict) -> str:
+    methods = "; ".join(method for method in numbers if method != "exact")
+    return f"{metric} against network calls per sample for {methods}"
+
+
+def curves(table: pd.DataFrame, metric: str, title: str, floor: float | None = None) -> Picture:
+    """A metric against network calls, one line a method with its deviation over training seeds (log-log)."""
+    figure, ((axis,),) = line_panels(6.4, 3.8)
+    numbers = _against_calls(axis, table, metric, floor)
+    return Picture(figure, numbers, title, f"{title}: {_of_calls(metric, numbers)}")
+
+
+def curves_beside(table: pd.DataFrame, title: str) -> Picture:
+    """`curves` of each metric of a table, side by side in its order; the numbers are by metric."""
+    metrics = list(dict.fromkeys(table.metric))
+    # the legends stand between the panels
+    figure, (axes,) = line_panels(6.8 * len(metrics), 3.8, 1, len(metrics), gridspec_kw={"wspace": 1.0})
+    numbers = {metric: _against_calls(axis, table, metric) for axis, metric in zip(axes, metrics)}
+    alt = "; beside it ".join(_of_calls(metric, own) for metric, own in numbers.items())
+    return Picture(figure, numbers, title, f"{title}: {alt}")
 
 
 def quality_against(table: pd.DataFrame, x: str, y: str, title: str) -> Picture:
