@@ -106,7 +106,7 @@ def cases() -> list[Case]:
             "fetch", "data of drives", _fetch("celeba64"), "celeba64 has to be got by hand: .*CelebA", _clone
         ),
         Case(
-            "fetch", "another file", _fetch("cifar10"), other, _in_place(lambda own: own.write_text("mine"))
+            "fetch", "another file", _fetch("cifar10"), other, _in_place(lambda own: own.write_bytes(b"mine"))
         ),
         Case(
             "fetch", "a folder", _fetch("cifar10"), f"is a folder and no file: {away}", _in_place(Path.mkdir)
