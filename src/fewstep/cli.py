@@ -117,6 +117,12 @@ def _preflight(root: Path, arguments: argparse.Namespace) -> None:
     preflight(root, arguments.tier, tiers.load(root / "params.yaml", arguments.tier))
 
 
+def _fetch(_: Path, arguments: argparse.Namespace) -> None:
+    from .rehearsal.fetch import fetch
+
+    fetch(arguments.names, arguments.yes and not arguments.list)
+
+
 def _imported(module: str, name: str) -> Callable[[Path, argparse.Namespace], None]:
     """The function `name` of a module of this package, which is imported when it is called."""
     return lambda *arguments: getattr(import_module(f"{__package__}.{module}"), name)(*arguments)
@@ -193,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
     lacks = "say what a tier lacks on this machine, and how long it will train and sample"
     add = command("preflight", _preflight, lacks)
     add("--tier", "the tier to look ahead to (default: paper)", default="paper")
+    gets = "list data and weights that tier paper needs, and fetch them where they have a public address"
+    add = command("fetch", _fetch, gets)
+    add("names", "which of them (default: all are listed)", nargs="*", metavar="name")
+    add("--yes", "fetch them: nothing asks the network without this", action="store_true")
+    add("--list", "list alone, whatever else is said", action="store_true")
 
     lfm = "turn the published checkpoint of Latent Flow Matching into a flow map of this library"
     add = command("convert-lfm", _imported("networks.published.lfm", "command"), lfm)

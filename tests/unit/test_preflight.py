@@ -518,6 +518,7 @@ def test_preflight_lists_what_is_missing_and_fails(bare):
         text=True,
     )
     assert done.returncode == 1 and done.stdout.count("\nmissing: ") >= 5 and "measuring" not in done.stdout
+    assert "\n`fewstep fetch` says which of these have a public address" in done.stdout
     assert (
         done.stderr.count("\n") == 1
         and "tier paper cannot run here as it is: " in done.stderr

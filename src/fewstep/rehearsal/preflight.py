@@ -94,9 +94,12 @@ def preflight(root: Path, tier_name: str, tier: Tier) -> None:
     if device == "cuda":
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {free / GB:,.0f} of {total / GB:,.0f} GB free")
-    missing = [*lacking, *missing_files(tier, True), *missing_space(root, tier_name, sum(wanted.values()))]
+    files = missing_files(tier, True)
+    missing = [*lacking, *files, *missing_space(root, tier_name, sum(wanted.values()))]
     for sentence in missing:
         print(f"missing: {sentence}", flush=True)
+    if files:
+        print("`fewstep fetch` says which of these have a public address, and fetches them.")
     if lacking:
         print("Hours are measured on the machine that will run the tier, and not on this one.")
     else:
