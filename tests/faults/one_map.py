@@ -32,7 +32,7 @@ FAULTS: list[Fault] = [
         "consistency_error",
         ("trained rows by all metrics", "trained[trained.metric == KL]", "trained"),
         (
-            "re-noised rows of a map called its jumps",
+            "one step in the place of re-noised ones",
             '"CM, renoised-1": "consistency model, re-noised (CM)"',
             '"CM": "consistency model, re-noised (CM)"',
         ),
@@ -58,8 +58,8 @@ FAULTS: list[Fault] = [
         ("another number of steps", "CALLS = (1, 2)", "CALLS = (1, 4)"),
         (
             "the FIDs of two data sets in one",
-            "{TABLES[experiment]}, {experiment",
-            "{TABLES[experiment]}{experiment * 0",
+            "return f\"{TABLES[experiment]}, {experiment.removeprefix('zoo-')}\"",
+            "return TABLES[experiment]",
         ),
     ),
     *within(
