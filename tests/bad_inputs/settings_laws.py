@@ -9,6 +9,44 @@ def _both_weights() -> dict[str, object]:
     return {"label": "LMD", "teacher": "si", "terms": [term], "learned_weight": True}
 
 
+def _matching() -> list[Case]:
+    """SiD's settings, in the zoo's row of it."""
+    own = "experiments.zoo-checkerboard.methods.sid"
+
+    def matching(name: str, key: str, value: object, says: str) -> Case:
+        return changed(name, f"{own}.{key}", value, says)
+
+    return [
+        matching(
+            "a negative alpha", "distribution_matching.alpha", -1.0, r"alpha: .*than or equal to 0, not"
+        ),
+        matching("a momentum of one", "distribution_matching.beta1", 1.0, r"beta1: .*less than 1, not 1"),
+        matching("an infinite rate of f", "distribution_matching.lr", float("inf"), r"\.lr: .*not inf"),
+        matching("a misspelt alpha", "distribution_matching.alhpa", 1.0, r"alhpa': remove it"),
+        matching(
+            "no teacher to match", "start", "scratch", r"`distribution_matching` starts from its teacher"
+        ),
+        changed(
+            "distributions matched on another path",
+            "experiments.zoo-checkerboard.training.interpolant",
+            "trigonometric",
+            r"`methods\.sid\.distribution_matching` is for the linear interpolant, not for 'trigonometric'",
+        ),
+        changed(
+            "distributions of captions matched",
+            "experiments.scflow-coco2017.methods.sid",
+            {
+                "label": "SiD",
+                "teacher": "si",
+                "start": "teacher",
+                "distribution_matching": {"lr": 0.01},
+                "steps": 8,
+            },
+            r"`methods\.sid\.distribution_matching` draws no data, and so no captions: remove it",
+        ),
+    ]
+
+
 def _learned_by_scflow() -> dict[str, object]:
     correction = {"threshold": 0.1, "truncation": 0.4}
     taught = {"teacher": "si", "start": "teacher", "self_correction": correction}
@@ -116,4 +154,11 @@ def cases() -> list[Case]:
             r"the key '.*autoguidance\.scale' is missing",
         ),
         method("a weight learned by SCFlow", "lmd", _learned_by_scflow(), r"`learned_weight` is of `terms`"),
+        method(
+            "distributions matched beside a loss",
+            "lmd.distribution_matching",
+            {"lr": 0.01},
+            r"give a method either `terms` or `self_correction` or `distribution_matching`",
+        ),
+        *_matching(),
     ]

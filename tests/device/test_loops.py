@@ -1,4 +1,4 @@
-"""On a device as on the CPU: both loops, exact resumption, precision, memory layout, compilation."""
+"""On a device as on the CPU: all loops, exact resumption, precision, memory layout, compilation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewstep.settings.networks import TextUNetSettings, UNetSettings
 from fewstep.settings.training import Method, Term, precision_problems
 from fewstep.training import job as run
 from fewstep.training import loops, precision, train
-from fewstep.training.loops import scflow, terms
+from fewstep.training.loops import scflow, sid, terms
 from fewstep.training.processes import Processes, require_cuda
 from fewstep.training.state import EMA, STUDENT, State
 
@@ -55,6 +55,14 @@ class SCFlow(scflow.Loop):
         return replace(drawn, **own, texts=texts, noised=noised)
 
 
+class SiD(sid.Loop):
+    """The same of score identity distillation's loop."""
+
+    def _draw(self):
+        noise, times = super()._draw()
+        return [x.to(self.job.device) for x in noise], [t.to(self.job.device) for t in times]
+
+
 def distilled(**losses) -> Method:
     return Method(label="SCFlow", steps=10, teacher="si", start="teacher", self_correction=losses)
 
@@ -68,9 +76,13 @@ def trainings(smoke) -> dict[str, run.Job]:
     own = {"data": "latents", "latents": "laion", "network": TextUNetSettings(**TEXT), "batch": 8}
     texts = small.model_copy(update=own)
     unused = Path("unused")
+    matched = Method(
+        label="SiD", steps=10, teacher="si", start="teacher", distribution_matching={"lr": 0.005}
+    )
     return {
         "terms": run.Job(points.training, lmd, 0, unused),
         "scflow": run.Job(small, distilled(**LOSSES), 0, unused),
+        "sid": run.Job(points.training, matched, 0, unused),
         "scflow on texts": OnNoise(
             texts, distilled(**ON_TEXTS).model_copy(update={"guidance_scale": 1.5}), 0, unused,
             noise=Noise((4, 8, 8), 16),
@@ -85,7 +97,7 @@ def stepped(job: run.Job, steps: int) -> tuple[State, torch.Tensor]:
     state = own.start(job, teacher)
     state.generator = torch.Generator().manual_seed(job.seed)
     before = torch.cat([w.detach().flatten().clone() for w in state.weights[STUDENT]])
-    loop = {terms: Terms, scflow: SCFlow}[own](job, state, teacher, Processes())
+    loop = {terms: Terms, scflow: SCFlow, sid: SiD}[own](job, state, teacher, Processes())
     training = job.training.model_copy(update={"precision": "fp32"})
     with precision.one_thread(), precision.products(training):
         for _ in range(steps):
@@ -93,7 +105,7 @@ def stepped(job: run.Job, steps: int) -> tuple[State, torch.Tensor]:
     return state, before
 
 
-@pytest.mark.parametrize("name", ["terms", "scflow", "scflow on texts"])
+@pytest.mark.parametrize("name", ["terms", "scflow", "scflow on texts", "sid"])
 def test_a_few_steps_of_a_loop(device, trainings, name):
     (found, _), (reference, before) = (
         stepped(replace(trainings[name], device=on), 3) for on in (device, "cpu")
@@ -131,7 +143,7 @@ def resumable(trainings, device, tmp_path_factory) -> Callable[[str, str], run.J
     return job
 
 
-@pytest.mark.parametrize("name", ["terms", "soap", "scflow"])
+@pytest.mark.parametrize("name", ["terms", "soap", "scflow", "sid"])
 def test_two_steps_and_two_more_are_four_bit_for_bit(resumable, repeatable, name):
     whole, pieces = resumable(name, "whole"), resumable(name, "pieces")
     run.advance(whole, "mark", 4)

@@ -42,7 +42,8 @@ FAULTS: list[Fault] = [
         "defaults",
         ("c of the pseudo-Huber distance", "huber_c: Positive = 0.01", "huber_c: Positive = 0.03"),
         ("the target's average", "target_ema: Fraction = 0.9 ", "target_ema: Fraction = 0.99"),
-        ("Adam's beta1", "beta1: Fraction = 0.9", "beta1: Fraction = 0.0"),
+        ("Adam's beta1", "beta1: Fraction = 0.9  #", "beta1: Fraction = 0.0  #"),
+        ("SiD's alpha", "alpha: Weight = 1.2", "alpha: Weight = 1.0"),
     ),
     *within(
         "settings/prepared.py", "defaults", ("the scale of latents", "SCALE = 0.18215", "SCALE = 0.13025")

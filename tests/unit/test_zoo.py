@@ -209,7 +209,7 @@ CALLS = {
     # all network calls for each sample of a batch, and those with a derivative
     "si": (1, 0), "lmd": (2, 1), "emd": (2, 1), "consistency": (2, 1), "fmm": (2, 1), "lsd": (1.25, 0.25),
     "meanflow": (1, 0.25), "imeanflow": (1.25, 0.25), "psd-m": (1.5, 0), "pfmm": (3, 0), "distilled": (9, 0),
-    "rectified": (3, 0), "scflow": (6, 0),
+    "rectified": (3, 0), "scflow": (6, 0), "sid": (4, 0),
 }  # fmt: skip
 
 

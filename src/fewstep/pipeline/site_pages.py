@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from math import floor, isfinite, isnan, log10
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from .stages import Stage
 EXPERIMENT = "fmm-checkerboard"
 LIVE = {"student": f"{EXPERIMENT}/students/lmd", "teacher": f"{EXPERIMENT}/teacher/si"}
 SEED = "seed-0.safetensors"
-SCFLOW = "scflow"
+SCFLOW, SID = "scflow", "sid"  # losses of loops of their own, which are packages
 # intervals are drawn to this many of their half-widths
 EDGE = 8.0
 PHASES = ("prepare", "teacher", "students", "sample", "measure", "figures", "speed", "protocol", "publish")
@@ -137,7 +138,7 @@ def _sections(text: str) -> dict[str, str]:
     """What docs/losses.md says of each objective, by name."""
     parts = re.split(r"^### (.+)\n", text.partition("## SCFlow")[0], flags=re.MULTILINE)
     own = {name.strip(): part.partition("\n## ")[0] for name, part in zip(parts[1::2], parts[2::2])}
-    own = {name: part for name, part in own.items() if name in objectives.names()}
+    own = {name: part for name, part in own.items() if name in (*objectives.names(), SID)}
     return own | {SCFLOW: text.partition("## SCFlow's losses\n")[2]}
 
 
@@ -150,7 +151,8 @@ def methods(root: Path, published: Any, shown: Mapping[str, Any]) -> list[dict[s
     for name in published.tables:
         settings = published.settings(name)
         for own in settings.get("methods", {}).values():
-            used = {term["objective"] for term in own["terms"]} if own.get("terms") else {SCFLOW}
+            used = {term["objective"] for term in own.get("terms", ())}
+            used = used or {SID if own.get("distribution_matching") else SCFLOW}
             # what a method adds to the loss on the diagonal is what it is about
             for objective in used - {"si"} or used:
                 if (row := _row(shown[name], own["label"])) is not None:
@@ -159,7 +161,7 @@ def methods(root: Path, published: Any, shown: Mapping[str, Any]) -> list[dict[s
     # in the order of that page, direct losses first
     order = [*reading, *(name for name in objectives.names() if name not in reading)]
     for name in order:
-        source = objectives.equation(name) if name != SCFLOW else _scflow(root)
+        source = _package(name) if name in (SCFLOW, SID) else objectives.equation(name)
         about, _, rest = source.partition("\n\n`fewstep/objectives/")
         file, _, code = rest.partition("`\n\n```python\n")
         # of the section, the formula stands beside the code already
@@ -181,13 +183,13 @@ def _row(shown: Mapping[str, Any], method: str) -> dict[str, Any] | None:
     return {"metric": metric["name"], "cells": metric["rows"][method]} if method in metric["rows"] else None
 
 
-def _scflow(root: Path) -> str:
-    from ..objectives.scflow import losses
-
+def _package(name: str) -> str:
+    """What `objectives.equation` is of a file, of the losses of the package `name`."""
+    losses = import_module(f"{objectives.__name__}.{name}.losses")
     source = Path(losses.__file__).read_text(encoding="utf-8")
     about, code = losses.__doc__.strip(), source.partition('"""\n\n')[2]
     code = code[code.index("\ndef ") :].strip()
-    return f"{about}\n\n`fewstep/objectives/scflow/losses.py`\n\n```python\n{code}\n```"
+    return f"{about}\n\n`fewstep/objectives/{name}/losses.py`\n\n```python\n{code}\n```"
 
 
 def graph(stages: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What one optimisation step does: `terms` for objectives of flow maps, `scflow` for SCFlow's distillation.
+"""What one optimisation step does: `terms` for objectives of flow maps, `scflow` for SCFlow's distillation,
+`sid` for the matching of distributions without data.
 
 A loop is `Loop(job, state, teacher, processes)` with `step()`, and begins with `start(job, teacher)`.
 States on disk and their resumption are the same for all: see fewstep.training.job.

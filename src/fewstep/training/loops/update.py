@@ -1,4 +1,4 @@
-"""What both loops share: how a run starts, the student's update, its learning rate and its EMA."""
+"""What the loops share: how a run starts, the student's update, its learning rate and its EMA."""
 
 from collections.abc import Callable, Sequence
 
