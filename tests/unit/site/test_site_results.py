@@ -25,7 +25,7 @@ def test_a_cell_shows_what_its_table_says(root, files):
 
 def test_the_tables_and_pictures_of_the_zoo_stand_among_the_others(files, root):
     text, zoo = files["results.html"].decode(), published(root, ZOO)
-    assert {"zoo-checkerboard", "zoo-digits"} < set(zoo.tables)
+    assert len(zoo.tables) == 6
     for name, own in zoo.tables.items():
         section = text[text.index(f'id="{name}"') :].partition("</section>")[0]
         assert f'data-again="make zoo TIER={TIER}"' in section and own.revision.iloc[0] in section
@@ -33,7 +33,7 @@ def test_the_tables_and_pictures_of_the_zoo_stand_among_the_others(files, root):
     main = text[text.index('id="fmm-checkerboard"') :].partition("</section>")[0]
     assert f"make repro TIER={TIER} EXPERIMENT=fmm-checkerboard" in main and "make zoo" not in main
     (pictures,) = zoo.pictures.values()
-    assert "zoo-checkerboard-one-step.png" in pictures
+    assert len(pictures) == 9
     for file, picture in pictures.items():
         assert f'src="../figures/{file}"' in files["gallery.html"].decode() and picture["title"]
     # an objective's rows are those of both
