@@ -126,12 +126,16 @@ def test_only_the_notebooks_of_todays_stages_are_published(built):
 
 
 def test_a_second_run_does_nothing(built):
-    before, used = contents(built, "results/smoke"), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = built.run("dvc", "repro")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert "Data and pipelines are up to date." in done.stdout and "Running" not in done.stdout
+    before, seconds = contents(built, "results/smoke"), []
+    for _ in range(3):
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = built.run("dvc", "repro")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+        assert "Data and pipelines are up to date." in done.stdout and "Running" not in done.stdout
     assert contents(built, "results/smoke") == before
-    assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < NOTHING
+    # what else the machine is at only adds to it
+    assert min(seconds) < NOTHING
 
 
 def test_what_is_committed_is_known_to_be_up_to_date(built, tmp_path):
