@@ -19,17 +19,32 @@ from fewstep.settings import tiers
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# tests that change one clone after another, and the two that share what the zoo made in theirs
+TOGETHER = ("tests/pipeline/test_pipeline.py", "tests/pipeline/test_both_pipelines.py")
+
+
 class _Shared(LoadScopeScheduling):
-    """How tests are shared out over processes: those of the pipeline together, because they share one clone;
-    all others one by one."""
+    """How tests are shared out over processes: those that share a clone together, all others one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "pipeline" if nodeid.startswith("tests/pipeline/") else nodeid
+        return next((file for file in TOGETHER if nodeid.startswith(file)), nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # the order is that below
     return _Shared(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pipeline first, since it takes longest, and last what waits until it has run once."""
+
+    def rank(item: pytest.Item) -> int:
+        if item.nodeid.startswith(TOGETHER[0]):
+            return 0
+        return 2 if item.nodeid.startswith("tests/pipeline/") else 1
+
+    items.sort(key=rank)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -64,4 +64,46 @@ FAULTS: list[Fault] = [
     *within(
         "networks/text_unet.py", "unet", ("the end in place of the gap", "texts, t - s, enc", "texts, t, enc")
     ),
+    *within(
+        "networks/magnitudes.py",
+        "edm2",
+        ("a sum over its weights alone", "/ sqrt((1 - share) ** 2 + share**2)", "/ 1.0"),
+        (
+            "channels count as many as they are",
+            "* (scale * (1 - share) / sqrt(m))",
+            "* (scale * (1 - share) / sqrt(n))",
+        ),
+        ("filters as long as they are", "filters = unit(self.weight, dims) *", "filters = self.weight *"),
+        ("filters of size one", "* (gain / sqrt(prod(self.weight.shape[1:])))", "* gain"),
+        ("sizes in half precision", "x.to(torch.promote_types(x.dtype, torch.float32))", "x"),
+        ("weights stay where the step took them", "self.weight.copy_(unit(", "torch.clone(unit("),
+        ("silu not over its size", "return F.silu(x) / SILU", "return F.silu(x)"),
+    ),
+    *within(
+        "networks/edm2.py",
+        "edm2",
+        ("the end in place of the gap", "self.gap(t - s)", "self.gap(t)"),
+        ("waves of half the size", "self.waves(time) * 2**0.5", "self.waves(time)"),
+        ("queries of any size", "(unit(parts, (2,))[:, :, :, i]", "(parts[:, :, :, i]"),
+        ("pixels of any size", "x = unit(self.skip(x), (1,))", "x = self.skip(x)"),
+        ("no clip", ".clamp(-LARGEST, LARGEST)", ""),
+        ("modulation without its one", "self.gain) + 1)[", "self.gain))["),
+        (
+            "the output at the input's scale",
+            "self.last(x, self.gain) * self.data_std",
+            "self.last(x, self.gain)",
+        ),
+        ("no block more in the decoder", "for _ in range(blocks + 1):", "for _ in range(blocks):"),
+        ("evaluating writes", "if self.training and not", "if not"),
+    ),
+    *within(
+        "networks/discriminator.py",
+        "conditions",
+        (
+            "logits in the place of the released sigmoid",
+            "nn.Sigmoid(), nn.Unflatten",
+            "nn.Identity(), nn.Unflatten",
+        ),
+        ("a released head of stride 1", "KERNEL, stride=2)", "KERNEL, stride=1)"),
+    ),
 ]

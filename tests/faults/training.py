@@ -77,11 +77,26 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         "noised = t, torch",
         "scflow_step::test_a_discriminator_of_noised_latents_looks_at_all_times_with_noise_of_its_own",
     ),
+    *(
+        (name, LOOP, old, new, "scflow_step")
+        for name, old, new in (
+            ("times are not rounded", "self._level(t), u_down", "t, u_down"),
+            ("times are rounded to the nearest", "(t * levels).floor()", "(t * levels).round()"),
+            (
+                "what is truncated is rounded",
+                "(move.t_down, settings.truncation)",
+                "(moved, settings.truncation)",
+            ),
+            ("the step's own times", "noised=(moved, *draw", "noised=(draw.t, *draw"),
+            ("the student is judged with the same noise", "noise[-1 if judges else 0]", "noise[0]"),
+            ("the second beta is Adam's own", "(settings.beta1, settings.beta2)", "(settings.beta1, 0.99)"),
+        )
+    ),
     (
         "the discriminator reads no captions",
         LOOP,
-        "network.at(*draw.noised, draw.texts)",
-        "network.at(*draw.noised, None)",
+        "else 0], draw.texts)",
+        "else 0], None)",
         "scflow_step::test_a_discriminator_of_noised_latents_looks_at_all_times_with_noise_of_its_own",
     ),
     (
@@ -95,9 +110,11 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         "the student is judged before the discriminator learns",
         LOOP,
         """            logged["discriminator"] = self._update_discriminator(draw, one_step).mean()
-            terms["adversarial"] = losses.adversarial(self._discriminator(draw), one_step)
+            critic = self._discriminator(draw, judges=True)
+            terms["adversarial"] = losses.adversarial(critic, one_step)
 """,
-        """            terms["adversarial"] = losses.adversarial(self._discriminator(draw), one_step)
+        """            critic = self._discriminator(draw, judges=True)
+            terms["adversarial"] = losses.adversarial(critic, one_step)
             logged["discriminator"] = self._update_discriminator(draw, one_step).mean()
 """,
         "scflow_step::test_the_student_is_judged_by_the_discriminator_that_has_just_learned",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
 
@@ -22,9 +23,10 @@ def started(done: subprocess.CompletedProcess) -> set[str]:
 
 @dataclass(frozen=True)
 class Clone:
-    """A clone of the repository and the commands to run in it."""
+    """A clone of the repository and the commands to run in it; `origin` is where its pipeline ran."""
 
     path: Path
+    origin: Path
 
     def environment(self) -> dict[str, str]:
         # The clone's own source before an installed one, and the test's interpreter as `python`.
@@ -69,7 +71,7 @@ def clone_of(source: Path, target: Path) -> Clone:
             shutil.copy(source / name, target / name)
         else:
             (target / name).unlink(missing_ok=True)
-    clone = Clone(target)
+    clone = Clone(target, target)
     clone.run("git", "add", "-A")
     clone.run("git", *IDENTITY, "commit", "--quiet", "--allow-empty", "-m", "the working tree")
     return clone
@@ -78,13 +80,12 @@ def clone_of(source: Path, target: Path) -> Clone:
 def scratch(clone: Clone, target: Path) -> Clone:
     """A copy of a clone with everything that was made in it, to be changed at will."""
     shutil.copytree(clone.path, target, symlinks=True)
-    return Clone(target)
+    return Clone(target, clone.origin)
 
 
-@pytest.fixture(scope="session")
-def fresh(root, tmp_path_factory) -> Clone:
+def fresh(root: Path, target: Path) -> Clone:
     """A clean clone with its data exported and the tier set to smoke, and nothing run."""
-    clone = clone_of(root, tmp_path_factory.mktemp("clone") / "fewstep")
+    clone = clone_of(root, target)
     shutil.rmtree(clone.file("results/smoke"), ignore_errors=True)
     clone.file("dvc.lock").unlink(missing_ok=True)
     # the tests change sources on purpose and run what depends on them, which is another revision
@@ -98,8 +99,24 @@ def fresh(root, tmp_path_factory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def built(fresh) -> Clone:
-    """The clone after what `make repro` runs, two groups of experiments side by side."""
-    stages = started(fresh.run("python", "-m", "fewstep", "repro"))
-    assert {"check", "tour", "figures", "publish"} <= stages
-    return fresh
+def pristine(root, tmp_path_factory) -> Clone:
+    """The clone after what `make repro` runs, made once for all processes that test; nobody changes it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder, done = folder / "pipeline", folder / "pipeline" / "done"
+    with FileLock(f"{folder}.lock"):
+        if not done.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            # two groups of experiments side by side
+            stages = started(fresh(root, folder / "fewstep").run("python", "-m", "fewstep", "repro"))
+            assert {"check", "tour", "figures", "publish"} <= stages
+            done.touch()
+    return Clone(folder / "fewstep", folder / "fewstep")
+
+
+@pytest.fixture(scope="module")
+def built(pristine, tmp_path_factory) -> Clone:
+    """A copy of that clone, which the tests of a module may change."""
+    return scratch(pristine, tmp_path_factory.mktemp("built") / "fewstep")

@@ -83,7 +83,7 @@ def test_every_table_claim_figure_and_notebook_is_there(built):
         assert not [
             o for c in cells for o in c["outputs"] if o["output_type"] == "error" or o.get("name") == "stderr"
         ], path
-        assert str(built.path) not in path.read_text(encoding="utf-8"), (
+        assert str(built.origin) not in path.read_text(encoding="utf-8"), (
             f"{path.name} names a folder of this machine"
         )
 
@@ -142,7 +142,7 @@ def test_what_is_committed_is_known_to_be_up_to_date(built, tmp_path):
     other = tmp_path / "elsewhere"
     left_out = {str(built.path): {"artifacts", "data"}, str(built.file(".dvc")): {"cache", "tmp"}}
     shutil.copytree(built.path, other, ignore=lambda folder, names: left_out.get(str(folder), set()))
-    done = Clone(other).run("dvc", "repro", "--dry", "--allow-missing")
+    done = Clone(other, built.origin).run("dvc", "repro", "--dry", "--allow-missing")
     assert "up to date" in done.stdout
 
 
@@ -297,17 +297,17 @@ def test_a_run_blesses_no_damaged_data(built):
     assert built.repro() == set() and ledger.read_bytes() == known
 
 
-def test_a_source_archive_runs_without_git_and_says_what_it_was_made_of(fresh, tmp_path):
-    fresh.run("git", "archive", "HEAD", "-o", str(tmp_path / "source.tar"))
+def test_a_source_archive_runs_without_git_and_says_what_it_was_made_of(built, tmp_path):
+    built.run("git", "archive", "HEAD", "-o", str(tmp_path / "source.tar"))
     shutil.unpack_archive(tmp_path / "source.tar", tmp_path / "source", filter="data")
-    archive = Clone(tmp_path / "source")
+    archive = Clone(tmp_path / "source", tmp_path)
     archive.run("python", "-m", "fewstep", "data")
     archive.run("python", "-m", "fewstep", "tier", "smoke")
     assert archive.repro("check@smoke") <= {"check"}
     asks = (
         "from fewstep.evaluation import provenance as p; from pathlib import Path; print(p.revision(Path()))"
     )
-    commit = fresh.run("git", "rev-parse", "HEAD").stdout
+    commit = built.run("git", "rev-parse", "HEAD").stdout
     assert archive.run("python", "-c", asks).stdout == f"{commit[:12]} (archive)\n"
 
 
@@ -325,7 +325,7 @@ def test_a_pipeline_killed_for_real_ends_with_the_same_bits(built, tmp_path):
     """
     targets = ("students@smoke-fmm-cifar10", "figures@smoke")
     subprocess.run(["git", "clone", "--quiet", str(built.path), str(tmp_path / "killed")], check=True)
-    victim = Clone(tmp_path / "killed")
+    victim = Clone(tmp_path / "killed", tmp_path)
     shutil.rmtree(victim.file("results/smoke"), ignore_errors=True)
     victim.file("dvc.lock").unlink(missing_ok=True)
     victim.run("python", "-m", "fewstep", "data")

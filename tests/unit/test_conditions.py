@@ -253,6 +253,23 @@ def test_the_discriminator_starts_from_the_teachers_encoder_and_sees_time_noise_
     assert not torch.allclose(critic.at(t, noise, conditions(4, 3))(z), own, atol=1e-4)
 
 
+def test_the_released_head_is_one_convolution_and_a_sigmoid_of_all_places():
+    shape = (SHAPE[0], 16, 16)
+    torch.manual_seed(1)
+    critic = TextDiscriminator(networks.build(NETWORK, shape).network, 6, shape)
+    sizes = {name: tuple(p.shape) for name, p in critic.head.named_parameters() if p.ndim > 1}
+    width = critic.encoder.width
+    # of the two levels the coarsest is 8 x 8: as in Stable Diffusion, 3 x 3 places
+    assert sizes == {"0.weight": (6, width, 4, 4), "4.weight": (1, 6 * 9)}
+    t, z, texts = torch.rand(4), torch.randn(4, *shape), conditions(4)
+    h = critic.encoder(1 - t, z, texts)
+    convolution, norm, _, _, linear, *_ = critic.head
+    h = torch.nn.functional.silu(norm(torch.nn.functional.conv2d(h, convolution.weight, convolution.bias, 2)))
+    torch.testing.assert_close(critic(z, t, texts), torch.sigmoid(linear(h.flatten(1)))[:, 0])
+    with pytest.raises(ValueError, match=r"takes features of at least 4 x 4.*: leave `released` out"):
+        TextDiscriminator(networks.build(NETWORK, (SHAPE[0], 4, 4)).network, 6, (SHAPE[0], 4, 4))
+
+
 @dataclass(frozen=True)
 class Source:
     """Latents of two kinds, each with its text."""

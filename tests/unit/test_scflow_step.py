@@ -87,7 +87,7 @@ def test_a_weight_is_that_of_its_own_loss(learner):
 def test_threshold_truncation_and_huber_constant_reach_the_loss(learner):
     own = learner(threshold=0.9, truncation=0.6, huber_c=0.5)
     draw = own._draw()
-    terms, one_step = own._losses(draw)
+    terms, one_step, moved = own._losses(draw)
     teacher, student, target = own._reversed(None)
     z, t = between(draw.z0, draw.z1, draw.t), draw.t
     move = losses.moves(teacher, z, t, draw.u_down, draw.u_up, 0.9)
@@ -101,6 +101,28 @@ def test_threshold_truncation_and_huber_constant_reach_the_loss(learner):
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(one_step, student.f(draw.z1, torch.ones_like(t)), rtol=1e-4, atol=1e-5)
+    assert torch.equal(moved, move.t_down)
+
+
+def test_networks_are_told_whole_parts_of_one_and_points_move_all_the_way(learner, monkeypatch):
+    """As the released text to image: the teacher's move is not rounded, the target's time is, downwards."""
+    own, told = learner(300, time_levels=10, threshold=0.5, truncation=0.35), []
+    own.state.networks[loop.TARGET].network.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+    draw = own._draw()
+    times = draw.t * 10
+    torch.testing.assert_close(times, times.round(), rtol=0, atol=1e-5)
+    assert {round(float(k)) for k in times} == set(range(10))
+    seen, consistent = [], losses.truncated_consistency
+    monkeypatch.setattr(
+        losses, "truncated_consistency", lambda *given: seen.append(given[3]) or consistent(*given)
+    )
+    *_, moved = own._losses(draw)
+    z = between(draw.z0, draw.z1, draw.t)
+    move = losses.moves(own._reversed(None)[0], z, draw.t, draw.u_down, draw.u_up, 0.5)
+    assert torch.equal(seen[0], move.t_down), "whether the data are the target is not rounded"
+    assert torch.equal(moved, (move.t_down * 10).floor() / 10)
+    both = torch.cat([move.t_down, move.t_up])
+    torch.testing.assert_close(1 - told[0], (both * 10).floor() / 10, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0.25, 3.0])
@@ -137,10 +159,36 @@ def test_a_discriminator_of_noised_latents_looks_at_all_times_with_noise_of_its_
     for other in (drawn.t, drawn.u_down, drawn.u_up):
         assert abs(float(torch.corrcoef(torch.stack([times, other]))[0, 1])) < 0.15
     assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), drawn.z1.flatten()]))[0, 1])) < 0.05
-    # and looks at them with the captions of the step
+    # and looks at them with the captions of the step, at the student with the same noise
     own.state.networks[loop.DISCRIMINATOR] = SimpleNamespace(at=lambda *given: given)
-    given = own._discriminator(drawn)
-    assert given[0] is times and given[1] is noise and given[2] is drawn.texts
+    for judges in (False, True):
+        given = own._discriminator(drawn, judges)
+        assert given[0] is times and given[1] is noise and given[2] is drawn.texts
+
+
+def test_the_released_discriminator_sees_the_moves_times_and_judges_with_other_noise(learner, monkeypatch):
+    own, seen = learner(64), []
+    own.source = Captioned()
+    adversarial = own.settings.adversarial.model_copy(update={"head": 8, "channels": None, "released": True})
+    own.settings = own.settings.model_copy(update={"adversarial": adversarial, "bidirectional": None})
+    critic = own.state.networks[loop.DISCRIMINATOR]
+    critic.at = lambda *given: seen.append(given) or critic
+    monkeypatch.setattr(loop, "conditioned", lambda flow, *_: flow)
+    drawn, moved, losses_of = [], [], own._losses
+    own._draw = lambda draw=own._draw: drawn.append(draw()) or drawn[-1]
+    own._losses = lambda draw: moved.append(losses_of(draw)) or moved[-1]
+    own.step()
+    first, second = drawn[0].noised[1:]
+    assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 0.1
+    (times, noise, _), (again, other, _) = seen
+    assert noise is first and other is second
+    assert torch.equal(times, moved[0][2]) and torch.equal(again, times)
+
+
+def test_the_discriminators_second_beta_is_the_setting(learner):
+    for beta2, betas in ((None, (0.9, 0.99)), (0.999, (0.9, 0.999))):
+        own = learner(adversarial=ALL["adversarial"] | ({"beta2": beta2} if beta2 else {}))
+        assert own.state.optimisers[loop.DISCRIMINATOR].param_groups[0]["betas"] == betas
 
 
 def test_all_that_is_drawn_is_shared_out_alike(learner):

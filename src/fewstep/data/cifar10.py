@@ -1,4 +1,4 @@
-"""CIFAR-10: the 50,000 training images of the published binary archive, 32x32; half are drawn mirrored."""
+"""CIFAR-10: the 50,000 training images of the published binary archive, 32x32; none is drawn mirrored."""
 
 import tarfile
 
@@ -34,4 +34,4 @@ def check() -> None:
     ARCHIVE.verify(ARCHIVE.present(FILE), MD5)
 
 
-SOURCE = Images("cifar10", (3, 32, 32), True, pixels)
+SOURCE = Images("cifar10", (3, 32, 32), False, pixels)

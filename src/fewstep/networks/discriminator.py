@@ -17,6 +17,7 @@ from ..flows.interpolants import per_sample
 LAST = 4  # the side of the coarsest maps
 SLOPE = 0.2
 GROUPS = 8  # of the head's normalisation
+KERNEL, RELEASED_GROUPS = 4, 32  # of SCFlow's released head
 EPSILON = 1e-8  # under the root of the minibatch's deviation, which R1 differentiates twice
 
 
@@ -132,15 +133,34 @@ class TextDiscriminator(nn.Module):
 
     teacher  the TextUNet or PublishedUNet whose layers up to the middle are copied, and then trained
     head     the channels of the two convolutions behind them
+    shape    of latents, where the head is SCFlow's released one: one convolution, and from all places
+             together one number, which passes through a sigmoid before any loss is taken
+
+    Raises ValueError for latents of a `shape` whose features are too small for that.
     """
 
-    def __init__(self, teacher: nn.Module, head: int):
+    def __init__(self, teacher: nn.Module, head: int, shape: Sequence[int] | None = None):
         super().__init__()
         self.encoder = teacher.encoder()
+        if shape is not None:
+            self.head = self._released(head, shape)
+            return
         self.head = nn.Sequential(
             nn.Conv2d(self.encoder.width, head, 3, padding=1), nn.GroupNorm(min(GROUPS, head), head),
             nn.LeakyReLU(SLOPE), nn.Conv2d(head, head, 3, padding=1), nn.LeakyReLU(SLOPE),
             nn.Conv2d(head, 1, 1),
+        )  # fmt: skip
+
+    def _released(self, head: int, shape: Sequence[int]) -> nn.Sequential:
+        halvings = sum(block.downsamplers is not None for block in self.encoder.down_blocks)
+        sides = [((side >> halvings) - KERNEL) // 2 + 1 for side in shape[1:]]
+        if min(sides) < 1:
+            low = f"at least {KERNEL} x {KERNEL}, and latents of shape {tuple(shape)} come to less"
+            raise ValueError(f"the released head takes features of {low}: leave `released` out")
+        return nn.Sequential(
+            nn.Conv2d(self.encoder.width, head, KERNEL, stride=2),
+            nn.GroupNorm(min(RELEASED_GROUPS, head), head), nn.SiLU(), nn.Flatten(),
+            nn.Linear(head * sides[0] * sides[1], 1), nn.Sigmoid(), nn.Unflatten(1, (1, 1, 1)),
         )  # fmt: skip
 
     def forward(self, z: Tensor, t: Tensor, texts: Conditions) -> Tensor:

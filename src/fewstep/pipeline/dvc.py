@@ -89,7 +89,9 @@ def write_locks_quickly() -> None:
     from dvc import dvcfile
     from dvc.utils.serialize import dumps_yaml, loads_yaml
 
-    by_dvc = dvcfile.modify_yaml
+    by_dvc = getattr(dvcfile, "modify_yaml", None)
+    if by_dvc is None:
+        return  # another DVC, which writes as it does
 
     @contextmanager
     def modify(path: str | os.PathLike, fs: Any = None) -> Iterator[dict]:

@@ -12,6 +12,7 @@ from .limits import Few, Fraction, Frequency, Size
 Levels = Annotated[list[Size], Field(min_length=1, max_length=16)]
 Highest = Annotated[float, Field(gt=1, le=1_000_000)]
 ADM_GROUPS = 32  # of every normalisation of an ADM
+HEAD = 64  # channels of a head of EDM2's attention
 # what a network's output is: v_{s,t}(x), or data, from which v_{s,t}(x) follows
 Prediction = Literal["velocity", "data"]
 _VELOCITY: Any = Field("velocity", exclude_if=lambda value: value == "velocity")
@@ -67,27 +68,61 @@ class UNetSettings(_OfChannels):
             yield f"{wanted}: change `channels` or `attention`"
 
 
-class ADMSettings(Settings):
-    """The ADM UNet of Latent Flow Matching; see fewstep.networks.adm."""
+class _OfMultipliers(Settings):
+    """What UNets have in common whose levels are `multipliers` of a `width`, as their papers write them."""
 
-    kind: Literal["adm"]
+    kind: str
     width: Size
     multipliers: list[Few] = Field(min_length=1, max_length=16)
     blocks: Few
     attention: list[int]
-    heads: Few
     dropout: Fraction = 0.0
     predicts: Prediction = _VELOCITY
 
+    def heads_of(self, width: int) -> int:
+        """How many heads a level of `width` channels attends in."""
+        raise NotImplementedError
+
     def problems(self) -> Iterator[str]:
-        if self.width % ADM_GROUPS:
-            yield f"`width` {self.width} of an adm must be divisible by its {ADM_GROUPS} groups"
         channels = {2**level: k * self.width for level, k in enumerate(self.multipliers)}
         if strangers := sorted(set(self.attention) - set(channels)):
             yield f"`attention` names {strangers[0]} times smaller images, and levels are of {[*channels]}"
         for factor, width in channels.items():
-            if factor in (*self.attention, max(channels)) and width % self.heads:
-                yield f"{width} channels attend, and `heads` {self.heads} does not divide them"
+            heads = self.heads_of(width)
+            if factor in (*self.attention, max(channels)) and width % heads:
+                cure = "change `width` or `multipliers`"
+                yield f"{width} channels attend, and the {heads} heads do not divide them: {cure}"
+
+
+class ADMSettings(_OfMultipliers):
+    """The ADM UNet of Latent Flow Matching; see fewstep.networks.adm."""
+
+    kind: Literal["adm"]
+    heads: Few
+
+    def heads_of(self, width: int) -> int:
+        return self.heads
+
+    def problems(self) -> Iterator[str]:
+        if self.width % ADM_GROUPS:
+            yield f"`width` {self.width} of an adm must be divisible by its {ADM_GROUPS} groups"
+        yield from super().problems()
+
+
+class EDM2Settings(_OfMultipliers):
+    """EDM2's magnitude-preserving UNet for images; see fewstep.networks.edm2."""
+
+    kind: Literal["edm2"]
+    data_std: float = Field(gt=0, le=1000)
+
+    def heads_of(self, width: int) -> int:
+        return max(width // HEAD, 1)
+
+    def problems(self) -> Iterator[str]:
+        if self.width % 2:
+            pairs = "an embedding of times makes cosines and sines"
+            yield f"`width` {self.width} of an edm2 must be even: of it {pairs}"
+        yield from super().problems()
 
 
 class _ConditionalUNetSettings(_OfChannels):
@@ -123,7 +158,7 @@ class PublishedUNetSettings(_ConditionalUNetSettings):
 
 # the kinds of networks that are conditioned on captions
 CONDITIONAL = ("text_unet", "published_unet")
-_Any = MLPSettings | UNetSettings | ADMSettings | TextUNetSettings | PublishedUNetSettings
+_Any = MLPSettings | UNetSettings | ADMSettings | EDM2Settings | TextUNetSettings | PublishedUNetSettings
 Network = Annotated[_Any, Field(discriminator="kind")]
 
 
@@ -133,7 +168,7 @@ def shape_problems(network: Network, shape: Sequence[int]) -> Iterator[str]:
         if len(shape) != 1:
             yield f"an mlp takes points, and the data are images of shape {tuple(shape)}: give a unet"
         return
-    levels = len(network.multipliers if network.kind == "adm" else network.channels)
+    levels = len(network.multipliers if isinstance(network, _OfMultipliers) else network.channels)
     if len(shape) != 3:
         points = f"and the data are points of shape {tuple(shape)}: give an mlp"
         yield f"networks of kind {network.kind} take images, {points}"

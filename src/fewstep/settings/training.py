@@ -63,15 +63,22 @@ class AdversarialLoss(WeightedLoss):
     lr: Rate  # of the discriminator, trained by Adam
     schedule: Literal["constant", "student"] = Field("constant", exclude_if=lambda value: value == "constant")
     beta1: Fraction = 0.9  # Adam's; 0, as in StyleGAN2, does not overshoot
+    beta2: Fraction | None = optional()  # Adam's, in the place of 0.99
     r1: Weight  # the weight gamma of the gradient penalty at real data
     channels: list[Size] | None = optional(min_length=1, max_length=16)
     head: Size | None = optional()
+    # the head of SCFlow's released script, which sees latents at the times of the moves, with other noise in
+    # the student's update
+    released: bool | None = optional()
 
     def problems(self) -> Iterator[str]:
         if (self.channels is None) == (self.head is None):
             yield "give the discriminator either `channels` or, where data have captions, `head`"
-        if (self.head or 0) > 8 and self.head % 8:
-            yield f"`head` {self.head} must be divisible by its 8 groups"
+        if self.released and self.head is None:
+            yield "`released` is of a discriminator with a `head`: give one, or remove it"
+        groups = 32 if self.released else 8
+        if (self.head or 0) > groups and self.head % groups:
+            yield f"`head` {self.head} must be divisible by its {groups} groups"
 
 
 class SelfCorrection(Settings):
@@ -81,6 +88,7 @@ class SelfCorrection(Settings):
     truncation: Fraction  # t_trunc: below it the consistency target is the data; 0: never
     huber_c: Positive = 0.01  # c of the pseudo-Huber distance
     target_ema: Fraction = 0.9  # what is kept of the target's weights at each step
+    time_levels: Count | None = optional()  # networks are told times in whole parts of one, so many
     reflow: WeightedLoss | None = None
     adversarial: AdversarialLoss | None = None
     bidirectional: WeightedLoss | None = None

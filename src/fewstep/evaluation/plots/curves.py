@@ -41,7 +41,10 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
     if len(apart) == len(runs):
         apart = set()  # there is no other that they would hide
     heights = (3.2, 1.6) if apart else (3.2,)
-    figure, axes = line_panels(9, sum(heights), len(heights), 2, gridspec_kw={"height_ratios": heights})
+    labels = len({method for method, _ in runs})
+    # a line of the legend takes a sixth of an inch, and stands beside all panels
+    high = max(sum(heights), labels / 6 + 0.4)
+    figure, axes = line_panels(9, high, len(heights), 2, gridspec_kw={"height_ratios": heights})
     handles, numbers = {}, {}
     for k, (method, run) in enumerate(runs):
         for axis, quantity in zip(axes[int(k in apart)], QUANTITIES):
@@ -59,9 +62,10 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, np.ndarray]]], titl
         alt = f"{alt}, below those that diverged: {diverged}"
         for axis in axes[1]:
             axis.set_title(f"diverged: {diverged}", fontsize=9)
-    if handles:
-        legend_beside(axes[0, 1], handles.values())
     figure.tight_layout()
+    if handles:
+        # behind the layout, which would make room for all of it beside the upper panels alone
+        legend_beside(axes[0, 1], handles.values())
     return Picture(figure, numbers, title, alt)
 
 

@@ -45,7 +45,7 @@ def densities(rows: Panels, title: str, across: int | None = None) -> Picture:
             axes[0, j].set_title(column, fontsize=9)
     figure.tight_layout(pad=0.4, h_pad=1 if across else None)
     numbers = {f"{label}, {column}": _coarse(rows[label][column]) for label, column in place}
-    return Picture(figure, numbers, title, f"{title}: densities of {'; '.join(numbers)}", palette=128)
+    return Picture(figure, numbers, title, f"{title}: densities of {'; '.join(numbers)}", palette=32)
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def trajectories(maps: Mapping[str, FlowMap], x0: torch.Tensor, title: str, time
     ends = axes[0].get_legend_handles_labels()[0]
     figure.legend(handles=ends, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.02))
     alt = f"{title}: paths from noise at t = 0 to samples at t = 1 of {', '.join(maps)}"
-    return Picture(figure, numbers, title, alt, palette=128)
+    return Picture(figure, numbers, title, alt, palette=32)
 
 
 def side_by_side(clouds: Mapping[str, np.ndarray], title: str) -> Picture:
@@ -79,4 +79,4 @@ def side_by_side(clouds: Mapping[str, np.ndarray], title: str) -> Picture:
         axis.set_title(f"{label}, {title}")
     figure.tight_layout()
     numbers = {label: _coarse(points) for label, points in clouds.items()}
-    return Picture(figure, numbers, title, f"{title}: samples of {'; '.join(clouds)}", palette=128)
+    return Picture(figure, numbers, title, f"{title}: samples of {'; '.join(clouds)}", palette=32)

@@ -7,7 +7,7 @@ student's. Calls of one network that do not wait for each other are one call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,7 +33,8 @@ class Draw:
     """What is random in a step: data and noise (batch, ...), time and the moves' uniform numbers (batch,).
 
     texts   those of the data, if they have some
-    noised  the time (batch,) and noise (batch, ...) of a discriminator of noised latents
+    noised  the time (batch,) and noise (batch, ...) of a discriminator of noised latents; that of the
+            student's update comes last, where it has noise of its own
     """
 
     z0: Tensor
@@ -42,7 +43,7 @@ class Draw:
     u_down: Tensor
     u_up: Tensor
     texts: Conditions | None = None
-    noised: tuple[Tensor, Tensor] | None = None
+    noised: tuple[Tensor, ...] | None = None
 
     def part(self, start: int, stop: int) -> Draw:
         values = (value[start:stop] for value in (self.z0, self.z1, self.t, self.u_down, self.u_up))
@@ -64,9 +65,13 @@ def start(job: Job, teacher: FlowMap) -> State:
             if settings.head is None:
                 network = Discriminator(job.source.shape, settings.channels)
             else:
-                network = TextDiscriminator(teacher.network, settings.head)
+                shape = job.source.shape if settings.released else None
+                network = TextDiscriminator(teacher.network, settings.head, shape)
         state.networks[DISCRIMINATOR] = network.to(job.device)
         optimiser = optimisers.build("adam", network.parameters(), settings.lr, decay, settings.beta1)
+        if settings.beta2 is not None:
+            for group in optimiser.param_groups:
+                group["betas"] = (settings.beta1, settings.beta2)
         state.optimisers[DISCRIMINATOR] = optimiser
     return state
 
@@ -89,8 +94,15 @@ class Loop:
         t, u_down, u_up = torch.rand(3, count, **how)
         if self.settings.adversarial and self.settings.adversarial.head:
             noised = torch.rand(count, **how), torch.randn(z0.shape, **how)
+            if self.settings.adversarial.released:
+                noised = *noised, torch.randn(z0.shape, **how)
         z0, z1 = (precision.laid_out(z, self.job.training) for z in (z0, z1))
-        return Draw(z0, z1, t, u_down, u_up, texts, noised).part(self.first, self.stop)
+        return Draw(z0, z1, self._level(t), u_down, u_up, texts, noised).part(self.first, self.stop)
+
+    def _level(self, t: Tensor) -> Tensor:
+        """Times (batch,) rounded down to those that a network is told."""
+        levels = self.settings.time_levels
+        return t if levels is None else (t * levels).floor() / levels
 
     def _reversed(self, texts: Conditions | None) -> tuple[Reversed, Reversed, Reversed]:
         """Teacher, under its guidance, student and target in SCFlow's time, conditioned on any `texts`."""
@@ -99,16 +111,25 @@ class Loop:
         student, target = (conditioned(self.state.networks[name], texts) for name in (STUDENT, TARGET))
         return Reversed(teacher), Reversed(student), Reversed(target)
 
-    def _discriminator(self, draw: Draw) -> losses.Critic:
-        """D as the losses call it; one of noised latents sees them at the step's times, noise and texts."""
+    def _discriminator(self, draw: Draw, judges: bool = False) -> losses.Critic:
+        """D as the losses call it, while it learns or `judges` the student.
+
+        One of noised latents sees them at the step's times, noise and texts.
+        """
         network = self.state.networks[DISCRIMINATOR]
-        return network if draw.noised is None else network.at(*draw.noised, draw.texts)
+        if draw.noised is None:
+            return network
+        times, *noise = draw.noised
+        return network.at(times, noise[-1 if judges else 0], draw.texts)
 
     def _is_active(self, loss: WeightedLoss | None) -> bool:
         return loss is not None and self.state.step >= loss.warmup
 
-    def _losses(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The student's active losses but the adversarial one, (batch,) each, and zhat_0, if needed."""
+    def _losses(self, draw: Draw) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+        """The student's active losses but the adversarial one, (batch,) each, zhat_0, if needed, and t'.
+
+        t' (batch,) are the times of the moves towards the data, as the target is told them.
+        """
         settings, z0, z1, t = self.settings, draw.z0, draw.z1, draw.t
         teacher, student, target = self._reversed(draw.texts)
         move = losses.moves(teacher, between(z0, z1, t), t, draw.u_down, draw.u_up, settings.threshold)
@@ -118,19 +139,20 @@ class Loop:
         if from_noise:
             z, times = torch.cat([z, z1]), torch.cat([t, torch.ones_like(t)])
         predicted, one_step = student.f(z, times).split([len(t), len(z) - len(t)])
+        moved = self._level(move.t_down)
         with torch.no_grad():
             if both_ways:
-                ends, end_times = torch.cat([move.down, move.up]), torch.cat([move.t_down, move.t_up])
+                ends, end_times = torch.cat([move.down, move.up]), torch.cat([moved, self._level(move.t_up)])
                 down, up = target.f(ends, end_times).chunk(2)
             else:
-                down = target.f(move.down, move.t_down)
+                down = target.f(move.down, moved)
         at, huber_c, terms = (move.t_down, settings.truncation), settings.huber_c, {}
         terms["consistency"] = losses.truncated_consistency(predicted, z0, down, *at, huber_c)
         if both_ways:
             terms["bidirectional"] = losses.bidirectional_consistency(predicted, up, huber_c)
         if reflow:
             terms["reflow"] = losses.reflow(student, one_step, z1, t)
-        return terms, one_step if from_noise else None
+        return terms, one_step if from_noise else None, moved
 
     def _update_discriminator(self, draw: Draw, one_step: Tensor) -> Tensor:
         """One step of the discriminator; returns its loss before it, (batch,)."""
@@ -154,11 +176,14 @@ class Loop:
         job, state, settings, draw = self.job, self.state, self.settings, self._draw()
         logged = {}
         with precision.evaluating(job.training, job.device):
-            terms, one_step = self._losses(draw)
+            terms, one_step, moved = self._losses(draw)
         if self._is_active(settings.adversarial):
+            if settings.adversarial.released:
+                draw = replace(draw, noised=(moved, *draw.noised[1:]))
             one_step = one_step.float()
             logged["discriminator"] = self._update_discriminator(draw, one_step).mean()
-            terms["adversarial"] = losses.adversarial(self._discriminator(draw), one_step)
+            critic = self._discriminator(draw, judges=True)
+            terms["adversarial"] = losses.adversarial(critic, one_step)
         weight = {name: getattr(settings, name).weight for name in terms if name != "consistency"}
         parts = (weight.get(name, 1.0) * value.sum() for name, value in terms.items())
         total = sum(parts) / job.training.batch
