@@ -6,6 +6,7 @@ from .case import Case
 from .settings import CORRECTION, IMAGES, POINTS, POSITIVE, TEXT, TEXTS, TIER, UNET, changed, params
 
 ADM = {"kind": "adm", "width": 32, "multipliers": [1, 2], "blocks": 1, "attention": [2], "heads": 4}
+EDM2 = {"kind": "edm2", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [2], "data_std": 0.5}
 SMALL = json.loads(params())["tiers"]["smoke"]["networks"]["unet"]
 
 
@@ -67,7 +68,19 @@ def _networks() -> list[Case]:
             r"`attention` names 3 times smaller images",
         ),
         changed(
-            "heads of an ADM", adm, ADM | {"heads": 5}, r"64 channels attend, and `heads` 5 does not divide"
+            "heads of an ADM", adm, ADM | {"heads": 5}, r"64 channels attend, and the 5 heads do not divide"
+        ),
+        changed("an EDM2 of an odd width", adm, EDM2 | {"width": 9}, r"`width` 9 of an edm2 must be even"),
+        changed(
+            "heads of an EDM2", adm, EDM2 | {"width": 100}, r"200 channels attend, .*change `width` or `multi"
+        ),
+        changed("an EDM2 that attends nowhere", adm, EDM2 | {"attention": [8]}, r"names 8 times smaller"),
+        changed("an EDM2 of data of no spread", adm, EDM2 | {"data_std": 0}, r"data_std: .*0"),
+        changed(
+            "an EDM2 whose levels do not halve",
+            adm,
+            EDM2 | {"multipliers": [1] * 5},
+            r"5 levels of kind edm2 halve the image 4 times",
         ),
         changed(
             "a text that its heads do not divide",
@@ -87,6 +100,19 @@ def _networks() -> list[Case]:
             12,
             r"`head` 12 must be divisible by its 8 groups",
         ),
+        changed(
+            "a released discriminator without a head",
+            f"{CORRECTION}.adversarial.released",
+            True,
+            r"`released` is of a discriminator with a `head`: give one, or remove it",
+        ),
+        changed(
+            "a released head that its groups do not divide",
+            f"{TEXTS}.methods.scflow.self_correction.adversarial",
+            {"weight": 0.2, "lr": 0.001, "r1": 0, "head": 40, "released": True},
+            r"`head` 40 must be divisible by its 32 groups",
+        ),
+        changed("no level of time", f"{CORRECTION}.time_levels", 0, r"time_levels: .*0"),
         changed("a network that is a list", f"{POINTS}.training.network", [1], r"training\.network: .*"),
     ]
 
