@@ -24,6 +24,7 @@ UNET = {
     "time_scale": 10.0,
 }  # fmt: skip
 ADM = {"kind": "adm", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [2], "heads": 2}
+EDM2 = {"kind": "edm2", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [2], "data_std": 0.5}
 CAPTIONED = {
     "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "width": 16,
 }  # fmt: skip
@@ -32,7 +33,7 @@ PUBLISHED = {"kind": "published_unet", "checkpointing": True, **CAPTIONED}
 # the shape of a point, and the sizes, of a small network of every kind
 SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "mlp": ((2,), MLP), "unet": ((1, 8, 8), UNET), "adm": ((4, 8, 8), ADM), "text_unet": ((4, 8, 8), TEXT),
-    "published_unet": ((4, 8, 8), PUBLISHED),
+    "published_unet": ((4, 8, 8), PUBLISHED), "edm2": ((1, 8, 8), EDM2),
 }  # fmt: skip
 
 
