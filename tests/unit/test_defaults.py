@@ -32,10 +32,12 @@ SETTINGS = {
     training.DistributionMatching: {"alpha": 1.2, "beta1": 0.9},
     training.WeightedLoss: {"warmup": 0},
     training.AdversarialLoss: {
-        "warmup": 0, "schedule": "constant", "beta1": 0.9, "channels": None, "head": None
+        "warmup": 0, "schedule": "constant", "beta1": 0.9, "beta2": None, "channels": None, "head": None,
+        "released": None,
     },
     training.SelfCorrection: {
-        "huber_c": 0.01, "target_ema": 0.9, "reflow": None, "adversarial": None, "bidirectional": None
+        "huber_c": 0.01, "target_ema": 0.9, "time_levels": None, "reflow": None, "adversarial": None,
+        "bidirectional": None,
     },
     experiment.Sampling: {"solvers": {}, "prompts": None},
     experiment.Metrics: {

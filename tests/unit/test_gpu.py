@@ -59,7 +59,7 @@ def test_each_network_of_a_tier_is_timed_once_and_the_telling_rows_first(root):
     assert [own.compiled for own in order] == [False] * 36 + [True] * 18
     assert {own.precision for own in order[36:42]} == {"bf16"}
     row = steps.unmeasured(paper, "paper", noise.Step("selfdistill-cifar10", "si", "bf16", True), MACHINE)
-    assert (row.network, row.batch, row.compiled) == ("unet", 512, True)
+    assert (row.network, row.batch, row.compiled) == ("edm2", 512, True)
     assert 54e6 < row.parameters < 56e6, "as params.yaml says of the follow-up's network"
     captioned = noise.job_of(paper, noise.Step("scflow-coco2017", "si", "bf16", False), "cpu")
     assert captioned.source.empty.hidden.shape == (1, 77, 768) and captioned.source.shape == (4, 64, 64)
