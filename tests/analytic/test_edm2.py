@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from fewstep import networks
 from fewstep.flows.flow_map import FlowMap
-from fewstep.networks.edm2 import EDM2, LARGEST, Attention, Block, Times, frequencies
+from fewstep.networks.edm2 import EDM2, HEAD, LARGEST, Attention, Block, Times, frequencies
 from fewstep.networks.forward_mode.dual import Dual, parts
 from fewstep.networks.magnitudes import SILU, Layer, concatenated, mixed, silu, unit
+from fewstep.settings import networks as sizes_of
 
 F64 = torch.float64
 SETTINGS = {"kind": "edm2", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [2], "data_std": 0.5}
@@ -159,6 +160,7 @@ def test_attention_is_softmax_of_unit_queries_and_keys():
     torch.manual_seed(0)
     attention, x = Attention(128).double(), randn(2, 128, 3, 2)
     assert attention.heads == 2 and Attention(8).heads == 1
+    assert HEAD == sizes_of.HEAD, "settings refuse what a head of the network does not divide"
     q, k, v = unit(attention.qkv(x).reshape(2, 2, 64, 3, 6), (2,)).unbind(3)
     weights = torch.softmax(torch.einsum("nhcq,nhck->nhqk", q, k) / 8, -1)
     y = torch.einsum("nhqk,nhck->nhcq", weights, v).reshape(x.shape)

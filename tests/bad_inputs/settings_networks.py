@@ -68,7 +68,7 @@ def _networks() -> list[Case]:
             r"`attention` names 3 times smaller images",
         ),
         changed(
-            "heads of an ADM", adm, ADM | {"heads": 5}, r"64 channels attend, and the 5 heads do not divide"
+            "heads of an ADM", adm, ADM | {"heads": 5}, r"64 channels attend, and `heads` 5 does not divide"
         ),
         changed("an EDM2 of an odd width", adm, EDM2 | {"width": 9}, r"`width` 9 of an edm2 must be even"),
         changed(
@@ -77,8 +77,14 @@ def _networks() -> list[Case]:
         changed("an EDM2 that attends nowhere", adm, EDM2 | {"attention": [8]}, r"names 8 times smaller"),
         changed("an EDM2 of data of no spread", adm, EDM2 | {"data_std": 0}, r"data_std: .*0"),
         changed(
+            "an EDM2 whose averaged weights are evaluated",
+            f"{TIER}.networks.unet",
+            EDM2,
+            r"`methods\.\w+` evaluates averaged weights in training, and an edm2 would change them: take",
+        ),
+        changed(
             "an EDM2 whose levels do not halve",
-            adm,
+            f"{IMAGES}.training.network",
             EDM2 | {"multipliers": [1] * 5},
             r"5 levels of kind edm2 halve the image 4 times",
         ),

@@ -24,7 +24,7 @@ UNET = {
     "time_scale": 10.0,
 }  # fmt: skip
 ADM = {"kind": "adm", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [2], "heads": 2}
-EDM2 = {"kind": "edm2", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [2], "data_std": 0.5}
+EDM2 = {"kind": "edm2", "width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [2], "data_std": 0.5}
 CAPTIONED = {
     "channels": [8, 16], "layers": 1, "attention": [False, True], "heads": 2, "groups": 4, "width": 16,
 }  # fmt: skip

@@ -49,7 +49,7 @@ def test_a_network_and_its_derivative_in_time(device, kind):
         assert v.device.type == (device if to == device else "cpu")
         found.append((v, dv, gradient(v.square().mean() + dv.square().mean(), flow_map)))
     (v, dv, slope), (exact_v, exact_dv, exact_slope) = found
-    assert exact_dv.norm() > 0.005 * exact_v.norm(), "a derivative of nothing would compare with nothing"
+    assert exact_dv.norm() > 0.01 * exact_v.norm(), "a derivative of nothing would compare with nothing"
     assert off(v, exact_v) < EXACT.value and off(dv, exact_dv) < EXACT.value
     assert off(slope, exact_slope) < EXACT.gradient
 

@@ -154,6 +154,13 @@ class ExperimentSettings(Settings):
                 chain.append(teacher)
             if teacher:
                 yield f"{' learns from '.join([*chain, teacher])}: break the circle of teachers"
+            averaged = method.stop_gradient == "ema" or method.self_correction is not None
+            if averaged and (method.network or self.training.network).kind == "edm2":
+                # evaluated while one trains, an edm2 puts its weights back on their spheres
+                why = (
+                    f"`methods.{name}` evaluates averaged weights in training, and an edm2 would change them"
+                )
+                yield f"{why}: take another kind of network, or `stop_gradient: student`"
             if method.autoguidance and methods[weak := method.autoguidance.weak].teacher:
                 where = f"`methods.{name}.autoguidance.weak` is '{weak}'"
                 yield f"{where}, which is distilled itself: name a method without a teacher"

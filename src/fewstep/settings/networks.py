@@ -79,19 +79,21 @@ class _OfMultipliers(Settings):
     dropout: Fraction = 0.0
     predicts: Prediction = _VELOCITY
 
-    def heads_of(self, width: int) -> int:
-        """How many heads a level of `width` channels attends in."""
-        raise NotImplementedError
+    @property
+    def channels(self) -> list[int]:
+        """The width of each level, from the finest to the coarsest."""
+        return [k * self.width for k in self.multipliers]
+
+    @property
+    def attending(self) -> list[int]:
+        """The widths that attend: those of `attention`, and the coarsest."""
+        last = len(self.multipliers) - 1
+        return [own for k, own in enumerate(self.channels) if 2**k in self.attention or k == last]
 
     def problems(self) -> Iterator[str]:
-        channels = {2**level: k * self.width for level, k in enumerate(self.multipliers)}
-        if strangers := sorted(set(self.attention) - set(channels)):
-            yield f"`attention` names {strangers[0]} times smaller images, and levels are of {[*channels]}"
-        for factor, width in channels.items():
-            heads = self.heads_of(width)
-            if factor in (*self.attention, max(channels)) and width % heads:
-                cure = "change `width` or `multipliers`"
-                yield f"{width} channels attend, and the {heads} heads do not divide them: {cure}"
+        smaller = [2**level for level in range(len(self.multipliers))]
+        if strangers := sorted(set(self.attention) - set(smaller)):
+            yield f"`attention` names {strangers[0]} times smaller images, and levels are of {smaller}"
 
 
 class ADMSettings(_OfMultipliers):
@@ -100,13 +102,13 @@ class ADMSettings(_OfMultipliers):
     kind: Literal["adm"]
     heads: Few
 
-    def heads_of(self, width: int) -> int:
-        return self.heads
-
     def problems(self) -> Iterator[str]:
         if self.width % ADM_GROUPS:
             yield f"`width` {self.width} of an adm must be divisible by its {ADM_GROUPS} groups"
         yield from super().problems()
+        for width in self.attending:
+            if width % self.heads:
+                yield f"{width} channels attend, and `heads` {self.heads} does not divide them"
 
 
 class EDM2Settings(_OfMultipliers):
@@ -115,14 +117,15 @@ class EDM2Settings(_OfMultipliers):
     kind: Literal["edm2"]
     data_std: float = Field(gt=0, le=1000)
 
-    def heads_of(self, width: int) -> int:
-        return max(width // HEAD, 1)
-
     def problems(self) -> Iterator[str]:
         if self.width % 2:
             pairs = "an embedding of times makes cosines and sines"
             yield f"`width` {self.width} of an edm2 must be even: of it {pairs}"
         yield from super().problems()
+        for width in self.attending:
+            if width % (heads := max(width // HEAD, 1)):
+                cure = "change `width` or `multipliers`"
+                yield f"{width} channels attend, and their {heads} heads do not divide them: {cure}"
 
 
 class _ConditionalUNetSettings(_OfChannels):
@@ -168,7 +171,7 @@ def shape_problems(network: Network, shape: Sequence[int]) -> Iterator[str]:
         if len(shape) != 1:
             yield f"an mlp takes points, and the data are images of shape {tuple(shape)}: give a unet"
         return
-    levels = len(network.multipliers if isinstance(network, _OfMultipliers) else network.channels)
+    levels = len(network.channels)
     if len(shape) != 3:
         points = f"and the data are points of shape {tuple(shape)}: give an mlp"
         yield f"networks of kind {network.kind} take images, {points}"
