@@ -75,11 +75,11 @@ def test_a_fresh_process_draws_the_projects_samples(here, students, tmp_path, mo
                 "solvers": solvers,
             }
         )
+        training = own.training.model_copy(update={"seeds": [0]})
         experiment = replace(
             experiment,
-            settings=own.model_copy(
-                update={"sampling": plan, "training": own.training.model_copy(update={"seeds": [0]})}
-            ),
+            settings=own.model_copy(update={"sampling": plan, "training": training}),
+            compute=experiment.compute.model_copy(update={"workers": 1}),  # starting processes takes longer
         )
         file = here / "artifacts/smoke" / trained(name, method)
         out = tmp_path / name / method
