@@ -100,9 +100,9 @@ def _tar(*members: tuple[str, bytes], edit: Callable[[tarfile.TarInfo], object] 
 
 
 def _sparse_caption(folder: Path) -> None:
-    """A shard whose caption has 64 megabytes of nothing."""
+    """A shard whose caption has three gigabytes of nothing."""
     info, path = tarfile.TarInfo("0.txt"), folder / "00000.tar"
-    info.size = 2**26
+    info.size = 3 * 2**30
     with open(path, "wb") as file:
         file.write(info.tobuf())
         file.truncate(info.size + 4096)
